@@ -1,0 +1,1 @@
+"""Decoding: samplers as data, requests and events, the engine, inspection."""

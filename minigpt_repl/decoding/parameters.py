@@ -1,0 +1,156 @@
+"""Settings as data: a name, a type, a range, a default and a line of help.
+
+Knows nothing of samplers, models or terminals. Samplers own their parameters
+and the session owns its settings; both are described by `Parameter`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minigpt_repl.errors import UsageError
+
+Value = int | float | str | bool | None
+"""What a setting can hold; `None` means that it is off."""
+
+Limits = Mapping[str, int]
+"""Bounds that only the checkpoint knows, such as `{"vocabulary": 4911}`."""
+
+OFF_WORDS = ("off", "none", "unset")
+TRUE_WORDS = ("on", "true", "yes", "1")
+FALSE_WORDS = ("off", "false", "no", "0")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting and the values that it allows.
+
+    Attributes:
+        name: what the user types.
+        kind: the type of its values: `int`, `float`, `str` or `bool`.
+        default: the value that holds when nobody set another.
+        help: one line, without a full stop at the end.
+        minimum: smallest allowed number, or `None`.
+        maximum: largest allowed number, the name of a limit, or `None`.
+        exclusive_minimum: whether `minimum` itself is not allowed.
+        choices: the allowed words of a `str` setting; empty for any text.
+        optional: whether `off` is allowed, held as `None`.
+        is_structural: whether a new value changes the shape of the decoding
+            graph, so that the first use of each value costs a trace.
+    """
+
+    name: str
+    kind: type
+    default: Value
+    help: str
+    minimum: float | None = None
+    maximum: float | str | None = None
+    exclusive_minimum: bool = False
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    is_structural: bool = False
+
+    def parse(self, text: str, limits: Limits | None = None) -> Value:
+        """The value that a user typed.
+
+        Raises:
+            UsageError: if the text is of the wrong type or out of range.
+        """
+        word = text.strip()
+        if self.optional and word.lower() in OFF_WORDS:
+            return None
+        if self.kind is bool:
+            if word.lower() in TRUE_WORDS:
+                return True
+            if word.lower() in FALSE_WORDS:
+                return False
+            raise self._error(text)
+        if self.kind is str:
+            return self.check(word, limits)
+        try:
+            value = int(word) if self.kind is int else float(word)
+        except ValueError:
+            raise self._error(text, limits) from None
+        return self.check(value, limits)
+
+    def check(self, value: Value, limits: Limits | None = None) -> Value:
+        """The same value, if it is allowed.
+
+        Raises:
+            UsageError: if it is of the wrong type or out of range.
+        """
+        if value is None and self.optional:
+            return None
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.kind:
+            raise self._error(value, limits)
+        if isinstance(value, str):
+            if self.choices and value not in self.choices:
+                raise self._error(value, limits)
+        elif self.kind is not bool and not self._in_range(value, limits or {}):
+            raise self._error(value, limits)
+        return value
+
+    def allowed(self, limits: Limits | None = None) -> str:
+        """The allowed values in words, such as `a whole number 1..4911`."""
+        if self.kind is bool:
+            words = "on or off"
+        elif self.kind is str:
+            words = ", ".join(self.choices) if self.choices else "text"
+        else:
+            noun = "a whole number" if self.kind is int else "a number"
+            words = f"{noun} {self.range_text(limits)}".rstrip()
+        return f"{words}, or off" if self.optional else words
+
+    def range_text(self, limits: Limits | None = None) -> str:
+        """The range in short, such as `1..4911`, `0 < p <= 1`; may be empty."""
+        if self.kind in (str, bool):
+            return ""
+        low, high = self.minimum, self._maximum(limits or {})
+        top = high if high is not None else self.maximum
+        if low is None and top is None:
+            return ""
+        if self.exclusive_minimum or top is None or low is None:
+            left = "" if low is None else f"{low:g} {self._relation} "
+            right = "" if top is None else f" <= {_bound(top)}"
+            return f"{left}{self.name}{right}"
+        return f"{low:g}..{_bound(top)}"
+
+    @property
+    def _relation(self) -> str:
+        return "<" if self.exclusive_minimum else "<="
+
+    def _maximum(self, limits: Limits) -> float | None:
+        if isinstance(self.maximum, str):
+            return limits.get(self.maximum)
+        return self.maximum
+
+    def _in_range(self, value: Value, limits: Limits) -> bool:
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            return False
+        if self.minimum is not None:
+            if value < self.minimum:
+                return False
+            if self.exclusive_minimum and value == self.minimum:
+                return False
+        maximum = self._maximum(limits)
+        return maximum is None or value <= maximum
+
+    def _error(self, got: object, limits: Limits | None = None) -> UsageError:
+        return UsageError(f"{self.name} must be {self.allowed(limits)}; got {got!r}")
+
+
+def format_value(value: Value) -> str:
+    """A value as the user would type it."""
+    if value is None:
+        return "off"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def _bound(bound: float | str) -> str:
+    return bound if isinstance(bound, str) else f"{bound:g}"

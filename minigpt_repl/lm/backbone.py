@@ -1,0 +1,171 @@
+"""The decoder-only transformer of the KerasHub example "GPT from scratch"."""
+
+from typing import Any
+
+import keras
+from keras import ops
+from keras_hub.layers import TokenAndPositionEmbedding, TransformerDecoder
+from keras_hub.models import Backbone
+
+
+@keras.saving.register_keras_serializable(package="minigpt_repl")
+class MiniGPTBackbone(Backbone):
+    """Token and position embedding followed by `num_layers` transformer decoders.
+
+    The defaults are the reference example's. With 5,000 rows and the causal
+    LM's `Dense` head they make exactly 3,255,938 parameters.
+
+    Inputs are a dictionary of two int tensors of shape `(batch, length)`,
+    `token_ids` and `padding_mask`; the output is the hidden states, of shape
+    `(batch, length, hidden_dim)`.
+
+    Args:
+        vocabulary_size: int. Rows of the embedding. May exceed the number of
+            words in the tokenizer.
+        num_layers: int. Transformer decoder blocks.
+        num_heads: int. Attention heads; each has `hidden_dim // num_heads`
+            dimensions.
+        hidden_dim: int. Width of the hidden states.
+        intermediate_dim: int. Width of the feedforward layers.
+        max_sequence_length: int. Positions that have an embedding.
+        dropout: float. Dropout rate of the decoder blocks.
+        activation: string. Activation of the feedforward layers.
+        normalize_first: bool. `True` for pre-norm blocks with a final layer
+            normalization; `False`, the reference, for post-norm.
+        tie_weights: bool. Whether `token_embedding(x, reverse=True)` shares the
+            embedding's weights. Used by a causal LM with a tied head.
+        dtype: the dtype policy of all layers.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int = 2,
+        num_heads: int = 3,
+        hidden_dim: int = 256,
+        intermediate_dim: int = 128,
+        max_sequence_length: int = 128,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        normalize_first: bool = False,
+        tie_weights: bool = False,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.embedding = TokenAndPositionEmbedding(
+            vocabulary_size=vocabulary_size,
+            sequence_length=max_sequence_length,
+            embedding_dim=hidden_dim,
+            mask_zero=True,
+            dtype=dtype,
+            name="embedding",
+        )
+        self.token_embedding = self.embedding.token_embedding
+        self.transformer_layers = [
+            TransformerDecoder(
+                intermediate_dim=intermediate_dim,
+                num_heads=num_heads,
+                dropout=dropout,
+                activation=activation,
+                normalize_first=normalize_first,
+                dtype=dtype,
+                name=f"transformer_layer_{i}",
+            )
+            for i in range(num_layers)
+        ]
+        self.final_norm = (
+            keras.layers.LayerNormalization(dtype=dtype, name="final_norm")
+            if normalize_first
+            else None
+        )
+
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        # Part of KerasHub's interface only: the embedding masks `[PAD]`, id 0,
+        # by itself, and that mask reaches the layers and the loss.
+        padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
+        x = self.embedding(token_ids)
+        for layer in self.transformer_layers:
+            x = layer(x)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        super().__init__(
+            inputs={"token_ids": token_ids, "padding_mask": padding_mask},
+            outputs=x,
+            dtype=dtype,
+            **kwargs,
+        )
+
+        self.vocabulary_size = vocabulary_size
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.intermediate_dim = intermediate_dim
+        self.max_sequence_length = max_sequence_length
+        self.dropout = dropout
+        self.activation = activation
+        self.normalize_first = normalize_first
+        self.tie_weights = tie_weights
+
+    def cache_shape(self, batch_size: Any, length: Any) -> list[Any]:
+        """Shape of the keys and values of `length` positions.
+
+        Returns:
+            `(batch, layers, 2, length, heads, head_dim)` as a list; its items
+            may be tensors when the arguments are.
+        """
+        head_dim = self.hidden_dim // self.num_heads
+        return [batch_size, self.num_layers, 2, length, self.num_heads, head_dim]
+
+    def call_with_cache(
+        self, token_ids: Any, cache: Any, cache_update_index: Any
+    ) -> tuple[Any, Any]:
+        """Hidden states of new tokens, given the keys and values of earlier ones.
+
+        Args:
+            token_ids: int tensor of shape `(batch, new_length)`.
+            cache: float tensor of the shape that `cache_shape()` gives.
+            cache_update_index: int or int tensor; position of the first of the
+                new tokens.
+
+        Returns:
+            The hidden states, of shape `(batch, new_length, hidden_dim)`, and
+            the cache with the new tokens' keys and values in it.
+        """
+        new_length = ops.shape(token_ids)[1]
+        # Positions are gathered, not sliced: a slice whose start is a tensor
+        # makes XLA compile again for every index.
+        positions = ops.arange(new_length, dtype="int32") + cache_update_index
+        # Added here, not by the layer, because the layer's sum carries a mask of
+        # `new_length` that does not fit the cache's length.
+        embedded_tokens = self.embedding.token_embedding(token_ids)
+        x = embedded_tokens + self.embedding.position_embedding(
+            embedded_tokens, positions=positions
+        )  # (batch, new_length, hidden_dim)
+        caches = []
+        for i, layer in enumerate(self.transformer_layers):
+            x, layer_cache = layer(
+                x,
+                self_attention_cache=cache[:, i, ...],
+                self_attention_cache_update_index=cache_update_index,
+            )
+            caches.append(layer_cache)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return x, ops.stack(caches, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config: dict[str, Any] = super().get_config()
+        config.update(
+            vocabulary_size=self.vocabulary_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            hidden_dim=self.hidden_dim,
+            intermediate_dim=self.intermediate_dim,
+            max_sequence_length=self.max_sequence_length,
+            dropout=self.dropout,
+            activation=self.activation,
+            normalize_first=self.normalize_first,
+            tie_weights=self.tie_weights,
+        )
+        return config
