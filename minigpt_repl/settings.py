@@ -1,0 +1,209 @@
+"""The settings of a session: a frozen value in layers, each with its origin.
+
+A setting's value comes from the strongest layer that has it: default, config
+file, environment, flag, `:set`. Changing one makes a new `Settings`; nothing is
+changed when any part of a change is not allowed. Knows no terminal and no model.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from minigpt_repl.decoding.parameters import Limits, Parameter, Value
+from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.decoding.request import Request
+from minigpt_repl.errors import UsageError
+from minigpt_repl.suggest import did_you_mean
+
+ORIGINS = ("default", "config", "environment", "flag", "set")
+"""Where a value may come from, the weakest first."""
+
+DEFAULT_SAMPLER = "top_k"
+
+SESSION_PARAMETERS = (
+    Parameter(
+        "seed",
+        int,
+        None,
+        "seed of the random choices; off draws a fresh one for each text",
+        minimum=0,
+        maximum=2**31 - 1,
+        optional=True,
+    ),
+    Parameter("length", int, 80, "new tokens a text", minimum=1, maximum=100_000),
+    Parameter(
+        "stop",
+        str,
+        "none",
+        "sentence: end at the first sentence end after half the length",
+        choices=("none", "sentence"),
+    ),
+    Parameter("chat", bool, False, "each prompt goes on from the conversation so far"),
+    Parameter("raw", bool, False, "show tokens joined by spaces, as the model sees"),
+    Parameter("stats", bool, True, "a line of figures after each text"),
+    Parameter(
+        "color", str, "auto", "when to colour", choices=("auto", "always", "never")
+    ),
+    Parameter("keys", str, "emacs", "editing keys", choices=("emacs", "vi")),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting before and after."""
+
+    name: str
+    before: Value
+    after: Value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a session.
+
+    Keys of a layer are `sampler`, the names in `SESSION_PARAMETERS`, and
+    `top_k.k` for a sampler's parameter, so that each sampler keeps its own.
+
+    Attributes:
+        layers: for each origin, the values that it gives.
+        limits: bounds that the checkpoint knows, such as `vocabulary`.
+    """
+
+    layers: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
+
+    @property
+    def sampler(self) -> SamplerSpec:
+        """The sampler in use."""
+        return find_sampler(str(self._lookup("sampler", DEFAULT_SAMPLER)[0]))
+
+    def value(self, name: str) -> Value:
+        """Value of a session setting, or of a parameter such as `top_k.k`."""
+        return self._lookup(name, self._parameter(name).default)[0]
+
+    def origin(self, name: str) -> str:
+        """Where that value came from; one of `ORIGINS`."""
+        return self._lookup(name, None)[1]
+
+    def parameters(self, sampler: SamplerSpec | None = None) -> dict[str, Value]:
+        """A value for each parameter of a sampler; of the one in use if `None`."""
+        spec = sampler or self.sampler
+        return {
+            name: self.value(f"{spec.name}.{name}") for name in spec.parameter_names
+        }
+
+    def request(self, prompt: str) -> Request:
+        """The request that these settings make of a prompt."""
+        seed = self.value("seed")
+        return Request(
+            prompt=prompt,
+            sampler=self.sampler.name,
+            parameters=self.parameters(),
+            length=int(self.value("length") or 0),
+            seed=None if seed is None else int(seed),
+            stop=str(self.value("stop")),
+        )
+
+    def set(
+        self, values: Mapping[str, str], origin: str = "set"
+    ) -> tuple["Settings", tuple[Change, ...]]:
+        """New settings with the typed values, and what they change.
+
+        A bare parameter name means the sampler in use; `top_p.p` means that
+        sampler's. `sampler` switches the sampler, before the rest is read.
+
+        Raises:
+            UsageError: if any name or value is not allowed; nothing is changed.
+        """
+        settings, changes = self, []
+        pending = dict(values)
+        if "sampler" in pending:
+            name = find_sampler(pending.pop("sampler")).name
+            changes.append(Change("sampler", self.sampler.name, name))
+            settings = settings._with(origin, "sampler", name)
+        for name, text in pending.items():
+            key = settings.key(name)
+            value = settings._parameter(key).parse(text, self.limits)
+            changes.append(Change(name, settings.value(key), value))
+            settings = settings._with(origin, key, value)
+        return settings, tuple(changes)
+
+    def unset(self, name: str) -> tuple["Settings", Change]:
+        """New settings without what `:set` gave to a name.
+
+        Raises:
+            UsageError: if there is no such setting.
+        """
+        key = name if name == "sampler" else self.key(name)
+        layer = {k: v for k, v in self.layers.get("set", {}).items() if k != key}
+        after = replace(self, layers={**self.layers, "set": layer})
+        return after, Change(name, self._shown(key), after._shown(key))
+
+    def reset(self) -> "Settings":
+        """New settings without anything that `:set` gave."""
+        return replace(self, layers={**self.layers, "set": {}})
+
+    def with_limits(self, limits: Limits) -> "Settings":
+        """The same settings on another checkpoint.
+
+        Raises:
+            UsageError: if a value in use is beyond the new limits.
+        """
+        after = replace(self, limits=dict(limits))
+        for key in after.names():
+            if key != "sampler":
+                after._parameter(key).check(after.value(key), limits)
+        return after
+
+    def key(self, name: str) -> str:
+        """The full key of what a user typed: `length`, `k`, `top_p.p`.
+
+        Raises:
+            UsageError: if there is no such setting; says which samplers have
+                one of that name, or the nearest name.
+        """
+        if "." in name:
+            sampler, _, parameter = name.partition(".")
+            spec = find_sampler(sampler)
+            return f"{spec.name}.{spec.parameter(parameter).name}"
+        session_names = [parameter.name for parameter in SESSION_PARAMETERS]
+        if name in session_names:
+            return name
+        spec = self.sampler
+        if name in spec.parameter_names:
+            return f"{spec.name}.{name}"
+        if any(name in other.parameter_names for other in all_samplers()):
+            spec.parameter(name)  # raises: names the samplers that have it
+        names = ["sampler", *session_names, *spec.parameter_names]
+        near = did_you_mean(name, names)
+        raise UsageError(f"no setting {name!r}: there are {', '.join(names)}{near}")
+
+    def names(self) -> Iterator[str]:
+        """Every key: `sampler`, the session's, then each sampler's parameters."""
+        yield "sampler"
+        yield from (parameter.name for parameter in SESSION_PARAMETERS)
+        for spec in all_samplers():
+            yield from (f"{spec.name}.{name}" for name in spec.parameter_names)
+
+    def parameter(self, name: str) -> Parameter:
+        """What a setting allows; `name` as the user typed it."""
+        return self._parameter(self.key(name))
+
+    def _parameter(self, key: str) -> Parameter:
+        sampler, dot, name = key.partition(".")
+        if dot:
+            return find_sampler(sampler).parameter(name)
+        return next(p for p in SESSION_PARAMETERS if p.name == key)
+
+    def _shown(self, key: str) -> Value:
+        return self.sampler.name if key == "sampler" else self.value(key)
+
+    def _with(self, origin: str, key: str, value: Value) -> "Settings":
+        layer = {**self.layers.get(origin, {}), key: value}
+        return replace(self, layers={**self.layers, origin: layer})
+
+    def _lookup(self, key: str, default: Value) -> tuple[Value, str]:
+        for origin in reversed(ORIGINS):
+            layer = self.layers.get(origin, {})
+            if key in layer:
+                return layer[key], origin
+        return default, "default"
