@@ -37,6 +37,12 @@ def tiny_causal_lm():
     return make_tiny_causal_lm(seed=1)
 
 
+@pytest.fixture(scope="session")
+def make_causal_lm():
+    """The function that makes tiny causal LMs."""
+    return make_tiny_causal_lm
+
+
 def make_tiny_causal_lm(seed: int = 1, **config):
     """A tiny causal LM; `config` overrides the backbone's arguments."""
     import keras

@@ -1,0 +1,63 @@
+"""Where things are: the XDG folders, and how a checkpoint is found."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+APP = "minigpt-repl"
+CHECKPOINT_VARIABLE = "MINIGPT_CHECKPOINT"
+PACKAGE = Path(__file__).resolve().parent
+
+
+def config_home() -> Path:
+    """Folder of `config.toml`."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
+def state_home() -> Path:
+    """Folder of the history and the engine's log."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def data_home() -> Path:
+    """Folder of the user's own checkpoints, outside a clone."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def cache_home() -> Path:
+    """Folder of what can be made again: counts, vocabularies, token ids."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def bundled_checkpoint() -> Path:
+    """The checkpoint that comes with the program, in a wheel or in a clone."""
+    in_wheel = PACKAGE / "checkpoints" / "default"
+    return in_wheel if in_wheel.is_dir() else PACKAGE.parent / "checkpoints" / "default"
+
+
+def find_checkpoint(
+    flag: str | Path | None = None,
+    config: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Path:
+    """The checkpoint to load: flag, then environment, then config, then bundled."""
+    variables = os.environ if environment is None else environment
+    for place in (flag, variables.get(CHECKPOINT_VARIABLE), config):
+        if place:
+            return Path(place).expanduser()
+    return bundled_checkpoint()
+
+
+def default_output() -> Path:
+    """Where a newly trained checkpoint goes if the user names no folder."""
+    clone = PACKAGE.parent
+    if (clone / "setup.cfg").is_file() and (clone / "checkpoints").is_dir():
+        return clone / "checkpoints" / "mine"
+    return data_home() / "checkpoints" / "mine"
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    # The XDG specification: an unset, empty or relative value is ignored.
+    value = os.environ.get(variable, "")
+    base = Path(value) if os.path.isabs(value) else Path.home() / fallback
+    return base / APP
