@@ -59,7 +59,7 @@ def tree() -> str:
             name = path.relative_to(ROOT)
             if path.name == "__init__.py":
                 name = name.parent / ""
-            lines.append(f"{str(name):44} {first_line(path)}".rstrip())
+            lines.append(f"{name!s:44} {first_line(path)}".rstrip())
     lines.append("```")
     return "\n".join(lines)
 
