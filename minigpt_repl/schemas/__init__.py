@@ -1,0 +1,1 @@
+"""JSON Schemas of what the program prints for other programs."""

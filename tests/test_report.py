@@ -1,0 +1,105 @@
+"""What programs read: `--json` and `--jsonl` keep to the published schemas."""
+
+import json
+import math
+
+import jsonschema
+import pytest
+
+from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.decoding.request import (
+    Generation,
+    Request,
+    Started,
+    Timings,
+    Token,
+    TokenChosen,
+    TokenScore,
+)
+from minigpt_repl.report import (
+    dump_line,
+    generation_to_json,
+    load_schema,
+    token_event_to_json,
+)
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    schema = load_schema(name)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def make_generation(sampler: str = "top_k", **changes) -> Generation:
+    spec = next(spec for spec in all_samplers() if spec.name == sampler)
+    tokens = (
+        Token(40, "cat", TokenScore(-0.5, 1, 2.0, 0.9)),
+        Token(41, "##s", TokenScore(-3.25, 17, 2.0, 0.9)),
+        Token(42, "."),
+    )
+    request = Request("the “강아지” ", sampler, spec.defaults(), length=3, seed=7)
+    arguments = {
+        "request": request,
+        "started": Started((5, 6), 7, 2, ("강아지",)),
+        "tokens": tokens,
+        "text": " cats.",
+        "raw_text": "cats .",
+        "stop_reason": "length",
+        "timings": Timings(0.0, 0.01, 0.02),
+        "checkpoint_sha256": "ab" * 32,
+    }
+    return Generation(**(arguments | changes))
+
+
+@pytest.mark.parametrize("sampler", [spec.name for spec in all_samplers()])
+def test_a_generation_keeps_to_its_schema_for_every_sampler(sampler):
+    line = dump_line(generation_to_json(make_generation(sampler)))
+    assert "\n" not in line
+    content = json.loads(line)
+    validator("generation").validate(content)
+    assert content["sampler"]["name"] == sampler
+
+
+def test_a_generation_says_what_it_is_made_of():
+    content = generation_to_json(make_generation())
+    assert content["prompt"] == "the “강아지” "
+    assert content["text"] == " cats."
+    assert content["tokens"] == [
+        {"id": 40, "text": "cat", "logprob": -0.5, "rank": 1},
+        {"id": 41, "text": "##s", "logprob": -3.25, "rank": 17},
+        {"id": 42, "text": ".", "logprob": None, "rank": None},
+    ]
+    assert content["sampler"]["parameters"] == {"k": 10, "temperature": 1.0}
+    assert content["seed"] == 7
+    assert content["stop_reason"] == "length"
+    assert content["timings"] == {"load_s": 0, "first_token_s": 0.01, "decode_s": 0.02}
+    assert content["unknown_words"] == ["강아지"]
+    assert content["cropped"] == 2
+    assert content["checkpoint_sha256"] == "ab" * 32
+
+
+def test_an_impossible_token_is_valid_json_still():
+    impossible = Token(3, "a", TokenScore(-math.inf, 71, math.nan, 0.0))
+    line = dump_line(generation_to_json(make_generation(tokens=(impossible,))))
+    content = json.loads(line, parse_constant=pytest.fail)
+    validator("generation").validate(content)
+    assert content["tokens"][0]["logprob"] is None
+
+
+def test_a_token_event_keeps_to_its_schema():
+    event = TokenChosen(4, Token(41, "##s", TokenScore(-3.25, 17, 2.0, 0.9)), "s ")
+    content = json.loads(dump_line(token_event_to_json(event, text_index=2)))
+    validator("token").validate(content)
+    assert (content["text_index"], content["index"], content["delta"]) == (2, 4, "s ")
+
+
+def test_the_schema_refuses_what_readers_do_not_expect():
+    content = generation_to_json(make_generation())
+    check = validator("generation")
+    for name in content:
+        with pytest.raises(jsonschema.ValidationError):
+            check.validate({key: content[key] for key in content if key != name})
+    with pytest.raises(jsonschema.ValidationError):
+        check.validate(content | {"stop_reason": "eos"})
+    with pytest.raises(jsonschema.ValidationError):
+        check.validate(content | {"surprise": 1})
