@@ -1,0 +1,1 @@
+"""Text as the terminal needs it: spelling, words and ids, display form."""

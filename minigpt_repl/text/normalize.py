@@ -1,0 +1,73 @@
+"""One spelling of every text, before anything else sees it.
+
+Training lines and prompts go through the same function, so a prompt is spelled
+as the model learned it. WordPiece splits at ASCII white space only; a no-break
+or ideographic space would end up inside a vocabulary entry, and an entry that
+ends in a space changes when the vocabulary is saved and loaded.
+
+Knows Unicode; knows no vocabulary and no case folding.
+"""
+
+import re
+import unicodedata
+
+# ASCII text without these needs no work: nearly every line of English prose.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+# Control characters that separate words. The rest of them means nothing in text.
+_SEPARATING_CONTROLS = frozenset("\x0b\x0c\x1c\x1d\x1e\x1f\x85")
+
+# Typed for an apostrophe so often that a space in its place would split words.
+_ACUTE_ACCENT = "\u00b4"
+
+_REPLACEMENT_CHARACTER = "\ufffd"
+
+
+def _plain(character: str) -> str:
+    """What one character is replaced by; itself in nearly every case."""
+    category = unicodedata.category(character)
+    if character in "\n\t":
+        return character
+    if category in ("Zs", "Zl", "Zp") or character in _SEPARATING_CONTROLS:
+        return " "
+    if category in ("Cc", "Cf"):
+        return ""  # byte order mark, zero-width characters, soft hyphen
+    if category == "Cs":
+        return _REPLACEMENT_CHARACTER  # cannot be written as UTF-8
+    if character == _ACUTE_ACCENT:
+        return "'"
+    folded = unicodedata.normalize("NFKC", character)
+    if " " in folded:
+        # Lower-casing applies NFKC, which takes a spacing accent apart into a
+        # space and a mark: a space inside a word, after words were split.
+        return "".join(c for c in folded if not unicodedata.combining(c))
+    return character
+
+
+class _PlainCharacters(dict[int, str]):
+    """`str.translate` table, filled in as characters are met."""
+
+    def __missing__(self, code_point: int) -> str:
+        plain = self[code_point] = _plain(chr(code_point))
+        return plain
+
+
+_PLAIN_CHARACTERS = _PlainCharacters()
+
+
+def normalize_text(text: str) -> str:
+    """Returns the text in the one spelling that the model is trained on.
+
+    Composed characters (NFC: an accent is part of its letter, a Hangul syllable
+    is one character), every Unicode space a plain space, no zero-width and no
+    control characters but newline and tab, line ends as a newline. Lone
+    surrogates, as undecodable bytes of a terminal arrive, become U+FFFD.
+    Doing it twice changes nothing; the result can always be encoded as UTF-8.
+    """
+    if text.isascii() and not _CONTROLS.search(text):
+        return text
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # Twice: the first pass turns look-alikes (U+2000, U+1FFD) into characters
+    # that the table knows, the second joins what a dropped character kept apart.
+    text = unicodedata.normalize("NFC", text).translate(_PLAIN_CHARACTERS)
+    return unicodedata.normalize("NFC", text)
