@@ -6,7 +6,6 @@ that it is nothing but data.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from keras_hub.models import CausalLM
 
-from minigpt_repl.atomic import replace_directory
+from minigpt_repl.atomic import explained, open_directory_atomically
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.lm.causal_lm import MiniGPTCausalLM
 from minigpt_repl.record import (
@@ -88,21 +87,14 @@ def save_checkpoint(
         MiniGPTError: if it can't be written; what was there is left intact.
     """
     directory = directory.absolute()
-    try:
+    with explained(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{directory.name}.", dir=directory.parent
-        ) as folder:
-            made = Path(folder) / directory.name
-            causal_lm.save_to_preset(str(made))
-            if draft is not None:
-                draft.save_to_preset(str(made / DRAFT_FOLDER))
-            record = describe(made, causal_lm, training)
-            (made / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
-            replace_directory(made, directory)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(f"can't save to {directory}: {reason}") from error
+    with open_directory_atomically(directory) as made:
+        causal_lm.save_to_preset(str(made))
+        if draft is not None:
+            draft.save_to_preset(str(made / DRAFT_FOLDER))
+        record = describe(made, causal_lm, training)
+        (made / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
     return record
 
 
