@@ -1,0 +1,59 @@
+"""The fake engine keeps the promises of the real one, so that tests may trust it."""
+
+import numpy as np
+import pytest
+from fakes import VOCABULARY, FakeEngine
+
+from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.decoding.request import Finished, Request, Started, TokenChosen
+
+
+def make(engine, sampler="top_k", prompt="the king", length=12, **more):
+    values = dict(next(s for s in all_samplers() if s.name == sampler).defaults())
+    request = Request(prompt, sampler, values, length=length, **more)
+    return list(engine.generate(request))
+
+
+@pytest.mark.parametrize("sampler", [spec.name for spec in all_samplers()])
+def test_every_sampler_starts_finishes_and_repeats_with_its_seed(sampler):
+    first = make(FakeEngine(), sampler, seed=3, with_details=True)
+    again = make(FakeEngine(), sampler, seed=3, with_details=True)
+    assert first == again
+    assert isinstance(first[0], Started) and isinstance(first[-1], Finished)
+    generation = first[-1].generation
+    assert generation.seed == 3
+    assert len(generation.tokens) == 12 and min(generation.token_ids) >= 3
+
+
+def test_deltas_make_the_text():
+    events = make(FakeEngine(), "random", seed=1, length=60)
+    deltas = "".join(event.delta for event in events if isinstance(event, TokenChosen))
+    assert deltas == events[-1].generation.text
+
+
+def test_a_stopped_text_still_finishes():
+    engine = FakeEngine()
+    events = engine.generate(Request("the", "greedy", {}, length=50))
+    for event in events:
+        if isinstance(event, TokenChosen) and event.index == 2:
+            engine.stop()
+    assert event.generation.stop_reason == "interrupted"
+    assert len(event.generation.tokens) == 3
+
+
+def test_long_prompts_are_cropped_and_full_contexts_primed_again():
+    engine = FakeEngine(context_length=8)
+    finished = make(engine, "greedy", "the king " * 10, length=10)[-1].generation
+    assert finished.started.cropped == 20 - 7
+    assert finished.reprimed and finished.stop_reason == "length"
+    whole = make(engine, "contrastive", "the king", length=10)[-1].generation
+    assert whole.stop_reason == "context"
+
+
+def test_scores_agree_with_the_logits():
+    engine = FakeEngine()
+    generation = make(engine, "greedy", with_scores=True, length=3)[-1].generation
+    logits = engine.logits(generation.started.prompt_ids)
+    assert logits.shape == (3, len(VOCABULARY))
+    token = generation.tokens[0]
+    assert token.id == int(np.argmax(logits[-1])) and token.score.rank == 1
