@@ -34,7 +34,7 @@ class MiniGPTCausalLM(CausalLM):
         **kwargs: Any,
     ) -> None:
         self.backbone = backbone
-        self.preprocessor = preprocessor
+        self.preprocessor: Any = preprocessor
         self.head = (
             None
             if backbone.tie_weights
