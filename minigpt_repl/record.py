@@ -17,6 +17,17 @@ from minigpt_repl.errors import CheckpointError
 RECORD_FILE = "training.json"
 VOCABULARY_FILE = "assets/tokenizer/vocabulary.txt"
 DRAFT_FOLDER = "draft"
+PRESET_FILES = (
+    "config.json",
+    "metadata.json",
+    "model.weights.h5",
+    "preprocessor.json",
+    "task.json",
+    "tokenizer.json",
+    VOCABULARY_FILE,
+)
+"""What every checkpoint has; `task.weights.h5` too if its head has weights."""
+
 VERSION = 1
 UNHASHED = (RECORD_FILE, "README.md")
 MEND = "make a good one with minigpt-setup, or name another with --checkpoint"
@@ -66,20 +77,14 @@ def read_record(directory: Path) -> Record:
         CheckpointError: if the folder or its record is missing, unreadable,
             from a newer version or not a record.
     """
-    _check_folder(directory)
+    check_folder(directory)
     path = directory / RECORD_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(
             f"{directory} has no {RECORD_FILE}, so its files can't be checked: "
             f"{MEND}, or load it as it is with --no-verify"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {MEND}") from error
-    return _parse(content, path)
+    return _parse(read_json(path), path)
 
 
 def verify_files(directory: Path, record: Record) -> None:
@@ -88,12 +93,18 @@ def verify_files(directory: Path, record: Record) -> None:
     Raises:
         CheckpointError: naming the first file that is missing or differs.
     """
+    required = list(PRESET_FILES)
+    if record.has_draft:
+        required += [f"{DRAFT_FOLDER}/{name}" for name in PRESET_FILES]
+    for name in required:
+        if name not in record.files:
+            raise CheckpointError(
+                f"{directory / RECORD_FILE} does not cover {name}: {MEND}"
+            )
     for name, expected in record.files.items():
         path = directory / name
-        if not path.is_file():
-            raise CheckpointError(
-                f"{directory} is incomplete, {name} is missing: {MEND}"
-            )
+        if not is_file(path):
+            raise incomplete(directory, name)
         if hash_file(path) != expected:
             raise CheckpointError(
                 f"{path} is not the file that was saved (its sha256 differs from "
@@ -104,6 +115,37 @@ def verify_files(directory: Path, record: Record) -> None:
             f"{directory}: the vocabulary has {record.vocabulary_size} words but the "
             f"model only {record.embedding_rows} rows: {MEND}"
         )
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        CheckpointError: if it can't be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): {MEND}") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        CheckpointError: if the system does not let us look.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+
+
+def incomplete(directory: Path, name: str) -> CheckpointError:
+    """The error for a file that is not there."""
+    return CheckpointError(f"{directory} is incomplete, {name} is missing: {MEND}")
 
 
 def hash_files(directory: Path) -> dict[str, str]:
@@ -128,8 +170,19 @@ def hash_file(path: Path) -> str:
         raise CheckpointError(f"can't read {path}: {error.strerror}") from error
 
 
-def _check_folder(directory: Path) -> None:
-    if not directory.exists():
+def check_folder(directory: Path) -> None:
+    """Make sure that a checkpoint's folder is there.
+
+    Raises:
+        CheckpointError: if there is nothing, a file, or no permission to look.
+    """
+    try:
+        exists = directory.exists()
+    except OSError as error:
+        raise CheckpointError(
+            f"can't read {directory}: {error.strerror}; {MEND}"
+        ) from error
+    if not exists:
         raise CheckpointError(f"there is no checkpoint at {directory}: {MEND}")
     if not directory.is_dir():
         raise CheckpointError(
@@ -140,7 +193,7 @@ def _check_folder(directory: Path) -> None:
 
 def _parse(content: Any, path: Path) -> Record:
     version = content.get("version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int or version < 1:
         raise CheckpointError(f"{path} is not a checkpoint's record: {MEND}")
     if version > VERSION:
         raise CheckpointError(

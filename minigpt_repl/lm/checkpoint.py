@@ -5,7 +5,6 @@
 that it is nothing but data.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,38 +14,43 @@ from keras_hub.models import CausalLM
 
 from minigpt_repl.atomic import explained, open_directory_atomically
 from minigpt_repl.errors import CheckpointError
+from minigpt_repl.lm.backbone import MiniGPTBackbone
 from minigpt_repl.lm.causal_lm import MiniGPTCausalLM
+from minigpt_repl.lm.preprocessor import MiniGPTCausalLMPreprocessor
+from minigpt_repl.lm.tokenizer import RESERVED_WORDS, MiniGPTTokenizer
 from minigpt_repl.record import (
     DRAFT_FOLDER,
     MEND,
+    PRESET_FILES,
     RECORD_FILE,
-    VOCABULARY_FILE,
     Record,
+    check_folder,
     hash_files,
+    incomplete,
+    is_file,
+    read_json,
     read_record,
     verify_files,
 )
 
-ALLOWED_CLASSES = frozenset(
-    {
-        "MiniGPTBackbone",
-        "MiniGPTCausalLM",
-        "MiniGPTCausalLMPreprocessor",
-        "MiniGPTTokenizer",
-        "DTypePolicy",
-    }
-)
-"""All that the configuration files of a checkpoint may name."""
+CLASSES = {
+    "config.json": MiniGPTBackbone,
+    "preprocessor.json": MiniGPTCausalLMPreprocessor,
+    "task.json": MiniGPTCausalLM,
+    "tokenizer.json": MiniGPTTokenizer,
+}
+"""The class that each configuration file must be of."""
 
-PRESET_FILES = (
-    "config.json",
-    "metadata.json",
-    "model.weights.h5",
-    "preprocessor.json",
-    "task.json",
-    "tokenizer.json",
-    VOCABULARY_FILE,
+ALLOWED = frozenset(
+    [
+        (cls.__module__, cls.__name__, f"minigpt_repl>{cls.__name__}")
+        for cls in CLASSES.values()
+    ]
+    + [("keras", "DTypePolicy", None)]
 )
+"""Module, class and registered name of all that a checkpoint may ask for."""
+
+HEAD_WEIGHTS = "task.weights.h5"
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,17 @@ def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
         CheckpointError: in one line, what is wrong and how to have a good one.
     """
     directory = Path(directory).absolute()
+    check_folder(directory)
     record = None
-    if verify or (directory / RECORD_FILE).is_file() or not directory.is_dir():
+    if verify or is_file(directory / RECORD_FILE):
         record = read_record(directory)
         if verify:
             verify_files(directory, record)
     causal_lm = _load_preset(directory)
+    # A folder that the record does not know was not verified, so it isn't used.
     has_draft = (directory / DRAFT_FOLDER).is_dir()
+    if verify and record is not None:
+        has_draft = record.has_draft
     draft = _load_preset(directory / DRAFT_FOLDER) if has_draft else None
     if record is None or not verify:
         record = describe(directory, causal_lm, record.training if record else {})
@@ -143,18 +151,19 @@ def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
 
 def _load_preset(directory: Path) -> MiniGPTCausalLM:
     for name in PRESET_FILES:
-        if not (directory / name).is_file():
-            raise CheckpointError(
-                f"{directory} is incomplete, {name} is missing: {MEND}"
-            )
+        if not is_file(directory / name):
+            raise incomplete(directory, name)
     for path in sorted(directory.glob("*.json")):
         if path.name != RECORD_FILE:
             _check_is_data(path)
     try:
-        causal_lm = CausalLM.from_preset(str(directory))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "?"
+        causal_lm: MiniGPTCausalLM = CausalLM.from_preset(str(directory))
+    except Exception as error:  # the files decide what Keras raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"can't load {directory} ({reason}): {MEND}") from error
+    # Without this file Keras would leave the head as it was drawn at random.
+    if causal_lm.has_task_weights() and not is_file(directory / HEAD_WEIGHTS):
+        raise incomplete(directory, HEAD_WEIGHTS)
     return causal_lm
 
 
@@ -164,20 +173,20 @@ def _check_is_data(path: Path) -> None:
     Keras imports the modules that a configuration names, and some layers hold
     code, so nothing else is let through to it.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {MEND}") from error
+    content = read_json(path)
+    expected = CLASSES.get(path.name)
+    named = content.get("class_name") if isinstance(content, dict) else None
+    if expected is not None and named != expected.__name__:
+        raise CheckpointError(
+            f"{path} is of class {named}, not {expected.__name__}: {MEND}"
+        )
     for node in _dictionaries(content):
-        name = node.get("class_name")
-        module = str(node.get("module") or "")
-        if name is None and "module" not in node:
-            continue
-        root = "keras" if name == "DTypePolicy" else "minigpt_repl"
-        if name not in ALLOWED_CLASSES or module.split(".")[0] != root:
+        asked = [node.get(key) for key in ("module", "class_name", "registered_name")]
+        if any(asked) and tuple(asked) not in ALLOWED:
+            names = " ".join(str(name) for name in asked if name)
             raise CheckpointError(
-                f"{path} asks for {module}.{name}, which is not a part of a "
-                f"minigpt-repl checkpoint: {MEND}"
+                f"{path} asks for {names}, which is not a part of a minigpt-repl "
+                f"checkpoint: {MEND}"
             )
 
 
@@ -197,19 +206,29 @@ def _check_agreement(
     record: Record,
 ) -> None:
     words = causal_lm.preprocessor.tokenizer.get_vocabulary()
+    if tuple(words[: len(RESERVED_WORDS)]) != RESERVED_WORDS:
+        raise CheckpointError(
+            f"{directory}: the vocabulary does not begin with "
+            f"{' '.join(RESERVED_WORDS)}: {MEND}"
+        )
     rows = causal_lm.backbone.vocabulary_size
     if len(words) > rows:
         raise CheckpointError(
             f"{directory}: the vocabulary has {len(words)} words but the model only "
             f"{rows} rows: {MEND}"
         )
-    facts = (len(words), rows, causal_lm.backbone.max_sequence_length)
-    said = (record.vocabulary_size, record.embedding_rows, record.context_length)
-    if facts != said:
-        raise CheckpointError(
-            f"{directory}: {RECORD_FILE} says (words, rows, context) {said}, the model "
-            f"has {facts}: {MEND}"
-        )
+    facts = {
+        "words": (record.vocabulary_size, len(words)),
+        "rows": (record.embedding_rows, rows),
+        "positions": (record.context_length, causal_lm.backbone.max_sequence_length),
+        "weights": (record.parameter_count, causal_lm.count_params()),
+    }
+    for name, (said, found) in facts.items():
+        if said != found:
+            raise CheckpointError(
+                f"{directory}: {RECORD_FILE} says {said} {name}, the model has "
+                f"{found}: {MEND}"
+            )
     if draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
         raise CheckpointError(
             f"{directory}: the draft model has another vocabulary: {MEND}"

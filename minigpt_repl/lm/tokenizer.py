@@ -7,6 +7,9 @@ from keras_hub.tokenizers import WordPieceTokenizer
 
 from minigpt_repl.lm.backbone import MiniGPTBackbone
 
+RESERVED_WORDS = ("[PAD]", "[UNK]", "[BOS]")
+"""The first words of every vocabulary, in the order of their ids."""
+
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
 class MiniGPTTokenizer(WordPieceTokenizer):
