@@ -56,6 +56,26 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
+@contextlib.contextmanager
+def open_directory_atomically(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` when the block ends well.
+
+    Raises:
+        MiniGPTError: as `replace_directory`.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with explained(path):
+        try:
+            _remove_leftovers(path)
+            beside.mkdir()
+            yield beside
+            replace_directory(beside, path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
 def replace_directory(made: Path, path: Path) -> None:
     """Put the folder `made` in the place of `path`; the old content is removed.
 
@@ -152,7 +172,10 @@ def _remove_leftovers(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         process = left.name.removesuffix(".part").rpartition(".")[2]
         if process.isdecimal() and not _is_running(int(process)):
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:

@@ -78,6 +78,21 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
+def test_a_folder_appears_only_when_it_is_finished(tmp_path):
+    path = tmp_path / "x"
+    with pytest.raises(KeyboardInterrupt), atomic.open_directory_atomically(path) as d:
+        (d / "a").write_text("half")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == []
+    # What a killed process leaves; no process has this number.
+    folder(tmp_path / f".x.{2**31 - 1}.part", a="half")
+    with atomic.open_directory_atomically(path) as made:
+        (made / "a").write_text("whole")
+        assert not path.exists()
+    assert names(tmp_path) == ["x"]
+    assert (path / "a").read_text() == "whole"
+
+
 @pytest.fixture(params=["one step", "two renames"])
 def any_system(request, monkeypatch):
     if request.param == "two renames":

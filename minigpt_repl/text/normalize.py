@@ -14,9 +14,6 @@ import unicodedata
 # ASCII text without these needs no work: nearly every line of English prose.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
-# Control characters that separate words. The rest of them means nothing in text.
-_SEPARATING_CONTROLS = frozenset("\x0b\x0c\x1c\x1d\x1e\x1f\x85")
-
 # Typed for an apostrophe so often that a space in its place would split words.
 _ACUTE_ACCENT = "\u00b4"
 
@@ -28,9 +25,11 @@ def _plain(character: str) -> str:
     category = unicodedata.category(character)
     if character in "\n\t":
         return character
-    if category in ("Zs", "Zl", "Zp") or character in _SEPARATING_CONTROLS:
+    if category in ("Zs", "Zl", "Zp", "Cc"):
+        # Controls too: old texts hold dashes of another encoding (U+0097), and
+        # the words around them are two. The tokenizer splits there as well.
         return " "
-    if category in ("Cc", "Cf"):
+    if category == "Cf":
         return ""  # byte order mark, zero-width characters, soft hyphen
     if category == "Cs":
         return _REPLACEMENT_CHARACTER  # cannot be written as UTF-8
@@ -59,8 +58,8 @@ def normalize_text(text: str) -> str:
     """Returns the text in the one spelling that the model is trained on.
 
     Composed characters (NFC: an accent is part of its letter, a Hangul syllable
-    is one character), every Unicode space a plain space, no zero-width and no
-    control characters but newline and tab, line ends as a newline. Lone
+    is one character), every Unicode space and control character a plain space,
+    save tab and newline, no zero-width characters, any line end a newline. Lone
     surrogates, as undecodable bytes of a terminal arrive, become U+FFFD.
     Doing it twice changes nothing; the result can always be encoded as UTF-8.
     """
