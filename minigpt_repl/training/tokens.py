@@ -88,9 +88,7 @@ def read_tokens(folder: Path) -> TokenizedLines:
     ids = np.load(folder / _IDS)
     if len(ids):  # an empty file can't be mapped
         ids = np.load(folder / _IDS, mmap_mode="r")
-    return TokenizedLines(
-        ids, np.load(folder / _OFFSETS), np.load(folder / _BYTES)
-    )
+    return TokenizedLines(ids, np.load(folder / _OFFSETS), np.load(folder / _BYTES))
 
 
 def write_tokens(
@@ -150,7 +148,7 @@ class _TokenTable:
             return self.ids[:0]
         # For each token: where its chunk's ids begin, plus its place in the chunk.
         shift = np.repeat(self.first[numbers] - (end - length), length)
-        return self.ids[shift + np.arange(end[-1])]
+        return np.asarray(self.ids[shift + np.arange(end[-1])])
 
 
 def _token_table(
@@ -194,4 +192,4 @@ def _write_ids(
             written += len(ids)
     ends = np.concatenate(tokens_before)
     chunk_offsets = np.concatenate([[0], np.cumsum(chunks_in_line)])
-    return ends[chunk_offsets]
+    return np.asarray(ends[chunk_offsets])
