@@ -36,11 +36,13 @@ from minigpt_repl.errors import EngineError, MiniGPTError
 
 RESERVED = ("[PAD]", "[UNK]", "[BOS]")
 MARKS = (".", ",", "!", "?")
-WORDS = tuple(
-    """the a little old boy girl king queen dog cat house garden river was said went
-    ran saw had and but to in of with her his away home ##ing ##ed""".split()
+_STORY = (
+    "the a little old boy girl king queen dog cat house garden river was said went "
+    "ran saw had and but to in of with her his away home ##ing ##ed"
 )
+WORDS = tuple(_STORY.split())
 VOCABULARY = (*RESERVED, *MARKS, *WORDS)
+_IDS = {word: index for index, word in enumerate(VOCABULARY)}
 KEPT_AFTER_REPRIMING = 4
 
 
@@ -103,9 +105,7 @@ class FakeEngine:
 
     def encode(self, text: str) -> tuple[int, ...]:
         self._check()
-        return tuple(
-            VOCABULARY.index(word) if word in VOCABULARY else 1 for word in split(text)
-        )
+        return tuple(_IDS.get(word, 1) for word in split(text))
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         self._check()
@@ -156,7 +156,7 @@ class FakeEngine:
             chosen, kept = self._choose(spec, values, scores, seen, random)
             score = _score(scores, chosen, kept) if request.with_scores else None
             token = Token(chosen, VOCABULARY[chosen], score)
-            delta = _delta(request.prompt + text[-1:], token)
+            delta = _delta(text or request.prompt, token)
             text += delta
             tokens.append(token)
             seen.append(chosen)
@@ -198,7 +198,7 @@ class FakeEngine:
         if ids is None:
             ids = self.encode(request.prompt)
             words = split(request.prompt)
-            unknown = tuple(dict.fromkeys(w for w in words if w not in VOCABULARY))
+            unknown = tuple(dict.fromkeys(w for w in words if w not in _IDS))
         room = self.context_length - 1
         if spec.is_whole_sequence:
             room = max(1, self.context_length - request.length)
