@@ -61,6 +61,9 @@ class MiniGPTBackbone(Backbone):
             name="embedding",
         )
         self.token_embedding = self.embedding.token_embedding
+        # Embeddings are kept in float32, and their product with bfloat16 states
+        # would be float32 too: on a CPU with AMX five times slower.
+        self.token_embedding.reverse_dtype = self.embedding.compute_dtype
         self.transformer_layers = [
             TransformerDecoder(
                 intermediate_dim=intermediate_dim,

@@ -1,0 +1,184 @@
+"""Training recipes as data: what is fed, what is trained, how it is stepped.
+
+A recipe names everything that decides the result apart from the text and the
+seed. It knows neither Keras nor files; `trainer.py` carries it out.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from minigpt_repl.errors import UsageError
+
+Feeding = Literal["cut", "packed"]
+Optimizer = Literal["adam", "adamw", "muon"]
+Schedule = Literal["constant", "trapezoid", "cosine"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        name: what `--recipe` calls it.
+        summary: one line about it.
+        feeding: `cut` feeds the first window of each line and throws the rest
+            away, in batches shuffled 256 at a time, as the reference does;
+            `packed` feeds every token once an epoch, truly shuffled.
+        num_layers: decoder blocks.
+        num_heads: attention heads.
+        hidden_dim: width of the hidden states.
+        intermediate_dim: width of the feedforward layers.
+        context_length: tokens in a window, and positions of the model.
+        vocabulary_size: rows of the embedding and words asked of the learner.
+        activation: of the feedforward layers.
+        normalize_first: pre-norm blocks and a final norm.
+        tie_weights: whether the head is the embedding's transpose.
+        dropout: rate in the decoder blocks.
+        embedding_stddev: standard deviation of the embeddings' first values;
+            `None` for Keras' own uniform ones.
+        batch_size: windows in a step.
+        optimizer: `adam`, `adamw` or `muon`.
+        learning_rate: its peak.
+        schedule: how the rate goes; `trapezoid` is flat, then linear to zero.
+        warmup_steps: steps of linear warm-up.
+        decay_fraction: the share of the run that a trapezoid's descent takes.
+        weight_decay: of matrices that are not embeddings.
+        beta_2: of Adam's second moment.
+        clip_norm: bound of the global gradient norm, or `None`.
+        fused_loss: perplexity from one pass over the logits (`loss.py`) instead
+            of Keras' cross-entropy and a second softmax in its metric.
+        mixed_precision: bfloat16 products, float32 weights.
+        epochs: passes over the windows when nothing else is asked for.
+    """
+
+    name: str
+    summary: str
+    feeding: Feeding = "packed"
+    num_layers: int = 2
+    num_heads: int = 3
+    hidden_dim: int = 256
+    intermediate_dim: int = 128
+    context_length: int = 128
+    vocabulary_size: int = 5000
+    activation: str = "relu"
+    normalize_first: bool = False
+    tie_weights: bool = False
+    dropout: float = 0.0
+    embedding_stddev: float | None = 0.02
+    batch_size: int = 64
+    optimizer: Optimizer = "muon"
+    learning_rate: float = 5e-3
+    schedule: Schedule = "trapezoid"
+    warmup_steps: int = 60
+    decay_fraction: float = 0.5
+    weight_decay: float = 0.1
+    beta_2: float = 0.98
+    clip_norm: float | None = 1.0
+    fused_loss: bool = True
+    mixed_precision: bool = True
+    epochs: int = 2
+
+    def changed(self, **fields: Any) -> "Recipe":
+        """A copy with the fields that are not `None` replaced.
+
+        Raises:
+            UsageError: if a field is out of range or two do not fit together.
+        """
+        given = {name: value for name, value in fields.items() if value is not None}
+        recipe = replace(self, **given)
+        _check(recipe)
+        return recipe
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, for `training.json` and the saved state."""
+        return asdict(self)
+
+
+def _check(recipe: Recipe) -> None:
+    least = {
+        "num_layers": 1,
+        "num_heads": 1,
+        "hidden_dim": 1,
+        "intermediate_dim": 1,
+        "context_length": 2,
+        "vocabulary_size": 4,
+        "batch_size": 1,
+        "epochs": 1,
+    }
+    for field, minimum in least.items():
+        value = getattr(recipe, field)
+        if value < minimum:
+            raise UsageError(
+                f"{field} must be {minimum} or more, but {value} was given"
+            )
+    if recipe.hidden_dim < recipe.num_heads:
+        raise UsageError(
+            f"{recipe.num_heads} heads need a hidden_dim of {recipe.num_heads} or "
+            f"more, but {recipe.hidden_dim} was given"
+        )
+    if not 0 <= recipe.dropout < 1:
+        raise UsageError(
+            f"dropout must be from 0 up to but not 1, but {recipe.dropout} was given"
+        )
+    if recipe.learning_rate <= 0:
+        raise UsageError(
+            f"learning_rate must be above 0, but {recipe.learning_rate} was given"
+        )
+
+
+TUTORIAL = Recipe(
+    name="tutorial",
+    summary="The KerasHub example as it is: the yardstick.",
+    feeding="cut",
+    embedding_stddev=None,
+    optimizer="adam",
+    learning_rate=1e-3,
+    schedule="constant",
+    warmup_steps=0,
+    weight_decay=0.0,
+    beta_2=0.999,
+    clip_norm=None,
+    fused_loss=False,
+    mixed_precision=False,
+    epochs=5,
+)
+
+DEFAULT = Recipe(
+    name="default",
+    summary="No more parameters than the example's, every token fed, Muon.",
+    num_layers=4,
+    num_heads=4,
+    intermediate_dim=384,
+    normalize_first=True,
+    tie_weights=True,
+)
+
+DRAFT = Recipe(
+    name="draft",
+    summary="A tenth of the size, to draft for speculative decoding.",
+    num_layers=1,
+    num_heads=1,
+    hidden_dim=64,
+    intermediate_dim=256,
+    normalize_first=True,
+    tie_weights=True,
+)
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: naming the nearest match and all there are.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UsageError(f"no recipe {name!r}: {hint}there are {', '.join(RECIPES)}")
