@@ -12,7 +12,7 @@ from minigpt_repl.decoding.parameters import Limits, Parameter, Value
 from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.decoding.request import Request
 from minigpt_repl.errors import UsageError
-from minigpt_repl.suggest import did_you_mean
+from minigpt_repl.suggest import did_you_mean, quoted
 
 ORIGINS = ("default", "config", "environment", "flag", "set")
 """Where a value may come from, the weakest first."""
@@ -175,7 +175,9 @@ class Settings:
             spec.parameter(name)  # raises: names the samplers that have it
         names = ["sampler", *session_names, *spec.parameter_names]
         near = did_you_mean(name, names)
-        raise UsageError(f"no setting {name!r}: there are {', '.join(names)}{near}")
+        raise UsageError(
+            f"no setting {quoted(name)}: there are {', '.join(names)}{near}"
+        )
 
     def names(self) -> Iterator[str]:
         """Every key: `sampler`, the session's, then each sampler's parameters."""

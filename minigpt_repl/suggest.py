@@ -1,10 +1,28 @@
-"""The nearest match for a word that does not exist."""
+"""What an error line says of a word that is wrong: the word, and the nearest match."""
 
 import difflib
 from collections.abc import Iterable
 
+LONGEST_SHOWN = 60
+
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A clause such as `; did you mean top_k?`, or nothing if none is near."""
+    if len(word) > LONGEST_SHOWN:
+        return ""
     near = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def quoted(word: object) -> str:
+    """What the user typed, in quotes: on one line, cut if long, no control
+    character, so that any input can be told in an error."""
+    text = repr(word if not isinstance(word, str) else word[: LONGEST_SHOWN + 1])
+    if len(text) > LONGEST_SHOWN + 2:
+        text = f"{text[:LONGEST_SHOWN]}...{text[-1]}"
+    return text
+
+
+def plain(word: str) -> str:
+    """As `quoted`, without the quotes."""
+    return quoted(word)[1:-1]

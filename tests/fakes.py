@@ -101,6 +101,7 @@ class FakeEngine:
             has_draft=self.has_draft,
             load_s=0.5,
             training={"recipe": "fake", "metrics": {"validation_perplexity": 12.5}},
+            words=VOCABULARY,
         )
 
     def encode(self, text: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.suggest import quoted
 
 Value = int | float | str | bool | None
 """What a setting can hold; `None` means that it is off."""
@@ -138,7 +139,9 @@ class Parameter:
         return maximum is None or value <= maximum
 
     def _error(self, got: object, limits: Limits | None = None) -> UsageError:
-        return UsageError(f"{self.name} must be {self.allowed(limits)}; got {got!r}")
+        return UsageError(
+            f"{self.name} must be {self.allowed(limits)}; got {quoted(got)}"
+        )
 
 
 def format_value(value: Value) -> str:

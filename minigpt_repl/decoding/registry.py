@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt_repl.decoding.parameters import Limits, Parameter, Value
 from minigpt_repl.errors import UsageError
-from minigpt_repl.suggest import did_you_mean
+from minigpt_repl.suggest import did_you_mean, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ class SamplerSpec:
         has = f"{self.name} has {', '.join(names)}" if names else "it has no parameters"
         where = f"; {name} belongs to {', '.join(owners)}" if owners else ""
         hint = where or did_you_mean(name, names)
-        raise UsageError(f"{self.name} has no parameter {name!r}: {has}{hint}")
+        raise UsageError(f"{self.name} has no parameter {quoted(name)}: {has}{hint}")
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def find_sampler(name: str) -> SamplerSpec:
             return spec
     names = [spec.name for spec in all_samplers()]
     near = did_you_mean(name.replace("-", "_"), names)
-    raise UsageError(f"no sampler {name!r}: there are {', '.join(names)}{near}")
+    raise UsageError(f"no sampler {quoted(name)}: there are {', '.join(names)}{near}")
 
 
 def register(spec: SamplerSpec) -> None:

@@ -236,6 +236,7 @@ class EngineInfo:
         has_draft: whether a draft model is there for speculative decoding.
         load_s: seconds that loading took.
         training: the checkpoint's record, as read from `training.json`.
+        words: the vocabulary, word piece by id.
     """
 
     directory: str
@@ -247,6 +248,7 @@ class EngineInfo:
     has_draft: bool
     load_s: float = 0.0
     training: Mapping[str, Any] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

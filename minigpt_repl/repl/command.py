@@ -6,13 +6,14 @@ Help, completion, abbreviations and the README's table derive from this table.
 import inspect
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minigpt_repl.decoding.request import Engine
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.outputs import Output
 from minigpt_repl.repl.session import Session
-from minigpt_repl.suggest import did_you_mean
+from minigpt_repl.suggest import did_you_mean, plain
 
 Steps = Generator[Output, Any, Session]
 """What a command does, output by output; it returns the session after it."""
@@ -27,12 +28,14 @@ class Desk:
         engine: generates text; its calls wait until the model is loaded.
         width: columns of the terminal, or of the page if there is none.
         is_terminal: whether a person is looking.
+        sources: the files that `:source` is in the middle of, outermost first.
     """
 
     session: Session
     engine: Engine
     width: int = 80
     is_terminal: bool = False
+    sources: tuple[Path, ...] = ()
 
 
 Handler = Callable[[Desk, str], Steps]
@@ -95,12 +98,12 @@ def find_command(word: str) -> Command:
     Raises:
         UsageError: if there is none, or more than one.
     """
+    if not word:
+        raise UsageError("a command's name follows the colon; :help lists them")
     for entry in all_commands():
         if word == entry.name or word in entry.aliases:
             return entry
-    starting = [
-        entry for entry in all_commands() if word and entry.name.startswith(word)
-    ]
+    starting = [entry for entry in all_commands() if entry.name.startswith(word)]
     if len(starting) == 1:
         return starting[0]
     if starting:
@@ -108,4 +111,4 @@ def find_command(word: str) -> Command:
         raise UsageError(f":{word} could be {names}; type more of it")
     near = did_you_mean(word, [entry.name for entry in all_commands()])
     near = near.replace("did you mean ", "did you mean :")
-    raise UsageError(f"no command :{word}{near}; :help lists them")
+    raise UsageError(f"no command :{plain(word)}{near}; :help lists them")

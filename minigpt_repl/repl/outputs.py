@@ -24,6 +24,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Mistake(Notice):
+    """A line of a sourced file failed: a notice, and a script's exit code 1."""
+
+
+@dataclass(frozen=True)
 class TextStarted:
     """A continuation begins: the prompt, shown dimmed before the new text."""
 
