@@ -1,0 +1,215 @@
+"""The training text: lines to train on, and lines to validate with.
+
+SimpleBooks' own layout is taken as it is; any other text is made into one paragraph
+a line and split here. Knows text; no vocabulary, no tokens, no model.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from minigpt_repl.errors import CorpusError
+from minigpt_repl.text.normalize import normalize_text
+from minigpt_repl.training.plain_text import paragraphs, strip_gutenberg
+from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.sources import Document, Source, open_source
+
+SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.zip"
+"""The reference example's data, 282 MB."""
+
+SIMPLEBOOKS_MIN_LENGTH = 512
+"""The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
+
+MIN_LENGTH = 16
+"""For any other text: headings and page numbers are shorter."""
+
+_TRAIN, _VALID = "simplebooks-92-raw/train.txt", "simplebooks-92-raw/valid.txt"
+
+# Every 20th block of neighbouring paragraphs is for validation: 5%. Blocks, since
+# next to a paragraph one knows much of it; not one at the end, which may be notes.
+_BLOCKS_A_VALIDATION = 20
+_LARGEST_BLOCK = 50
+
+_LINES_A_REPORT = 5000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Lines of text, normalized, one paragraph each.
+
+    Attributes:
+        source: as the user named it, in a few words.
+        sha256: of what the source holds.
+        min_length: UTF-8 bytes; longer lines were kept.
+        train: the lines to train on.
+        valid: the lines to validate with.
+        lines_read: how many lines there were before the filter, of both.
+    """
+
+    source: str
+    sha256: str
+    min_length: int
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    lines_read: int
+
+    @property
+    def train_sha256(self) -> str:
+        """Tells these training lines from all others."""
+        return _sha256(self.train)
+
+    @property
+    def valid_sha256(self) -> str:
+        """Tells these validation lines from all others."""
+        return _sha256(self.valid)
+
+
+def load_corpus(
+    source: str = SIMPLEBOOKS_URL,
+    min_length: int | None = None,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Reads a training text.
+
+    Args:
+        source: a text file, a folder or a glob of them, a `.zip`, a `.gz`, or a URL.
+        min_length: keep lines longer than this many UTF-8 bytes; by default 512 for
+            SimpleBooks' layout, as the reference example, else 16.
+        progress: shows a download and the filtering of lines.
+
+    Raises:
+        CorpusError: in one line, why the text can't be used.
+    """
+    progress = progress or SilentProgress()
+    opened = open_source(source, progress)
+    layout = _simplebooks(opened.documents)
+    if min_length is None:
+        min_length = SIMPLEBOOKS_MIN_LENGTH if layout else MIN_LENGTH
+    if layout:
+        read = [_lines(document) for document in layout]
+        stages = ("filter training lines", "filter validation lines")
+        train, valid = (
+            _filtered(lines, min_length, stage, progress)
+            for lines, stage in zip(read, stages, strict=True)
+        )
+    else:
+        read = [_paragraphs(document) for document in opened.documents]
+        lines = list(itertools.chain.from_iterable(read))
+        train, valid = split_for_validation(
+            _filtered(lines, min_length, "filter lines", progress)
+        )
+    lines_read = sum(len(lines) for lines in read)
+    _check(opened, lines_read, train, valid, min_length)
+    return Corpus(
+        opened.description,
+        opened.sha256,
+        min_length,
+        tuple(train),
+        tuple(valid),
+        lines_read,
+    )
+
+
+def split_for_validation(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Training and validation lines: about every 20th, in blocks of neighbours.
+
+    The same lines are always split alike. Of two lines or more, at least one is for
+    validation.
+    """
+    count = len(lines)
+    size = max(1, min(_LARGEST_BLOCK, count // (5 * _BLOCKS_A_VALIDATION)))
+    train: list[str] = []
+    valid: list[str] = []
+    for start in range(0, count, size):
+        last = start // size % _BLOCKS_A_VALIDATION == _BLOCKS_A_VALIDATION - 1
+        (valid if last else train).extend(lines[start : start + size])
+    if not valid and len(train) > 1:
+        valid.append(train.pop())
+    return train, valid
+
+
+def _simplebooks(
+    documents: Sequence[Document],
+) -> tuple[Document, Document] | None:
+    """Training and validation text, if the names are SimpleBooks'."""
+    found = {
+        name: document
+        for document in documents
+        for name in (_TRAIN, _VALID)
+        if f"/{document.name}".endswith(f"/{name}")
+    }
+    return (found[_TRAIN], found[_VALID]) if len(found) == 2 else None
+
+
+def _lines(document: Document) -> list[str]:
+    return _text(document).removesuffix("\n").split("\n")
+
+
+def _paragraphs(document: Document) -> list[str]:
+    return paragraphs(strip_gutenberg(_text(document)))
+
+
+def _text(document: Document) -> str:
+    data = document.read()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise CorpusError(
+            f"{document.name} is not UTF-8 text: byte {error.start} is "
+            f"0x{data[error.start]:02x}"
+            + ("; it looks like UTF-16: convert it" if utf16 else "")
+        ) from error
+    if "\0" in text:
+        raise CorpusError(f"{document.name} is not text: byte {data.index(0)} is 0x00")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _filtered(
+    lines: Sequence[str], min_length: int, stage: str, progress: Progress
+) -> list[str]:
+    """The lines of more than `min_length` bytes, normalized."""
+    progress.start(stage, len(lines), "lines")
+    kept = []
+    for number, line in enumerate(lines, 1):
+        # Measured before it is normalized, as the reference does.
+        if len(line) > min_length or len(line.encode("utf-8")) > min_length:
+            kept.append(normalize_text(line).strip())
+        if number % _LINES_A_REPORT == 0:
+            progress.advance(number, kept=len(kept))
+    progress.advance(len(lines), kept=len(kept))
+    progress.finish()
+    return [line for line in kept if line]
+
+
+def _check(
+    opened: Source,
+    read: int,
+    train: Sequence[str],
+    valid: Sequence[str],
+    min_length: int,
+) -> None:
+    if train and valid:
+        return
+    where = opened.description
+    if len(train) + len(valid) == 1:
+        raise CorpusError(
+            f"{where} has one paragraph of more than {min_length} bytes; it takes two: "
+            "one to train on, one to validate with"
+        )
+    if not read or not any(document.read().strip() for document in opened.documents):
+        raise CorpusError(f"{where} is empty")
+    side = "validation " if train else "training " if valid else ""
+    raise CorpusError(
+        f"{where} has no {side}line of more than {min_length} bytes among "
+        f"{read:,}; lower --min-length"
+    )
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8"))
+        digest.update(b"\n")
+    return digest.hexdigest()
