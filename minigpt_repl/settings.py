@@ -136,7 +136,7 @@ class Settings:
         key = name if name == "sampler" else self.key(name)
         layer = {k: v for k, v in self.layers.get("set", {}).items() if k != key}
         after = replace(self, layers={**self.layers, "set": layer})
-        return after, Change(name, self._shown(key), after._shown(key))
+        return after, Change(name, self.shown(key), after.shown(key))
 
     def reset(self) -> "Settings":
         """New settings without anything that `:set` gave."""
@@ -153,6 +153,21 @@ class Settings:
             if key != "sampler":
                 after._parameter(key).check(after.value(key), limits)
         return after
+
+    def fitted_to(self, limits: Limits) -> tuple["Settings", tuple[Change, ...]]:
+        """The same settings on another checkpoint; what is beyond its limits is
+        dropped from its layer, so that a weaker one or the default holds."""
+        layers = {
+            origin: {key: v for key, v in layer.items() if self._fits(key, v, limits)}
+            for origin, layer in self.layers.items()
+        }
+        after = Settings(layers, dict(limits))
+        changes = tuple(
+            Change(key, self.shown(key), after.shown(key))
+            for key in self.names()
+            if self.shown(key) != after.shown(key)
+        )
+        return after, changes
 
     def key(self, name: str) -> str:
         """The full key of what a user typed: `length`, `k`, `top_p.p`.
@@ -196,7 +211,17 @@ class Settings:
             return find_sampler(sampler).parameter(name)
         return next(p for p in SESSION_PARAMETERS if p.name == key)
 
-    def _shown(self, key: str) -> Value:
+    def _fits(self, key: str, value: Value, limits: Limits) -> bool:
+        if key == "sampler":
+            return True
+        try:
+            self._parameter(key).check(value, limits)
+        except UsageError:
+            return False
+        return True
+
+    def shown(self, key: str) -> Value:
+        """Value of any key that `names` gives, `sampler` too."""
         return self.sampler.name if key == "sampler" else self.value(key)
 
     def _with(self, origin: str, key: str, value: Value) -> "Settings":

@@ -1,0 +1,189 @@
+"""Tables as the commands show them; rich draws them with colour or without.
+
+Cells are `Text`, never plain strings: rich would read `[BOS]` as markup.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from minigpt_repl.decoding.parameters import Limits, Parameter, format_value
+from minigpt_repl.decoding.registry import SamplerSpec, all_samplers
+from minigpt_repl.repl.command import Command
+from minigpt_repl.repl.session import Session
+from minigpt_repl.settings import SESSION_PARAMETERS, Settings
+
+NAME = "bold cyan"
+STRONG = "bold"
+FAINT = "dim"
+
+
+def make_table(
+    headings: Sequence[str], rows: Iterable[Sequence[Text | str]], right: str = ""
+) -> Table:
+    """A table without lines.
+
+    Args:
+        headings: of the columns.
+        rows: the cells; a `str` is shown as it is.
+        right: headings of the columns that are aligned to the right, by spaces.
+    """
+    table = Table(box=None, pad_edge=False, header_style=FAINT)
+    for heading in headings:
+        is_right = heading in right.split()
+        table.add_column(heading, justify="right" if is_right else "left")
+    for row in rows:
+        table.add_row(*(Text(c) if isinstance(c, str) else c for c in row))
+    return table
+
+
+def commands_table(commands: Iterable[Command]) -> Table:
+    """Every command with its arguments and its summary."""
+    rows = []
+    for command in commands:
+        name = Text(f":{command.name}", style=NAME)
+        if command.usage:
+            name.append(f" {command.usage}", style="default not bold")
+        rows.append((name, command.summary))
+    return make_table(("command", "what it does"), rows)
+
+
+def samplers_table(settings: Settings) -> Table:
+    """Every sampler with its parameters, the one in use marked."""
+    rows = []
+    for spec in all_samplers():
+        is_current = spec.name == settings.sampler.name
+        values = settings.parameters(spec)
+        pairs = " ".join(f"{name}={format_value(v)}" for name, v in values.items())
+        rows.append(
+            (
+                Text("*" if is_current else " ", style=STRONG),
+                Text(spec.name, style=NAME if is_current else ""),
+                pairs,
+                spec.summary,
+            )
+        )
+    return make_table(("", "sampler", "parameters", "it takes"), rows)
+
+
+def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Table:
+    """Settings with value, default, range and meaning; all if none are named."""
+    rows = []
+    for key in keys if keys is not None else all_keys(settings):
+        parameter = settings.parameter(key)
+        value = settings.value(settings.key(key))
+        is_changed = value != parameter.default
+        rows.append(
+            (
+                Text(key, style=NAME),
+                Text(format_value(value), style=STRONG if is_changed else ""),
+                format_value(parameter.default),
+                short_range(parameter, settings.limits),
+                parameter.help,
+            )
+        )
+    return make_table(("setting", "value", "default", "allowed", "meaning"), rows)
+
+
+def origins_table(settings: Settings) -> Table:
+    """Every setting with its value and where it came from."""
+    rows = [("sampler", settings.sampler.name, origin_word(settings, "sampler"))]
+    for key in all_keys(settings):
+        full = settings.key(key)
+        value = format_value(settings.value(full))
+        rows.append((key, value, origin_word(settings, full)))
+    named = [(Text(name, style=NAME), value, origin) for name, value, origin in rows]
+    return make_table(("setting", "value", "from"), named)
+
+
+def history_table(session: Session, width: int) -> Table:
+    """Every text of the session, the current one marked."""
+    rows = []
+    for node in session.nodes:
+        room = max(20, width - 40)
+        text = " ".join(node.text.split())
+        rows.append(
+            (
+                Text("*" if node.id == session.current else " ", style=STRONG),
+                str(node.id),
+                "" if node.parent is None else str(node.parent),
+                node.generation.request.sampler,
+                str(node.generation.seed),
+                text if len(text) <= room else f"{text[: room - 3]}...",
+            )
+        )
+    headings = ("", "text", "after", "sampler", "seed", "words")
+    return make_table(headings, rows, right="text after seed")
+
+
+def stats_table(session: Session) -> Table:
+    """What each sampler has made in this session, and how fast."""
+    rows = []
+    for spec in all_samplers():
+        made = [
+            node.generation
+            for node in session.nodes
+            if node.generation.request.sampler == spec.name
+        ]
+        if not made:
+            continue
+        tokens = sum(len(generation.tokens) for generation in made)
+        seconds = sum(generation.timings.decode_s for generation in made)
+        first = sum(generation.timings.first_token_s for generation in made)
+        rows.append(
+            (
+                Text(spec.name, style=NAME),
+                str(len(made)),
+                str(tokens),
+                f"{tokens / seconds:.0f}" if seconds > 0 else "",
+                f"{1000 * first / len(made):.0f} ms",
+            )
+        )
+    headings = ("sampler", "texts", "tokens", "tokens/s", "first token")
+    return make_table(headings, rows, right="texts tokens tokens/s")
+
+
+def facts_table(facts: Iterable[tuple[str, str]]) -> Table:
+    """Names and values, a line each."""
+    rows = [(Text(name, style=NAME), value) for name, value in facts]
+    return make_table(("", ""), rows)
+
+
+def all_keys(settings: Settings) -> list[str]:
+    """Every setting but the sampler, as the user would type it: the session's,
+    then the parameters of the sampler in use, then those of the others."""
+    current = settings.sampler
+    others = [spec for spec in all_samplers() if spec.name != current.name]
+    return [
+        *(parameter.name for parameter in SESSION_PARAMETERS),
+        *current.parameter_names,
+        *(f"{spec.name}.{name}" for spec in others for name in spec.parameter_names),
+    ]
+
+
+def short_range(parameter: Parameter, limits: Limits) -> str:
+    """The allowed values in few words, such as `1..4911 or off`."""
+    words = parameter.range_text(limits) or parameter.allowed(limits)
+    has_off = words.endswith("or off")
+    return f"{words} or off" if parameter.optional and not has_off else words
+
+
+def origin_word(settings: Settings, key: str) -> str:
+    """Where a value came from, in the user's words."""
+    origin = settings.origin(key)
+    return ":set" if origin == "set" else origin
+
+
+def sampler_facts(spec: SamplerSpec, limits: Limits) -> Table:
+    """The parameters of one sampler."""
+    rows = [
+        (
+            Text(parameter.name, style=NAME),
+            format_value(parameter.default),
+            short_range(parameter, limits),
+            parameter.help,
+        )
+        for parameter in spec.parameters
+    ]
+    return make_table(("parameter", "default", "allowed", "meaning"), rows)
