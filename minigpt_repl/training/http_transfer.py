@@ -14,7 +14,8 @@ from minigpt_repl.errors import CorpusError
 from minigpt_repl.training.part_file import PartFile, Version
 from minigpt_repl.training.progress import Progress
 
-_BLOCK = 1 << 18
+# Small: when a transfer breaks, what has come of its last block is lost.
+_BLOCK = 1 << 14
 _RETRIED_STATUS = (408, 416, 425, 429, 500, 502, 503, 504)
 _WEB_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)", re.I | re.S)
 _WEB_PAGE_NAMES = (".html", ".htm", ".xhtml")
