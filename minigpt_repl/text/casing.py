@@ -10,10 +10,13 @@ from minigpt_repl.text.spacing import Spacing
 
 _ALWAYS_LARGE = english.TITLES | english.PROPER | {"i"}
 
+# No word that matters here is longer.
+_WORD_LENGTH = 40
+
 
 def needs_next(token: str) -> bool:
     """Whether the case of a token may depend on the token after it."""
-    return token in _ALWAYS_LARGE or len(token) == 1
+    return token in _ALWAYS_LARGE or (len(token) == 1 and token.isalpha())
 
 
 class Casing:
@@ -48,7 +51,7 @@ class Casing:
         """
         text, continues = split_piece(token)
         if continues:
-            self._word += text
+            self._word = (self._word + text)[-_WORD_LENGTH:]
             return text
         if kind_of(text) == "word":
             return self._cased_word(text, following, spacing)
@@ -65,7 +68,8 @@ class Casing:
         large = large and not spacing.inside_word
         self._starts = False
         self._may_resume = self._after_title = False
-        self._word = self._word + text if spacing.inside_word else text
+        self._word = (self._word if spacing.inside_word else "") + text
+        self._word = self._word[-_WORD_LENGTH:]
         self._dots = 0
         return text[:1].title() + text[1:] if large else text
 
@@ -90,7 +94,10 @@ class Casing:
             return
         abbreviated = self._word in english.ABBREVIATIONS
         initial = len(self._word) == 1 and self._word.isalpha() and self._word != "i"
+        # The second letter of p.m.; three dots are an ellipsis, four end a sentence.
+        dotted = self._word[:-1] == "." and self._word != ".."
+        inside = abbreviated or initial or dotted or self._dots in (2, 3)
         self._after_title = initial or self._word in english.TITLES
-        self._starts = not abbreviated and not initial and self._dots not in (2, 3)
+        self._starts = not inside
         if self._starts:
             self._quote_resumes = False

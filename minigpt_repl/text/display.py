@@ -31,9 +31,11 @@ class Typesetter:
 
     def needs_next(self, word: str) -> bool:
         """Whether `write(word, ...)` may depend on the word after it."""
-        return self._spacing.needs_next(word) or (
-            self._casing is not None and casing.needs_next(word)
-        )
+        if self._spacing.needs_next(word):
+            return True
+        if self._casing is None or self._spacing.joins_next_to_word:
+            return False  # capitals stand at the beginning of words
+        return casing.needs_next(word)
 
     def write(self, word: str, following: str | None) -> str:
         """Returns a token as displayed, with the space before it if it has one.

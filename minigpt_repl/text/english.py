@@ -24,13 +24,17 @@ ELIDED = _words(
 
 # Words cut short before a full word: an' so, th' old, wi' me.
 CUT = _words(
-    "an wi ha th tha unc a i n kep ol no jus jes mos aun natur fo yo awa gi t h lor "
+    "an wi ha th tha unc n kep ol no jus jes mos aun natur fo yo awa gi t h lor "
     "mo po foun han worl groun roun aroun behin fin frien sen lef lif ca fa wa sma "
     "himsel mysel hersel itsel yersel thysel nex firs agains mus tho thro"
 )
 
-# What an apostrophe joins to any word behind it: d'you, y'all, l'amour, ma'am.
-PREFIXES = _words("d l y ma qu ne e c")
+# What an apostrophe joins to any word behind it: d'you, s'pose, ma'am; French and
+# Italian too.
+PREFIXES = _words(
+    "b c d e f g j l m n p q r s t y ma ne "
+    "qu jusqu lorsqu puisqu aujourd un all dall dell nell sull"
+)
 
 # After `o '` these begin a new word (o' the); any other is joined (o'clock).
 AFTER_O = _words(

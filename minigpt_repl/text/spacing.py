@@ -65,6 +65,11 @@ class Spacing:
         return self._inside_word
 
     @property
+    def joins_next_to_word(self) -> bool:
+        """Whether the next token is joined to a word, whatever it is."""
+        return self._join_next and bool(_WORD_CHARACTER.search(self._run))
+
+    @property
     def quote(self) -> Literal["", "opens", "closes"]:
         """What the last token was: the begin or end of a quotation, or neither."""
         return self._quote
