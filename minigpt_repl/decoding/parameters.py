@@ -112,11 +112,13 @@ class Parameter:
         top = high if high is not None else self.maximum
         if low is None and top is None:
             return ""
+        if low is not None and top is None and not self.exclusive_minimum:
+            return f"{_bound(low)} or more"
         if self.exclusive_minimum or top is None or low is None:
-            left = "" if low is None else f"{low:g} {self._relation} "
+            left = "" if low is None else f"{_bound(low)} {self._relation} "
             right = "" if top is None else f" <= {_bound(top)}"
             return f"{left}{self.name}{right}"
-        return f"{low:g}..{_bound(top)}"
+        return f"{_bound(low)}..{_bound(top)}"
 
     @property
     def _relation(self) -> str:
@@ -156,4 +158,6 @@ def format_value(value: Value) -> str:
 
 
 def _bound(bound: float | str) -> str:
-    return bound if isinstance(bound, str) else f"{bound:g}"
+    if isinstance(bound, str):
+        return bound
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"

@@ -110,7 +110,9 @@ def _read_session(content: Mapping[str, Any], settings: Settings) -> Session:
 
 def _read_settings(values: Mapping[str, Any], settings: Settings) -> Settings:
     """The present settings, with what the file says in the layer of `:set`."""
-    layer = {}
+    terminal = settings.layers.get("set", {})
+    layer = {key: terminal[key] for key in OF_THE_TERMINAL if key in terminal}
+    unset = settings.reset()
     for key, value in values.items():
         try:
             if key == "sampler":
@@ -121,9 +123,8 @@ def _read_settings(values: Mapping[str, Any], settings: Settings) -> Settings:
                 value = settings.parameter(key).check(value, settings.limits)
         except MiniGPTError as error:
             raise _Damaged(str(error)) from None
-        layer[key] = value
-    terminal = settings.layers.get("set", {})
-    layer |= {key: terminal[key] for key in OF_THE_TERMINAL if key in terminal}
+        if value != unset.shown(key):
+            layer[key] = value
     return Settings({**settings.layers, "set": layer}, settings.limits)
 
 

@@ -12,7 +12,7 @@ from minigpt_repl.decoding.parameters import Limits, Parameter, format_value
 from minigpt_repl.decoding.registry import SamplerSpec, all_samplers
 from minigpt_repl.repl.command import Command
 from minigpt_repl.repl.session import Session
-from minigpt_repl.settings import SESSION_PARAMETERS, Settings
+from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 
 NAME = "bold cyan"
 STRONG = "bold"
@@ -29,10 +29,19 @@ def make_table(
         rows: the cells; a `str` is shown as it is.
         right: headings of the columns that are aligned to the right, by spaces.
     """
-    table = Table(box=None, pad_edge=False, header_style=FAINT)
+    table = Table(
+        box=None, pad_edge=False, header_style=FAINT, show_header=any(headings)
+    )
+    *_, last = headings
     for heading in headings:
         is_right = heading in right.split()
-        table.add_column(heading, justify="right" if is_right else "left")
+        table.add_column(
+            heading,
+            justify="right" if is_right else "left",
+            # Only the last column is broken into lines, as long as there is room.
+            no_wrap=heading != last,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(c) if isinstance(c, str) else c for c in row))
     return table
@@ -69,7 +78,9 @@ def samplers_table(settings: Settings) -> Table:
 
 def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Table:
     """Settings with value, default, range and meaning; all if none are named."""
-    rows = []
+    rows: list[Sequence[Text | str]] = []
+    if keys is None:
+        rows.append(_sampler_row(settings))
     for key in keys if keys is not None else all_keys(settings):
         parameter = settings.parameter(key)
         value = settings.value(settings.key(key))
@@ -84,6 +95,17 @@ def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Tab
             )
         )
     return make_table(("setting", "value", "default", "allowed", "meaning"), rows)
+
+
+def _sampler_row(settings: Settings) -> tuple[Text, str, str, str, str]:
+    name = settings.sampler.name
+    return (
+        Text("sampler", style=NAME),
+        name,
+        DEFAULT_SAMPLER,
+        "a name",
+        ", ".join(spec.name for spec in all_samplers()),
+    )
 
 
 def origins_table(settings: Settings) -> Table:

@@ -10,9 +10,9 @@ from minigpt_repl.repl.lines import LineJoiner
 from minigpt_repl.repl.outputs import Mistake, Notice
 from minigpt_repl.repl.saved import dump_session, is_saved_session, parse_session
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.userfiles import read_user_file, user_path, write_user_file
 from minigpt_repl.repl.words import file_words
 from minigpt_repl.suggest import plain
+from minigpt_repl.userfiles import read_user_file, user_path, write_user_file
 
 
 @command("save", usage="FILE", complete=file_words)

@@ -10,9 +10,9 @@ from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.commands.show import model_facts
 from minigpt_repl.repl.outputs import Notice, Say, SwitchModel
 from minigpt_repl.repl.tables import facts_table
-from minigpt_repl.repl.userfiles import user_path
 from minigpt_repl.repl.words import folder_words
 from minigpt_repl.suggest import plain
+from minigpt_repl.userfiles import user_path
 
 
 @command("model", usage="[DIR]", complete=folder_words)

@@ -55,7 +55,6 @@ def set_values(desk: Desk, arguments: str) -> Steps:
     """
     settings = desk.session.settings
     if not arguments:
-        yield Say(samplers_table(settings))
         yield Say(settings_table(settings))
         return desk.session
     if len(arguments.split()) == 1 and "=" not in arguments:

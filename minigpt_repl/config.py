@@ -1,0 +1,235 @@
+"""Settings from the user's config file and from the environment.
+
+What is wrong in either is told, with file and line, and left out; the rest holds.
+Knows the tables of settings and samplers; knows no terminal and no model.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minigpt_repl.decoding.parameters import Parameter, Value, format_value
+from minigpt_repl.decoding.registry import all_samplers, find_sampler
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
+from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
+from minigpt_repl.suggest import did_you_mean, plain, quoted
+from minigpt_repl.userfiles import read_user_file
+
+CONFIG_FILE = "config.toml"
+PREFIX = "MINIGPT_"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one source gives.
+
+    Attributes:
+        values: by the keys of `Settings`, such as `length` and `top_k.k`.
+        checkpoint: the folder to load, or `None`.
+        problems: a line for each thing that was wrong and left out.
+    """
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    checkpoint: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+def config_path() -> Path:
+    """Where the config file is looked for."""
+    return config_home() / CONFIG_FILE
+
+
+def read_config(path: Path | None = None) -> Layer:
+    """The settings of a config file; of the user's own if none is named.
+
+    Raises:
+        MiniGPTError: if a file was named and can't be read.
+    """
+    place = config_path() if path is None else path
+    try:
+        if path is None and not place.exists():
+            return Layer()
+        text = read_user_file(place)
+    except MiniGPTError as error:
+        if path is not None:
+            raise
+        return Layer(problems=(str(error),))
+    except OSError as error:
+        return Layer(problems=(f"can't read {place}: {error.strerror}",))
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return Layer(problems=(f"{_place(place, _line_in(str(error)))}: {error}",))
+    return _read_content(content, _Lines(place, text))
+
+
+def read_environment(variables: Mapping[str, str]) -> Layer:
+    """The settings of variables such as `MINIGPT_LENGTH` and `MINIGPT_TOP_K_K`.
+
+    The checkpoint's own variable is read where the checkpoint is looked for.
+    """
+    keys = {_variable(key): key for key in Settings().names()}
+    values: dict[str, Value] = {}
+    problems = []
+    for name, text in sorted(variables.items()):
+        if not name.startswith(PREFIX) or name == CHECKPOINT_VARIABLE:
+            continue
+        try:
+            if name not in keys:
+                near = did_you_mean(name, {known.lower() for known in keys})
+                near = re.sub("minigpt_[a-z_]+", lambda word: word[0].upper(), near)
+                raise UsageError(f"there is no such setting{near}")
+            values[keys[name]] = _parse(keys[name], text)
+        except UsageError as error:
+            problems.append(f"environment: {plain(name)}: {error}")
+    return Layer(values, problems=tuple(problems))
+
+
+def default_config_text() -> str:
+    """A config file that sets nothing: every setting, explained, as a comment."""
+    return "\n".join(_default_lines()) + "\n"
+
+
+def _default_lines() -> Iterator[str]:
+    yield "# Settings of minigpt-repl. Take the # off a line to change it."
+    yield f"# This file's place: $XDG_CONFIG_HOME/minigpt-repl/{CONFIG_FILE}"
+    yield ""
+    yield "# folder of the model"
+    yield '# checkpoint = "checkpoints/mine"'
+    yield ""
+    names = ", ".join(spec.name for spec in all_samplers())
+    yield f"# the sampler to start with: {names}"
+    yield f'# sampler = "{DEFAULT_SAMPLER}"'
+    for parameter in SESSION_PARAMETERS:
+        yield ""
+        yield from _commented(parameter)
+    for spec in all_samplers():
+        if spec.parameters:
+            yield ""
+            yield f"[{spec.name}]"
+            yield f"# {spec.summary}"
+        for parameter in spec.parameters:
+            yield ""
+            yield from _commented(parameter)
+
+
+def _commented(parameter: Parameter) -> Iterator[str]:
+    yield f"# {parameter.help}"
+    yield f"# {parameter.allowed()}"
+    yield f"# {parameter.name} = {_toml(parameter.default)}"
+
+
+def _toml(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return format_value(value)
+    return f'"{format_value(value)}"'
+
+
+class _Lines:
+    """Finds the line of a key; the TOML reader does not tell."""
+
+    _TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+    _KEY = re.compile(r"\s*([\w\"'.-]+?)\s*=")
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._numbers: dict[tuple[str, str], int] = {}
+        table = ""
+        for number, line in enumerate(text.split("\n"), start=1):
+            if header := self._TABLE.match(line):
+                table = header[1].strip("\"'")
+                self._numbers.setdefault((table, ""), number)
+            elif key := self._KEY.match(line):
+                owner, _, name = key[1].rpartition(".")
+                owner = owner or table
+                self._numbers.setdefault((owner, name.strip("\"'")), number)
+                self._numbers.setdefault((owner, ""), number)
+
+    def place(self, table: str, name: str) -> str:
+        """`FILE:LINE` of a key, of its table if the key is not found."""
+        number = self._numbers.get((table, name)) or self._numbers.get((table, ""))
+        return _place(self._path, number)
+
+
+def _read_content(content: Mapping[str, Any], lines: _Lines) -> Layer:
+    values: dict[str, Value] = {}
+    checkpoint = None
+    problems = []
+    for table, name, value in _entries(content):
+        try:
+            if (table, name) == ("", "checkpoint"):
+                if not isinstance(value, str) or not value:
+                    raise UsageError(
+                        f"checkpoint must be a folder; got {quoted(value)}"
+                    )
+                checkpoint = value
+            else:
+                key = _key(table, name)
+                values[key] = _parse(key, value)
+        except UsageError as error:
+            problems.append(f"{lines.place(table, name)}: {error}")
+    return Layer(values, checkpoint, tuple(problems))
+
+
+def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Table (empty at the top), name and value of everything in the file."""
+    for name, value in content.items():
+        if not isinstance(value, dict):
+            yield "", name, value
+        else:
+            yield from ((name, inner, item) for inner, item in value.items())
+
+
+def _key(table: str, name: str) -> str:
+    """The key of `Settings` for a place in the file.
+
+    Raises:
+        UsageError: if there is no such setting.
+    """
+    if table:
+        spec = find_sampler(table)
+        return f"{spec.name}.{spec.parameter(name).name}"
+    names = ["checkpoint", "sampler", *(p.name for p in SESSION_PARAMETERS)]
+    if name in names:
+        return name
+    owners = [s.name for s in all_samplers() if name in s.parameter_names]
+    if owners:
+        tables = ", ".join(f"[{owner}]" for owner in owners)
+        raise UsageError(f"{name} is a sampler's: put it under {tables}")
+    near = did_you_mean(name, names)
+    raise UsageError(f"no setting {quoted(name)}: there are {', '.join(names)}{near}")
+
+
+def _parse(key: str, value: Any) -> Value:
+    """The value of a setting, given as text or as the type it has.
+
+    Raises:
+        UsageError: if it is not allowed.
+    """
+    if key == "sampler":
+        if not isinstance(value, str):
+            raise UsageError(f"sampler must be a name; got {quoted(value)}")
+        return find_sampler(value).name
+    parameter = Settings().parameter(key)
+    if isinstance(value, str):
+        return parameter.parse(value)
+    return parameter.check(value)
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.upper().replace(".", "_")
+
+
+def _line_in(message: str) -> int | None:
+    found = re.search(r"at line (\d+)", message)
+    return int(found[1]) if found else None
+
+
+def _place(path: Path, number: int | None) -> str:
+    return f"{plain(str(path))}:{number}" if number else plain(str(path))
