@@ -69,9 +69,9 @@ class Recipe:
     embedding_stddev: float | None = 0.02
     batch_size: int = 64
     optimizer: Optimizer = "muon"
-    learning_rate: float = 5e-3
+    learning_rate: float = 8e-3
     schedule: Schedule = "trapezoid"
-    warmup_steps: int = 60
+    warmup_steps: int = 100
     decay_fraction: float = 0.5
     weight_decay: float = 0.1
     beta_2: float = 0.98
@@ -148,9 +148,9 @@ TUTORIAL = Recipe(
 DEFAULT = Recipe(
     name="default",
     summary="No more parameters than the example's, every token fed, Muon.",
-    num_layers=4,
+    num_layers=3,
     num_heads=4,
-    intermediate_dim=384,
+    intermediate_dim=704,
     normalize_first=True,
     tie_weights=True,
 )

@@ -6,6 +6,7 @@ input. Knows numpy only: no text, no model, no files.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.training.recipes import Feeding
 
-Ids = NDArray[np.uint16] | NDArray[np.int32]
+Ids = NDArray[Any]
 Indices = NDArray[np.int64]
 
 PAD_ID = 0

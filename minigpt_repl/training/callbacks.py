@@ -1,0 +1,179 @@
+"""What watches a training: the display's figures, sample texts, the curve.
+
+Keras callbacks that read the figures `trainer.py` puts into `logs`. They change
+nothing in the training. Knows `Progress`, not terminals.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from minigpt_repl.atomic import explained
+from minigpt_repl.decoding.registry import SamplerSpec
+from minigpt_repl.errors import UsageError
+from minigpt_repl.lm import MiniGPTCausalLM
+from minigpt_repl.text.display import display_text
+from minigpt_repl.training.evaluation import Evaluation
+from minigpt_repl.training.progress import Progress
+from minigpt_repl.training.schedule import Length
+
+SAMPLE_LENGTH = 60
+"""Tokens of a sample, `[BOS]` and prompt with them."""
+
+CURVE_FILE = "curve.png"
+LOG_FILE = "log.csv"
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """Tells a `Progress` about every step and every evaluation.
+
+    Args:
+        progress: the display.
+        length: of the run; one in seconds is shown in seconds.
+    """
+
+    def __init__(self, progress: Progress, length: Length) -> None:
+        super().__init__()
+        self._progress = progress
+        self._length = length
+        self._perplexity: float | None = None
+        self._is_running = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not self._is_running:
+            in_steps = self._length.steps is not None
+            total = self._length.steps if in_steps else self._length.seconds
+            unit = "steps" if in_steps else "seconds"
+            self._progress.start("train", round(total or 0), unit)
+            self._is_running = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        figures: dict[str, float | str] = {
+            "step": logs["step"],
+            "loss": logs["loss"],
+            "learning_rate": logs["learning_rate"],
+            "tokens_per_second": logs["tokens_per_second"],
+            "seconds_left": logs["seconds_left"],
+        }
+        if self._perplexity is not None:
+            figures["val_perplexity"] = self._perplexity
+        total = self._length.steps or self._length.seconds or 0
+        self._progress.advance(round(logs["progress"] * total), **figures)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if "val_perplexity" not in logs:
+            return  # broken off; it goes on where it was
+        self._perplexity = logs["val_perplexity"]
+        self._progress.say(
+            f"step {logs['step']}: loss {logs['loss']:.3f}, validation perplexity "
+            f"{logs['val_perplexity']:.2f}, {logs['val_bits_per_byte']:.3f} bits per "
+            "byte"
+        )
+
+    def close(self) -> None:
+        """The run has ended."""
+        if self._is_running:
+            self._progress.finish()
+
+
+class ShowSample(keras.callbacks.Callback):
+    """Shows a text at each evaluation, as the reference example does.
+
+    Args:
+        causal_lm: shares its weights with the model in training.
+        spec: the sampler, with its default parameters.
+        progress: where the text is shown.
+        prompt: how the text begins; may be empty.
+        seed: of the sampler; the same at every evaluation.
+    """
+
+    def __init__(
+        self,
+        causal_lm: MiniGPTCausalLM,
+        spec: SamplerSpec,
+        progress: Progress,
+        prompt: str = "",
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self._causal_lm = causal_lm
+        self._progress = progress
+        self._prompt = prompt
+        self._name = spec.name
+        arguments = dict(spec.defaults())
+        if spec.is_random:
+            arguments["seed"] = seed
+        causal_lm.compile(sampler=spec.load_class()(**arguments))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if "val_perplexity" not in logs:
+            return
+        text = sample_text(self._causal_lm, self._prompt)
+        self._progress.say(f"{self._name}: {text}")
+
+
+def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
+    """A text by the sampler that the model is compiled with, for people to read."""
+    tokenizer = causal_lm.preprocessor.tokenizer
+    length = min(SAMPLE_LENGTH, causal_lm.backbone.max_sequence_length)
+    packed = causal_lm.preprocessor.generate_preprocess([prompt], length)
+    # `generate` takes ids when there is no preprocessor in between, and gives ids.
+    preprocessor, causal_lm.preprocessor = causal_lm.preprocessor, None
+    try:
+        ids = causal_lm.generate(packed, stop_token_ids=None)["token_ids"][0]
+    finally:
+        causal_lm.preprocessor = preprocessor
+    known = tokenizer.vocabulary_size()
+    words = [tokenizer.id_to_token(int(id)) for id in ids if 2 < id < known]
+    return display_text(words, lowercase=tokenizer.lowercase)
+
+
+def check_plotting() -> None:
+    """Whether a curve can be drawn.
+
+    Raises:
+        UsageError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "a plot needs matplotlib: pip install 'minigpt-repl[plot]'"
+        ) from error
+
+
+def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) -> None:
+    """Draw validation perplexity over steps, of one or more runs, into a PNG.
+
+    Args:
+        path: the file to write.
+        curves: names, and evaluations in order.
+
+    Raises:
+        UsageError: if matplotlib is not installed.
+        MiniGPTError: if the file can't be written.
+    """
+    check_plotting()
+    # The object interface: no window, no global state.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, evaluations in curves:
+        axes.plot(
+            [each.step for each in evaluations],
+            [each.perplexity for each in evaluations],
+            marker=".",
+            label=name,
+        )
+    axes.set(xlabel="steps", ylabel="validation perplexity", yscale="log")
+    axes.yaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("{x:.0f}")
+    axes.grid(which="both", alpha=0.3)
+    if len(curves) > 1:
+        axes.legend()
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")

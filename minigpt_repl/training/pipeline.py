@@ -1,0 +1,288 @@
+"""Corpus -> vocabulary -> tokens -> training -> checkpoint: the whole setup.
+
+Knows the stages and the folders that they use; no command line, no terminal. What
+is finished is kept: a next run takes it up.
+"""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from minigpt_repl.decoding.registry import SamplerSpec
+from minigpt_repl.errors import CorpusError
+from minigpt_repl.lm import MiniGPTCausalLM
+from minigpt_repl.lm.checkpoint import save_checkpoint
+from minigpt_repl.training.callbacks import (
+    CURVE_FILE,
+    LOG_FILE,
+    ShowProgress,
+    ShowSample,
+    draw_curves,
+)
+from minigpt_repl.training.corpus import Corpus, load_corpus
+from minigpt_repl.training.model import build_model, in_float32
+from minigpt_repl.training.progress import Progress
+from minigpt_repl.training.recipes import DRAFT, Recipe
+from minigpt_repl.training.schedule import Length
+from minigpt_repl.training.stages import fingerprint
+from minigpt_repl.training.state import remove_state
+from minigpt_repl.training.tokens import TokenizedLines, prepared_tokens
+from minigpt_repl.training.trainer import Plan, Run, Trainer, TrainingData
+from minigpt_repl.training.vocabulary import prepared_vocabulary
+from minigpt_repl.training.windows import cut_windows, make_windows, steps_per_epoch
+
+DRAFT_SHARE = 0.25
+"""Of the model's steps or minutes, for its draft model."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a setup is asked to do.
+
+    Attributes:
+        corpus: where the text is; see `load_corpus`.
+        out: folder of the checkpoint.
+        recipe: how the model is trained.
+        steps: of the run, or `None`.
+        seconds: of the run, or `None`; with neither, the recipe's epochs.
+        seed: of initial weights, order and samples.
+        resume: take up an unfinished run.
+        min_length: bytes of the lines kept, or `None` for the corpus' own.
+        lowercase: whether the tokenizer folds case.
+        with_draft: also train a draft model for speculative decoding.
+        sampler: writes a text at each evaluation, or `None`.
+        prompt: how that text begins.
+        tensorboard: folder for TensorBoard, or `None`.
+        plot: draw the curve at the end.
+        patience: evaluations without a new best that end the run, or `None`.
+    """
+
+    corpus: str
+    out: Path
+    recipe: Recipe
+    steps: int | None = None
+    seconds: float | None = None
+    seed: int = 1
+    resume: bool = False
+    min_length: int | None = None
+    lowercase: bool = True
+    with_draft: bool = False
+    sampler: SamplerSpec | None = None
+    prompt: str = ""
+    tensorboard: Path | None = None
+    plot: bool = False
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus made ready: vocabulary and token ids of both its parts."""
+
+    corpus: Corpus
+    vocabulary: list[str]
+    train: TokenizedLines
+    valid: TokenizedLines
+    lowercase: bool
+
+
+def training_folder(out: Path) -> Path:
+    """Where a run keeps what is not shipped: beside the checkpoint."""
+    return out.absolute().with_name(f"{out.absolute().name}.training")
+
+
+def set_up(
+    setup: Setup,
+    progress: Progress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Do all stages that are not done yet, and save the checkpoint.
+
+    Returns:
+        The model's training, or the draft's if that was stopped. If it was stopped,
+        its state is saved and no checkpoint was written in its place.
+
+    Raises:
+        MiniGPTError: in one line, what is wrong and what to do.
+    """
+    text = prepare_text(setup, progress)
+    folder = training_folder(setup.out)
+    causal_lm = build_model(setup.recipe, text.vocabulary, text.lowercase, setup.seed)
+    if setup.recipe.name == "tutorial":
+        causal_lm.summary(print_fn=progress.say)
+    run = _train(setup, setup.recipe, causal_lm, text, folder, progress, should_stop)
+    if run.was_stopped:
+        return run
+    record = training_record(setup.recipe, setup.seed, text, run)
+    model = in_float32(causal_lm)
+    save_checkpoint(setup.out, model, record)
+    if setup.plot:
+        draw_curves(folder / CURVE_FILE, [(setup.recipe.name, run.evaluations)])
+        progress.say(f"the curve is in {folder / CURVE_FILE}")
+    if setup.with_draft:
+        draft_run = _add_draft(setup, model, text, record, progress, should_stop)
+        if draft_run.was_stopped:
+            return draft_run
+    remove_state(folder / "draft")
+    remove_state(folder)
+    return run
+
+
+def prepare_text(setup: Setup, progress: Progress) -> Text:
+    """Corpus, vocabulary and tokens, each made now or found from an earlier run."""
+    corpus = load_corpus(setup.corpus, setup.min_length, progress)
+    vocabulary = prepared_vocabulary(
+        corpus.train,
+        corpus.train_sha256,
+        setup.recipe.vocabulary_size,
+        setup.lowercase,
+        progress,
+    )
+    train, valid = (
+        prepared_tokens(lines, sha256, vocabulary, setup.lowercase, progress)
+        for lines, sha256 in (
+            (corpus.train, corpus.train_sha256),
+            (corpus.valid, corpus.valid_sha256),
+        )
+    )
+    if not len(valid.ids):
+        raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
+    return Text(corpus, vocabulary, train, valid, setup.lowercase)
+
+
+def training_data(recipe: Recipe, text: Text) -> TrainingData:
+    """The windows that a recipe trains on and is measured with."""
+    return TrainingData(
+        make_windows(
+            recipe.feeding,
+            text.train.ids,
+            np.diff(text.train.offsets),
+            recipe.context_length,
+        ),
+        cut_windows(text.valid.ids, np.diff(text.valid.offsets), recipe.context_length),
+        len(text.valid.ids) / int(text.valid.line_bytes.sum()),
+        fingerprint(
+            train=text.corpus.train_sha256,
+            valid=text.corpus.valid_sha256,
+            vocabulary=text.vocabulary,
+            lowercase=text.lowercase,
+        ),
+    )
+
+
+def _train(
+    setup: Setup,
+    recipe: Recipe,
+    causal_lm: MiniGPTCausalLM,
+    text: Text,
+    folder: Path,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    share: float = 1.0,
+) -> Run:
+    data = training_data(recipe, text)
+    length = _length(setup, recipe, len(data.train), share)
+    plan = Plan(
+        length,
+        seed=setup.seed,
+        state_folder=folder,
+        patience=setup.patience,
+        should_stop=should_stop,
+    )
+    shown = ShowProgress(progress, length)
+    callbacks: list[keras.callbacks.Callback] = [shown]
+    folder.mkdir(parents=True, exist_ok=True)
+    callbacks.append(
+        keras.callbacks.CSVLogger(str(folder / LOG_FILE), append=setup.resume)
+    )
+    if setup.sampler is not None:
+        callbacks.append(
+            ShowSample(causal_lm, setup.sampler, progress, setup.prompt, setup.seed)
+        )
+    if setup.tensorboard is not None:
+        logs = str(setup.tensorboard / recipe.name)
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    trainer = Trainer(causal_lm, recipe, data, plan, callbacks)
+    if setup.resume:
+        if trainer.resume():
+            progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
+        else:
+            progress.say(f"{recipe.name}: nothing saved to go on from, starting")
+    run = trainer.train()
+    shown.close()
+    return run
+
+
+def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
+    if setup.seconds is not None:
+        return Length(seconds=setup.seconds * share)
+    steps = setup.steps
+    if steps is None:
+        epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
+        steps = epoch * setup.recipe.epochs
+    return Length(steps=max(round(steps * share), 1))
+
+
+def _add_draft(
+    setup: Setup,
+    model: MiniGPTCausalLM,
+    text: Text,
+    record: dict[str, Any],
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Run:
+    recipe = DRAFT.changed(
+        vocabulary_size=setup.recipe.vocabulary_size,
+        context_length=setup.recipe.context_length,
+    )
+    draft = build_model(recipe, text.vocabulary, text.lowercase, setup.seed)
+    folder = training_folder(setup.out) / "draft"
+    run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
+    if not run.was_stopped:
+        record = {**record, "draft": training_record(recipe, setup.seed, text, run)}
+        save_checkpoint(setup.out, model, record, in_float32(draft))
+    return run
+
+
+def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str, Any]:
+    """How a model was made, for its `training.json`."""
+    assert run.best is not None  # a finished run has been evaluated
+    corpus = text.corpus
+    return {
+        "recipe": recipe.to_json(),
+        "seed": seed,
+        "data": {
+            "source": corpus.source,
+            "sha256": corpus.sha256,
+            "min_length": corpus.min_length,
+            "lines_read": corpus.lines_read,
+            "train_lines": len(corpus.train),
+            "valid_lines": len(corpus.valid),
+            "train_tokens": len(text.train.ids),
+            "valid_tokens": len(text.valid.ids),
+        },
+        "steps": run.step,
+        "wall_seconds": round(run.elapsed, 1),
+        "metrics": run.best.to_json(),
+        "history": [each.to_json() for each in run.evaluations],
+        "training_losses": run.losses,
+        "versions": {
+            "python": platform.python_version(),
+            "keras": version("keras"),
+            "keras-hub": version("keras-hub"),
+            "minigpt-repl": version_of_package(),
+            "backend": keras.backend.backend(),
+        },
+    }
+
+
+def version_of_package() -> str:
+    """Ours, also from a tree that is not installed."""
+    from minigpt_repl import __version__
+
+    return __version__

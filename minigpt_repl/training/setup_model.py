@@ -1,0 +1,311 @@
+"""`minigpt-setup`: the command line of the training.
+
+Reads options, catches ^C, shows errors as one line and chooses the exit code.
+Everything else is `pipeline.py`'s, which is imported only when there is work: help
+and wrong options answer without TensorFlow.
+"""
+
+import contextlib
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minigpt_repl import __version__
+from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError, UsageError
+from minigpt_repl.paths import default_output
+from minigpt_repl.record import RECORD_FILE
+from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
+from minigpt_repl.training.display import make_progress
+from minigpt_repl.training.recipes import RECIPES, get_recipe
+
+NO_SAMPLE = "none"
+RECIPE_OPTIONS = (
+    "epochs",
+    "num_layers",
+    "hidden_dim",
+    "num_heads",
+    "intermediate_dim",
+    "context_length",
+    "vocabulary_size",
+    "dropout",
+    "batch_size",
+    "learning_rate",
+    "mixed_precision",
+)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="minigpt-setup")
+@click.option(
+    "--corpus",
+    metavar="SRC",
+    default=SIMPLEBOOKS_URL,
+    help="A text file, a folder or glob of them, a .zip or .gz, or a URL. "
+    "By default SimpleBooks (282 MB).",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the checkpoint. By default checkpoints/mine in a clone.",
+)
+@click.option(
+    "--recipe",
+    "recipe_name",
+    metavar="NAME",
+    default="default",
+    show_default=True,
+    help=" ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items()),
+)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the text.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of the optimizer.")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Time to train."
+)
+@click.option("--resume", is_flag=True, help="Go on with an unfinished training.")
+@click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--min-length",
+    type=click.IntRange(0),
+    help="Keep lines longer than this many bytes. By default 512 for SimpleBooks, "
+    "16 for any other text.",
+)
+@click.option(
+    "--lowercase/--no-lowercase",
+    default=True,
+    help="Whether case is dropped, as in the reference.  [default: lowercase]",
+)
+@click.option(
+    "--draft", "with_draft", is_flag=True, help="Train a small draft model, too."
+)
+@click.option(
+    "--sampler",
+    "sampler_name",
+    metavar="NAME",
+    default="top_k",
+    show_default=True,
+    help="Writes a text at each evaluation; none for no text.",
+)
+@click.option("--prompt", default="", help="How that text begins.")
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Stop early after N evaluations without a new best.",
+)
+@click.option(
+    "--tensorboard", type=click.Path(path_type=Path), help="Folder for TensorBoard."
+)
+@click.option(
+    "--plot", is_flag=True, help="Draw the curve at the end, into a PNG (matplotlib)."
+)
+@click.option("--layers", "num_layers", type=int, help="Decoder blocks.")
+@click.option("--width", "hidden_dim", type=int, help="Width of the hidden states.")
+@click.option("--heads", "num_heads", type=int, help="Attention heads.")
+@click.option(
+    "--feedforward", "intermediate_dim", type=int, help="Width of the feedforward."
+)
+@click.option("--context", "context_length", type=int, help="Tokens of context.")
+@click.option("--vocabulary-size", type=int, help="Most words, and embedding rows.")
+@click.option("--dropout", type=float)
+@click.option("--batch-size", type=int, help="Windows in a step.")
+@click.option("--learning-rate", type=float, help="The peak of the schedule.")
+@click.option(
+    "--mixed-precision/--full-precision",
+    "mixed_precision",
+    default=None,
+    help="bfloat16 products, or float32 throughout. By default the recipe's.",
+)
+@click.option("--debug", is_flag=True, help="Show a traceback for errors.")
+def command(**options: Any) -> int:
+    """Learn a vocabulary, train a model, and save both as a checkpoint.
+
+    What is finished is kept. ^C saves the training; --resume goes on with it.
+    """
+    checked = _check_options(options)
+    # Inside: `quiet` gives `sys.stderr` a descriptor of its own.
+    with (
+        quiet(),
+        contextlib.closing(make_progress(sys.stderr)) as progress,
+        _stop_on_interrupt(progress.say) as should_stop,
+    ):
+        return _run(checked, progress, should_stop)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: exits with 0, 1, 2 or 130, and never shows a traceback.
+
+    Args:
+        arguments: in place of the program's own.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = command.main(given, prog_name="minigpt-setup", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        # click turns the one into the other.
+        click.echo(
+            "minigpt-setup: interrupted; what was finished is kept, the same command "
+            "(with --resume, once steps were made) goes on from there",
+            err=True,
+        )
+        code = EXIT_INTERRUPTED
+    except MiniGPTError as error:
+        if "--debug" in given:
+            raise
+        click.echo(f"minigpt-setup: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Everything that can be refused before any work is done."""
+    lengths = [name for name in ("epochs", "steps", "minutes") if options[name]]
+    if len(lengths) > 1:
+        raise UsageError(
+            f"--{lengths[0]} and --{lengths[1]} both say how long: give one of them"
+        )
+    if options["resume"] and options["overwrite"]:
+        raise UsageError("--resume goes on, --overwrite starts anew: give one of them")
+    recipe = get_recipe(options["recipe_name"]).changed(
+        **{name: options[name] for name in RECIPE_OPTIONS}
+    )
+    sampler = _sample_sampler(options["sampler_name"])
+    out = (options["out"] or default_output()).expanduser()
+    return {**options, "recipe": recipe, "sampler": sampler, "out": out}
+
+
+def _sample_sampler(name: str) -> SamplerSpec | None:
+    if name == NO_SAMPLE:
+        return None
+    spec = find_sampler(name)
+    if spec.name in ("contrastive", "speculative"):
+        able = [
+            each.name
+            for each in all_samplers()
+            if each.name not in ("contrastive", "speculative")
+        ]
+        raise UsageError(
+            f"{spec.name} can't write samples during training (it needs hidden states "
+            f"or a draft model): choose {', '.join(able)}"
+        )
+    return spec
+
+
+def _run(
+    options: dict[str, Any], progress: Any, should_stop: Callable[[], bool]
+) -> int:
+    from minigpt_repl.training import pipeline
+    from minigpt_repl.training.callbacks import check_plotting
+
+    if options["plot"]:
+        check_plotting()
+    out: Path = options["out"]
+    if _is_finished(options, pipeline.training_folder(out)):
+        progress.say(
+            f"the training of {out} is finished: talk to it with minigpt-repl "
+            f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
+        )
+        return EXIT_OK
+    minutes = options["minutes"]
+    setup = pipeline.Setup(
+        corpus=options["corpus"],
+        out=out,
+        recipe=options["recipe"],
+        steps=options["steps"],
+        seconds=None if minutes is None else minutes * 60,
+        seed=options["seed"],
+        resume=options["resume"],
+        min_length=options["min_length"],
+        lowercase=options["lowercase"],
+        with_draft=options["with_draft"],
+        sampler=options["sampler"],
+        prompt=options["prompt"],
+        tensorboard=options["tensorboard"],
+        plot=options["plot"],
+        patience=options["patience"],
+    )
+    run = pipeline.set_up(setup, progress, should_stop)
+    if run.was_stopped:
+        progress.say(f"stopped after step {run.step:,}, saved. Go on with:")
+        progress.say(f"  {_resume_command()}")
+        return EXIT_INTERRUPTED
+    assert run.best is not None  # a finished run has been evaluated
+    progress.say(
+        f"saved in {out}: {run.step:,} steps, validation perplexity "
+        f"{run.best.perplexity:.2f}, {run.best.bits_per_byte:.3f} bits per byte"
+    )
+    progress.say(f"try it: minigpt-repl --checkpoint {shlex.quote(str(out))}")
+    return EXIT_OK
+
+
+def _is_finished(options: dict[str, Any], folder: Path) -> bool:
+    """Whether there is nothing to go on with, only a checkpoint.
+
+    Raises:
+        UsageError: if there is something that only the user may let go of.
+    """
+    out: Path = options["out"]
+    has_state = any(folder.rglob("state.npz")) if folder.is_dir() else False
+    has_checkpoint = (out / RECORD_FILE).exists()
+    if options["overwrite"]:
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    if options["resume"]:
+        return has_checkpoint and not has_state
+    if has_state:
+        raise UsageError(
+            f"there is an unfinished training of {out}: go on with --resume, or start "
+            "anew with --overwrite"
+        )
+    if out.exists() and (has_checkpoint or not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            f"{out} is there already: replace it with --overwrite, or name another "
+            "folder with --out"
+        )
+    return False
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Once steps are made, the first ^C asks for an orderly stop.
+
+    Before, and at the second ^C, `KeyboardInterrupt` ends it at once: each stage
+    keeps what it has finished.
+    """
+    is_training = was_asked = False
+
+    def on_signal(number: int, frame: Any) -> None:
+        nonlocal was_asked
+        if was_asked or not is_training:
+            raise KeyboardInterrupt
+        was_asked = True
+        say("stopping after this step (^C again: at once)")
+
+    def should_stop() -> bool:
+        nonlocal is_training
+        is_training = True
+        return was_asked
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, on_signal) for kind in kinds}
+    try:
+        yield should_stop
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _resume_command() -> str:
+    given = [each for each in sys.argv[1:] if each not in ("--overwrite", "--resume")]
+    return shlex.join(["minigpt-setup", *given, "--resume"])
