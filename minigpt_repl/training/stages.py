@@ -53,7 +53,8 @@ class StageCache:
         except FileNotFoundError:
             pass
         except (OSError, ValueError):
-            path.unlink(missing_ok=True)  # damaged: made again
+            with explained(path):
+                path.unlink(missing_ok=True)  # damaged: made again
         value = make()
         text = json.dumps(value, ensure_ascii=False)
         write_bytes_atomically(path, text.encode("utf-8"))
@@ -72,8 +73,16 @@ class StageCache:
         """
         path = self._place(f"{stage}-{key}")
         if not path.is_dir():
-            with open_directory_atomically(path) as made:
-                make(made)
+            self.directory_again(stage, key, make)
+        return path
+
+    def directory_again(
+        self, stage: str, key: str, make: Callable[[Path], None]
+    ) -> Path:
+        """As `directory`, but made now: what was there turned out to be damaged."""
+        path = self._place(f"{stage}-{key}")
+        with open_directory_atomically(path) as made:
+            make(made)
         return path
 
     def _place(self, name: str) -> Path:

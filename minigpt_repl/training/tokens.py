@@ -80,15 +80,27 @@ def prepared_tokens(
     def make(folder: Path) -> None:
         write_tokens(folder, lines, vocabulary, lowercase, progress)
 
-    return read_tokens((cache or StageCache()).directory("tokens", key, make))
+    cache = cache or StageCache()
+    try:
+        return read_tokens(cache.directory("tokens", key, make))
+    except (OSError, ValueError):  # somebody damaged the files
+        return read_tokens(cache.directory_again("tokens", key, make))
 
 
 def read_tokens(folder: Path) -> TokenizedLines:
-    """Opens the token ids of a folder without reading them into memory."""
+    """Opens the token ids of a folder without reading them into memory.
+
+    Raises:
+        OSError: if a file is missing.
+        ValueError: if a file is cut or of another text.
+    """
     ids = np.load(folder / _IDS)
     if len(ids):  # an empty file can't be mapped
         ids = np.load(folder / _IDS, mmap_mode="r")
-    return TokenizedLines(ids, np.load(folder / _OFFSETS), np.load(folder / _BYTES))
+    offsets, line_bytes = np.load(folder / _OFFSETS), np.load(folder / _BYTES)
+    if len(offsets) != len(line_bytes) + 1 or offsets[-1] != len(ids):
+        raise ValueError(f"the files in {folder} do not belong together")
+    return TokenizedLines(ids, offsets, line_bytes)
 
 
 def write_tokens(

@@ -112,6 +112,23 @@ def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
         assert as_lists(made) == expected
 
 
+@pytest.mark.parametrize("name", ["ids.npy", "offsets.npy", "line_bytes.npy"])
+@pytest.mark.parametrize("damage", ["removed", "cut", "of another text"])
+def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
+    cache = StageCache(tmp_path)
+    prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    (folder,) = tmp_path.iterdir()
+    if damage == "removed":
+        (folder / name).unlink()
+    elif damage == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+    else:
+        np.save(folder / name, np.arange(3))
+    made = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
+    assert made.line_bytes[0] == len(LINES[0])
+
+
 @pytest.mark.parametrize("moment", ["_token_table", "_write_ids", "sync"])
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     tmp_path, tiny_words, moment

@@ -67,7 +67,7 @@ def test_equals_kerashub(lines, lowercase, size):
     assert words == reference(lines, size, lowercase)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_equals_kerashub_on_random_text(data):
     """Few letters, so that words share many parts and counts tie."""
