@@ -244,7 +244,8 @@ class RemoteEngine:
     @property
     def info(self) -> EngineInfo:
         """What is loaded; waits until it is."""
-        return self.loaded or self._call("info")  # type: ignore[no-any-return]
+        info: EngineInfo = self.loaded or self._call("info")
+        return info
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Events of one text, as they happen.
@@ -287,11 +288,13 @@ class RemoteEngine:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a text, without `[BOS]`."""
-        return self._call("encode", text)  # type: ignore[no-any-return]
+        ids: tuple[int, ...] = self._call("encode", text)
+        return ids
 
     def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
         """Scores of the next token after each of `token_ids`; see `Engine`."""
-        return self._call("logits", tuple(token_ids))
+        scores: np.ndarray = self._call("logits", tuple(token_ids))
+        return scores
 
     def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
         """Trace and compile one sampler now."""

@@ -1,0 +1,60 @@
+"""Keys that differ from prompt_toolkit's own: Enter, Alt-Enter and ^C."""
+
+from prompt_toolkit.application import get_app
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import emacs_insert_mode, has_focus, vi_insert_mode
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+from minigpt_repl.repl.lines import CLOSING, OPENING
+
+
+def make_keys() -> KeyBindings:
+    """Key bindings of the line editor, for emacs and vi keys."""
+    keys = KeyBindings()
+    is_inserting = emacs_insert_mode | vi_insert_mode
+    at_line = has_focus(DEFAULT_BUFFER)
+
+    @keys.add("enter", filter=at_line)
+    def _(event: KeyPressEvent) -> None:
+        """Send the line; take a marked completion; go on in an open block."""
+        buffer = event.current_buffer
+        state = buffer.complete_state
+        if state is not None and state.current_completion is not None:
+            buffer.complete_state = None
+        elif is_open_block(buffer.text):
+            buffer.newline(copy_margin=False)
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter", filter=at_line & is_inserting)
+    def _(event: KeyPressEvent) -> None:
+        """A new line in the prompt."""
+        event.current_buffer.newline(copy_margin=False)
+
+    @keys.add("c-c", filter=at_line)
+    @keys.add("<sigint>")
+    def _(event: KeyPressEvent) -> None:
+        """Clear the line; on an empty one, let the loop decide."""
+        buffer = event.app.current_buffer
+        if get_app().layout.has_focus(DEFAULT_BUFFER) and buffer.text:
+            buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
+    return keys
+
+
+def is_open_block(text: str) -> bool:
+    """Whether a text begins a block that is not closed yet."""
+    lines = [line.strip() for line in text.split("\n")]
+    return lines[0] == OPENING and CLOSING not in lines[1:]
+
+
+def without_block_marks(text: str) -> str:
+    """The text inside `:{` and `:}`; a text without them as it is."""
+    lines = text.split("\n")
+    if lines[0].strip() != OPENING:
+        return text
+    words = [line.strip() for line in lines]
+    end = words.index(CLOSING) if CLOSING in words else len(lines)
+    return "\n".join(lines[1:end])

@@ -1,0 +1,138 @@
+"""Signals on a terminal: ^C stops a text, and whoever ends us ends us cleanly.
+
+While a line is carried out, the first ^C asks the engine to stop and the second
+raises `KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise
+`Left` in either case, so that every `finally` runs and the terminal is sane.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+from prompt_toolkit.application import Application
+
+LEAVING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+class Left(BaseException):
+    """A signal told us to leave."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+class Signals:
+    """Handles signals as long as it is entered; does nothing outside the main
+    thread, where Python has no signals.
+
+    Args:
+        stop: asks whatever is running to stop; takes no lock.
+
+    Attributes:
+        interrupts: ^C since the line began to be carried out.
+        left: exit code of the signal that told us to leave, or 0.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._is_working = False
+        self._app: Application[Any] | None = None
+        self._before: dict[int, Any] = {}
+        self.interrupts = 0
+        self.left = 0
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *LEAVING):
+                handler = self._leave if number in LEAVING else self._interrupt
+                self._before[number] = signal.signal(number, handler)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """A line is carried out: ^C stops it."""
+        self.interrupts = 0
+        self._is_working = True
+        try:
+            yield
+        finally:
+            self._is_working = False
+
+    @contextlib.contextmanager
+    def at_prompt(self, app: "Application[Any]") -> Iterator[None]:
+        """A line is read by an application, which is told to leave."""
+        was_working, self._is_working = self._is_working, False
+        self._app = app
+        try:
+            yield
+        finally:
+            self._app = None
+            self._is_working = was_working
+
+    @contextlib.contextmanager
+    def ignored(self) -> Iterator[None]:
+        """Another program has the terminal: ^C is for it."""
+        was_working, self._is_working = self._is_working, False
+        try:
+            yield
+        finally:
+            self._is_working = was_working
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_working:
+            return
+        self.interrupts += 1
+        self._stop()
+        if self.interrupts > 1:
+            raise KeyboardInterrupt
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        if self.left:
+            return
+        self.left = 128 + number
+        app = self._app
+        if app is None or app.loop is None or not app.is_running:
+            raise Left(self.left)
+        # Raised out of the event loop it would leave the terminal as it is.
+        app.loop.call_soon_threadsafe(lambda: _exit(app, Left(self.left)))
+
+
+def _exit(app: "Application[Any]", error: BaseException) -> None:
+    with contextlib.suppress(Exception):  # it is ending already
+        app.exit(exception=error)
+
+
+@contextlib.contextmanager
+def without_echo() -> Iterator[None]:
+    """What is typed is not shown for now, but kept for the next prompt."""
+    try:
+        import termios
+
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+    except Exception:  # noqa: BLE001, no terminal, or none of this kind
+        yield
+        return
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # the terminal has gone
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)

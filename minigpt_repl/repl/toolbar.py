@@ -1,0 +1,90 @@
+"""The line at the foot of the terminal: what the next text is made with, and how
+the engine is. Pure: from a session and the engine's state to styled words."""
+
+from minigpt_repl.decoding.parameters import format_value
+from minigpt_repl.decoding.request import Engine, EngineInfo
+from minigpt_repl.paths import PACKAGE
+from minigpt_repl.repl.session import Node, Session
+
+Fragment = tuple[str, str]
+"""A style class of prompt_toolkit and the words that have it."""
+
+SEPARATOR = " · "
+BUSY = {
+    "stopped": "engine not running",
+    "starting": "starting",
+    "loading": "loading",
+    "warming": "ready, warming",
+    "ready": "ready",
+    "failed": "not loaded",
+}
+STYLES = {"failed": ".bad", "stopped": ".bad", "ready": "", "warming": ""}
+
+
+def status_of(engine: Engine) -> str:
+    """What an engine is at; an engine in this process is always ready."""
+    return str(getattr(engine, "status", "ready"))
+
+
+def loaded_info(engine: Engine) -> EngineInfo | None:
+    """What an engine has loaded, without waiting for it."""
+    if hasattr(engine, "loaded"):
+        info: EngineInfo | None = engine.loaded
+        return info
+    return engine.info
+
+
+def toolbar(
+    session: Session, directory: str, status: str, info: EngineInfo | None, columns: int
+) -> list[Fragment]:
+    """The toolbar's words, as many as fit.
+
+    Where there is little room, the first of these go: checkpoint, seed, speed,
+    context, parameters. The sampler and the engine's state stay.
+    """
+    settings = session.settings
+    values = settings.parameters()
+    shown = (f"{k}={format_value(v)}" for k, v in values.items() if v is not None)
+    seed = settings.value("seed")
+    node = session.node
+    # By importance, the least one first: (place, style, words).
+    parts = [
+        (0, "", _name_of(directory)),
+        (3, "", "" if seed is None else f"seed {seed}"),
+        (5, "", "" if node is None else _speed(node)),
+        (4, "", "" if node is None or info is None else _context(node, info)),
+        (2, "", " ".join(shown)),
+        (6, STYLES.get(status, ".busy"), BUSY.get(status, status)),
+        (1, ".strong", settings.sampler.name),
+    ]
+    parts = [part for part in parts if part[2]]
+    while len(parts) > 1 and _width([words for _, _, words in parts]) > columns:
+        del parts[0]
+    fragments: list[Fragment] = []
+    for place, style, words in sorted(parts):
+        if fragments:
+            # The parameters belong to the sampler's name.
+            fragments.append(("", " " if place == 2 else SEPARATOR))
+        fragments.append((f"class:bottom-toolbar{style}", words))
+    return fragments
+
+
+def _width(words: list[str]) -> int:
+    return sum(map(len, words)) + len(SEPARATOR) * (len(words) - 1)
+
+
+def _name_of(directory: str) -> str:
+    parts = directory.rstrip("/").split("/")
+    return parts[-1] or str(PACKAGE)
+
+
+def _context(node: Node, info: EngineInfo) -> str:
+    """Positions that the current text takes up, `[BOS]` included."""
+    generation = node.generation
+    used = 1 + len(generation.started.prompt_ids) + len(generation.tokens)
+    return f"{min(used, info.context_length)}/{info.context_length}"
+
+
+def _speed(node: Node) -> str:
+    speed = node.generation.tokens_per_second
+    return f"{speed:.0f} tokens/s" if speed else ""
