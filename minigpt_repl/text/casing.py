@@ -74,6 +74,7 @@ class Casing:
         return text[:1].title() + text[1:] if large else text
 
     def _read_mark(self, text: str, spacing: Spacing) -> None:
+        self._dots = self._dots + 1 if text == "." else 0
         if text in SENTENCE_ENDS:
             self._end(text)
         elif spacing.quote == "opens":
@@ -87,7 +88,6 @@ class Casing:
         self._word = text
 
     def _end(self, text: str) -> None:
-        self._dots = self._dots + 1 if text == "." else 0
         if text != ".":
             self._starts = True
             self._quote_resumes = False

@@ -136,6 +136,7 @@ def test_raw_text_shows_the_tokens():
         ("well . .", False),
         ("well . . .", False),
         ("well . . . .", True),
+        ('" he went . " " i went . "', True),
         ('" he went .', False),  # the quotation goes on, or closes next
         ('" he went . "', True),
         ('" he went , "', False),
