@@ -227,8 +227,8 @@ def _notices_before(started: Started, shown: str) -> Iterator[str]:
 
 def _notices_after(generation: Generation) -> Iterator[str]:
     if generation.reprimed:
-        times = len(generation.reprimed)
-        often = "" if times == 1 else f" and {times - 1} more times"
+        more = len(generation.reprimed) - 1
+        often = f", and {more} times more" if more > 1 else ", and again" * more
         yield (
             f"context full after {_tokens(generation.reprimed[0])}{often}: "
             "the model went on from the last words only"

@@ -3,8 +3,11 @@
 Cells are `Text`, never plain strings: rich would read `[BOS]` as markup.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,37 +20,92 @@ from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 NAME = "bold cyan"
 STRONG = "bold"
 FAINT = "dim"
+LEAST_CELL = 18
+"""Columns under which words are broken so often that lines read better."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows under headings: a table without lines where there is room for one,
+    else each row as a few indented lines.
+
+    Attributes:
+        headings: of the columns; may be empty.
+        rows: the cells.
+        right: which headings' columns are aligned to the right.
+        whole: how many columns, from the left, are not broken into lines.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    right: tuple[str, ...] = ()
+    whole: int = 1
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        if options.max_width >= self._least_width():
+            yield self._table()
+        else:
+            yield from self._stacked()
+
+    def _least_width(self) -> int:
+        columns = list(zip(*self.rows, strict=True))
+        cells = [
+            max((cell.cell_len for cell in column), default=0) for column in columns
+        ]
+        kept, broken = cells[: self.whole], cells[self.whole :]
+        gaps = 2 * len(self.headings)
+        return sum(kept) + sum(min(width, LEAST_CELL) for width in broken) + gaps
+
+    def _table(self) -> Table:
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style=FAINT,
+            show_header=any(self.headings),
+        )
+        for index, heading in enumerate(self.headings):
+            table.add_column(
+                heading,
+                justify="right" if heading in self.right else "left",
+                no_wrap=index < self.whole,
+                overflow="fold",
+            )
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def _stacked(self) -> Iterator[RenderableType]:
+        for row in self.rows:
+            yield Text("  ").join(cell for cell in row[: self.whole] if cell.plain)
+            for cell in row[self.whole :]:
+                if cell.plain:
+                    yield Padding(cell, (0, 0, 0, 4))
 
 
 def make_table(
-    headings: Sequence[str], rows: Iterable[Sequence[Text | str]], right: str = ""
-) -> Table:
-    """A table without lines.
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Text | str]],
+    right: str = "",
+    whole: int = 1,
+) -> Sheet:
+    """Rows under headings, ready to be shown.
 
     Args:
         headings: of the columns.
         rows: the cells; a `str` is shown as it is.
         right: headings of the columns that are aligned to the right, by spaces.
+        whole: how many columns, from the left, are not broken into lines.
     """
-    table = Table(
-        box=None, pad_edge=False, header_style=FAINT, show_header=any(headings)
+    cells = tuple(
+        tuple(Text(cell) if isinstance(cell, str) else cell for cell in row)
+        for row in rows
     )
-    *_, last = headings
-    for heading in headings:
-        is_right = heading in right.split()
-        table.add_column(
-            heading,
-            justify="right" if is_right else "left",
-            # Only the last column is broken into lines, as long as there is room.
-            no_wrap=heading != last,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(Text(c) if isinstance(c, str) else c for c in row))
-    return table
+    return Sheet(tuple(headings), cells, tuple(right.split()), whole)
 
 
-def commands_table(commands: Iterable[Command]) -> Table:
+def commands_table(commands: Iterable[Command]) -> Sheet:
     """Every command with its arguments and its summary."""
     rows = []
     for command in commands:
@@ -58,7 +116,7 @@ def commands_table(commands: Iterable[Command]) -> Table:
     return make_table(("command", "what it does"), rows)
 
 
-def samplers_table(settings: Settings) -> Table:
+def samplers_table(settings: Settings) -> Sheet:
     """Every sampler with its parameters, the one in use marked."""
     rows = []
     for spec in all_samplers():
@@ -73,42 +131,48 @@ def samplers_table(settings: Settings) -> Table:
                 spec.summary,
             )
         )
-    return make_table(("", "sampler", "parameters", "it takes"), rows)
+    return make_table(("", "sampler", "parameters", "it takes"), rows, whole=2)
 
 
-def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Table:
-    """Settings with value, default, range and meaning; all if none are named."""
+def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Sheet:
+    """Settings with value, default, range and meaning.
+
+    Args:
+        settings: what holds.
+        keys: as the user would type them; if `None`, the sampler, the session's
+            settings and the parameters of the sampler in use.
+    """
     rows: list[Sequence[Text | str]] = []
     if keys is None:
-        rows.append(_sampler_row(settings))
-    for key in keys if keys is not None else all_keys(settings):
-        parameter = settings.parameter(key)
-        value = settings.value(settings.key(key))
-        is_changed = value != parameter.default
-        rows.append(
-            (
-                Text(key, style=NAME),
-                Text(format_value(value), style=STRONG if is_changed else ""),
-                format_value(parameter.default),
-                short_range(parameter, settings.limits),
-                parameter.help,
-            )
-        )
-    return make_table(("setting", "value", "default", "allowed", "meaning"), rows)
+        keys = current_keys(settings)
+        names = (settings.sampler.name, DEFAULT_SAMPLER, ":sampler lists them")
+        meaning = "how the next token is chosen"
+        rows.append((Text("sampler", style=NAME), *names, meaning))
+    for key in keys:
+        rows.append((*_setting_cells(settings, key), settings.parameter(key).help))
+    headings = ("setting", "value", "default", "allowed", "meaning")
+    return make_table(headings, rows, whole=3)
 
 
-def _sampler_row(settings: Settings) -> tuple[Text, str, str, str, str]:
-    name = settings.sampler.name
+def other_settings_table(settings: Settings) -> Sheet:
+    """The parameters of the samplers that are not in use."""
+    rows = [_setting_cells(settings, key) for key in other_keys(settings)]
+    return make_table(("others", "value", "default", "allowed"), rows, whole=3)
+
+
+def _setting_cells(settings: Settings, key: str) -> tuple[Text, Text, str, str]:
+    parameter = settings.parameter(key)
+    value = settings.value(settings.key(key))
+    is_changed = value != parameter.default
     return (
-        Text("sampler", style=NAME),
-        name,
-        DEFAULT_SAMPLER,
-        "a name",
-        ", ".join(spec.name for spec in all_samplers()),
+        Text(key, style=NAME),
+        Text(format_value(value), style=STRONG if is_changed else ""),
+        format_value(parameter.default),
+        short_range(parameter, settings.limits),
     )
 
 
-def origins_table(settings: Settings) -> Table:
+def origins_table(settings: Settings) -> Sheet:
     """Every setting with its value and where it came from."""
     rows = [("sampler", settings.sampler.name, origin_word(settings, "sampler"))]
     for key in all_keys(settings):
@@ -116,10 +180,10 @@ def origins_table(settings: Settings) -> Table:
         value = format_value(settings.value(full))
         rows.append((key, value, origin_word(settings, full)))
     named = [(Text(name, style=NAME), value, origin) for name, value, origin in rows]
-    return make_table(("setting", "value", "from"), named)
+    return make_table(("setting", "value", "from"), named, whole=3)
 
 
-def history_table(session: Session, width: int) -> Table:
+def history_table(session: Session, width: int) -> Sheet:
     """Every text of the session, the current one marked."""
     rows = []
     for node in session.nodes:
@@ -136,10 +200,10 @@ def history_table(session: Session, width: int) -> Table:
             )
         )
     headings = ("", "text", "after", "sampler", "seed", "words")
-    return make_table(headings, rows, right="text after seed")
+    return make_table(headings, rows, right="text after seed", whole=5)
 
 
-def stats_table(session: Session) -> Table:
+def stats_table(session: Session) -> Sheet:
     """What each sampler has made in this session, and how fast."""
     rows = []
     for spec in all_samplers():
@@ -163,25 +227,34 @@ def stats_table(session: Session) -> Table:
             )
         )
     headings = ("sampler", "texts", "tokens", "tokens/s", "first token")
-    return make_table(headings, rows, right="texts tokens tokens/s")
+    return make_table(headings, rows, right="texts tokens tokens/s", whole=3)
 
 
-def facts_table(facts: Iterable[tuple[str, str]]) -> Table:
+def facts_table(facts: Iterable[tuple[str, str]]) -> Sheet:
     """Names and values, a line each."""
     rows = [(Text(name, style=NAME), value) for name, value in facts]
     return make_table(("", ""), rows)
 
 
-def all_keys(settings: Settings) -> list[str]:
-    """Every setting but the sampler, as the user would type it: the session's,
-    then the parameters of the sampler in use, then those of the others."""
-    current = settings.sampler
-    others = [spec for spec in all_samplers() if spec.name != current.name]
+def current_keys(settings: Settings) -> list[str]:
+    """The session's settings and the parameters of the sampler in use."""
+    session = [parameter.name for parameter in SESSION_PARAMETERS]
+    return [*session, *settings.sampler.parameter_names]
+
+
+def other_keys(settings: Settings) -> list[str]:
+    """The parameters of the other samplers, such as `top_p.p`."""
     return [
-        *(parameter.name for parameter in SESSION_PARAMETERS),
-        *current.parameter_names,
-        *(f"{spec.name}.{name}" for spec in others for name in spec.parameter_names),
+        f"{spec.name}.{name}"
+        for spec in all_samplers()
+        if spec.name != settings.sampler.name
+        for name in spec.parameter_names
     ]
+
+
+def all_keys(settings: Settings) -> list[str]:
+    """Every setting but the sampler, as the user would type it."""
+    return [*current_keys(settings), *other_keys(settings)]
 
 
 def short_range(parameter: Parameter, limits: Limits) -> str:
@@ -197,7 +270,7 @@ def origin_word(settings: Settings, key: str) -> str:
     return ":set" if origin == "set" else origin
 
 
-def sampler_facts(spec: SamplerSpec, limits: Limits) -> Table:
+def sampler_facts(spec: SamplerSpec, limits: Limits) -> Sheet:
     """The parameters of one sampler."""
     rows = [
         (

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.decoding.parameters import Value, format_value
@@ -11,7 +10,7 @@ from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import ending
 from minigpt_repl.repl.outputs import Notice, Say
-from minigpt_repl.repl.tables import NAME, STRONG, make_table
+from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
 from minigpt_repl.repl.words import sampler_words
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def _work_out(
     values: Mapping[str, Value],
     scores: "np.ndarray",
     words: tuple[str, ...],
-) -> Table:
+) -> Sheet:
     """The rule on one distribution, from the model's scores `(vocabulary,)`."""
     temperature = float(values.get("temperature", 1.0) or 0.0)
     model = _softmax(scores)
@@ -61,6 +60,7 @@ def _work_out(
     kept = rule.keeps(tempered, values)
     total = float(tempered[kept].sum())
     best = (-model).argsort(kind="stable")[:SHOWN_TOKENS]
+    has_temperature = "temperature" in values
     rows = []
     for token_id in map(int, best):
         is_kept = bool(kept[token_id])
@@ -70,7 +70,7 @@ def _work_out(
             (
                 Text(word, style=NAME if is_kept else ""),
                 f"{100 * float(model[token_id]):.1f}%",
-                f"{100 * float(tempered[token_id]):.1f}%",
+                f"{100 * float(tempered[token_id]):.1f}%" if has_temperature else "",
                 Text(after, style=STRONG if is_kept else ""),
             )
         )
@@ -78,8 +78,9 @@ def _work_out(
     if others:
         rest = 100 * (total - float(tempered[best][kept[best]].sum())) / total
         rows.append((Text(f"{others} more"), "", "", Text(f"{rest:.1f}%")))
-    headings = ("token", "model", "temperature", "kept")
-    return make_table(headings, rows, right="model temperature kept")
+    middle = "temperature" if has_temperature else ""
+    headings = ("token", "model", middle, "kept")
+    return make_table(headings, rows, right="model temperature kept", whole=4)
 
 
 def _softmax(scores: "np.ndarray") -> "np.ndarray":

@@ -11,7 +11,7 @@ from minigpt_repl.repl.outputs import Mistake, Notice
 from minigpt_repl.repl.saved import dump_session, is_saved_session, parse_session
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.words import file_words
-from minigpt_repl.suggest import plain
+from minigpt_repl.suggest import shown_path
 from minigpt_repl.userfiles import read_user_file, user_path, write_user_file
 
 
@@ -24,11 +24,11 @@ def save(desk: Desk, arguments: str) -> Steps:
     path = user_path(arguments, ":save FILE")
     if path.is_file() and not is_saved_session(read_user_file(path)):
         raise UsageError(
-            f"{plain(str(path))} is there and is not a saved session; "
+            f"{shown_path(path)} is there and is not a saved session; "
             "choose another name"
         )
     write_user_file(path, dump_session(desk.session))
-    yield Notice(f"saved {_texts(len(desk.session.nodes))} to {plain(str(path))}")
+    yield Notice(f"saved {_texts(len(desk.session.nodes))} to {shown_path(path)}")
     return desk.session
 
 
@@ -37,8 +37,8 @@ def load(desk: Desk, arguments: str) -> Steps:
     """Go on with a saved session: its texts and settings replace the present ones."""
     path = user_path(arguments, ":load FILE")
     content = read_user_file(path)
-    session = parse_session(content, plain(str(path)), desk.session.settings)
-    yield Notice(f"loaded {_texts(len(session.nodes))} from {plain(str(path))}")
+    session = parse_session(content, shown_path(path), desk.session.settings)
+    yield Notice(f"loaded {_texts(len(session.nodes))} from {shown_path(path)}")
     return session
 
 
@@ -53,7 +53,7 @@ def source(desk: Desk, arguments: str) -> Steps:
 
     path = user_path(arguments, ":source FILE")
     lines = read_user_file(path).splitlines()
-    shown = plain(str(path))
+    shown = shown_path(path)
     if _real(path) in desk.sources:
         raise UsageError(f"{shown} would run itself, without end")
     desk = replace(desk, sources=(*desk.sources, _real(path)))

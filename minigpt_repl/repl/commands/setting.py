@@ -9,6 +9,7 @@ from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.tables import (
     origin_word,
+    other_settings_table,
     samplers_table,
     settings_table,
 )
@@ -56,6 +57,7 @@ def set_values(desk: Desk, arguments: str) -> Steps:
     settings = desk.session.settings
     if not arguments:
         yield Say(settings_table(settings))
+        yield Say(other_settings_table(settings))
         return desk.session
     if len(arguments.split()) == 1 and "=" not in arguments:
         if arguments == "sampler":
