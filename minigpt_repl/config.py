@@ -16,7 +16,7 @@ from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
-from minigpt_repl.suggest import did_you_mean, plain, quoted
+from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
 from minigpt_repl.userfiles import read_user_file
 
 CONFIG_FILE = "config.toml"
@@ -232,4 +232,4 @@ def _line_in(message: str) -> int | None:
 
 
 def _place(path: Path, number: int | None) -> str:
-    return f"{plain(str(path))}:{number}" if number else plain(str(path))
+    return f"{shown_path(path)}:{number}" if number else shown_path(path)

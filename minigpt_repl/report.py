@@ -8,9 +8,16 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, TextIO
 
-from minigpt_repl.decoding.request import Generation, Token, TokenChosen
+from minigpt_repl.decoding.request import (
+    Event,
+    Finished,
+    Generation,
+    Started,
+    Token,
+    TokenChosen,
+)
 
 SCHEMA_VERSION = 1
 
@@ -58,6 +65,53 @@ def token_event_to_json(event: TokenChosen, text_index: int) -> dict[str, Any]:
         **_token(event.token),
         "delta": event.delta,
     }
+
+
+class JsonWriter:
+    """Writes each text as JSON while its events pass.
+
+    Args:
+        out: where to.
+        with_tokens: whether each token has a line of its own, as it is chosen.
+    """
+
+    def __init__(self, out: TextIO, with_tokens: bool = False) -> None:
+        self._out = out
+        self._with_tokens = with_tokens
+        self._text_index = 0
+        self._written = ""
+        self._tokens = 0
+
+    def watch(self, event: Event) -> None:
+        """Write what the event makes known."""
+        match event:
+            case Started():
+                self._written, self._tokens = "", 0
+            case TokenChosen():
+                self._write_token(event)
+            case Finished(generation):
+                self._write_late_tokens(generation)
+                self._write(generation_to_json(generation))
+                self._text_index += 1
+
+    def _write_late_tokens(self, generation: Generation) -> None:
+        # Beam search chooses its tokens all at once, at the end; the last of them
+        # makes the text certain.
+        late = generation.tokens[self._tokens :]
+        for index, token in enumerate(late, start=self._tokens):
+            rest = generation.text.removeprefix(self._written)
+            is_last = index == len(generation.tokens) - 1
+            self._write_token(TokenChosen(index, token, rest if is_last else ""))
+
+    def _write_token(self, event: TokenChosen) -> None:
+        self._tokens += 1
+        self._written += event.delta
+        if self._with_tokens:
+            self._write(token_event_to_json(event, self._text_index))
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        self._out.write(f"{dump_line(value)}\n")
+        self._out.flush()
 
 
 def dump_line(value: Mapping[str, Any]) -> str:

@@ -26,3 +26,9 @@ def quoted(word: object) -> str:
 def plain(word: str) -> str:
     """As `quoted`, without the quotes."""
     return quoted(word)[1:-1]
+
+
+def shown_path(path: object) -> str:
+    """The whole name of a file, on one line and without control characters: cut
+    short it would be of no use."""
+    return "".join(c if c.isprintable() else "?" for c in str(path))

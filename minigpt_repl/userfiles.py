@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minigpt_repl.atomic import write_bytes_atomically
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.suggest import did_you_mean, plain
+from minigpt_repl.suggest import did_you_mean, plain, shown_path
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the largest file that is read."""
@@ -34,7 +34,7 @@ def read_user_file(path: Path) -> str:
     Raises:
         MiniGPTError: if it is missing, no ordinary file, too large or not UTF-8.
     """
-    shown = plain(str(path))
+    shown = shown_path(path)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -64,13 +64,13 @@ def write_user_file(path: Path, text: str) -> None:
     Raises:
         MiniGPTError: if it can't be written; what was there is then still there.
     """
-    shown = plain(str(path))
+    shown = shown_path(path)
     try:
         if path.is_dir() or not path.name:
             raise MiniGPTError(f"can't write {shown}: it is a folder")
         if not path.parent.is_dir():
             raise MiniGPTError(
-                f"can't write {shown}: there is no folder {plain(str(path.parent))}"
+                f"can't write {shown}: there is no folder {shown_path(path.parent)}"
             )
         write_bytes_atomically(path, text.encode("utf-8"))
     except (OSError, ValueError) as error:

@@ -1,0 +1,284 @@
+"""The commands `minigpt-repl` and its subcommands, and what they exit with.
+
+The only module that chooses exit codes: 0 ok, 1 runtime, 2 usage, 130
+interrupted. Importing it loads no TensorFlow, no numpy and no rich, so that
+`--help` answers at once; what a run needs is imported where it is needed.
+"""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import click
+from click.exceptions import Exit
+from click.shell_completion import CompletionItem, shell_complete
+
+from minigpt_repl import __version__
+from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_RUNTIME,
+    EXIT_USAGE,
+    MiniGPTError,
+)
+from minigpt_repl.settings import SESSION_PARAMETERS
+from minigpt_repl.shell import Options, run, run_doctor
+from minigpt_repl.suggest import did_you_mean, quoted
+
+PROGRAM = "minigpt-repl"
+COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
+
+LAZY_COMMANDS: dict[str, str] = {}
+"""Where further subcommands are; imported when they are asked for."""
+
+
+class SamplerName(click.ParamType[str]):
+    """A sampler's name; the settings check it, so that all spellings work."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin with what was typed, each with its summary."""
+        return [
+            CompletionItem(spec.name, help=spec.summary)
+            for spec in all_samplers()
+            if spec.name.startswith(incomplete)
+        ]
+
+
+class Assignment(click.ParamType[tuple[str, str]]):
+    """A setting and its value, as `k=10` or `top_p.p=0.5`."""
+
+    name = "k=v"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The name and the text of the value."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not (name.strip() and equals):
+            self.fail(f"--set takes NAME=VALUE, such as k=10; got {value!r}")
+        return name.strip(), text.strip()
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Settings of the session and of the samplers."""
+        names = [parameter.name for parameter in SESSION_PARAMETERS]
+        for spec in all_samplers():
+            names += [name for name in spec.parameter_names if name not in names]
+        return [
+            CompletionItem(f"{name}=") for name in names if name.startswith(incomplete)
+        ]
+
+
+class Group(click.Group):
+    """A group that imports some of its subcommands only when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the subcommands."""
+        return sorted([*super().list_commands(ctx), *LAZY_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand of that name, or `None`."""
+        if cmd_name not in LAZY_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = LAZY_COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but helps who typed a prompt in place of a command."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names:
+            raise click.UsageError(
+                f"no command {quoted(args[0])}: there are {', '.join(names)}"
+                f"{did_you_mean(args[0], names)}; a text to continue goes after -p"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="Without -p, --script and a terminal, each line of standard input is "
+    "handled as if it had been typed.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="DIR",
+    type=click.Path(),
+    help="Folder of the model; else MINIGPT_CHECKPOINT, the config, the default.",
+)
+@click.option("--no-verify", is_flag=True, help="Load it without checking its record.")
+@click.option(
+    "-p", "--prompt", metavar="TEXT", help="Continue TEXT and leave; - reads stdin."
+)
+@click.option(
+    "--sampler", type=SamplerName(), metavar="NAME", help="Decoding strategy."
+)
+@click.option(
+    "--set",
+    "assignments",
+    type=Assignment(),
+    multiple=True,
+    metavar="K=V",
+    help="A setting, as :set takes it; may be given again.",
+)
+@click.option("--seed", metavar="N", help="Seed; text i of -n uses N+i.")
+@click.option("--length", metavar="N", help="New tokens a text.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=1, help="Texts to make of -p."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a text.")
+@click.option("--jsonl", is_flag=True, help="As --json, and an object a token.")
+@click.option("--only-new", is_flag=True, help="Leave the prompt out.")
+@click.option(
+    "--script",
+    metavar="FILE",
+    type=click.Path(),
+    help="Handle the lines of FILE as if typed, and leave.",
+)
+@click.option(
+    "-e",
+    "commands",
+    multiple=True,
+    metavar="LINE",
+    help="Handle LINE first, such as ':set k 5'; may be given again.",
+)
+@click.option("--keep-going", is_flag=True, help="Go on after a line that fails.")
+@click.option(
+    "--config", metavar="FILE", type=click.Path(), help="Settings, in place of yours."
+)
+@click.option("--print-config", is_flag=True, help="Print a commented config file.")
+@click.option(
+    "--color",
+    metavar="WHEN",
+    type=click.Choice(["auto", "always", "never"]),
+    help="auto, always or never.",
+)
+@click.option("--no-history", is_flag=True, help="Keep no history of what is typed.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and TensorFlow's log.")
+@click.version_option(__version__, "--version", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, /, **flags: Any) -> int:
+    """Continue texts with a small language model, and see how it chooses.
+
+    Without -p it opens a prompt: type a text to have it continued, :help for the
+    commands, ^D to leave.
+    """
+    ctx.obj = Options(**flags)
+    if ctx.invoked_subcommand is not None:
+        return EXIT_OK
+    outcome = run(ctx.obj)
+    return EXIT_RUNTIME if outcome.has_failed else outcome.quit_code
+
+
+@cli.command()
+@click.option("--checkpoint", metavar="DIR", type=click.Path(), help="Folder to check.")
+@click.option("--no-verify", is_flag=True, help="Do not compare it with its record.")
+@click.pass_obj
+def doctor(options: Options, checkpoint: str | None, no_verify: bool) -> int:
+    """Check versions, devices, checkpoint and folders, and make 20 tokens.
+
+    Each line is ok, or says what to do.
+    """
+    chosen = replace(
+        options,
+        checkpoint=checkpoint or options.checkpoint,
+        no_verify=no_verify or options.no_verify,
+    )
+    return EXIT_OK if run_doctor(chosen) else EXIT_RUNTIME
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
+    try:
+        if instruction := os.environ.get(COMPLETION_VARIABLE):
+            return shell_complete(cli, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
+        code = _invoke(list(given))
+        sys.stdout.flush()
+        return code
+    except BaseException as error:  # noqa: BLE001, the end of every error
+        return _explain(error, is_debug="--debug" in given)
+
+
+def _invoke(arguments: list[str]) -> int:
+    # Not `cli.main()`, which has its own way with ^C and closed pipes.
+    try:
+        with cli.make_context(PROGRAM, arguments) as context:
+            code: int = cli.invoke(context)
+            return code
+    except Exit as end:  # after --help and --version
+        return end.exit_code
+
+
+def _explain(error: BaseException, is_debug: bool) -> int:
+    """Say in one line what went wrong; returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # Who read our output has what it wanted, as `head` does.
+        _discard_stdout()
+        return EXIT_OK
+    if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
+        return EXIT_INTERRUPTED
+    if is_debug:
+        traceback.print_exception(error)
+    if isinstance(error, MiniGPTError):
+        _complain(str(error))
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        hint = f"; see {PROGRAM} --help" if error.exit_code == EXIT_USAGE else ""
+        _complain(f"{_first_lower(error.format_message()).rstrip('.')}{hint}")
+        return error.exit_code
+    if isinstance(error, OSError):
+        _discard_stdout()
+        where = f" {error.filename}" if error.filename else ""
+        _complain(f"can't read or write{where}: {error.strerror or error}")
+        return EXIT_RUNTIME
+    _complain(
+        f"a defect of this program, {type(error).__name__}: {error}; "
+        "--debug shows where"
+    )
+    return EXIT_RUNTIME
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody to tell it to
+        sys.stderr.write(f"{PROGRAM}: {' '.join(message.split())}\n")
+
+
+def _first_lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _discard_stdout() -> None:
+    # Python flushes stdout once more at its end, and would complain there.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_streams() -> None:
+    """Any text can be written, and a stream that was closed is no reason to fail."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,181 @@
+"""What `minigpt-repl doctor` looks at: is everything there that a text needs?
+
+Each check yields one finding, with what to do if it is not well. Knows neither
+click nor exit codes; imports TensorFlow only for its own checks.
+"""
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from minigpt_repl import __version__, paths
+from minigpt_repl.decoding.request import Engine, Finished
+from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.record import read_record, verify_files
+from minigpt_repl.settings import Settings
+
+PACKAGES = ("tensorflow", "keras", "keras-hub", "prompt-toolkit", "click", "rich")
+DISTRIBUTION = "minigpt-repl"
+TEST_TOKENS = 20
+OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        subject: what was looked at.
+        detail: what was found.
+        advice: what to do; empty if all is well.
+    """
+
+    subject: str
+    detail: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        state, advice = ("fix", f"; {self.advice}") if self.advice else ("ok", "")
+        return f"{state:<4} {self.subject:<15} {self.detail}{advice}"
+
+
+def examine(
+    checkpoint: Path, verify: bool, open_engine: Callable[[str, bool], Engine]
+) -> Iterator[Finding]:
+    """Every finding, as it is found.
+
+    Args:
+        checkpoint: the folder to look at.
+        verify: whether its files must agree with its record.
+        open_engine: makes the engine for the test of `TEST_TOKENS` tokens.
+    """
+    yield _python()
+    versions = {name: _version(name) for name in PACKAGES}
+    for name, version in versions.items():
+        yield _package(name, version)
+    if versions["tensorflow"]:
+        yield _devices()
+    yield _checkpoint(checkpoint, verify)
+    for name, folder in _folders().items():
+        yield _writable(name, folder)
+    if all(versions.values()):
+        yield _generates(checkpoint, verify, open_engine)
+
+
+def _python() -> Finding:
+    detail = f"{platform.python_version()} on {platform.platform(terse=True)}"
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    is_new = sys.version_info >= OLDEST_PYTHON
+    return Finding("python", detail, "" if is_new else f"install Python {wanted}")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _package(name: str, version: str) -> Finding:
+    wanted = _requirements().get(name, "")
+    install = f"run: pip install '{name}{wanted}'"
+    if not version:
+        return Finding(name, "is not installed", install)
+    return Finding(name, version, "" if _satisfies(version, wanted) else install)
+
+
+def _requirements() -> Mapping[str, str]:
+    """The range of versions that each dependency must be in, such as `>=8.1,<9`."""
+    try:
+        lines = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:  # run from a clone that is not installed
+        lines = []
+    parsed = (re.fullmatch(r"([\w.-]+)\s*([<>=!~\d.,\s]*)", line) for line in lines)
+    return {match[1].lower(): match[2] for match in parsed if match}
+
+
+def _satisfies(version: str, wanted: str) -> bool:
+    found = _numbers(version)
+    for comparison, bound in re.findall(r"(>=|<)\s*([\d.]+)", wanted):
+        if (found >= _numbers(bound)) != (comparison == ">="):
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _devices() -> Finding:
+    import tensorflow as tf
+
+    names = [device.device_type for device in tf.config.list_physical_devices()]
+    counts = ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
+    return Finding("devices", f"{counts}, {os.cpu_count()} cores")
+
+
+def _checkpoint(directory: Path, verify: bool) -> Finding:
+    try:
+        record = read_record(directory)
+        if verify:
+            verify_files(directory, record)
+    except MiniGPTError as error:
+        detail, _, advice = str(error).rpartition(": ")
+        return Finding("checkpoint", detail or str(error), advice)
+    state = "as it was saved" if verify else "not verified"
+    return Finding(
+        "checkpoint",
+        f"{directory}, {record.parameter_count:,} weights, "
+        f"{record.vocabulary_size:,} words, {state}",
+    )
+
+
+def _folders() -> dict[str, Path]:
+    return {
+        "config folder": paths.config_home(),
+        "state folder": paths.state_home(),
+        "data folder": paths.data_home(),
+        "cache folder": paths.cache_home(),
+    }
+
+
+def _writable(name: str, folder: Path) -> Finding:
+    # A folder that is not there yet is made when it is needed: what counts then
+    # is the nearest one above it.
+    place = next(part for part in (folder, *folder.parents) if part.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=place):
+            return Finding(name, str(folder))
+    except OSError as error:
+        detail = f"{folder} can't be written ({error.strerror})"
+        return Finding(name, detail, f"make {place} a folder that you may write to")
+
+
+def _generates(
+    checkpoint: Path, verify: bool, open_engine: Callable[[str, bool], Engine]
+) -> Finding:
+    subject = f"{TEST_TOKENS} tokens"
+    settings, _ = Settings().set({"length": str(TEST_TOKENS), "seed": "1"})
+    try:
+        engine = open_engine(str(checkpoint), verify)
+        try:
+            events = list(engine.generate(settings.request("")))
+        finally:
+            engine.close()
+    except MiniGPTError as error:
+        return Finding(subject, str(error), "mend what is said above and try again")
+    generation = events[-1].generation if isinstance(events[-1], Finished) else None
+    if generation is None or len(generation.tokens) != TEST_TOKENS:
+        return Finding(subject, "did not come", f"report this, with {__version__}")
+    times = generation.timings
+    return Finding(
+        subject,
+        f"loaded in {times.load_s:.1f} s, first token after "
+        f"{times.first_token_s:.2f} s, all in {times.decode_s:.2f} s",
+    )

@@ -1,0 +1,284 @@
+"""One run of the program: settings from all layers, then a prompt, lines or texts.
+
+Decides between the terminal and the plain loop. Chooses no exit code and knows
+no click; imports the model's modules only when a text is wanted.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from minigpt_repl import paths
+from minigpt_repl.config import (
+    Layer,
+    default_config_text,
+    read_config,
+    read_environment,
+)
+from minigpt_repl.decoding.parameters import Limits, Value
+from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.decoding.request import Engine
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.record import RECORD_FILE, check_folder, is_file, read_record
+from minigpt_repl.report import JsonWriter
+from minigpt_repl.settings import Settings
+
+if TYPE_CHECKING:
+    from minigpt_repl.repl.plain import PlainLoop
+    from minigpt_repl.repl.session import Session
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user gave on the command line, as it was given."""
+
+    checkpoint: str | None = None
+    no_verify: bool = False
+    prompt: str | None = None
+    sampler: str | None = None
+    assignments: tuple[tuple[str, str], ...] = ()
+    seed: str | None = None
+    length: str | None = None
+    count: int = 1
+    as_json: bool = False
+    jsonl: bool = False
+    only_new: bool = False
+    script: str | None = None
+    commands: tuple[str, ...] = ()
+    keep_going: bool = False
+    config: str | None = None
+    print_config: bool = False
+    color: str | None = None
+    no_history: bool = False
+    debug: bool = False
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether texts are written as JSON."""
+        return self.as_json or self.jsonl
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: whether a line failed, and what `:quit` carried."""
+
+    has_failed: bool = False
+    quit_code: int = 0
+
+
+def run(options: Options) -> Outcome:
+    """Do what the options say, with the standard streams of this process.
+
+    Raises:
+        MiniGPTError: what went wrong, in one line.
+        KeyboardInterrupt: after ^C.
+    """
+    if options.print_config:
+        sys.stdout.write(default_config_text())
+        return Outcome()
+    _check(options)
+    directory, session = prepare(options)
+    if _is_interactive(options):
+        return _run_terminal(options, directory, session)
+    # What TensorFlow writes by itself goes nowhere; errors of ours are told.
+    silence = contextlib.nullcontext() if options.debug else quiet()
+    with silence:
+        loop = _make_loop(options, directory, session)
+        try:
+            _run_plain(options, loop)
+        finally:
+            loop.close()
+    return Outcome(loop.has_failed, loop.quit_code or 0)
+
+
+def _run_terminal(options: Options, directory: Path, session: "Session") -> Outcome:
+    from minigpt_repl.decoding.remote import RemoteEngine
+    from minigpt_repl.repl.history import history_file
+    from minigpt_repl.repl.loop import run_terminal
+
+    defaults = session.settings
+    in_use = defaults.sampler
+    others = [spec for spec in all_samplers() if spec.name != in_use.name]
+    warm = [(spec.name, defaults.parameters(spec)) for spec in (in_use, *others)]
+
+    def open_remote_engine(folder: str) -> RemoteEngine:
+        return RemoteEngine(folder, verify=not options.no_verify, warm=warm)
+
+    code = run_terminal(
+        session,
+        open_remote_engine,
+        str(directory),
+        history=None if options.no_history else history_file(),
+        first_lines=options.commands,
+        debug=options.debug,
+    )
+    return Outcome(quit_code=code)
+
+
+def prepare(options: Options) -> tuple[Path, "Session"]:
+    """The checkpoint's folder, and a session with the settings of all layers.
+
+    Reads no more of the checkpoint than its record. What is wrong in the config
+    file or the environment is told on stderr and left out.
+
+    Raises:
+        MiniGPTError: for a checkpoint that is not there or a flag's value that is
+            not allowed.
+    """
+    from minigpt_repl.repl.session import Session
+
+    config = _read_config(options)
+    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
+    limits = _limits(directory, verify=not options.no_verify)
+    layers = {"config": config, "environment": read_environment(os.environ)}
+    settings = Settings(
+        {name: _allowed(layer, name, limits) for name, layer in layers.items()}, limits
+    )
+    return directory, Session(_with_flags(settings, options))
+
+
+def run_doctor(options: Options) -> bool:
+    """Print what `doctor` finds, line by line; returns whether all is well."""
+    from minigpt_repl.doctor import examine
+
+    config = _read_config(options)
+    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
+    is_well = True
+    with contextlib.nullcontext() if options.debug else quiet():
+        for finding in examine(directory, not options.no_verify, open_engine):
+            is_well = is_well and not finding.advice
+            sys.stdout.write(f"{finding}\n")
+            sys.stdout.flush()
+    return is_well
+
+
+def open_engine(directory: str, verify: bool) -> Engine:
+    """An engine in this process.
+
+    Raises:
+        CheckpointError: if the checkpoint can't be used.
+    """
+    from minigpt_repl.decoding.engine import load_engine
+
+    return load_engine(directory, verify)
+
+
+def _read_config(options: Options) -> Layer:
+    return read_config(Path(options.config) if options.config else None)
+
+
+def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
+    """Values of a layer that the checkpoint allows too; tells what is left out."""
+    problems = list(layer.problems)
+    values = {}
+    for key, value in layer.values.items():
+        try:
+            if key != "sampler":
+                Settings().parameter(key).check(value, limits)
+            values[key] = value
+        except UsageError as error:
+            problems.append(f"{name}: {key}: {error}")
+    for problem in problems:
+        _tell(problem)
+    return values
+
+
+def _limits(directory: Path, verify: bool) -> dict[str, int]:
+    check_folder(directory)
+    if not verify and not is_file(directory / RECORD_FILE):
+        return {}
+    return {"vocabulary": read_record(directory).vocabulary_size}
+
+
+def _with_flags(settings: Settings, options: Options) -> Settings:
+    named = {
+        "sampler": options.sampler,
+        "seed": options.seed,
+        "length": options.length,
+        "color": options.color,
+    }
+    values = {name: value for name, value in named.items() if value is not None}
+    return settings.set(values | dict(options.assignments), origin="flag")[0]
+
+
+def _check(options: Options) -> None:
+    if options.prompt is None and options.count != 1:
+        raise UsageError(
+            "-n makes several texts of one prompt: give the prompt with -p"
+        )
+    if options.wants_json and _is_interactive(options):
+        raise UsageError("--json needs -p, --script or lines on standard input")
+
+
+def _is_interactive(options: Options) -> bool:
+    is_asked = options.prompt is None and options.script is None
+    return is_asked and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _run_plain(options: Options, loop: "PlainLoop") -> None:
+    """Run the sources in their order: -e, then --script, then -p or stdin."""
+    from minigpt_repl.repl.plain import Lines, read_lines
+
+    with contextlib.ExitStack() as stack:
+        sources = [Lines("-e", iter(options.commands))]
+        if options.script is not None:
+            file = stack.enter_context(_open_script(options.script))
+            sources.append(Lines(options.script, read_lines(file)))
+        elif options.prompt is None:
+            sources.append(Lines("stdin", read_lines(sys.stdin.buffer)))
+        for source in sources:
+            if not loop.run(source):
+                return
+    if options.prompt is not None:
+        from minigpt_repl.repl.batch import continue_times
+
+        prompt = _read_prompt(options.prompt)
+        loop.run_steps(lambda desk: continue_times(desk, prompt, options.count))
+
+
+def _open_script(name: str) -> BinaryIO:
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise MiniGPTError(f"can't read {name}: {error.strerror}") from error
+
+
+def _read_prompt(flag: str) -> str:
+    if flag != "-":
+        # A byte that is no UTF-8 came as a surrogate, which nothing can encode.
+        return os.fsencode(flag).decode("utf-8", "replace")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _make_loop(options: Options, directory: Path, session: "Session") -> "PlainLoop":
+    from minigpt_repl.decoding.lazy import LazyEngine
+    from minigpt_repl.repl.plain import PlainLoop
+
+    writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
+
+    def lazily(folder: str) -> LazyEngine:
+        return LazyEngine(
+            lambda: open_engine(folder, not options.no_verify),
+            watch=writer.watch if writer else None,
+        )
+
+    return PlainLoop(
+        session,
+        lazily,
+        str(directory),
+        sys.stdout,
+        sys.stderr,
+        keep_going=options.keep_going,
+        only_new=options.only_new,
+        hide_texts=options.wants_json,
+        width=shutil.get_terminal_size().columns,
+    )
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"minigpt-repl: {message}\n")

@@ -1,0 +1,39 @@
+"""The program with the fake engine, to be run in a process of its own.
+
+FAKE_DELAY: seconds before each token; FAKE_FAIL_AT: the token that fails.
+"""
+
+import os
+import subprocess
+import sys
+
+from fakes import FakeEngine
+
+from minigpt_repl import shell
+from minigpt_repl.cli import main
+
+
+def open_fake_engine(directory: str, verify: bool) -> FakeEngine:
+    os.write(2, b"I0000 a line that TensorFlow would write\n")
+    fail_at = os.environ.get("FAKE_FAIL_AT")
+    return FakeEngine(
+        delay=float(os.environ.get("FAKE_DELAY", "0")),
+        fail_at=None if fail_at is None else int(fail_at),
+        directory=directory,
+    )
+
+
+def start(*arguments: str, **keywords) -> subprocess.Popen:
+    """Start the program in a process of its own, with the fake engine."""
+    keywords = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    } | keywords
+    return subprocess.Popen([sys.executable, __file__, *arguments], **keywords)
+
+
+if __name__ == "__main__":
+    shell.open_engine = open_fake_engine
+    sys.exit(main())

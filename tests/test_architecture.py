@@ -1,0 +1,217 @@
+"""Who may know whom, what is loaded when, and who may print or use the network."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from recorded import make_recorded
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "minigpt_repl"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
+SCREEN = ("click", "prompt_toolkit", "rich")
+
+FORBIDDEN = {
+    "lm": (*SCREEN, *(f"minigpt_repl.{name}" for name in ("cli", "shell", "repl"))),
+    "training": ("prompt_toolkit", "minigpt_repl.repl", "minigpt_repl.shell"),
+    "decoding": (
+        *SCREEN,
+        "minigpt_repl.repl",
+        "minigpt_repl.cli",
+        "minigpt_repl.shell",
+    ),
+    "text": (
+        *SCREEN,
+        *HEAVY,
+        *(f"minigpt_repl.{name}" for name in ("lm", "decoding", "training", "repl")),
+    ),
+    "repl": (
+        *(name for name in HEAVY if name != "numpy"),
+        "minigpt_repl.lm",
+        "minigpt_repl.training",
+        "minigpt_repl.cli",
+        "minigpt_repl.shell",
+    ),
+    "compare": (
+        *(name for name in HEAVY if name != "numpy"),
+        "minigpt_repl.lm",
+        "minigpt_repl.training",
+    ),
+}
+"""What no module of a folder may import, not even inside a function."""
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of what a module imports, wherever in it, types excepted."""
+    names: set[str] = set()
+    skipped: set[ast.AST] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            skipped.update(inner for child in node.body for inner in ast.walk(child))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_dependencies_point_one_way(folder):
+    modules = sorted((PACKAGE / folder).rglob("*.py"))
+    assert modules
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules
+        for name in imports_of(path)
+        if any(is_within(name, package) for package in FORBIDDEN[folder])
+    ]
+    assert wrong == []
+
+
+def test_only_the_ends_of_the_program_choose_exit_codes():
+    may = {"cli.py", "errors.py", "repl/loop.py", "training/setup_model.py"}
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(".EXIT_" in name for name in imports_of(path))
+    }
+    assert users <= may
+
+
+def test_every_module_says_what_it_is():
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if path.read_text().strip()
+        and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_nothing_is_printed_past_the_streams_that_were_given():
+    printing = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print", "breakpoint", "pprint", "input")
+    ]
+    assert printing == []
+
+
+def test_no_code_is_run_from_data():
+    forbidden = ("eval", "exec")
+    unsafe = ("pickle", "marshal", "shelve", "dill", "joblib")
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_name = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            if is_name and node.func.id in forbidden:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+        found += [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for name in imports_of(path)
+            if any(is_within(name, module) for module in unsafe)
+        ]
+    assert found == []
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+LOADED = """
+import sys
+from minigpt_repl.cli import main
+code = main(sys.argv[1:])
+sys.stderr.write(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--version",), ("doctor", "--help"), ("--print-config",)],
+    ids=" ".join,
+)
+def test_help_and_version_load_nothing_heavy(arguments):
+    result = python(LOADED, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+    loaded = set(result.stderr.split())
+    assert not loaded & {*HEAVY, "prompt_toolkit", "rich"}
+
+
+def test_importing_the_package_and_the_command_line_is_light():
+    code = "import sys, minigpt_repl, minigpt_repl.cli; print(*sys.modules)"
+    loaded = {name.partition(".")[0] for name in python(code).stdout.split()}
+    assert "minigpt_repl" in loaded
+    assert not loaded & {*HEAVY, "prompt_toolkit", "rich"}
+
+
+def test_the_terminal_loads_no_model_code():
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for folder in ("repl", "compare")
+        for path in sorted((PACKAGE / folder).rglob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    code = f"""
+import sys
+from importlib import import_module
+for name in {modules}:
+    import_module(name)
+print(*sys.modules)
+"""
+    result = python(code)
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+    assert "minigpt_repl" in loaded, result.stderr
+    assert not loaded & {"tensorflow", "keras", "keras_hub"}
+
+
+NO_NETWORK = """
+import socket, sys
+def refuse(*arguments, **keywords):
+    raise AssertionError(f"the network was asked for: {arguments}")
+class Refusing(socket.socket):
+    connect = connect_ex = sendto = refuse
+socket.socket = Refusing
+socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
+sys.argv = sys.argv[1:]
+sys.path[:0] = ["tests/cli", "tests"]
+import program
+from minigpt_repl import shell
+shell.open_engine = program.open_fake_engine
+sys.exit(program.main())
+"""
+
+
+def test_no_network_unless_asked_for(tmp_path):
+    directory = str(make_recorded(tmp_path / "model"))
+    lines = "the king\n:sampler greedy\n:again 2\n:show model\n:help\n"
+    result = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, "minigpt-repl", "--checkpoint", directory],
+        capture_output=True,
+        input=lines,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("the king ")
