@@ -7,10 +7,12 @@ imports no TensorFlow.
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
@@ -32,9 +34,6 @@ from minigpt_repl.decoding.request import Engine, EngineInfo
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import outputs
 from minigpt_repl.repl.command import Desk
-from minigpt_repl.repl.completion import complete
-from minigpt_repl.repl.dispatch import run_line
-from minigpt_repl.repl.editor import edit_text
 from minigpt_repl.repl.history import LineHistory
 from minigpt_repl.repl.keys import make_keys, without_block_marks
 from minigpt_repl.repl.perform import perform
@@ -51,6 +50,9 @@ SECOND_INTERRUPT = 2.0
 """Seconds in which a second ^C leaves, if the engine does not answer."""
 
 MENU_ROWS = 6
+COMMANDS = "minigpt_repl.repl.dispatch"
+"""Imported, with all commands, while the user begins to type."""
+
 WAITING = {
     "starting": "starting the engine",
     "loading": "loading the model",
@@ -198,6 +200,8 @@ class _Terminal:
         frames = FRAMES if _can_write(FRAMES, self._screen.encoding) else PLAIN_FRAMES
         write = (lambda text: None) if self._is_dumb else self._screen.write_over
         self._spinner = Spinner(write, self._waiting_for, frames)
+        from minigpt_repl.repl.dispatch import run_line
+
         try:
             with without_echo(), self._signals.working(), self._spinner:
                 steps = run_line(line, self._desk())
@@ -230,8 +234,7 @@ class _Terminal:
                 reply = self._ask(question)
             case outputs.AskEditor(text):
                 self._screen.finish()
-                with self._signals.ignored():
-                    reply = edit_text(text)
+                reply = self._edit(text)
             case outputs.SwitchModel(directory):
                 spinner.resume()
                 reply = self._switch_model(directory)
@@ -243,6 +246,12 @@ class _Terminal:
         if self._screen.is_at_line_start:
             spinner.resume()
         return reply
+
+    def _edit(self, text: str) -> str | None:
+        from minigpt_repl.repl.editor import edit_text
+
+        with self._signals.ignored():
+            return edit_text(text)
 
     def _ask(self, question: str) -> str | None:
         asking: PromptSession[str] = PromptSession(
@@ -295,7 +304,9 @@ class _Terminal:
         self._screen.notice("^D leaves, :help helps")
 
     def _start_engine(self, sender: object) -> None:
+        """The prompt is there for the first time: do what it did not wait for."""
         self._prompt.app.after_render -= self._start_engine
+        threading.Thread(target=import_module, args=(COMMANDS,), daemon=True).start()
         self._watch(self._engine)
         if isinstance(self._engine, RemoteEngine):
             self._engine.start()
@@ -339,8 +350,8 @@ class _Terminal:
 
     def _banner(self) -> None:
         self._screen.notice(
-            f"minigpt-repl {__version__}: type a text to have it continued, "
-            ":help for commands, ^D to leave"
+            f"minigpt-repl {__version__}: type a text to continue it, "
+            ":help helps, ^D leaves"
         )
 
     def _tell_history_trouble(self) -> None:
@@ -366,6 +377,8 @@ class _Completer(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
+        from minigpt_repl.repl.completion import complete
+
         before = document.text_before_cursor
         for candidate in complete(before, self._desk()):
             yield Completion(

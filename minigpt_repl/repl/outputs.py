@@ -5,15 +5,17 @@ loop for pipes and the tests each carry them out in their own way.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
 class Say:
     """A block for stdout: text, or anything that rich can draw."""
 
-    content: RenderableType
+    content: "RenderableType"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Live:
     Where there is no terminal only the last of a run is shown.
     """
 
-    content: RenderableType
+    content: "RenderableType"
 
 
 @dataclass(frozen=True)

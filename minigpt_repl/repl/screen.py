@@ -6,9 +6,7 @@ both are the same terminal as a rule. Knows neither commands nor the engine.
 
 from collections.abc import Callable
 from os import terminal_size
-from typing import TextIO
-
-from rich.console import Console, RenderableType
+from typing import TYPE_CHECKING, TextIO
 
 from minigpt_repl.repl.outputs import (
     ClearScreen,
@@ -22,6 +20,9 @@ from minigpt_repl.repl.outputs import (
 )
 from minigpt_repl.repl.theme import DIM, PLAIN, RED
 from minigpt_repl.repl.wrapping import CLEAR_BELOW, UP, TextBlock, safe, wrap
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 LONGEST_PROMPT = 1 / 3
@@ -141,7 +142,7 @@ class Screen:
             return prompt
         return f"[{len(rows) - most} lines above]\n" + "".join(rows[-most:])
 
-    def _say(self, content: RenderableType) -> None:
+    def _say(self, content: "RenderableType") -> None:
         if isinstance(content, str):
             content = safe(content)
             rows = wrap(content, self.width - 1) if self._can_move else [content]
@@ -149,7 +150,7 @@ class Screen:
         else:
             self._write("".join(f"{row}\n" for row in self._render(content)))
 
-    def _show_live(self, content: RenderableType) -> None:
+    def _show_live(self, content: "RenderableType") -> None:
         if self._block is not None:
             self.finish()
         self._live = content
@@ -168,7 +169,9 @@ class Screen:
         self._write(move + "".join(f"{row}\n" for row in rows[same:]))
         self._live_rows = rows
 
-    def _render(self, content: RenderableType) -> list[str]:
+    def _render(self, content: "RenderableType") -> list[str]:
+        from rich.console import Console
+
         size = self._size()
         console = Console(
             file=self._out,
