@@ -5,7 +5,7 @@ Knows the tokenizer and arrays; nothing of windows, batches or models.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,9 @@ def read_tokens(folder: Path) -> TokenizedLines:
         OSError: if a file is missing.
         ValueError: if a file is cut or of another text.
     """
-    ids = np.load(folder / _IDS)
-    if len(ids):  # an empty file can't be mapped
-        ids = np.load(folder / _IDS, mmap_mode="r")
     offsets, line_bytes = np.load(folder / _OFFSETS), np.load(folder / _BYTES)
+    # An empty array can't be mapped.
+    ids = np.load(folder / _IDS, mmap_mode="r" if offsets[-1] else None)
     if len(offsets) != len(line_bytes) + 1 or offsets[-1] != len(ids):
         raise ValueError(f"the files in {folder} do not belong together")
     return TokenizedLines(ids, offsets, line_bytes)
@@ -116,7 +115,7 @@ def write_tokens(
     and a text of millions of chunks has few different ones. So the tokenizer sees
     each different chunk once.
     """
-    progress.start("tokenize", len(lines), "lines")
+    progress.start("find words", len(lines), "lines")
     index: dict[bytes, int] = {}
     numbers: list[NDArray[np.uint32]] = []  # of the chunks, block by block
     chunks_in_line = np.zeros(len(lines), np.int64)
@@ -127,15 +126,16 @@ def write_tokens(
         chunks_in_line[start:end] = [len(chunks) for chunks in split]
         line_bytes[start:end] = [len(line) for line in block]
         flat = list(itertools.chain.from_iterable(split))
-        for chunk in flat:
-            index.setdefault(chunk, len(index))
-        numbers.append(np.array([index[chunk] for chunk in flat], np.uint32))
+        new = set(flat) - index.keys()
+        index.update(zip(new, itertools.count(len(index))))
+        found = map(index.__getitem__, flat)
+        numbers.append(np.fromiter(found, np.uint32, len(flat)))
         progress.advance(end)
-    table = _token_table(index, vocabulary, lowercase)
+    progress.finish()
+    table = _token_table(list(index), vocabulary, lowercase, progress)
     offsets = _write_ids(folder / _IDS, numbers, chunks_in_line, table)
     np.save(folder / _OFFSETS, offsets)
     np.save(folder / _BYTES, line_bytes)
-    progress.finish()
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, list[bytes]]]:
@@ -164,21 +164,27 @@ class _TokenTable:
 
 
 def _token_table(
-    chunks: Iterable[bytes], vocabulary: Sequence[str], lowercase: bool
+    chunks: Sequence[bytes],
+    vocabulary: Sequence[str],
+    lowercase: bool,
+    progress: Progress,
 ) -> _TokenTable:
     # Imported here: it loads TensorFlow, which other stages do without.
     from minigpt_repl.lm.tokenizer import MiniGPTTokenizer
 
     tokenizer = MiniGPTTokenizer(list(vocabulary), lowercase=lowercase)
     dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
-    texts = [chunk.decode("utf-8") for chunk in chunks]
+    progress.start("tokenize", len(chunks), "words")
     parts: list[NDArray[Any]] = [np.zeros(0, dtype)]
     lengths: list[int] = []
-    for start in range(0, len(texts), _CHUNKS_AT_ONCE):
-        rows = tokenizer.tokenize(texts[start : start + _CHUNKS_AT_ONCE])
+    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
+        block = chunks[start : start + _CHUNKS_AT_ONCE]
+        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in block])
         lengths.extend(len(row) for row in rows)
         flat = list(itertools.chain.from_iterable(rows))
         parts.append(np.array(flat, dtype))
+        progress.advance(start + len(block))
+    progress.finish()
     length = np.array(lengths, np.int64)
     return _TokenTable(np.concatenate(parts), np.cumsum(length) - length, length)
 
