@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_SHOWN = 60
+LONGEST_PATH = 300
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
@@ -30,5 +31,6 @@ def plain(word: str) -> str:
 
 def shown_path(path: object) -> str:
     """The whole name of a file, on one line and without control characters: cut
-    short it would be of no use."""
-    return "".join(c if c.isprintable() else "?" for c in str(path))
+    short it would be of no use, unless it is longer than any name can be."""
+    name = "".join(c if c.isprintable() else "?" for c in str(path))
+    return name if len(name) <= LONGEST_PATH else f"{name[:LONGEST_PATH]}..."

@@ -83,4 +83,4 @@ def _nearest(path: Path) -> str:
         names = os.listdir(path.parent)
     except (OSError, ValueError):
         return ""
-    return did_you_mean(path.name, names)
+    return did_you_mean(path.name, (name for name in names if name.isprintable()))

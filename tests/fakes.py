@@ -184,7 +184,7 @@ class FakeEngine:
                 started=started,
                 tokens=tuple(tokens),
                 text=text,
-                raw_text=" ".join(token.text for token in tokens),
+                raw_text=" ".join(t.text for t in tokens).replace(" ##", ""),
                 stop_reason=reason,
                 timings=Timings(0.5, 0.01 if count else 0.0, 0.002 * count),
                 reprimed=tuple(reprimed),

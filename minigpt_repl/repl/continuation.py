@@ -199,11 +199,11 @@ class _Showing:
 
     def finish(self, generation: Generation) -> Iterator[Output]:
         text = f" {generation.raw_text}" if self.is_raw else generation.text
-        if text.strip() == self.shown.strip():
-            return
         if text.startswith(self.shown):
-            yield TextDelta(text.removeprefix(self.shown))
-        else:
+            rest = text.removeprefix(self.shown)
+            if rest.strip():
+                yield TextDelta(rest)
+        elif self.may_replace and not self.is_raw:
             yield TextReplaced(text)
 
 

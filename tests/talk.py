@@ -1,0 +1,111 @@
+"""A session without a terminal: types lines, keeps what the commands yielded."""
+
+import io
+from dataclasses import replace
+
+from fakes import VOCABULARY, FakeEngine
+from rich.console import Console
+
+from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.repl.command import Desk
+from minigpt_repl.repl.dispatch import run_line
+from minigpt_repl.repl.outputs import (
+    AskEditor,
+    Notice,
+    Output,
+    Say,
+    SwitchModel,
+    TextDelta,
+    TextReplaced,
+    TextStarted,
+)
+from minigpt_repl.repl.session import Session
+from minigpt_repl.settings import Settings
+
+
+class Talk:
+    """Types lines to a fake engine.
+
+    Attributes:
+        outputs: of the last line.
+        error: what the last line raised, or `None`.
+    """
+
+    def __init__(self, engine=None, is_terminal=True, edited=None, switched=None):
+        self.engine = engine or FakeEngine()
+        limits = {"vocabulary": len(VOCABULARY)}
+        self.session = Session(Settings(limits=limits))
+        self.is_terminal = is_terminal
+        self.edited = edited
+        self.switched = switched  # an `EngineInfo`, or an error to raise
+        self.outputs: list[Output] = []
+        self.error: MiniGPTError | None = None
+
+    def type(self, *lines: str) -> "Talk":
+        for line in lines:
+            self._type(line)
+        return self
+
+    def _type(self, line):
+        self.outputs, self.error = [], None
+        desk = Desk(self.session, self.engine, 80, self.is_terminal)
+        steps = run_line(line, desk)
+        reply = None
+        try:
+            while True:
+                output = steps.send(reply)
+                while isinstance(output, SwitchModel) and self._refuses():
+                    self.outputs.append(output)
+                    output = steps.throw(self.switched)
+                self.outputs.append(output)
+                reply = self._reply(output)
+        except StopIteration as stop:
+            self.session = stop.value
+        except MiniGPTError as error:
+            self.error = error
+
+    def _refuses(self):
+        return isinstance(self.switched, MiniGPTError)
+
+    def _reply(self, output):
+        if isinstance(output, AskEditor):
+            return self.edited
+        if isinstance(output, SwitchModel):
+            return self.switched or self.engine.info
+        return None
+
+    def set(self, **values: str) -> "Talk":
+        """Settings as if set, without what `:set` says about it."""
+        settings, _ = self.session.settings.set(values)
+        self.session = replace(self.session, settings=settings)
+        return self
+
+    @property
+    def notices(self) -> list[str]:
+        return [output.text for output in self.outputs if isinstance(output, Notice)]
+
+    @property
+    def said(self) -> str:
+        """Everything for stdout, as it looks without colour in 100 columns."""
+        file = io.StringIO()
+        console = Console(file=file, width=100, color_system=None, markup=False)
+        for output in self.outputs:
+            if isinstance(output, Say):
+                console.print(output.content)
+        return file.getvalue()
+
+    @property
+    def texts(self) -> list[str]:
+        """Prompt and continuation of each text, as they stand at the end."""
+        texts: list[list[str]] = []
+        for output in self.outputs:
+            if isinstance(output, TextStarted):
+                texts.append([output.prompt, ""])
+            elif isinstance(output, TextDelta):
+                texts[-1][1] += output.delta
+            elif isinstance(output, TextReplaced):
+                texts[-1][1] = output.text
+        return ["".join(text) for text in texts]
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(output, kind) for output in self.outputs)
