@@ -22,7 +22,10 @@ def save(desk: Desk, arguments: str) -> Steps:
     A file that is there already is replaced only if it is a saved session.
     """
     path = user_path(arguments, ":save FILE")
-    if path.is_file() and not is_saved_session(read_user_file(path)):
+    # os.path: unlike pathlib's, it is no error for it to ask of any name. Pipes and
+    # devices are there too, and are refused by who reads them.
+    is_there = os.path.exists(path) and not os.path.isdir(path)
+    if is_there and not is_saved_session(read_user_file(path)):
         raise UsageError(
             f"{shown_path(path)} is there and is not a saved session; "
             "choose another name"
