@@ -1,0 +1,117 @@
+"""Recipes are data; the tutorial's is the reference and the default is no bigger."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from minigpt_repl.errors import UsageError
+from minigpt_repl.training.recipes import DEFAULT, DRAFT, RECIPES, TUTORIAL, get_recipe
+from minigpt_repl.training.schedule import Length, learning_rate
+
+REFERENCE_PARAMETERS = 3_255_938
+
+
+def build(recipe):
+    from minigpt_repl.training.model import build_model
+
+    return build_model(recipe, ["[PAD]", "[UNK]", "[BOS]", "a"], True, seed=1)
+
+
+def test_tutorial_model_is_the_references():
+    assert build(TUTORIAL).count_params() == REFERENCE_PARAMETERS
+
+
+def test_default_model_is_no_bigger_and_the_draft_a_tenth():
+    assert build(DEFAULT).count_params() <= REFERENCE_PARAMETERS
+    assert build(DRAFT).count_params() <= REFERENCE_PARAMETERS / 8
+
+
+def test_tutorial_compiles_what_the_reference_compiles():
+    import keras
+
+    from minigpt_repl.training.model import trainable
+
+    model = trainable(build(TUTORIAL.changed(vocabulary_size=50)), TUTORIAL)
+    assert type(model.optimizer) is keras.optimizers.Adam
+    default = keras.optimizers.Adam(name=model.optimizer.name).get_config()
+    assert model.optimizer.get_config() == default
+    loss = model.loss
+    assert type(loss) is keras.losses.SparseCategoricalCrossentropy
+    assert loss.get_config()["from_logits"]
+
+
+def test_tutorial_masks_the_loss_where_the_input_is_padding():
+    import keras
+
+    from minigpt_repl.training.model import trainable
+
+    causal_lm = build(TUTORIAL.changed(vocabulary_size=50))
+    model = trainable(causal_lm, TUTORIAL)
+    inputs = np.array([[2, 5, 6, 0, 0, 0]])
+    labels = np.array([[5, 6, 0, 0, 0, 0]])
+    loss = model.test_on_batch(inputs, labels, return_dict=True)["loss"]
+    logits = np.array(model(inputs))
+    each = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)(
+        labels, logits
+    )
+    # The label after the line's end is [PAD] but its input is a word: it counts.
+    assert loss == pytest.approx(float(np.mean(np.array(each)[0, :3])), rel=1e-4)
+
+
+def test_every_recipe_is_found_by_its_name():
+    for name, recipe in RECIPES.items():
+        assert get_recipe(name) is recipe
+        assert recipe.name == name
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(UsageError, match=r"'tutoral'.*mean 'tutorial'.*default"):
+        get_recipe("tutoral")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"num_layers": 0}, "num_layers must be 1 or more, but 0"),
+        ({"context_length": 1}, "context_length must be 2 or more"),
+        ({"hidden_dim": 2, "num_heads": 4}, "4 heads need a hidden_dim of 4"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(fields, told):
+    with pytest.raises(UsageError, match=told):
+        DEFAULT.changed(**fields)
+
+
+def test_changed_keeps_what_is_not_given():
+    assert DEFAULT.changed(num_layers=None) == DEFAULT
+    assert DEFAULT.changed(num_layers=7) == dataclasses.replace(DEFAULT, num_layers=7)
+
+
+def test_trapezoid_rises_holds_and_ends_at_zero():
+    recipe = DEFAULT.changed(warmup_steps=10, decay_fraction=0.25, learning_rate=1.0)
+    rates = [learning_rate(recipe, step, step / 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:75] == [1.0] * 65
+    assert rates[75:] == sorted(rates[75:], reverse=True)
+    assert rates[100] == 0
+
+
+def test_cosine_ends_at_zero_and_constant_does_not():
+    cosine = DEFAULT.changed(schedule="cosine", warmup_steps=0, learning_rate=1.0)
+    assert learning_rate(cosine, 50, 0.5) == pytest.approx(0.5)
+    assert learning_rate(cosine, 100, 1.0) == pytest.approx(0)
+    assert learning_rate(TUTORIAL, 100, 1.0) == TUTORIAL.learning_rate
+
+
+def test_length_in_steps_or_in_seconds():
+    assert Length(steps=10).progress(5, math.inf) == 0.5
+    assert Length(seconds=10).progress(10**9, 2.5) == 0.25
+    assert Length(seconds=10).progress(1, 11) == 1
+    for wrong in ({}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
+        with pytest.raises(UsageError):
+            Length(**wrong)
