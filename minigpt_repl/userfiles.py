@@ -72,6 +72,8 @@ def write_user_file(path: Path, text: str) -> None:
             raise MiniGPTError(
                 f"can't write {shown}: there is no folder {shown_path(path.parent)}"
             )
+        if path.exists() and not path.is_file():
+            raise MiniGPTError(f"can't write {shown}: it is not an ordinary file")
         write_bytes_atomically(path, text.encode("utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
