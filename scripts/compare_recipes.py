@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Two recipes side by side: as many steps of the same size, from the same seed.
+
+    scripts/compare_recipes.py --corpus simplebooks.zip --steps 325
+    scripts/compare_recipes.py --corpus simplebooks.zip --throughput 60
+
+Prints validation perplexity and bits per byte by step and by time, and writes them
+as JSON and, where matplotlib is installed, as a plot. Throughput is a run of its
+own: the two take turns, so that whatever else the machine does slows both.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import click
+
+from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
+from minigpt_repl.training.display import duration, make_progress
+from minigpt_repl.training.recipes import RECIPES, get_recipe
+
+ROUND = 10
+WARM_UP = 5
+
+
+@click.command()
+@click.option("--corpus", default=SIMPLEBOOKS_URL, metavar="SRC")
+@click.option("--steps", type=click.IntRange(1), default=325, show_default=True)
+@click.option("--evaluate-every", type=click.IntRange(1), default=325)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--recipe",
+    "names",
+    multiple=True,
+    default=("tutorial", "default"),
+    help=f"Give it once for each; there are {', '.join(RECIPES)}.",
+)
+@click.option(
+    "--throughput", type=click.IntRange(1), help="Time so many steps each, no more."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("comparison"),
+    show_default=True,
+    help="Writes OUT.json and OUT.png.",
+)
+def compare(
+    corpus: str,
+    steps: int,
+    evaluate_every: int,
+    seed: int,
+    names: tuple[str, ...],
+    throughput: int | None,
+    out: Path,
+) -> None:
+    """Train recipes for the same number of steps and compare them."""
+    recipes = [get_recipe(name) for name in names]
+    with quiet():
+        from minigpt_repl.training import pipeline
+
+        progress = make_progress(sys.stderr)
+        setup = pipeline.Setup(corpus, out, recipes[0])
+        text = pipeline.prepare_text(setup, progress)
+        if throughput is not None:
+            report = time_steps(recipes, text, seed, throughput)
+        else:
+            report, curves = train_each(
+                recipes, text, seed, steps, evaluate_every, progress
+            )
+            plot(out.with_suffix(".png"), curves)
+    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    click.echo(f"written: {out.with_suffix('.json')}")
+
+
+def train_each(
+    recipes: list[Any], text: Any, seed: int, steps: int, every: int, progress: Any
+) -> tuple[list[dict[str, Any]], list[tuple[str, Any]]]:
+    """Train one recipe after the other; prints a row for each evaluation."""
+    from minigpt_repl.training import pipeline
+    from minigpt_repl.training.callbacks import ShowProgress
+    from minigpt_repl.training.model import build_model
+    from minigpt_repl.training.schedule import Length
+    from minigpt_repl.training.trainer import Plan, Trainer
+
+    report: list[dict[str, Any]] = []
+    curves: list[tuple[str, Any]] = []
+    heads = ("recipe", "steps", "time", "perplexity", "bits/byte")
+    click.echo("{:<10}{:>7}{:>9}{:>12}{:>11}".format(*heads))
+    for recipe in recipes:
+        length = Length(steps=steps)
+        shown = ShowProgress(progress, length)
+        causal_lm = build_model(recipe, text.vocabulary, text.lowercase, seed)
+        trainer = Trainer(
+            causal_lm,
+            recipe,
+            pipeline.training_data(recipe, text),
+            Plan(length, seed=seed, evaluate_every=every),
+            [shown],
+        )
+        run = trainer.train()
+        shown.close()
+        curves.append((recipe.name, run.evaluations))
+        for each in run.evaluations:
+            click.echo(
+                f"{recipe.name:<10}{each.step:>7,}{duration(each.elapsed):>9}"
+                f"{each.perplexity:>12.2f}{each.bits_per_byte:>11.4f}"
+            )
+        report.append(
+            {
+                "recipe": asdict(recipe),
+                "parameters": causal_lm.count_params(),
+                "seed": seed,
+                "evaluations": [each.to_json() for each in run.evaluations],
+            }
+        )
+    return report, curves
+
+
+def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
+    """Draw the curves, if there is something to draw with."""
+    from minigpt_repl.errors import UsageError
+    from minigpt_repl.training.callbacks import draw_curves
+
+    try:
+        draw_curves(path, curves)
+        click.echo(f"written: {path}")
+    except UsageError as error:
+        click.echo(f"no plot: {error}", err=True)
+
+
+def time_steps(
+    recipes: list[Any], text: Any, seed: int, steps: int
+) -> list[dict[str, Any]]:
+    """Seconds a step of each recipe's own `fit`, evaluations left out.
+
+    The tutorial's is the example's own `fit`, compiled as Keras compiles it there,
+    but fed with ids made beforehand; the example tokenizes while it trains.
+    """
+    from minigpt_repl.training import pipeline
+    from minigpt_repl.training.model import build_model, trainable
+    from minigpt_repl.training.windows import batches
+
+    fits = []
+    for recipe in recipes:
+        causal_lm = build_model(recipe, text.vocabulary, text.lowercase, seed)
+        model = trainable(causal_lm, recipe)
+        windows = pipeline.training_data(recipe, text).train
+        feed = batches(windows, recipe.feeding, recipe.batch_size, seed)
+        inputs, labels = zip(*(next(feed) for _ in range(ROUND)), strict=True)
+        fits.append((recipe, model, inputs, labels))
+    spent = {recipe.name: 0.0 for recipe in recipes}
+    for turn in range(-1, -(-steps // ROUND)):
+        for recipe, model, inputs, labels in fits:
+            count = WARM_UP if turn < 0 else min(ROUND, steps - turn * ROUND)
+            pairs = iter(list(zip(inputs, labels, strict=True))[:count])
+            began = time.perf_counter()
+            model.fit(pairs, steps_per_epoch=count, verbose=0)
+            if turn >= 0:
+                spent[recipe.name] += time.perf_counter() - began
+    report = []
+    for recipe in recipes:
+        seconds = spent[recipe.name] / steps
+        tokens = recipe.batch_size * recipe.context_length / seconds
+        times = spent[recipes[0].name] / spent[recipe.name]
+        click.echo(
+            f"{recipe.name:<10}{seconds:>8.3f} s/step{tokens:>9,.0f} tokens/s"
+            f"{times:>7.2f} x {recipes[0].name}"
+        )
+        report.append(
+            {"recipe": asdict(recipe), "steps": steps, "seconds_per_step": seconds}
+        )
+    return report
+
+
+if __name__ == "__main__":
+    compare()
