@@ -63,7 +63,9 @@ def read_config(path: Path | None = None) -> Layer:
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return Layer(problems=(f"{_place(place, _line_in(str(error)))}: {error}",))
+        return Layer(
+            problems=(f"{_place(place, _line_in(str(error), text))}: {error}",)
+        )
     return _read_content(content, _Lines(place, text))
 
 
@@ -144,7 +146,8 @@ class _Lines:
         for number, line in enumerate(text.split("\n"), start=1):
             if header := self._TABLE.match(line):
                 table = header[1].strip("\"'")
-                self._numbers.setdefault((table, ""), number)
+                owner, _, name = table.partition(".")
+                self._numbers.setdefault((owner, name), number)
             elif key := self._KEY.match(line):
                 owner, _, name = key[1].rpartition(".")
                 owner = owner or table
@@ -153,7 +156,8 @@ class _Lines:
 
     def place(self, table: str, name: str) -> str:
         """`FILE:LINE` of a key, of its table if the key is not found."""
-        number = self._numbers.get((table, name)) or self._numbers.get((table, ""))
+        places = ((table, name), (table, ""), ("", table))
+        number = next((self._numbers[p] for p in places if p in self._numbers), None)
         return _place(self._path, number)
 
 
@@ -226,7 +230,9 @@ def _variable(key: str) -> str:
     return PREFIX + key.upper().replace(".", "_")
 
 
-def _line_in(message: str) -> int | None:
+def _line_in(message: str, text: str) -> int | None:
+    if "end of document" in message:
+        return len(text.splitlines())
     found = re.search(r"at line (\d+)", message)
     return int(found[1]) if found else None
 

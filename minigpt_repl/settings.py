@@ -78,7 +78,7 @@ class Settings:
 
     def value(self, name: str) -> Value:
         """Value of a session setting, or of a parameter such as `top_k.k`."""
-        return self._lookup(name, self._parameter(name).default)[0]
+        return self._lookup(name, self._default(name))[0]
 
     def origin(self, name: str) -> str:
         """Where that value came from; one of `ORIGINS`."""
@@ -210,6 +210,14 @@ class Settings:
         if dot:
             return find_sampler(sampler).parameter(name)
         return next(p for p in SESSION_PARAMETERS if p.name == key)
+
+    def _default(self, key: str) -> Value:
+        """The default; the limit where a tiny checkpoint has less to offer."""
+        parameter = self._parameter(key)
+        default, limit = parameter.default, self.limits.get(str(parameter.maximum))
+        if isinstance(default, int) and limit is not None:
+            return min(default, limit)
+        return default
 
     def _fits(self, key: str, value: Value, limits: Limits) -> bool:
         if key == "sampler":

@@ -73,7 +73,10 @@ def source(desk: Desk, arguments: str) -> Steps:
         if leaves(whole) or _was_interrupted(desk.session, session):
             return session
         desk = replace(desk, session=session)
-    joiner.end()
+    try:
+        joiner.end()
+    except MiniGPTError as error:
+        yield Mistake(f"{shown}:{len(lines)}: {error}")
     return desk.session
 
 
