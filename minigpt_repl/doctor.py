@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -46,13 +46,17 @@ class Finding:
 
 
 def examine(
-    checkpoint: Path, verify: bool, open_engine: Callable[[str, bool], Engine]
+    checkpoint: Path,
+    verify: bool,
+    problems: Sequence[str],
+    open_engine: Callable[[str, bool], Engine],
 ) -> Iterator[Finding]:
     """Every finding, as it is found.
 
     Args:
         checkpoint: the folder to look at.
         verify: whether its files must agree with its record.
+        problems: what is wrong in the config file and the environment.
         open_engine: makes the engine for the test of `TEST_TOKENS` tokens.
     """
     yield _python()
@@ -62,6 +66,7 @@ def examine(
     if versions["tensorflow"]:
         yield _devices()
     yield _checkpoint(checkpoint, verify)
+    yield _settings(problems)
     for name, folder in _folders().items():
         yield _writable(name, folder)
     if all(versions.values()):
@@ -136,6 +141,13 @@ def _checkpoint(directory: Path, verify: bool) -> Finding:
     )
 
 
+def _settings(problems: Sequence[str]) -> Finding:
+    if not problems:
+        return Finding("settings", "config file and environment are understood")
+    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return Finding("settings", f"{problems[0]}{more}", "correct it or take it out")
+
+
 def _folders() -> dict[str, Path]:
     return {
         "config folder": paths.config_home(),
@@ -148,7 +160,7 @@ def _folders() -> dict[str, Path]:
 def _writable(name: str, folder: Path) -> Finding:
     # A folder that is not there yet is made when it is needed: what counts then
     # is the nearest one above it.
-    place = next(part for part in (folder, *folder.parents) if part.exists())
+    place = next(p for p in (folder, *folder.parents) if os.path.exists(p))
     try:
         with tempfile.NamedTemporaryFile(dir=place):
             return Finding(name, str(folder))

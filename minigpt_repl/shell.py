@@ -24,7 +24,13 @@ from minigpt_repl.decoding.quiet import quiet
 from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.decoding.request import Engine
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.record import RECORD_FILE, check_folder, is_file, read_record
+from minigpt_repl.record import (
+    RECORD_FILE,
+    check_folder,
+    is_file,
+    read_record,
+    verify_files,
+)
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.settings import Settings
 
@@ -148,9 +154,11 @@ def run_doctor(options: Options) -> bool:
 
     config = _read_config(options)
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
+    problems = (*config.problems, *read_environment(os.environ).problems)
     is_well = True
     with contextlib.nullcontext() if options.debug else quiet():
-        for finding in examine(directory, not options.no_verify, open_engine):
+        verify = not options.no_verify
+        for finding in examine(directory, verify, problems, open_engine):
             is_well = is_well and not finding.advice
             sys.stdout.write(f"{finding}\n")
             sys.stdout.flush()
@@ -163,6 +171,8 @@ def open_engine(directory: str, verify: bool) -> Engine:
     Raises:
         CheckpointError: if the checkpoint can't be used.
     """
+    if verify:  # before the seconds that importing TensorFlow takes
+        verify_files(Path(directory), read_record(Path(directory)))
     from minigpt_repl.decoding.engine import load_engine
 
     return load_engine(directory, verify)
@@ -211,8 +221,15 @@ def _check(options: Options) -> None:
         raise UsageError(
             "-n makes several texts of one prompt: give the prompt with -p"
         )
-    if options.wants_json and _is_interactive(options):
-        raise UsageError("--json needs -p, --script or lines on standard input")
+    of_pipes = {
+        "--json": options.as_json,
+        "--jsonl": options.jsonl,
+        "--only-new": options.only_new,
+        "--keep-going": options.keep_going,
+    }
+    given = [name for name, is_given in of_pipes.items() if is_given]
+    if given and _is_interactive(options):
+        raise UsageError(f"{given[0]} needs -p, --script or lines on standard input")
 
 
 def _is_interactive(options: Options) -> bool:
