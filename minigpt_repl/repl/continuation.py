@@ -136,6 +136,13 @@ def going_on_request(desk: Desk, node: Node) -> Request:
     return replace(request, prompt_ids=ids)
 
 
+def prompt_ids_of(desk: Desk, node: Node) -> tuple[int, ...]:
+    """The tokens of a node's prompt, as the model that is loaded sees them."""
+    if _is_of_this_model(desk, node.generation):
+        return node.generation.started.prompt_ids
+    return desk.engine.encode(node.prompt)
+
+
 def ending(text: str, length: int) -> str:
     """The end of a text, cut at a word, with dots for what is left out."""
     if len(text) <= length:

@@ -94,7 +94,7 @@ def _assignments(
     if equals:
         for value in _values(settings, name):
             yield f"{name}={value}"
-    elif words and "=" not in words[-1] and _is_name(settings, words):
+    elif _waits_for_value(words):
         yield from _values(settings, words[-1])
     elif spec is not None:
         yield from (f"{name}=" for name in spec.parameter_names)
@@ -102,12 +102,12 @@ def _assignments(
         yield from ("sampler", *all_keys(settings))
 
 
-def _is_name(settings: Settings, words: list[str]) -> bool:
-    """Whether the last word is a name that waits for its value."""
-    waiting = False
+def _waits_for_value(words: list[str]) -> bool:
+    """Whether the last word is a name whose value comes next."""
+    is_waiting = False
     for word in words:
-        waiting = not waiting and "=" not in word
-    return waiting
+        is_waiting = not is_waiting and "=" not in word
+    return is_waiting
 
 
 def _values(settings: Settings, name: str) -> Iterator[str]:

@@ -179,6 +179,9 @@ def test_again_counts_up_from_a_seed_that_is_set():
 def test_again_says_why_nothing_changed():
     talk = Talk().set(length="8", seed="7").type("the king", ":again")
     assert ":unset seed" in talk.notices[-1]
+    talk = Talk().set(length="8", sampler="greedy").type("the king", ":again 5")
+    assert len(talk.texts) == 1
+    assert "greedy draws nothing at random" in talk.notices[-1]
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "101", "many", "1.5"])

@@ -8,7 +8,7 @@ from rich.text import Text
 from minigpt_repl.decoding.parameters import Value, format_value
 from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.continuation import ending
+from minigpt_repl.repl.continuation import ending, prompt_ids_of
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
 from minigpt_repl.repl.words import sampler_words
@@ -33,11 +33,7 @@ def explain(desk: Desk, arguments: str) -> Steps:
     values = settings.parameters(spec)
     yield Say(Text(spec.story))
     node = desk.session.node
-    ids = () if node is None else node.generation.started.prompt_ids
-    if node is not None and node.generation.checkpoint_sha256 != (
-        desk.engine.info.checkpoint_sha256
-    ):
-        ids = desk.engine.encode(node.prompt)
+    ids = () if node is None else prompt_ids_of(desk, node)
     scores = desk.engine.logits(ids)[-1]  # (vocabulary,)
     where = "at the start" if node is None else ending(node.prompt, SHOWN_PROMPT)
     now = " ".join(f"{name}={format_value(value)}" for name, value in values.items())

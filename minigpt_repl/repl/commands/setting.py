@@ -30,8 +30,8 @@ def switch_sampler(desk: Desk, arguments: str) -> Steps:
     if not arguments:
         yield Say(samplers_table(settings))
         return desk.session
-    name, _, rest = arguments.partition(" ")
-    pairs = read_assignments(rest)
+    name, *rest = arguments.split(maxsplit=1)
+    pairs = read_assignments("".join(rest))
     if "sampler" in pairs:
         raise UsageError(":sampler NAME [k=v ...]: the sampler is named twice")
     after, changes = settings.set({"sampler": name, **pairs})

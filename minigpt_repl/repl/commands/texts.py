@@ -4,12 +4,15 @@ from dataclasses import replace
 
 from rich.text import Text
 
+from minigpt_repl.decoding.registry import find_sampler
+from minigpt_repl.decoding.request import Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import (
     again_request,
     continue_prompt,
     continue_text,
+    describe_sampler,
     ending,
     going_on_request,
     last_node,
@@ -35,18 +38,9 @@ def again(desk: Desk, arguments: str) -> Steps:
     times = _read_times(arguments)
     request = again_request(desk, node)
     shown = _shown_of(desk.session, node.prompt, node.parent)
-    if not arguments:
-        after = yield from continue_text(desk, request, shown, node.parent)
-        _, new = after.nodes[-2:]
-        if (
-            request.seed is not None
-            and new.generation.request == node.generation.request
-        ):
-            yield Notice("the seed is set, so the text is the same; :unset seed")
-        return after
     session = desk.session
     for count in range(1, times + 1):
-        if request.seed is not None:
+        if arguments and request.seed is not None:
             seed = (node.generation.seed + count) % 2**31
             request = replace(request, seed=seed)
         session = yield from continue_text(
@@ -54,6 +48,9 @@ def again(desk: Desk, arguments: str) -> Steps:
         )
         made = session.nodes[-1].generation
         if made.stop_reason == "interrupted":
+            break
+        if made.token_ids == node.generation.token_ids:
+            yield Notice(_why_the_same(request))
             break
     return session
 
@@ -105,6 +102,12 @@ def edit(desk: Desk, arguments: str) -> Steps:
         yield Notice("nothing to continue")
         return desk.session
     return (yield from continue_prompt(desk, prompt))
+
+
+def _why_the_same(request: Request) -> str:
+    if find_sampler(request.sampler).is_random and request.seed is not None:
+        return "the same text, because the seed is set: :unset seed draws new ones"
+    return f"the same text: {describe_sampler(request)} draws nothing at random"
 
 
 def _shown_of(session: Session, prompt: str, parent: int | None) -> str:
