@@ -36,6 +36,8 @@ class Parameter:
         exclusive_minimum: whether `minimum` itself is not allowed.
         choices: the allowed words of a `str` setting; empty for any text.
         optional: whether `off` is allowed, held as `None`.
+        smallest: positive numbers below it are taken as 0, because arithmetic
+            with them overflows.
         is_structural: whether a new value changes the shape of the decoding
             graph, so that the first use of each value costs a trace.
     """
@@ -49,6 +51,7 @@ class Parameter:
     exclusive_minimum: bool = False
     choices: tuple[str, ...] = ()
     optional: bool = False
+    smallest: float | None = None
     is_structural: bool = False
 
     def parse(self, text: str, limits: Limits | None = None) -> Value:
@@ -91,6 +94,8 @@ class Parameter:
                 raise self._error(value, limits)
         elif self.kind is not bool and not self._in_range(value, limits or {}):
             raise self._error(value, limits)
+        elif isinstance(value, float) and 0 < value < (self.smallest or 0):
+            return 0.0
         return value
 
     def allowed(self, limits: Limits | None = None) -> str:

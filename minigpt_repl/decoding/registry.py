@@ -195,6 +195,8 @@ _TEMPERATURE = Parameter(
     1.0,
     "below 1 sharpens the distribution, above 1 flattens it; 0 means greedy",
     minimum=0,
+    maximum=100,
+    smallest=0.001,
 )
 
 

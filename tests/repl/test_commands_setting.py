@@ -55,7 +55,7 @@ def test_the_next_text_is_made_with_what_was_set():
         (":set k 5 k 6", "k is given twice"),
         (":set stop here", "stop must be none, sentence; got 'here'"),
         (":set chat maybe", "chat must be on or off; got 'maybe'"),
-        (":set temperature nan", "temperature must be a number 0 or more; got nan"),
+        (":set temperature nan", "temperature must be a number 0..100; got nan"),
         (":set length 0", "length must be a whole number 1..100000; got 0"),
         (":sampler top_k kk=5", "no setting 'kk'"),
         (":sampler top_p p=2", "p must be a number 0 < p <= 1; got 2"),
@@ -131,6 +131,9 @@ def test_each_sampler_keeps_its_own_parameters():
 
 def test_temperature_zero_is_said_to_mean_greedy():
     assert "means greedy" in " ".join(Talk().type(":set temperature 0").notices)
+    # Too small to divide by: the same is meant.
+    tiny = Talk().type(":set temperature 1e-30", "the king")
+    assert tiny.error is None and tiny.engine.requests[0].parameters["temperature"] == 0
 
 
 def test_bare_sampler_shows_all_and_marks_the_current_one():
