@@ -43,7 +43,7 @@ def save_state(folder: Path, state: State) -> None:
     Raises:
         MiniGPTError: if it can't be written; the state before is left intact.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{group}/{index}": array
         for group, members in state.groups.items()
         for index, array in enumerate(members)
