@@ -5,7 +5,6 @@
 """
 
 import ast
-import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -97,14 +96,18 @@ PARTS: dict[str, Callable[[], str]] = {
 def rewritten(text: str) -> str:
     """README text with every generated part made anew."""
     for name, make in PARTS.items():
-        pattern = rf"(<!-- begin {name} -->\n).*?(\n<!-- end {name} -->)"
-        if not re.search(pattern, text, flags=re.DOTALL):
-            sys.exit(f"README.md has no part named {name}")
-        made = make()
-        text = re.sub(
-            pattern, lambda m, made=made: m[1] + made + m[2], text, flags=re.DOTALL
-        )
+        text = replaced(text, name, make())
     return text
+
+
+def replaced(text: str, name: str, made: str) -> str:
+    """README text with other words between the marks of one part."""
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    before, found, rest = text.partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not (found and also_found):
+        sys.exit(f"README.md has no part named {name}")
+    return f"{before}{begin}{made.rstrip()}\n{end}{after}"
 
 
 def main() -> None:
