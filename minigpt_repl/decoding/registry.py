@@ -41,6 +41,8 @@ class SamplerSpec:
         is_random: whether the seed matters.
         is_whole_sequence: whether it revises or looks back over its text, so
             that it can't go on past the model's context.
+        parallel: name of the structural parameter that says how many texts it
+            puts side by side, or `None` for one.
         keeps: from the probabilities `(vocabulary,)` of the next token, the
             boolean mask of the tokens that its rule leaves to choose from.
     """
@@ -54,6 +56,7 @@ class SamplerSpec:
     is_random: bool
     keeps: "KeepRule"
     is_whole_sequence: bool = False
+    parallel: str | None = None
 
     def load_class(self) -> type:
         """The sampler's class; imports KerasHub."""
@@ -245,6 +248,7 @@ _BUILT_IN = (
         is_random=False,
         keeps=_keeps_beams,
         is_whole_sequence=True,
+        parallel="num_beams",
     ),
     SamplerSpec(
         name="random",
@@ -329,6 +333,7 @@ _BUILT_IN = (
         is_random=False,
         keeps=_keeps_k,
         is_whole_sequence=True,
+        parallel="k",
     ),
     SamplerSpec(
         name="speculative",
@@ -352,7 +357,8 @@ _BUILT_IN = (
                 maximum=16,
                 is_structural=True,
             ),
-            _TEMPERATURE,
+            # No temperature: drafts are accepted if they are the model's own
+            # first choice, and no temperature changes which one that is.
         ),
         is_random=False,
         keeps=_keeps_best,

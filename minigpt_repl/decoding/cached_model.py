@@ -1,0 +1,144 @@
+"""A causal LM made ready for decoding: frozen weights, XLA, keys and values kept.
+
+What the engine needs of a model is three things: to read a whole window in one
+pass, to score new tokens after those it keeps the keys and values of, and to do
+so for several texts side by side, of which some are dropped and some doubled.
+Works with any KerasHub `CausalLM` that has `call_with_cache` and a backbone with
+`cache_shape`. Knows no sampler and no words.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+ROW_COUNTS = (1, 5, 10, 20, 64)
+"""Texts side by side that a step is compiled for; other numbers are filled up."""
+
+
+class CachedModel:
+    """The compiled passes of one model.
+
+    The weights are constants of the compiled code: passing them as variables
+    would more than double the cost of a step. A later change of the model's
+    weights is therefore not seen.
+
+    Args:
+        causal_lm: a KerasHub `CausalLM`.
+        masked_ids: ids that are never to be chosen; their logits are minus
+            infinity, as are those of rows from `vocabulary_size` on.
+        vocabulary_size: ids that have a word.
+        on_trace: called whenever a graph is traced.
+    """
+
+    def __init__(
+        self,
+        causal_lm: Any,
+        masked_ids: Sequence[int],
+        vocabulary_size: int,
+        on_trace: Callable[[], None],
+    ) -> None:
+        self._causal_lm = causal_lm
+        self._on_trace = on_trace
+        self._weights = [(v, np.array(v.numpy())) for v in causal_lm.variables]
+        self.context_length = int(causal_lm.backbone.max_sequence_length)
+        self.row_count = int(causal_lm.backbone.vocabulary_size)
+        self.hidden_dim = int(causal_lm.backbone.hidden_dim)
+        bias = np.zeros(self.row_count, np.float32)
+        bias[list(masked_ids)] = -np.inf
+        bias[vocabulary_size:] = -np.inf
+        self._bias = bias
+        self._slots: dict[int, Slots] = {}
+        self.read = tf.function(self._read, jit_compile=True)
+
+    def slots(self, count: int) -> "Slots":
+        """Room for at least `count` texts side by side; made when first asked."""
+        count = next((rows for rows in ROW_COUNTS if rows >= count), count)
+        if count not in self._slots:
+            self._slots[count] = Slots(self, count)
+        return self._slots[count]
+
+    def empty_cache(self, rows: int) -> tf.Tensor:
+        """Keys and values of no tokens."""
+        shape = self._causal_lm.backbone.cache_shape(rows, self.context_length)
+        return tf.zeros(shape, self._causal_lm.compute_dtype)
+
+    def call(
+        self, token_ids: tf.Tensor, cache: tf.Tensor, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The model's own `call_with_cache`, with weights frozen and ids masked.
+
+        Args:
+            token_ids: int tensor `(rows, new)`.
+            cache: keys and values of the earlier tokens.
+            start: position of the first of the new tokens.
+
+        Returns:
+            Logits `(rows, new, vocabulary)` as float32, hidden states
+            `(rows, new, hidden)` and the cache with the new tokens in it.
+        """
+        self._on_trace()
+        frozen = [(variable, tf.constant(value)) for variable, value in self._weights]
+        with keras.StatelessScope(state_mapping=frozen):
+            logits, hidden_states, cache = self._causal_lm.call_with_cache(
+                token_ids, cache, start
+            )
+        return tf.cast(logits, tf.float32) + self._bias, hidden_states, cache
+
+    def _read(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # One pass over a whole window `(1, context)`, padded at its end.
+        return self.call(token_ids, self.empty_cache(1), tf.constant(0))
+
+
+class Slots:
+    """Keys and values of texts side by side, updated in place.
+
+    A sampler that keeps several texts gathers what belongs to them. Here it gets
+    a handle to gather, the number of a row, and the rows themselves are gathered
+    by those numbers inside the compiled step: TensorFlow's gather of the full
+    arrays takes longer than the model.
+    """
+
+    def __init__(self, model: CachedModel, rows: int) -> None:
+        self._model = model
+        self.rows = rows
+        self._cache = tf.Variable(model.empty_cache(rows), trainable=False)
+        self._step = tf.function(self._advance, jit_compile=True)
+
+    def fill(self, cache: tf.Tensor) -> None:
+        """Put the keys and values of one text, `(1, ...)`, into every row."""
+        self._cache.assign(tf.repeat(cache, self.rows, axis=0))
+
+    def advance(
+        self, token_ids: tf.Tensor, parents: tf.Tensor, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Add tokens to the texts of some rows.
+
+        Args:
+            token_ids: int tensor `(texts, new)`; not more texts than rows.
+            parents: int tensor `(texts, 1)`: the row that each text goes on from.
+            start: position of the first of the new tokens.
+
+        Returns:
+            Logits `(texts, new, vocabulary)`, hidden states
+            `(texts, new, hidden)`, and the rows that the texts are in now, int
+            `(texts, 1)`.
+        """
+        texts = token_ids.shape[0]
+        missing = [[0, self.rows - texts], [0, 0]]
+        logits, hidden_states = self._step(
+            tf.pad(token_ids, missing), tf.pad(parents, missing)[:, 0], start
+        )
+        return logits[:texts], hidden_states[:texts], tf.range(texts)[:, None]
+
+    def _advance(
+        self, token_ids: tf.Tensor, parents: tf.Tensor, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        cache = self._cache.value()
+        if self.rows > 1:
+            cache = tf.gather(cache, parents)
+        logits, hidden_states, cache = self._model.call(token_ids, cache, start)
+        self._cache.assign(cache)
+        return logits, hidden_states

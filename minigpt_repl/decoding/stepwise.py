@@ -1,0 +1,296 @@
+"""KerasHub's samplers, one step at a time, with parameters that can change.
+
+Every sampler of KerasHub hands its loop to `run_loop`. Here that method is
+overridden to run the loop's body once, on variables that come from outside, so a
+step is one call of a graph: the caller sees every token, may stop after any, and
+no thread is needed. What is chosen, and how, stays KerasHub's.
+
+Numeric parameters are given to the sampler as `tf.Variable`s, because a graph
+remembers a plain number for ever. Knows no prompts and no words.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt_repl.decoding.cached_model import CachedModel
+from minigpt_repl.decoding.parameters import Parameter, Value
+from minigpt_repl.decoding.registry import SamplerSpec
+from minigpt_repl.errors import EngineError
+
+State = list[tf.Tensor]
+"""A sampler's loop variables, flattened."""
+
+
+class Look(NamedTuple):
+    """What a sampler asked the model in a step, and what it was told.
+
+    Attributes:
+        prompt: the texts that it asked about, int `(texts, context)`.
+        logits: the answer, `(texts, vocabulary)` or, for verification of a
+            draft, `(texts, new, vocabulary)`.
+        hidden_states: of the last token, `(texts, hidden)`.
+    """
+
+    prompt: tf.Tensor
+    logits: tf.Tensor
+    hidden_states: tf.Tensor
+
+
+class Step(NamedTuple):
+    """One step's outcome.
+
+    Attributes:
+        state: for the next step.
+        index: the first position without a token.
+        text: what the sampler would return now, int `(1, context)`.
+        look: the last thing it asked the model.
+    """
+
+    state: State
+    index: tf.Tensor
+    text: tf.Tensor
+    look: Look
+
+
+class _Stepwise:
+    """Mixin for a `keras_hub.samplers.Sampler`: `run_loop` runs one step or none.
+
+    Attributes:
+        injected: loop variables to run the body on; `None` to run nothing.
+        loop_vars: the loop variables after it.
+        is_inside: whether the body is running.
+    """
+
+    injected: Any = None
+    loop_vars: Any = None
+    is_inside = False
+
+    def run_loop(
+        self,
+        cond: Callable[..., Any],
+        body: Callable[..., Any],
+        model: Any = None,
+        loop_vars: Any = None,
+        maximum_iterations: Any = None,
+    ) -> Any:
+        if self.injected is not None:
+            self.is_inside = True
+            loop_vars = body(*tf.nest.pack_sequence_as(loop_vars, self.injected))
+            self.is_inside = False
+        self.loop_vars = loop_vars
+        return loop_vars
+
+
+class SteppedSampler:
+    """A sampler and a model as two graphs: one to begin, one for each step.
+
+    Args:
+        spec: the sampler.
+        values: its parameters; those that shape the graph are fixed from now on.
+        target: the model.
+        draft: the draft model, if there is one.
+        on_trace: called whenever a graph is traced.
+
+    Raises:
+        EngineError: the sampler needs a draft model and there is none.
+    """
+
+    def __init__(
+        self,
+        spec: SamplerSpec,
+        values: Mapping[str, Value],
+        target: CachedModel,
+        draft: CachedModel | None,
+        on_trace: Callable[[], None],
+    ) -> None:
+        sampler_class = spec.load_class()
+        accepted = inspect.signature(sampler_class.__call__).parameters
+        self._drafts = "draft_next" in accepted
+        if self._drafts and draft is None:
+            raise EngineError(
+                f"{spec.name} needs a draft model and this checkpoint has none: "
+                "train it with minigpt-setup --draft"
+            )
+        self._spec = spec
+        self._target, self._draft = target, draft if self._drafts else None
+        self._on_trace = on_trace
+        self._variables = {
+            parameter.name: tf.Variable(
+                _number(values[parameter.name], target.row_count),
+                dtype=tf.int32 if parameter.kind is int else tf.float32,
+                trainable=False,
+            )
+            for parameter in spec.parameters
+            if is_live(parameter)
+        }
+        stepped = type(sampler_class.__name__, (_Stepwise, sampler_class), {})
+        self._sampler: Any = stepped(**{**values, **self._variables})
+        self._slots = target.slots(
+            int(values[spec.parallel] or 1) if spec.parallel else 1
+        )
+        self._draft_slots = self._draft.slots(1) if self._draft else None
+        self._looks: list[Look] = []
+        self._begin = tf.function(self._trace_begin, autograph=False)
+        self._step = tf.function(self._trace_step, autograph=False)
+
+    def reset(self, values: Mapping[str, Value], seed: int) -> None:
+        """Set the numeric parameters and start the random numbers anew."""
+        for name, variable in self._variables.items():
+            variable.assign(_number(values[name], self._target.row_count))
+        for state in self._sampler.variables:
+            state.assign([seed, 0])
+
+    def begin(self, token_ids: tf.Tensor, length: int) -> State:
+        """Read a prompt.
+
+        Args:
+            token_ids: int tensor `(1, context)`, padded at its end.
+            length: how many of them are the prompt.
+        """
+        state: State = self._begin(token_ids, tf.constant(length))
+        return state
+
+    def step(self, state: State, mask: tf.Tensor) -> Step:
+        """Choose once.
+
+        Args:
+            state: from `begin` or the last step.
+            mask: bool `(1, context)`, true where the prompt is.
+        """
+        step: Step = self._step(state, mask)
+        return step
+
+    @property
+    def is_drafting(self) -> bool:
+        """Whether a draft model guesses ahead."""
+        return self._drafts
+
+    @staticmethod
+    def hypotheses(state: State) -> tuple[np.ndarray, np.ndarray] | None:
+        """The texts side by side, `(texts, context)`, and their log-probabilities.
+
+        `None` for a sampler whose state has no score for each text.
+        """
+        for tensor in state:
+            if tensor.dtype.is_floating and tensor.shape.rank == 1:
+                return state[0].numpy(), tensor.numpy()
+        return None
+
+    def _trace_begin(self, token_ids: tf.Tensor, length: tf.Tensor) -> State:
+        self._on_trace()
+        _, hidden_states, cache = self._target.read(token_ids)
+        self._slots.fill(cache)
+        if self._draft is not None and self._draft_slots is not None:
+            self._draft_slots.fill(self._draft.read(token_ids)[2])
+        mask = tf.range(self._target.context_length)[None] < length
+        self._sampler.injected = None
+        self._call(token_ids, length, mask, hidden_states)
+        state: State = tf.nest.flatten(self._sampler.loop_vars)
+        return state
+
+    def _trace_step(self, state: State, mask: tf.Tensor) -> Step:
+        self._on_trace()
+        context = self._target.context_length
+        self._sampler.injected = state
+        self._looks.clear()
+        # What is outside of the loop works on nothing, and is pruned.
+        text = self._call(
+            tf.zeros((1, context), tf.int32),
+            tf.constant(0),
+            mask,
+            tf.zeros((1, context, self._target.hidden_dim)),
+        )
+        state = tf.nest.flatten(self._sampler.loop_vars)
+        index = next(v for v in state if v.dtype == tf.int32 and v.shape.rank == 0)
+        return Step(state, index, text, self._looks[-1])
+
+    def _call(
+        self,
+        token_ids: tf.Tensor,
+        index: tf.Tensor,
+        mask: tf.Tensor,
+        hidden_states: tf.Tensor,
+    ) -> tf.Tensor:
+        first_row = tf.zeros((1, 1), tf.int32)
+        more: dict[str, Any] = {}
+        if self._drafts:
+            more = {
+                "draft_next": self._draft_next,
+                "draft_cache": first_row,
+                "verify_next": self._verify_next,
+            }
+        return self._sampler(
+            next=self._next,
+            prompt=token_ids,
+            cache=first_row,
+            index=index,
+            mask=mask,
+            hidden_states=hidden_states,
+            **more,
+        )
+
+    def _next(
+        self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # The samplers' view of the model: scores for position `index`.
+        if self._sampler.injected is not None and not self._sampler.is_inside:
+            logits = tf.zeros((1, self._target.row_count))
+            return logits, tf.zeros((1, self._target.hidden_dim)), rows
+        last = tf.gather(prompt, [index - 1], axis=1)  # (texts, 1)
+        logits, hidden_states, rows = self._slots.advance(last, rows, index - 1)
+        self._looks.append(Look(prompt, logits[:, 0], hidden_states[:, 0]))
+        return logits[:, 0], hidden_states[:, 0], rows
+
+    def _draft_next(
+        self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # After a round whose drafts were all accepted, the last of them was never
+        # seen by the draft model. So it always reads the last two tokens.
+        assert self._draft_slots is not None
+        start = tf.maximum(index - 2, 0)
+        last = tf.gather(prompt, start + tf.range(2), axis=1)  # (1, 2)
+        logits, hidden_states, rows = self._draft_slots.advance(last, rows, start)
+        place = index - 1 - start
+        return (
+            tf.gather(logits, place, axis=1),
+            tf.gather(hidden_states, place, axis=1),
+            rows,
+        )
+
+    def _verify_next(
+        self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # Scores for positions `index` to `index + k`. Near the end of the context
+        # the window is moved left; places past the end get those of the last one,
+        # and the sampler writes none of them.
+        start = tf.minimum(index - 1, self._target.context_length - (k + 1))
+        window = tf.gather(prompt, start + tf.range(k + 1), axis=1)  # (1, k + 1)
+        logits, hidden_states, rows = self._slots.advance(window, rows, start)
+        places = tf.minimum(index - 1 - start + tf.range(k + 1), k)
+        logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
+        self._looks.append(Look(prompt, logits, hidden_states[:, -1]))
+        return logits, rows
+
+
+def is_live(parameter: Parameter) -> bool:
+    """Whether a parameter can change without a new graph."""
+    if parameter.is_structural or parameter.kind not in (int, float):
+        return False
+    return not parameter.optional or parameter.maximum == "vocabulary"
+
+
+def structure_of(spec: SamplerSpec, values: Mapping[str, Value]) -> tuple[Value, ...]:
+    """The values that shape a sampler's graph."""
+    return tuple(values[p.name] for p in spec.parameters if not is_live(p))
+
+
+def _number(value: Value, row_count: int) -> float | int:
+    # "Off" for a number of tokens means all of them.
+    if value is None:
+        return row_count
+    assert isinstance(value, (int, float))
+    return value
