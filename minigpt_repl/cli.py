@@ -34,7 +34,10 @@ from minigpt_repl.suggest import did_you_mean, quoted
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
 
-LAZY_COMMANDS: dict[str, str] = {}
+LAZY_COMMANDS = {
+    "compare": "minigpt_repl.compare.shell:compare",
+    "replay": "minigpt_repl.compare.shell:replay",
+}
 """Where further subcommands are; imported when they are asked for."""
 
 

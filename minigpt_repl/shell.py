@@ -254,7 +254,7 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
     if options.prompt is not None:
         from minigpt_repl.repl.batch import continue_times
 
-        prompt = _read_prompt(options.prompt)
+        prompt = read_prompt(options.prompt)
         loop.run_steps(lambda desk: continue_times(desk, prompt, options.count))
 
 
@@ -265,7 +265,8 @@ def _open_script(name: str) -> BinaryIO:
         raise MiniGPTError(f"can't read {name}: {error.strerror}") from error
 
 
-def _read_prompt(flag: str) -> str:
+def read_prompt(flag: str) -> str:
+    """The prompt that a flag gives; `-` reads standard input."""
     if flag != "-":
         # A byte that is no UTF-8 came as a surrogate, which nothing can encode.
         return os.fsencode(flag).decode("utf-8", "replace")

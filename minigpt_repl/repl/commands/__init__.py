@@ -4,14 +4,37 @@ Each module holds commands that share one idea.
 """
 
 from minigpt_repl.repl.commands import (
+    compare,
     explain,
+    export,
     files,
     help,
     model,
     screen,
     setting,
     show,
+    stepping,
     texts,
+    tokens,
+    tour,
+    tree,
+    views,
 )
 
-__all__ = ["explain", "files", "help", "model", "screen", "setting", "show", "texts"]
+__all__ = [
+    "compare",
+    "explain",
+    "export",
+    "files",
+    "help",
+    "model",
+    "screen",
+    "setting",
+    "show",
+    "stepping",
+    "texts",
+    "tokens",
+    "tour",
+    "tree",
+    "views",
+]

@@ -1,0 +1,248 @@
+"""What the user types of a comparison: `greedy top_k:k=10 n=5 -- PROMPT`.
+
+Pure: text and settings in, frozen values out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from minigpt_repl.decoding.parameters import Value, format_value
+from minigpt_repl.decoding.registry import all_samplers, find_sampler
+from minigpt_repl.decoding.request import Request
+from minigpt_repl.errors import UsageError
+from minigpt_repl.settings import Settings
+from minigpt_repl.suggest import quoted
+
+MOST_TEXTS = 100
+MOST_STRATEGIES = 32
+PROMPT_MARK = "--"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A sampler and a value for each of its parameters."""
+
+    sampler: str
+    parameters: Mapping[str, Value]
+
+    @property
+    def label(self) -> str:
+        """As the user would type it: `top_k:k=10,temperature=1`."""
+        values = ",".join(
+            f"{name}={format_value(value)}"
+            for name, value in self.parameters.items()
+            if value is not None
+        )
+        return f"{self.sampler}:{values}" if values else self.sampler
+
+    @property
+    def words(self) -> str:
+        """Its parameters in words: `k=10 temperature=1`."""
+        return self.label.partition(":")[2].replace(",", " ")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison before it is run.
+
+    Attributes:
+        prompt: the text that every strategy continues.
+        strategies: in the order of their columns.
+        count: texts a strategy; text i uses seed + i.
+        seed: of the first text of every strategy; `None` draws one.
+        length: new tokens a text.
+        stop: the rule to end early, as in `Request`.
+        prompt_ids: the exact tokens to continue, if they matter.
+    """
+
+    prompt: str
+    strategies: tuple[Strategy, ...]
+    count: int = 1
+    seed: int | None = None
+    length: int = 80
+    stop: str = "none"
+    prompt_ids: tuple[int, ...] | None = None
+
+    def request(self, strategy: Strategy, index: int) -> Request:
+        """The request for text `index`, from 0; the plan must have a seed."""
+        return Request(
+            prompt=self.prompt,
+            sampler=strategy.sampler,
+            parameters=dict(strategy.parameters),
+            length=self.length,
+            seed=None if self.seed is None else text_seed(self.seed, index),
+            stop=self.stop,
+            prompt_ids=self.prompt_ids,
+            with_scores=True,
+        )
+
+
+def text_seed(seed: int, index: int) -> int:
+    """Seed of text `index`, from 0: counted up, within what a seed can be."""
+    return (seed + index) % 2**31
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What was typed: words for strategies, and what else was named."""
+
+    strategies: tuple[Strategy, ...]
+    count: int
+    prompt: str | None
+
+
+def parse_typed(arguments: str, settings: Settings) -> Typed:
+    """Read `[SPEC ...] [n=5] [-- PROMPT]`.
+
+    A strategy's parameters that are not named have the values of the settings.
+    No strategies are returned if none is named.
+
+    Raises:
+        UsageError: for a word that is none of these, or a value not allowed.
+    """
+    words, prompt = split_prompt(arguments)
+    names = []
+    count = 1
+    for word in words.split():
+        if word.startswith("n="):
+            count = parse_count(word.removeprefix("n="))
+        elif "=" in word and ":" not in word:
+            raise UsageError(
+                f"{quoted(word)} belongs to no sampler: write SAMPLER:{word.lower()}"
+            )
+        else:
+            names.append(word)
+    return Typed(parse_strategies(names, settings), count, prompt)
+
+
+def split_prompt(arguments: str) -> tuple[str, str | None]:
+    """What stands before ` -- `, and the prompt after it; `None` without one."""
+    if arguments == PROMPT_MARK or arguments.startswith(f"{PROMPT_MARK} "):
+        return "", arguments.removeprefix(PROMPT_MARK).strip()
+    words, mark, prompt = f"{arguments} ".partition(f" {PROMPT_MARK} ")
+    return words.strip(), prompt.strip() if mark else None
+
+
+def parse_strategies(words: Sequence[str], settings: Settings) -> tuple[Strategy, ...]:
+    """Strategies such as `greedy` and `top_k:k=10,temperature=0.8`.
+
+    Raises:
+        UsageError: if one can't be, is named twice, or there are too many.
+    """
+    strategies = tuple(_strategy(word, settings) for word in words)
+    for index, strategy in enumerate(strategies):
+        if strategy in strategies[:index]:
+            raise UsageError(f"{strategy.label} is named twice")
+    if len(strategies) > MOST_STRATEGIES:
+        raise UsageError(
+            f"at most {MOST_STRATEGIES} strategies at once; got {len(strategies)}"
+        )
+    return strategies
+
+
+def all_strategies(settings: Settings, has_draft: bool) -> tuple[Strategy, ...]:
+    """Every sampler with its present parameters.
+
+    Speculative decoding is left out where there is no draft model.
+    """
+    return tuple(
+        Strategy(spec.name, settings.parameters(spec))
+        for spec in all_samplers()
+        if has_draft or spec.name != "speculative"
+    )
+
+
+def parse_count(text: str) -> int:
+    """How many texts a strategy.
+
+    Raises:
+        UsageError: if it is not a number in range.
+    """
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= MOST_TEXTS:
+        raise UsageError(
+            f"n must be a whole number 1..{MOST_TEXTS}; got {quoted(text)}"
+        )
+    return count
+
+
+def make_plan(
+    settings: Settings,
+    strategies: Sequence[Strategy],
+    prompt: str,
+    count: int = 1,
+    prompt_ids: tuple[int, ...] | None = None,
+) -> Plan:
+    """A plan with the seed, the length and the stop rule of the settings."""
+    request = settings.request(prompt)
+    return Plan(
+        prompt=prompt,
+        strategies=tuple(strategies),
+        count=count,
+        seed=request.seed,
+        length=request.length,
+        stop=request.stop,
+        prompt_ids=prompt_ids,
+    )
+
+
+def parse_values(words: Sequence[str], name: str, settings: Settings) -> list[Value]:
+    """Values for `:sweep`: `1 5 10`, or `0.2..1.4/5` for five evenly spaced ones.
+
+    Raises:
+        UsageError: if one is not allowed, or there are none or too many.
+    """
+    parameter = settings.parameter(name)
+    texts = [text for word in words for text in _range_texts(word, parameter.kind)]
+    values = [parameter.parse(text, settings.limits) for text in texts]
+    unique = list(dict.fromkeys(values))
+    if not 1 <= len(unique) <= MOST_STRATEGIES:
+        raise UsageError(f"1..{MOST_STRATEGIES} values; got {len(unique)}")
+    return unique
+
+
+def sweep_strategies(
+    settings: Settings, name: str, values: Iterable[Value]
+) -> tuple[Strategy, ...]:
+    """The sampler in use at each value of one of its parameters."""
+    base = Strategy(settings.sampler.name, settings.parameters())
+    return tuple(
+        replace(base, parameters={**base.parameters, name: value}) for value in values
+    )
+
+
+def _range_texts(word: str, kind: type) -> list[str]:
+    span, slash, steps = word.partition("/")
+    low, dots, high = span.partition("..")
+    if not dots:
+        return [word]
+    try:
+        first, last = float(low), float(high)
+        count = int(steps) if slash else 5
+    except ValueError:
+        count = 0
+    if not 2 <= count <= MOST_STRATEGIES:
+        raise UsageError(
+            f"a range is FIRST..LAST/COUNT, such as 0.2..1.4/5, with a count of "
+            f"2..{MOST_STRATEGIES}; got {quoted(word)}"
+        )
+    values = [first + (last - first) * i / (count - 1) for i in range(count)]
+    return [str(round(v)) if kind is int else f"{v:.6g}" for v in values]
+
+
+def _strategy(word: str, settings: Settings) -> Strategy:
+    name, colon, rest = word.partition(":")
+    spec = find_sampler(name)
+    values = settings.parameters(spec)
+    for pair in rest.split(",") if colon else ():
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(
+                f"a strategy is SAMPLER:NAME=VALUE,...; got {quoted(word)}"
+            )
+        parameter = spec.parameter(key.strip())
+        values[parameter.name] = parameter.parse(text, settings.limits)
+    return Strategy(spec.name, values)

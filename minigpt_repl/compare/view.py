@@ -1,0 +1,247 @@
+"""A comparison as rich draws it: texts side by side, figures in a table.
+
+Each view asks for the room when it is drawn, so it fits any terminal and a pipe
+alike. What colour says is said by a mark too. Knows no engine and no command.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from minigpt_repl.compare.comparison import (
+    Column,
+    Comparison,
+    figures,
+    shared_words,
+)
+from minigpt_repl.decoding.measures import MEASURES, Interval, Measure
+from minigpt_repl.decoding.parameters import format_value
+
+NAME = "bold cyan"
+FAINT = "dim"
+DIVERGED = "bold"
+DIVERGENCE_MARK = "▸"
+CURSOR = "▍"
+NARROWEST = 24
+"""Columns that a text needs to be read."""
+GAP = 2
+
+NOT_QUALITY = (
+    "Low perplexity is not quality: a text that repeats itself is very probable."
+)
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def split_words(text: str) -> list[str]:
+    """Words with the white space before them."""
+    return re.findall(r"\s*\S+", text)
+
+
+def band_size(count: int, width: int) -> int:
+    """How many texts stand side by side, so that all rows are about as full."""
+    fit = max(1, (width + GAP) // (NARROWEST + GAP))
+    bands = -(-count // fit)
+    return -(-count // bands)
+
+
+def column_names(comparison: Comparison) -> list[str]:
+    """A short name for each strategy that tells it from the others."""
+    columns = comparison.columns
+    if comparison.varied is not None:
+        name = comparison.varied
+        return [
+            f"{name}={format_value(column.strategy.parameters[name])}"
+            for column in columns
+        ]
+    samplers = [column.strategy.sampler for column in columns]
+    return [
+        column.strategy.label
+        if samplers.count(column.strategy.sampler) > 1
+        else column.strategy.sampler
+        for column in columns
+    ]
+
+
+@dataclass(frozen=True)
+class TextsView:
+    """The texts side by side, stacked where there is no room.
+
+    Words that all texts share from their start are dimmed; the first word of each
+    that differs is marked.
+    """
+
+    comparison: Comparison
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        comparison = self.comparison
+        columns = comparison.columns
+        prompt = Text(comparison.plan.prompt or "[BOS]", style="bold")
+        yield prompt
+        shared = [
+            shared_words([split_words(column.texts[i]) for column in having])
+            for i in range(comparison.plan.count)
+            if (having := [c for c in columns if len(c.texts) > i])
+        ]
+        size = band_size(len(columns), options.max_width)
+        for start in range(0, len(columns), size):
+            yield Text("")
+            yield _band(comparison, columns[start : start + size], shared, size)
+
+
+def _band(
+    comparison: Comparison,
+    columns: Sequence[Column],
+    shared: Sequence[int],
+    size: int,
+) -> Table:
+    table = Table(
+        box=None,
+        expand=True,
+        pad_edge=False,
+        padding=(0, GAP, 0, 0),
+        header_style="",
+        show_header=True,
+    )
+    for column in columns:
+        table.add_column(_heading(column), ratio=1, overflow="fold")
+    for _ in range(size - len(columns)):
+        table.add_column("", ratio=1)  # the last row's texts are as wide as others
+    rows = max((len(column.texts) for column in columns), default=0)
+    for index in range(rows):
+        cells = [_cell(comparison, c, index, shared) for c in columns]
+        table.add_row(*cells, end_section=index < rows - 1)
+    return table
+
+
+def _heading(column: Column) -> Text:
+    heading = Text(column.strategy.sampler, style=NAME)
+    if column.strategy.words:
+        heading.append(f" {column.strategy.words}", style="not bold default dim")
+    return heading
+
+
+def _cell(
+    comparison: Comparison, column: Column, index: int, shared: Sequence[int]
+) -> Text:
+    cell = Text()
+    if index >= len(column.texts):
+        return cell
+    if comparison.plan.count > 1:
+        is_first = index == 0
+        seed = (comparison.plan.seed or 0) + index
+        cell.append(f"{'' if is_first else chr(10)}seed {seed}\n", style=FAINT)
+    cell.append_text(marked_text(column.texts[index], shared[index]))
+    if column.writing is not None and index == len(column.texts) - 1:
+        cell.append(CURSOR)
+    return cell
+
+
+def marked_text(text: str, shared: int) -> Text:
+    """A continuation, its first `shared` words dimmed, the next one marked."""
+    marked = Text()
+    for place, word in enumerate(split_words(text)):
+        body = word.lstrip()
+        if place > 0:
+            marked.append(word[: len(word) - len(body)])
+        if place < shared:
+            marked.append(body, style=FAINT)
+        elif place == shared and shared > 0:
+            marked.append(f"{DIVERGENCE_MARK}{body}", style=DIVERGED)
+        else:
+            marked.append(body)
+    return marked
+
+
+@dataclass(frozen=True)
+class FiguresView:
+    """The measures of every strategy, as many to a table as there is room for."""
+
+    comparison: Comparison
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        names = column_names(self.comparison)
+        rows = [
+            [format_interval(measure, value) for measure, value in figures(column)]
+            for column in self.comparison.columns
+        ]
+        if self.comparison.varied is not None:
+            names = [*names, "trend"]
+            rows = [*rows, _trends(self.comparison)]
+        first = max(map(len, names))
+        widths = [
+            max(len(measure.heading), *(len(row[i]) for row in rows))
+            for i, measure in enumerate(MEASURES)
+        ]
+        for places in _fitting(widths, options.max_width - first):
+            yield _figures_table(names, rows, places)
+
+
+def format_interval(measure: Measure, interval: Interval | None) -> str:
+    """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
+    if interval is None:
+        return "-"
+    mean = format(interval.mean, measure.format)
+    if interval.half is None:
+        return mean
+    return f"{mean} ± {format(interval.half, measure.format)}"
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A bar for each value, the lowest at the bottom; a space for none."""
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    span = high - low or 1.0
+    top = len(SPARKS) - 1
+    return "".join(
+        " " if value is None else SPARKS[round((value - low) / span * top)]
+        for value in values
+    )
+
+
+def bar(part: float, width: int) -> str:
+    """A bar of `part` (0 to 1) of a width, to an eighth of a column."""
+    eighths = round(max(0.0, min(1.0, part)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+def _trends(comparison: Comparison) -> list[str]:
+    trends = []
+    for measure in MEASURES:
+        intervals = [column.figure(measure) for column in comparison.columns]
+        means = [None if value is None else value.mean for value in intervals]
+        trends.append(sparkline(means))
+    return trends
+
+
+def _fitting(widths: Sequence[int], room: int) -> Iterable[list[int]]:
+    """Places of columns, in groups that fit into the room."""
+    group: list[int] = []
+    used = 0
+    for place, width in enumerate(widths):
+        if group and used + width + GAP > room:
+            yield group
+            group, used = [], 0
+        group.append(place)
+        used += width + GAP
+    yield group
+
+
+def _figures_table(
+    names: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int]
+) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT)
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for place in places:
+        table.add_column(MEASURES[place].heading, justify="right", no_wrap=True)
+    for name, row in zip(names, rows, strict=True):
+        table.add_row(Text(name, style=NAME), *(row[place] for place in places))
+    return table

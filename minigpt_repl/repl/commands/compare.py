@@ -1,0 +1,166 @@
+"""`:compare` and `:sweep`: one prompt through several strategies, side by side."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from minigpt_repl.compare.comparison import Comparison, run_plan
+from minigpt_repl.compare.spec import (
+    Plan,
+    Strategy,
+    all_strategies,
+    make_plan,
+    parse_typed,
+    parse_values,
+    split_prompt,
+    sweep_strategies,
+)
+from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+from minigpt_repl.decoding.registry import all_samplers, find_sampler
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.repl.command import Desk, Steps, command
+from minigpt_repl.repl.outputs import Live, Notice, Output, Say
+from minigpt_repl.repl.pace import Pace
+from minigpt_repl.repl.words import value_words
+from minigpt_repl.settings import Settings
+
+Prompt = tuple[str, tuple[int, ...] | None]
+
+
+def strategy_words(desk: Desk, typed: str) -> Iterator[str]:
+    """For `:compare`: samplers, and after a colon their parameters and values."""
+    words = typed.split()
+    last = "" if not words or typed[-1].isspace() else words[-1]
+    name, colon, rest = last.partition(":")
+    if not colon:
+        yield from (spec.name for spec in all_samplers())
+        yield from ("n=5", "--")
+        return
+    try:
+        spec = find_sampler(name)
+    except MiniGPTError:
+        return
+    *done, pair = rest.split(",")
+    before = ",".join((f"{name}:{','.join(done)}", "")) if done else f"{name}:"
+    key, equals, _ = pair.partition("=")
+    if not equals:
+        yield from (f"{before}{parameter}=" for parameter in spec.parameter_names)
+    elif key in spec.parameter_names:
+        values = value_words(spec.parameter(key), desk.session.settings)
+        yield from (f"{before}{key}={value}" for value in values)
+
+
+def parameter_words(desk: Desk, typed: str) -> Iterator[str]:
+    """For `:sweep`: a parameter of the sampler in use, then its values."""
+    spec = desk.session.settings.sampler
+    name, space, _ = typed.lstrip().partition(" ")
+    if not space:
+        yield from spec.parameter_names
+    elif name in spec.parameter_names:
+        yield from value_words(spec.parameter(name), desk.session.settings)
+
+
+@command("compare", usage="[SPEC ...] [n=5] [-- PROMPT]", complete=strategy_words)
+def compare(desk: Desk, arguments: str) -> Steps:
+    """Continue one prompt with several strategies, side by side.
+
+    A strategy is a sampler with parameters, such as `top_k:k=10,temperature=0.8`;
+    without one it is every sampler as it is set. Without a prompt it is the last
+    one. With n, that many texts each: text i has the seed plus i. Words that all
+    texts share from the start are dimmed, the first that differs is marked.
+    `:export` writes the comparison to a file.
+    """
+    session = desk.session
+    typed = parse_typed(arguments, session.settings)
+    prompt, ids = prompt_for(desk, typed.prompt, ":compare")
+    strategies = typed.strategies
+    if not strategies:
+        has_draft = desk.engine.info.has_draft
+        strategies = all_strategies(session.settings, has_draft)
+        if not has_draft:
+            yield Notice("speculative is left out: the checkpoint has no draft model")
+    plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
+    comparison = yield from show_comparison(desk, plan)
+    return replace(session, comparison=comparison)
+
+
+@command("sweep", usage="PARAM V1 V2 ... [-- PROMPT]", complete=parameter_words)
+def sweep(desk: Desk, arguments: str) -> Steps:
+    """Continue one prompt with several values of one parameter.
+
+    `:sweep temperature 0.2 1 1.4`, or `0.2..1.4/5` for five values. Sampler,
+    seed and prompt are the same for all; the last row of the table draws each
+    measure from the first value to the last.
+    """
+    session = desk.session
+    words, typed_prompt = split_prompt(arguments)
+    name, *values = words.split() or [""]
+    strategies = _sweep(session.settings, name, values)
+    prompt, ids = prompt_for(desk, typed_prompt, ":sweep")
+    plan = make_plan(session.settings, strategies, prompt, prompt_ids=ids)
+    comparison = yield from show_comparison(desk, plan, varied=name)
+    return replace(session, comparison=comparison)
+
+
+def show_comparison(
+    desk: Desk, plan: Plan, varied: str | None = None
+) -> Generator[Output, Any, Comparison]:
+    """Run a plan and show it while it grows, then the figures."""
+    steps = run_plan(desk.engine, plan, varied)
+    with closing(steps):
+        comparison = yield from _show_growing(steps, Pace(desk.is_terminal))
+    yield Live(TextsView(comparison))
+    yield Say("")
+    yield Say(FiguresView(comparison))
+    yield Notice(NOT_QUALITY)
+    if comparison.is_interrupted:
+        made = sum(len(column.generations) for column in comparison.columns)
+        wanted = plan.count * len(plan.strategies)
+        yield Notice(f"stopped in text {made} of {wanted}; :export keeps what is here")
+    return comparison
+
+
+def _show_growing(
+    steps: Generator[Comparison, None, Comparison], pace: Pace
+) -> Generator[Output, Any, Comparison]:
+    while True:
+        try:
+            comparison = next(steps)
+        except StopIteration as stop:
+            whole: Comparison = stop.value
+            return whole
+        if pace.is_due():
+            yield Live(TextsView(comparison))
+
+
+def prompt_for(desk: Desk, typed: str | None, wanted_for: str) -> Prompt:
+    """The prompt that was typed, or the last one with its exact tokens.
+
+    Raises:
+        UsageError: if there is neither.
+    """
+    if typed is not None:
+        return typed, None
+    node = desk.session.node
+    if node is None:
+        raise UsageError(
+            f"{wanted_for} needs a text: type a prompt first, or {wanted_for} -- PROMPT"
+        )
+    made = node.generation
+    if made.request.prompt_ids is None:
+        return node.prompt, None
+    is_ours = made.checkpoint_sha256 == desk.engine.info.checkpoint_sha256
+    return node.prompt, made.request.prompt_ids if is_ours else None
+
+
+def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, ...]:
+    spec = settings.sampler
+    if not name or not values:
+        names = ", ".join(spec.parameter_names) or "no parameters"
+        raise UsageError(
+            f":sweep takes a parameter and its values, such as "
+            f"temperature 0.2..1.4/5; {spec.name} has {names}"
+        )
+    spec.parameter(name)  # raises: names the samplers that have it
+    return sweep_strategies(settings, name, parse_values(values, name, settings))

@@ -1,0 +1,215 @@
+"""`:step`: one token at a time, each choice the user's."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.text import Text
+
+from minigpt_repl.compare.pieces import pieces_after, words_of
+from minigpt_repl.compare.spec import Strategy, parse_strategies
+from minigpt_repl.decoding import inspection
+from minigpt_repl.decoding.registry import all_samplers, find_sampler
+from minigpt_repl.decoding.request import (
+    Finished,
+    Generation,
+    Request,
+    Token,
+)
+from minigpt_repl.errors import EngineError, MiniGPTError, UsageError
+from minigpt_repl.repl.command import Desk, Steps, command
+from minigpt_repl.repl.continuation import continue_text, ending
+from minigpt_repl.repl.distribution import distribution_table
+from minigpt_repl.repl.inspected import current_ids
+from minigpt_repl.repl.outputs import Ask, Mistake, Notice, Output, Say
+from minigpt_repl.repl.session import Session
+from minigpt_repl.suggest import quoted
+from minigpt_repl.text.normalize import normalize_text
+
+SHOWN_TOKENS = 10
+SHOWN_BEFORE = 200
+KEYS = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leaves"
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where a stepped text stands.
+
+    Attributes:
+        text: all that is there, as displayed.
+        ids: its tokens.
+        node: id of the node that it ends in, or `None` at the prompt.
+        done: tokens stepped so far.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    node: int | None
+    done: int = 0
+
+
+@command("step", usage="[PROMPT]")
+def step(desk: Desk, arguments: str) -> Steps:
+    """Make a text one token at a time, with a say in each.
+
+    It starts from a prompt, or goes on from the current text. Enter accepts the
+    sampler's choice, a digit picks from the list, `u` undoes, `s NAME` switches
+    the sampler from this token on, `c` runs on, `q` leaves. Every choice is a
+    node of the tree, one that was undone too: see `:tree`.
+    """
+    session = desk.session
+    settings = session.settings
+    stands = [_beginning(desk, normalize_text(arguments).strip())]
+    strategy = Strategy(settings.sampler.name, settings.parameters())
+    length = int(settings.value("length") or 0)
+    seed = int(settings.value("seed") or 0)
+    while stands[-1].done < length:
+        stand = stands[-1]
+        request = _request(stand, strategy, 1, seed + stand.done)
+        proposed = _one_token(desk, request)
+        if not proposed.tokens:
+            yield Notice("the sampler can't go on from here: the context is full")
+            break
+        logits = desk.engine.logits(stand.ids)[-1]
+        yield from _show(desk, stand, strategy, logits, proposed.token_ids[0])
+        answer = yield from _ask(desk, stands, logits)
+        if answer == "q":
+            break
+        if answer == "u":
+            stands.pop()
+            session = replace(session, current=stands[-1].node)
+        elif answer == "c":
+            rest = _request(stand, strategy, length - stand.done, seed + stand.done)
+            shown = ending(stand.text, SHOWN_BEFORE)
+            place = replace(desk, session=session)
+            return (yield from continue_text(place, rest, shown, stand.node))
+        elif isinstance(answer, Strategy):
+            strategy = answer
+        else:
+            chosen = proposed
+            if isinstance(answer, int) and answer != proposed.token_ids[0]:
+                chosen = _picked(desk, stand, strategy, logits, proposed, answer)
+            session, after = _accept(session, stand, chosen)
+            stands.append(after)
+    yield Say(_text_so_far(stands[-1]))
+    return session
+
+
+def _beginning(desk: Desk, prompt: str) -> Stand:
+    if prompt:
+        return Stand(prompt, desk.engine.encode(prompt), None)
+    node = desk.session.node
+    if node is None:
+        raise UsageError(":step needs a text to go on from, or a prompt: :step PROMPT")
+    return Stand(node.text, current_ids(desk), node.id)
+
+
+def _request(stand: Stand, strategy: Strategy, length: int, seed: int) -> Request:
+    return Request(
+        prompt=stand.text,
+        sampler=strategy.sampler,
+        parameters=dict(strategy.parameters),
+        length=length,
+        seed=seed % 2**31,
+        prompt_ids=stand.ids,
+        with_scores=True,
+    )
+
+
+def _one_token(desk: Desk, request: Request) -> Generation:
+    for event in desk.engine.generate(request):
+        if isinstance(event, Finished):
+            return event.generation
+    raise EngineError("the engine ended a text without finishing it; try again")
+
+
+def _show(
+    desk: Desk, stand: Stand, strategy: Strategy, logits: Any, choice: int
+) -> Iterator[Output]:
+    yield Say(_text_so_far(stand))
+    yield Say(
+        distribution_table(
+            logits,
+            (strategy,),
+            desk.engine.info,
+            SHOWN_TOKENS,
+            chosen=choice,
+            numbered=True,
+        )
+    )
+
+
+def _text_so_far(stand: Stand) -> Text:
+    return Text(ending(stand.text, SHOWN_BEFORE), style="bold")
+
+
+def _ask(
+    desk: Desk, stands: list[Stand], logits: Any
+) -> Generator[Output, Any, int | str | Strategy | None]:
+    """The user's answer, asked for until it can be carried out.
+
+    Returns a token's id, another strategy, one of `u`, `c`, `q`, or `None` to
+    accept the sampler's choice.
+    """
+    best = inspection.top_ids(inspection.probabilities(logits), SHOWN_TOKENS)
+    while True:
+        typed = yield Ask(f"{KEYS}: ")
+        if typed is None:
+            return "q"
+        answer = typed.strip()
+        if not answer:
+            return None
+        if answer in ("c", "q") or (answer == "u" and len(stands) > 1):
+            return str(answer)
+        if answer.isdecimal() and int(answer) < len(best):
+            return best[int(answer)]
+        if answer == "u":
+            yield Notice("there is nothing to undo")
+        elif answer.startswith("s "):
+            try:
+                (strategy,) = parse_strategies(
+                    [answer.removeprefix("s ").strip()], desk.session.settings
+                )
+            except MiniGPTError as error:
+                yield Mistake(str(error))
+            else:
+                return strategy
+        elif answer == "s":
+            names = ", ".join(spec.name for spec in all_samplers())
+            yield Notice(f"s NAME switches the sampler: {names}")
+        else:
+            yield Notice(f"{quoted(answer)}? {KEYS}")
+
+
+def _picked(
+    desk: Desk,
+    stand: Stand,
+    strategy: Strategy,
+    logits: Any,
+    proposed: Generation,
+    token_id: int,
+) -> Generation:
+    """The proposed step, with the token that the user picked in its place."""
+    info = desk.engine.info
+    (word,) = words_of((token_id,), info)
+    before = words_of(stand.ids, info)
+    (piece,) = pieces_after(stand.text, before, [word], info.lowercase)
+    kept = inspection.kept_mask(
+        find_sampler(strategy.sampler), strategy.parameters, logits
+    )
+    (score,) = inspection.score_tokens(logits[None], (token_id,), (kept,))
+    token = Token(token_id, word, score)
+    return replace(proposed, tokens=(token,), text=piece, raw_text=word)
+
+
+def _accept(
+    session: Session, stand: Stand, chosen: Generation
+) -> tuple[Session, Stand]:
+    session = session.add(stand.text, chosen, stand.node)
+    after = Stand(
+        text=stand.text + chosen.text,
+        ids=(*stand.ids, *chosen.token_ids),
+        node=session.current,
+        done=stand.done + 1,
+    )
+    return session, after
