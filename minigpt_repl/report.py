@@ -72,40 +72,42 @@ class JsonWriter:
 
     Args:
         out: where to.
-        with_tokens: whether each token has a line of its own, as it is chosen.
+        with_tokens: whether each token has a line of its own. It is written when
+            the next one is chosen: the last one's also carries what the end of the
+            text makes certain, so that the deltas put together are the text.
     """
 
     def __init__(self, out: TextIO, with_tokens: bool = False) -> None:
         self._out = out
         self._with_tokens = with_tokens
         self._text_index = 0
-        self._written = ""
-        self._tokens = 0
+        self._chosen: list[TokenChosen] = []
 
     def watch(self, event: Event) -> None:
         """Write what the event makes known."""
         match event:
             case Started():
-                self._written, self._tokens = "", 0
+                self._chosen = []
             case TokenChosen():
-                self._write_token(event)
+                if self._chosen:
+                    self._write_token(self._chosen[-1])
+                self._chosen.append(event)
             case Finished(generation):
-                self._write_late_tokens(generation)
+                self._write_rest(generation)
                 self._write(generation_to_json(generation))
                 self._text_index += 1
 
-    def _write_late_tokens(self, generation: Generation) -> None:
-        # Beam search chooses its tokens all at once, at the end; the last of them
-        # makes the text certain.
-        late = generation.tokens[self._tokens :]
-        for index, token in enumerate(late, start=self._tokens):
-            rest = generation.text.removeprefix(self._written)
+    def _write_rest(self, generation: Generation) -> None:
+        # Beam search chooses all its tokens at the end.
+        written = max(0, len(self._chosen) - 1)
+        told = "".join(event.delta for event in self._chosen[:written])
+        late = list(enumerate(generation.tokens))[written:]
+        for index, token in late:
             is_last = index == len(generation.tokens) - 1
-            self._write_token(TokenChosen(index, token, rest if is_last else ""))
+            rest = generation.text.removeprefix(told) if is_last else ""
+            self._write_token(TokenChosen(index, token, rest))
 
     def _write_token(self, event: TokenChosen) -> None:
-        self._tokens += 1
-        self._written += event.delta
         if self._with_tokens:
             self._write(token_event_to_json(event, self._text_index))
 

@@ -5,6 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.compare.spec import parse_strategies, text_seed
+from minigpt_repl.decoding import packing
 from minigpt_repl.decoding.parameters import Parameter, format_value
 from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.errors import UsageError
@@ -34,6 +35,8 @@ def values_of(parameter: Parameter):
             allow_nan=False,
             allow_infinity=False,
         )
+    # A temperature too small to divide by comes back as 0.
+    values = values.map(lambda value: parameter.check(value, LIMITS))
     return st.one_of(st.none(), values) if parameter.optional else values
 
 
@@ -135,3 +138,43 @@ def test_every_seed_that_follows_is_a_seed(seed, index):
     following = text_seed(seed, index)
     Settings().set({"seed": str(following)})
     assert (following - seed) % 2**31 == index
+
+
+token_ids = st.lists(st.integers(3, 49), max_size=200).map(tuple)
+contexts = st.integers(4, 128)
+
+
+@given(token_ids, contexts, st.integers(1, 300))
+def test_a_prompt_keeps_its_end_and_leaves_room(ids, context, new):
+    packed = packing.crop(ids, context, new)
+    assert packed.ids == ids[packed.cropped :]
+    assert packed.cropped + len(packed.ids) == len(ids)
+    room = max(1, context - new)  # [BOS] included
+    assert len(packed.ids) + 1 <= room
+    if packed.cropped:
+        assert len(packed.ids) + 1 == room
+
+
+@given(token_ids, contexts)
+def test_a_window_is_bos_the_tokens_and_padding(ids, context):
+    kept = packing.crop(ids, context, 1).ids
+    row = packing.window(kept, context)
+    assert row.shape == (1, context)
+    assert tuple(row[0]) == (2, *kept, *[0] * (context - 1 - len(kept)))
+
+
+@given(st.integers(0, 500), contexts)
+def test_windows_cover_a_text_without_gap_and_within_the_context(count, context):
+    windows = packing.windows(count, context)
+    covered = [token for _, first, last in windows for token in range(first, last)]
+    assert covered == list(range(count + 1))
+    for start, first, last in windows:
+        assert start <= first
+        assert last - start <= context
+
+
+@given(token_ids, contexts)
+def test_what_is_begun_anew_is_the_end_and_leaves_room(ids, context):
+    kept = packing.reprimed(ids, context)
+    assert kept == ids[len(ids) - len(kept) :]
+    assert len(kept) + 1 < max(context, 3)
