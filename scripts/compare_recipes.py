@@ -86,8 +86,9 @@ def train_each(
     from minigpt_repl.training import pipeline
     from minigpt_repl.training.callbacks import ShowProgress
     from minigpt_repl.training.model import build_model
+    from minigpt_repl.training.plan import Plan
     from minigpt_repl.training.schedule import Length
-    from minigpt_repl.training.trainer import Plan, Trainer
+    from minigpt_repl.training.trainer import Trainer
 
     report: list[dict[str, Any]] = []
     curves: list[tuple[str, Any]] = []

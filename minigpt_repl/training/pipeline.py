@@ -27,13 +27,14 @@ from minigpt_repl.training.callbacks import (
 )
 from minigpt_repl.training.corpus import Corpus, load_corpus
 from minigpt_repl.training.model import build_model, in_float32
+from minigpt_repl.training.plan import Plan, Run, TrainingData
 from minigpt_repl.training.progress import Progress
 from minigpt_repl.training.recipes import DRAFT, Recipe
 from minigpt_repl.training.schedule import Length
 from minigpt_repl.training.stages import fingerprint
 from minigpt_repl.training.state import remove_state
 from minigpt_repl.training.tokens import TokenizedLines, prepared_tokens
-from minigpt_repl.training.trainer import Plan, Run, Trainer, TrainingData
+from minigpt_repl.training.trainer import Trainer
 from minigpt_repl.training.vocabulary import prepared_vocabulary
 from minigpt_repl.training.windows import cut_windows, make_windows, steps_per_epoch
 

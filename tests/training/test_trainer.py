@@ -30,7 +30,7 @@ def small(recipe):
 
 def make_data(recipe, fingerprint="text"):
     """A made-up language: each word is one to three after the one before."""
-    from minigpt_repl.training.trainer import TrainingData
+    from minigpt_repl.training.plan import TrainingData
 
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, 200)
@@ -42,7 +42,8 @@ def make_data(recipe, fingerprint="text"):
 
 def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
     from minigpt_repl.training.model import build_model
-    from minigpt_repl.training.trainer import Plan, Trainer
+    from minigpt_repl.training.plan import Plan
+    from minigpt_repl.training.trainer import Trainer
 
     arguments = {"length": Length(steps=STEPS), "evaluate_every": EVERY} | plan
     trainer = Trainer(
@@ -124,7 +125,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run():
 
 
 def test_a_loss_that_is_no_number_ends_it_in_one_line():
-    from minigpt_repl.training.trainer import DivergedError
+    from minigpt_repl.training.plan import DivergedError
 
     trainer = make_trainer(small(DEFAULT))
     weight = trainer.model.trainable_variables[0]
