@@ -105,7 +105,7 @@ class Worker:
         self, engine: Engine, number: int, method: str, arguments: tuple[Any, ...]
     ) -> None:
         if number <= self._stopped_until:
-            raise EngineError("stopped before it began")
+            raise EngineError("stopped before the first token")
         if method == "generate":
             self._stream(engine, number, *arguments)
         elif method == "info":

@@ -35,11 +35,12 @@ from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import outputs
 from minigpt_repl.repl.command import Desk
 from minigpt_repl.repl.history import LineHistory
-from minigpt_repl.repl.keys import make_keys, without_block_marks
+from minigpt_repl.repl.keys import is_open_block, make_keys, without_block_marks
+from minigpt_repl.repl.modes import Modes
 from minigpt_repl.repl.perform import perform
 from minigpt_repl.repl.screen import Screen
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.signals import Left, Signals, without_echo
+from minigpt_repl.repl.signals import Left, Signals
 from minigpt_repl.repl.spinner import FRAMES, PLAIN_FRAMES, Spinner
 from minigpt_repl.repl.theme import colors, is_dumb, wants_color
 from minigpt_repl.repl.toolbar import loaded_info, status_of, toolbar
@@ -126,6 +127,7 @@ class _Terminal:
         self._is_dumb = is_dumb(os.environ)
         self._screen = Screen(out, err, self._size, can_move=not self._is_dumb)
         self._signals = Signals(self._stop_engines)
+        self._modes = Modes()
         self._spinner: Spinner | None = None
         self._exit_code: int | None = None
         self._interrupted_at = -SECOND_INTERRUPT
@@ -173,21 +175,16 @@ class _Terminal:
             input=input,
             output=output,
         )
-        self._prompt.app.after_render += self._start_engine
+        self._prompt.app.after_render += self._after_first_render
+        # A terminal that does not tell where its cursor is only has no toolbar.
+        self._prompt.app.renderer.cpr_not_supported_callback = None
         self._prompt.app.timeoutlen = 0.3  # how long Escape waits for Alt-Enter
 
     def _turn(self) -> None:
         """Read one line and carry it out."""
-        settings = self._session.settings
         self._apply_color()
-        is_vi = settings.value("keys") == "vi"
         try:
-            with self._signals.at_prompt(self._prompt.app):
-                line = self._prompt.prompt(
-                    [("class:prompt", PROMPT)],
-                    editing_mode=EditingMode.VI if is_vi else EditingMode.EMACS,
-                    color_depth=None if self._screen.color else ColorDepth.DEPTH_1_BIT,
-                )
+            line = self._read_plain() if self._is_dumb else self._read()
         except EOFError:
             self._exit_code = EXIT_OK
         except KeyboardInterrupt:
@@ -196,6 +193,26 @@ class _Terminal:
             self._tell_history_trouble()
             self._carry_out_line(without_block_marks(line))
 
+    def _read(self) -> str:
+        is_vi = self._session.settings.value("keys") == "vi"
+        with self._signals.at_prompt(self._prompt.app):
+            return self._prompt.prompt(
+                [("class:prompt", PROMPT)],
+                editing_mode=EditingMode.VI if is_vi else EditingMode.EMACS,
+                color_depth=None if self._screen.color else ColorDepth.DEPTH_1_BIT,
+            )
+
+    def _read_plain(self) -> str:
+        """For a terminal that can only print; it edits the line itself."""
+        self._start_engine()
+        with self._signals.reading():
+            line = input(PROMPT)
+            while is_open_block(line):
+                line += "\n" + input(CONTINUATION)
+        if line.strip() and self._history is not None:
+            self._history.store_string(line)
+        return line
+
     def _carry_out_line(self, line: str) -> None:
         frames = FRAMES if _can_write(FRAMES, self._screen.encoding) else PLAIN_FRAMES
         write = (lambda text: None) if self._is_dumb else self._screen.write_over
@@ -203,7 +220,7 @@ class _Terminal:
         from minigpt_repl.repl.dispatch import run_line
 
         try:
-            with without_echo(), self._signals.working(), self._spinner:
+            with self._modes.unseen(), self._signals.working(), self._spinner:
                 steps = run_line(line, self._desk())
                 self._session = perform(steps, self._carry_out)
         except MiniGPTError as error:
@@ -250,7 +267,7 @@ class _Terminal:
     def _edit(self, text: str) -> str | None:
         from minigpt_repl.repl.editor import edit_text
 
-        with self._signals.ignored():
+        with self._signals.ignored(), self._modes.usual():
             return edit_text(text)
 
     def _ask(self, question: str) -> str | None:
@@ -303,10 +320,12 @@ class _Terminal:
         self._interrupted_at = time.monotonic()
         self._screen.notice("^D leaves, :help helps")
 
-    def _start_engine(self, sender: object) -> None:
-        """The prompt is there for the first time: do what it did not wait for."""
-        self._prompt.app.after_render -= self._start_engine
+    def _after_first_render(self, sender: object) -> None:
+        self._prompt.app.after_render -= self._after_first_render
         threading.Thread(target=import_module, args=(COMMANDS,), daemon=True).start()
+        self._start_engine()
+
+    def _start_engine(self) -> None:
         self._watch(self._engine)
         if isinstance(self._engine, RemoteEngine):
             self._engine.start()
@@ -377,9 +396,11 @@ class _Completer(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
+        before = document.text_before_cursor
+        if not before.startswith(":"):
+            return
         from minigpt_repl.repl.completion import complete
 
-        before = document.text_before_cursor
         for candidate in complete(before, self._desk()):
             yield Completion(
                 candidate.text,

@@ -7,7 +7,6 @@ raises `KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -43,6 +42,7 @@ class Signals:
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
         self._is_working = False
+        self._is_reading = False
         self._app: Application[Any] | None = None
         self._before: dict[int, Any] = {}
         self.interrupts = 0
@@ -86,6 +86,17 @@ class Signals:
             self._is_working = was_working
 
     @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """A line is read without an application: ^C raises `KeyboardInterrupt`."""
+        was_working, self._is_working = self._is_working, False
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._is_reading = False
+            self._is_working = was_working
+
+    @contextlib.contextmanager
     def ignored(self) -> Iterator[None]:
         """Another program has the terminal: ^C is for it."""
         was_working, self._is_working = self._is_working, False
@@ -95,6 +106,8 @@ class Signals:
             self._is_working = was_working
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._is_reading:
+            raise KeyboardInterrupt
         if not self._is_working:
             return
         self.interrupts += 1
@@ -116,23 +129,3 @@ class Signals:
 def _exit(app: "Application[Any]", error: BaseException) -> None:
     with contextlib.suppress(Exception):  # it is ending already
         app.exit(exception=error)
-
-
-@contextlib.contextmanager
-def without_echo() -> Iterator[None]:
-    """What is typed is not shown for now, but kept for the next prompt."""
-    try:
-        import termios
-
-        descriptor = sys.stdin.fileno()
-        before = termios.tcgetattr(descriptor)
-    except Exception:  # noqa: BLE001, no terminal, or none of this kind
-        yield
-        return
-    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    try:
-        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
-        yield
-    finally:
-        with contextlib.suppress(termios.error):  # the terminal has gone
-            termios.tcsetattr(descriptor, termios.TCSANOW, before)
