@@ -17,12 +17,9 @@ def make_keys() -> KeyBindings:
 
     @keys.add("enter", filter=at_line)
     def _(event: KeyPressEvent) -> None:
-        """Send the line; take a marked completion; go on in an open block."""
+        """Send the line; in an open block, begin another."""
         buffer = event.current_buffer
-        state = buffer.complete_state
-        if state is not None and state.current_completion is not None:
-            buffer.complete_state = None
-        elif is_open_block(buffer.text):
+        if is_open_block(buffer.text):
             buffer.newline(copy_margin=False)
         else:
             buffer.validate_and_handle()

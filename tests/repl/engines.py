@@ -1,0 +1,30 @@
+"""Fake engines by the name of their folder, in this process or in a child."""
+
+import time
+
+from fakes import FakeEngine
+
+from minigpt_repl.errors import CheckpointError
+
+
+def make_engine(directory: str, verify: bool = True) -> FakeEngine:
+    """An engine of the kind that the last part of the folder's name says."""
+    kind = directory.rpartition("/")[2]
+    if kind == "broken":
+        raise CheckpointError("broken is not a checkpoint")
+    if kind == "stuck":
+        time.sleep(600)
+    if kind == "late":
+        time.sleep(1.0)
+    if kind == "compiling":
+        return CompilingEngine(directory=directory)
+    delay = {"slow": 0.05, "quick": 0.002}.get(kind, 0.0)
+    return FakeEngine(delay=delay, directory=directory)
+
+
+class CompilingEngine(FakeEngine):
+    """Takes no notice of anything for a long time before the first token."""
+
+    def generate(self, request):
+        time.sleep(600)
+        yield from super().generate(request)
