@@ -39,6 +39,7 @@ class LazyEngine:
         self._watch = watch
         self._engine: Engine | None = None
         self._is_closed = False
+        self._warmed: set[str] = set()
         self.is_generating = False
 
     @property
@@ -49,6 +50,11 @@ class LazyEngine:
         if self._watch is not None:
             request = replace(request, with_scores=True)
         engine = self._ready()
+        if request.sampler not in self._warmed:
+            # So that the figures of a text tell of the text, not of a compile; and
+            # ^C is heard at once, as while the model is loaded.
+            engine.warm(request.sampler, request.parameters)
+            self._warmed.add(request.sampler)
         self.is_generating = True
         try:
             for event in engine.generate(request):

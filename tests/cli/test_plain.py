@@ -260,6 +260,11 @@ def test_engines_are_closed_at_the_end(run, engines):
     assert engines[0].closed
 
 
+def test_only_what_is_used_is_warmed(run, engines):
+    run(stdin="the king\n:sampler greedy\nthe king\nthe boy\n")
+    assert engines[0].warmed == ["top_k", "greedy"]
+
+
 def test_settings_need_no_engine(run, engines):
     run(stdin=":set k 3\n:sampler greedy\n:help\n:show settings\n")
     assert engines == []
