@@ -10,6 +10,7 @@ Muon: K. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the
 step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -25,26 +26,40 @@ class BatchedMuon(keras.optimizers.Muon):
         **kwargs: as for `keras.optimizers.Muon`.
     """
 
-    def __init__(self, learning_rate: float = 5e-3, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: float = 8e-3, **kwargs: Any) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
+
+    def build(self, variables: list[Any]) -> None:
+        """Make the momenta, and note which matrix each variable is."""
+        super().build(variables)
+        # By index: under a distribution strategy a variable has no path any more.
+        self._matrix_shapes = [_matrix_shape(variable) for variable in variables]
 
     def _should_use_adamw(self, variable: Any) -> bool:
         in_block = "transformer_layer" in variable.path
         return not in_block or len(variable.shape) < 2 or "bias" in variable.path
 
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        """One variable's step; what `_backend_update_step` does to many at once."""
+        update, is_tall = self._direction(gradient, variable, m)
+        step = self._orthogonalized(update[None], lr)[0]
+        self._descend(variable, step, is_tall)
+
     def _backend_update_step(
         self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
     ) -> None:
-        matrices: dict[tuple[int, int], list[tuple[Any, Any, bool]]] = {}
+        if _is_distributed():
+            # Keras adds up the replicas' gradients and takes one variable at a time.
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        matrices: dict[tuple[int, ...], list[tuple[Any, Any, bool]]] = {}
         others: list[tuple[Any, Any]] = []
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            if self._should_use_adamw(variable):
+            index = self._get_variable_index(variable)
+            if self.adam_velocities[index] is not None:
                 others.append((gradient, variable))
                 continue
-            update = _as_matrix(self._nesterov_update(gradient, variable), variable)
-            is_tall = update.shape[0] > update.shape[1]
-            if is_tall:
-                update = ops.transpose(update)
+            update, is_tall = self._direction(gradient, variable, self.momentums[index])
             matrices.setdefault(tuple(update.shape), []).append(
                 (variable, update, is_tall)
             )
@@ -54,37 +69,50 @@ class BatchedMuon(keras.optimizers.Muon):
                 [variable for _, variable in others],
                 learning_rate,
             )
-        for shape, items in matrices.items():
-            self._update_matrices(shape, items, learning_rate)
+        for items in matrices.values():
+            updates = ops.stack([update for _, update, _ in items])
+            steps = self._orthogonalized(updates, learning_rate)
+            for index, (variable, _, is_tall) in enumerate(items):
+                self._descend(variable, steps[index], is_tall)
 
-    def _nesterov_update(self, gradient: Any, variable: Any) -> Any:
-        momentum = self.momentums[self._get_variable_index(variable)]
+    def _direction(
+        self, gradient: Any, variable: Any, momentum: Any
+    ) -> tuple[Any, bool]:
+        """Nesterov's direction as a matrix with no more rows than columns."""
         gradient = ops.cast(gradient, momentum.dtype)
         self.assign(momentum, momentum * self.momentum + gradient)
-        return gradient + self.momentum * momentum
+        update = gradient + self.momentum * momentum
+        rows, columns = self._matrix_shapes[self._get_variable_index(variable)]
+        update = ops.reshape(update, (rows, columns))
+        is_tall = rows > columns
+        return (ops.transpose(update) if is_tall else update), is_tall
 
-    def _update_matrices(
-        self,
-        shape: tuple[int, int],
-        items: list[tuple[Any, Any, bool]],
-        learning_rate: Any,
-    ) -> None:
-        stacked = ops.stack([update for _, update, _ in items])  # (n, rows, columns)
+    def _orthogonalized(self, updates: Any, learning_rate: Any) -> Any:
+        """The steps of matrices of one shape, `(matrices, rows, columns)`."""
         orthogonal = self.zeropower_via_newtonschulz5(
-            ops.cast(stacked, "bfloat16"), self.ns_steps
+            ops.cast(updates, "bfloat16"), self.ns_steps
         )
-        scale = self.rms_rate * max(shape) ** 0.5
-        steps = ops.cast(orthogonal, "float32") * (learning_rate * scale)
-        for index, (variable, _, is_tall) in enumerate(items):
-            step = ops.transpose(steps[index]) if is_tall else steps[index]
-            self.assign_sub(variable, ops.reshape(step, variable.shape))
+        scale = self.rms_rate * max(updates.shape[1:]) ** 0.5
+        return ops.cast(orthogonal, "float32") * (learning_rate * scale)
+
+    def _descend(self, variable: Any, step: Any, is_tall: bool) -> None:
+        step = ops.transpose(step) if is_tall else step
+        self.assign_sub(variable, ops.reshape(step, variable.shape))
 
 
-def _as_matrix(update: Any, variable: Any) -> Any:
+def _matrix_shape(variable: Any) -> tuple[int, int]:
     """Inputs by outputs; attention's heads axis joins the side that it divides."""
     shape = variable.shape
-    if len(shape) == 2:
-        return update
+    if len(shape) < 2:
+        return (1, shape[0] if shape else 1)
     if "attention_output" in variable.path:  # (heads, head_dim, hidden_dim)
-        return ops.reshape(update, (shape[0] * shape[1], shape[2]))
-    return ops.reshape(update, (shape[0], shape[1] * shape[2]))
+        return (math.prod(shape[:-1]), shape[-1])
+    return (shape[0], math.prod(shape[1:]))
+
+
+def _is_distributed() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return bool(tf.distribute.has_strategy())

@@ -236,3 +236,18 @@ def test_muon_steps_are_orthogonal_also_for_attention_kernels():
         assert values.max() < 2 * np.median(values)
         checked += 1
     assert checked == 6
+
+
+def test_muon_steps_many_matrices_at_once_as_one_by_one(monkeypatch):
+    """The batched step's oracle is the step of each variable by itself."""
+    from minigpt_repl.training import muon
+
+    together = make_trainer(small(DEFAULT), length=Length(steps=3))
+    together.train()
+    monkeypatch.setattr(muon, "_is_distributed", lambda: True)
+    one_by_one = make_trainer(small(DEFAULT), length=Length(steps=3))
+    one_by_one.train()
+    for mine, other in zip(
+        together.model.get_weights(), one_by_one.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(mine, other, atol=2e-4)
