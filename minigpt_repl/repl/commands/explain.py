@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from minigpt_repl.decoding.inspection import (
+    kept_distribution,
+    probabilities,
+    temperature_of,
+    top_ids,
+)
 from minigpt_repl.decoding.parameters import Value, format_value
 from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
@@ -49,39 +55,29 @@ def _work_out(
     words: tuple[str, ...],
 ) -> Sheet:
     """The rule on one distribution, from the model's scores `(vocabulary,)`."""
-    temperature = float(values.get("temperature", 1.0) or 0.0)
-    model = _softmax(scores)
-    tempered = _softmax(scores / temperature) if temperature > 0 else model
-    rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
-    kept = rule.keeps(tempered, values)
-    total = float(tempered[kept].sum())
-    best = (-model).argsort(kind="stable")[:SHOWN_TOKENS]
+    model = probabilities(scores)
+    tempered = probabilities(scores, temperature_of(values) or 1.0)
+    left = kept_distribution(spec, values, scores)
+    best = top_ids(model, SHOWN_TOKENS)
     has_temperature = "temperature" in values
-    rows = []
-    for token_id in map(int, best):
-        is_kept = bool(kept[token_id])
-        after = f"{100 * float(tempered[token_id]) / total:.1f}%" if is_kept else "-"
-        word = words[token_id] if token_id < len(words) else f"id {token_id}"
+    rows: list[tuple[Text, str, str, Text]] = []
+    for token_id in best:
+        is_kept = left[token_id] > 0
         rows.append(
             (
-                Text(word, style=NAME if is_kept else ""),
-                f"{100 * float(model[token_id]):.1f}%",
-                f"{100 * float(tempered[token_id]):.1f}%" if has_temperature else "",
-                Text(after, style=STRONG if is_kept else ""),
+                Text(words[token_id], style=NAME if is_kept else ""),
+                _percent(model[token_id]),
+                _percent(tempered[token_id]) if has_temperature else "",
+                Text(_percent(left[token_id]) if is_kept else "-", style=STRONG),
             )
         )
-    others = int(kept.sum()) - int(kept[best].sum())
+    others = int((left > 0).sum()) - int((left[best] > 0).sum())
     if others:
-        rest = 100 * (total - float(tempered[best][kept[best]].sum())) / total
-        rows.append((Text(f"{others} more"), "", "", Text(f"{rest:.1f}%")))
-    middle = "temperature" if has_temperature else ""
-    headings = ("token", "model", middle, "kept")
+        rest = Text(_percent(1 - left[best].sum()), style=STRONG)
+        rows.append((Text(f"{others} more"), "", "", rest))
+    headings = ("token", "model", "temperature" if has_temperature else "", "kept")
     return make_table(headings, rows, right="model temperature kept", whole=4)
 
 
-def _softmax(scores: "np.ndarray") -> "np.ndarray":
-    """Probabilities, in float64, of scores `(vocabulary,)`."""
-    import numpy as np
-
-    shifted = np.exp(scores.astype(np.float64) - float(scores.max()))
-    return np.asarray(shifted / shifted.sum())
+def _percent(share: float) -> str:
+    return f"{100 * float(share):.1f}%"
