@@ -10,7 +10,9 @@ from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.command import Desk
 from minigpt_repl.repl.dispatch import run_line
 from minigpt_repl.repl.outputs import (
+    Ask,
     AskEditor,
+    Live,
     Notice,
     Output,
     Say,
@@ -31,12 +33,15 @@ class Talk:
         error: what the last line raised, or `None`.
     """
 
-    def __init__(self, engine=None, is_terminal=True, edited=None, switched=None):
+    def __init__(
+        self, engine=None, is_terminal=True, edited=None, switched=None, answers=()
+    ):
         self.engine = engine or FakeEngine()
         limits = {"vocabulary": len(VOCABULARY)}
         self.session = Session(Settings(limits=limits))
         self.is_terminal = is_terminal
         self.edited = edited
+        self.answers = iter(answers)  # to questions; none after the last
         self.switched = switched  # an `EngineInfo`, or an error to raise
         self.outputs: list[Output] = []
         self.error: MiniGPTError | None = None
@@ -70,6 +75,8 @@ class Talk:
     def _reply(self, output):
         if isinstance(output, AskEditor):
             return self.edited
+        if isinstance(output, Ask):
+            return next(self.answers, None)
         if isinstance(output, SwitchModel):
             return self.switched or self.engine.info
         return None
@@ -87,10 +94,18 @@ class Talk:
     @property
     def said(self) -> str:
         """Everything for stdout, as it looks without colour in 100 columns."""
+        return self._printed(Say)
+
+    @property
+    def lives(self) -> str:
+        """Every frame of what was live, one below the other."""
+        return self._printed(Live)
+
+    def _printed(self, kind):
         file = io.StringIO()
         console = Console(file=file, width=100, color_system=None, markup=False)
         for output in self.outputs:
-            if isinstance(output, Say):
+            if isinstance(output, kind):
                 console.print(output.content)
         return file.getvalue()
 

@@ -36,19 +36,15 @@ def _part(comparison: Comparison) -> Iterator[str]:
         for generation in column.generations:
             if comparison.plan.count > 1:
                 yield f"Seed {generation.seed}:"
-            yield _quote(comparison.plan.prompt, generation.text)
+            yield _quote(comparison.plan.prompt + generation.text)
     yield "### Measures"
     yield _table(comparison)
     yield NOT_QUALITY
     yield _facts(comparison)
 
 
-def _quote(prompt: str, text: str) -> str:
-    lines = escape(f"{prompt}\0{text}").split("\n")
-    quoted = "\n".join(f"> {line}" for line in lines)
-    before, _, after = quoted.partition("\0")
-    space = " " if after[:1].isspace() else ""
-    return f"{before}{space}**…**{after if after.strip() else ''}"
+def _quote(text: str) -> str:
+    return "\n".join(f"> {line}" for line in escape(text).split("\n"))
 
 
 def _table(comparison: Comparison) -> str:

@@ -41,7 +41,7 @@ article p { margin: .25rem 0 .5rem; }
 .h0 { background: var(--h0); } .h1 { background: var(--h1); }
 .h2 { background: var(--h2); } .h3 { background: var(--h3); }
 .h4 { background: var(--h4); }
-.h0, .h1, .h2, .h3, .h4 { border-radius: .2rem; padding: 0 .1rem; }
+.h0, .h1, .h2, .h3, .h4 { border-radius: .2rem; }
 .h3 { text-decoration: underline dotted; }
 .h4 { text-decoration: underline; font-weight: 600; }
 .same { color: var(--faint); }

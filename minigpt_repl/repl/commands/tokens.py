@@ -1,6 +1,7 @@
 """Commands that look into one text: `:next`, `:why`, `:heat`, `:diff`."""
 
 import math
+from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -51,7 +52,14 @@ def next_token(desk: Desk, arguments: str) -> Steps:
     return desk.session
 
 
-@command("why", usage="[N | WORD]")
+def token_words(desk: Desk, typed: str) -> Iterator[str]:
+    """For `:why`: the tokens of the last text."""
+    node = desk.session.node
+    tokens = () if node is None else node.generation.tokens
+    yield from dict.fromkeys(token.text for token in tokens)
+
+
+@command("why", usage="[N | WORD]", complete=token_words)
 def why(desk: Desk, arguments: str) -> Steps:
     """Tell why a token of the last text was chosen.
 
