@@ -6,6 +6,7 @@ imports no TensorFlow.
 """
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import DummyHistory, InMemoryHistory
 from prompt_toolkit.input import Input
-from prompt_toolkit.output import ColorDepth, Output
+from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
 
 from minigpt_repl import __version__
@@ -173,7 +174,9 @@ class _Terminal:
             reserve_space_for_menu=MENU_ROWS,
             enable_suspend=True,
             input=input,
-            output=output,
+            # Even prompt_toolkit's way for terminals that can only print begins
+            # with an escape sequence.
+            output=DummyOutput() if self._is_dumb else output,
         )
         self._prompt.app.after_render += self._after_first_render
         # A terminal that does not tell where its cursor is only has no toolbar.
@@ -271,17 +274,26 @@ class _Terminal:
             return edit_text(text)
 
     def _ask(self, question: str) -> str | None:
+        try:
+            return (
+                self._ask_plain(question) if self._is_dumb else self._ask_at(question)
+            )
+        except (EOFError, KeyboardInterrupt):
+            return None
+
+    def _ask_plain(self, question: str) -> str:
+        with self._signals.reading(), self._modes.usual():
+            return input(f"{question} ")
+
+    def _ask_at(self, question: str) -> str:
         asking: PromptSession[str] = PromptSession(
             history=DummyHistory(),
             input=self._prompt.input,
             output=self._prompt.output,
             color_depth=self._prompt.color_depth,
         )
-        try:
-            with self._signals.at_prompt(asking.app):
-                return asking.prompt(f"{question} ")
-        except (EOFError, KeyboardInterrupt):
-            return None
+        with self._signals.at_prompt(asking.app):
+            return asking.prompt(f"{question} ")
 
     def _switch_model(self, directory: str) -> EngineInfo:
         """Load another checkpoint; the engine in use stays if that fails."""
@@ -383,6 +395,8 @@ class _Terminal:
         return f"{WAITING.get(status_of(engine), 'working')}; ^C goes back"
 
     def _size(self) -> os.terminal_size:
+        if self._is_dumb:
+            return shutil.get_terminal_size()
         size = self._prompt.output.get_size()
         return os.terminal_size((size.columns, size.rows))
 

@@ -1,0 +1,44 @@
+"""Engines that a test's child process makes: fake ones, by the folder's name."""
+
+import os
+import time
+
+from fakes import FakeEngine
+
+from minigpt_repl.errors import CheckpointError
+
+
+def make_engine(directory: str, verify: bool) -> FakeEngine:
+    """A fake engine; the folder's name says what is wrong with it."""
+    if directory == "damaged":
+        raise CheckpointError("damaged: its weights are not the ones it was saved with")
+    if directory == "defect":
+        raise RuntimeError("an unexpected\nfailure")
+    if directory == "endless":
+        time.sleep(600)
+    if directory == "compiling":
+        return CompilingEngine()
+    if directory == "crashing":
+        return CrashingEngine()
+    if directory == "failing":
+        return FakeEngine(fail_at=3)
+    return FakeEngine(delay=0.02 if directory == "slow" else 0.0, directory=directory)
+
+
+class CompilingEngine(FakeEngine):
+    """Hears nothing until long after; only a request of length 1 is quick."""
+
+    def generate(self, request):
+        if request.length > 1:
+            time.sleep(600)
+        yield from super().generate(request)
+
+
+class CrashingEngine(FakeEngine):
+    """Its process ends in the middle of a text."""
+
+    def generate(self, request):
+        for number, event in enumerate(super().generate(request)):
+            if number == 3 and request.length > 3:
+                os._exit(9)
+            yield event
