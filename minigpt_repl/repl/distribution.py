@@ -15,7 +15,7 @@ from minigpt_repl.compare.view import bar
 from minigpt_repl.decoding import inspection
 from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.decoding.request import EngineInfo
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG
+from minigpt_repl.repl.sheet import FAINT, NAME, STRONG
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,8 @@ from talk import Talk
 
 from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.repl.command import all_commands
-from minigpt_repl.repl.tables import make_table, samplers_table, settings_table
+from minigpt_repl.repl.sheet import make_table
+from minigpt_repl.repl.tables import samplers_table, settings_table
 from minigpt_repl.settings import Settings
 
 

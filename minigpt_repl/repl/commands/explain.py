@@ -16,7 +16,7 @@ from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import ending, prompt_ids_of
 from minigpt_repl.repl.outputs import Notice, Say
-from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
+from minigpt_repl.repl.sheet import NAME, STRONG, Sheet, make_table
 from minigpt_repl.repl.words import sampler_words
 
 if TYPE_CHECKING:

@@ -9,12 +9,8 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Command, Desk, Steps, all_commands, command
 from minigpt_repl.repl.command import find_command as find
 from minigpt_repl.repl.outputs import Output, Say
-from minigpt_repl.repl.tables import (
-    NAME,
-    commands_table,
-    sampler_facts,
-    settings_table,
-)
+from minigpt_repl.repl.sheet import NAME
+from minigpt_repl.repl.tables import commands_table, sampler_facts, settings_table
 from minigpt_repl.repl.words import command_words
 from minigpt_repl.settings import Settings
 

@@ -13,7 +13,7 @@ from minigpt_repl.repl.tables import (
     origins_table,
     stats_table,
 )
-from minigpt_repl.suggest import did_you_mean, quoted
+from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
 def _subjects(desk: Desk, typed: str) -> Iterable[str]:
@@ -49,10 +49,14 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
     yield "loaded in", f"{info.load_s:.1f} s"
     for name, value in info.training.items():
         if isinstance(value, (str, int, float)):
-            yield name.replace("_", " "), str(value)
+            yield _fact(name, value)
         elif name == "metrics" and isinstance(value, dict):
-            for metric, number in value.items():
-                yield metric.replace("_", " "), str(number)
+            yield from (_fact(metric, number) for metric, number in value.items())
+
+
+def _fact(name: str, value: object) -> tuple[str, str]:
+    shown = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+    return name.replace("_", " "), shown
 
 
 def _settings(desk: Desk) -> Iterator[Output]:

@@ -18,7 +18,8 @@ from minigpt_repl.repl.continuation import ending
 from minigpt_repl.repl.distribution import distribution_table
 from minigpt_repl.repl.inspected import Inspected, current_ids, inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
-from minigpt_repl.repl.tables import NAME, facts_table, make_table
+from minigpt_repl.repl.sheet import NAME, make_table
+from minigpt_repl.repl.tables import facts_table
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
 

@@ -18,7 +18,7 @@ from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Ask, ClearScreen, Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
-from minigpt_repl.repl.tables import NAME
+from minigpt_repl.repl.sheet import NAME
 from minigpt_repl.text.normalize import normalize_text
 
 Figures = Mapping[str, Mapping[str, float]]

@@ -15,7 +15,7 @@ from minigpt_repl.repl.continuation import continue_text, ending
 from minigpt_repl.repl.inspected import inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.session import Node, Session
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG
+from minigpt_repl.repl.sheet import FAINT, NAME, STRONG
 from minigpt_repl.suggest import quoted
 
 SHOWN_BEFORE = 200

@@ -33,7 +33,7 @@ from minigpt_repl.repl.commands.compare import prompt_for
 from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.outputs import Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
-from minigpt_repl.repl.tables import NAME, STRONG, make_table
+from minigpt_repl.repl.sheet import NAME, STRONG, make_table
 from minigpt_repl.suggest import quoted
 
 SHOWN_PRUNED = 10
