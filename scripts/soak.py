@@ -1,0 +1,225 @@
+"""Makes thousands of texts with random settings in one process, and watches it.
+
+    python scripts/soak.py --minutes 5
+    python scripts/soak.py --generations 10000
+
+It fails if memory grows by more than 5 % after the first 500 texts, if anything is
+traced after the warm-up, or if any text is not what was asked for. Values that
+shape a decoding graph are drawn from the few that the warm-up has used.
+"""
+
+import argparse
+import random
+import resource
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt_repl.decoding.parameters import Parameter, Value
+from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.decoding.registry import SamplerSpec, all_samplers
+from minigpt_repl.decoding.request import Finished, Generation, Request
+from minigpt_repl.paths import bundled_checkpoint
+
+if TYPE_CHECKING:
+    from minigpt_repl.decoding.engine import LocalEngine
+
+SETTLING = 500
+"""Texts after which memory must not grow any more."""
+
+MOST_GROWTH = 0.05
+STRUCTURAL = (2, 5)
+"""Values of the parameters that shape a graph."""
+
+RESERVED = 3
+"""Ids below this are never generated."""
+
+REPEATED = 20
+"""Every so many texts one is made twice and must come out the same."""
+
+
+@dataclass
+class Figures:
+    """What a run found."""
+
+    generations: int = 0
+    tokens: int = 0
+    stopped: int = 0
+    memory_at_start: int = 0
+    memory_at_end: int = 0
+    traces: int = 0
+
+    @property
+    def growth(self) -> float:
+        """Of memory, from the first measure to the last, as a fraction."""
+        if not self.memory_at_start:
+            return 0.0
+        return self.memory_at_end / self.memory_at_start - 1
+
+
+class Soak:
+    """Random texts on one engine.
+
+    Args:
+        engine: makes them; warmed here.
+        seed: of the settings that are drawn.
+        settling: texts after which memory is first measured.
+    """
+
+    def __init__(self, engine: "LocalEngine", seed: int, settling: int = SETTLING):
+        self._engine = engine
+        self._random = random.Random(seed)
+        self._settling = settling
+        self._words = engine.info.words[RESERVED:]
+        self._specs = [
+            spec
+            for spec in all_samplers()
+            if engine.info.has_draft or spec.name != "speculative"
+        ]
+        self.figures = Figures()
+
+    def warm(self) -> None:
+        """Trace everything that will be drawn."""
+        for spec in self._specs:
+            names = [p.name for p in spec.parameters if p.is_structural]
+            for value in STRUCTURAL if names else (None,):
+                chosen = spec.defaults() | dict.fromkeys(names, value)
+                for length in (1, 40):
+                    self._make(Request("", spec.name, chosen, length, seed=1))
+                self._engine.warm(spec.name, chosen)
+        self._engine.logits((RESERVED,))
+        self._traced = self._engine.trace_count
+
+    def step(self) -> None:
+        """One text, checked."""
+        request = self._draw()
+        is_stopped = self._random.random() < 0.1
+        made = self._make(request, is_stopped)
+        check(made, request, len(self._engine.info.words), is_stopped)
+        if self.figures.generations % REPEATED == 0 and not is_stopped:
+            again = self._make(replace(request, seed=made.seed))
+            if again.token_ids != made.token_ids or again.text != made.text:
+                raise AssertionError(f"not the same again: {request}")
+        self.figures.generations += 1
+        self.figures.tokens += len(made.tokens)
+        self.figures.stopped += is_stopped
+        self.figures.traces = self._engine.trace_count - self._traced
+        self.figures.memory_at_end = resident_bytes()
+        if self.figures.generations == self._settling:
+            self.figures.memory_at_start = self.figures.memory_at_end
+
+    def _make(self, request: Request, is_stopped: bool = False) -> Generation:
+        for number, event in enumerate(self._engine.generate(request)):
+            if isinstance(event, Finished):
+                return event.generation
+            if is_stopped and number == 3:
+                self._engine.stop()
+        raise AssertionError(f"no end: {request}")
+
+    def _draw(self) -> Request:
+        spec = self._random.choice(self._specs)
+        length = self._random.choice([1, 2, self._random.randint(3, 40), 150])
+        count = self._random.choice([0, 1, 5, 30, 200])
+        prompt = " ".join(self._random.choices(self._words, k=count))
+        return Request(
+            prompt=self._random.choice([prompt, prompt.title(), f"{prompt} 왕 \x07"]),
+            sampler=spec.name,
+            parameters=self._parameters(spec),
+            length=length,
+            seed=self._random.choice([None, self._random.randrange(2**31)]),
+            stop=self._random.choice(["none", "sentence"]),
+            with_scores=self._random.random() < 0.5,
+            with_details=self._random.random() < 0.3,
+        )
+
+    def _parameters(self, spec: SamplerSpec) -> dict[str, Value]:
+        limits = {"vocabulary": len(self._engine.info.words)}
+        values = {p.name: self._value(p, limits) for p in spec.parameters}
+        return spec.check(values, limits)
+
+    def _value(self, parameter: Parameter, limits: dict[str, int]) -> Value:
+        if parameter.is_structural:
+            return self._random.choice(STRUCTURAL)
+        if parameter.optional and self._random.random() < 0.5:
+            return None
+        low, high = parameter.minimum or 0, parameter.maximum
+        top = limits[high] if isinstance(high, str) else high or 2.0
+        if parameter.kind is int:
+            return self._random.randint(int(low), int(top))
+        least = low + 1e-3 if parameter.exclusive_minimum else low
+        drawn = self._random.uniform(least, min(top, 2.0))
+        return float(self._random.choice([least, top, drawn]))
+
+
+def check(made: Generation, request: Request, words: int, is_stopped: bool) -> None:
+    """Raise AssertionError unless a text is what was asked for."""
+    ids = made.token_ids
+    wrong = [
+        len(ids) > request.length and "too long",
+        any(not RESERVED <= token_id < words for token_id in ids) and "an id",
+        made.stop_reason == "length" and len(ids) != request.length and "too short",
+        made.stop_reason == "interrupted" and not is_stopped and "stopped",
+        made.stop_reason == "stop" and request.stop == "none" and "a stop",
+        not made.text.isprintable() and "its text",
+        request.with_scores and not all(t.score for t in made.tokens) and "a score",
+        bool(ids) != bool(made.text) and "no text",
+    ]
+    if any(wrong):
+        raise AssertionError(f"{next(filter(None, wrong))}: {request}: {made}")
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use now (Linux; elsewhere its peak)."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=None)
+    parser.add_argument("--generations", type=int, default=None)
+    parser.add_argument("--settling", type=int, default=SETTLING)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--checkpoint", type=Path, default=bundled_checkpoint())
+    options = parser.parse_args()
+    most = options.generations or (10_000 if options.minutes is None else None)
+    with quiet():
+        from minigpt_repl.decoding.engine import load_engine
+
+        soak = Soak(load_engine(options.checkpoint), options.seed, options.settling)
+        soak.warm()
+        began = time.monotonic()
+        figures = soak.figures
+        while most is None or figures.generations < most:
+            seconds = time.monotonic() - began
+            if options.minutes is not None and seconds > 60 * options.minutes:
+                break
+            soak.step()
+            if figures.generations % 500 == 0:
+                tell(figures, seconds)
+    tell(figures, time.monotonic() - began)
+    if figures.traces:
+        print(f"FAILED: {figures.traces} graphs were traced after the warm-up")
+    if figures.growth > MOST_GROWTH:
+        print(f"FAILED: memory grew by {figures.growth:.1%}, {MOST_GROWTH:.0%} allowed")
+    if not figures.memory_at_start:
+        print(f"too few texts to judge memory: {options.settling} come first")
+    return int(bool(figures.traces) or figures.growth > MOST_GROWTH)
+
+
+def tell(figures: Figures, seconds: float) -> None:
+    print(
+        f"{figures.generations} texts, {figures.tokens} tokens, {figures.stopped} "
+        f"stopped, {figures.tokens / max(seconds, 1e-9):.0f} tokens/s, "
+        f"{figures.memory_at_end / 2**20:.0f} MiB ({figures.growth:+.1%}), "
+        f"{figures.traces} traces",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
