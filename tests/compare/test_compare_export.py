@@ -1,0 +1,276 @@
+"""Exports: three formats of one comparison, and a replay that can tell a lie."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import jsonschema
+import pytest
+from fakes import VOCABULARY, FakeEngine
+
+from minigpt_repl.compare.comparison import finish, run_plan
+from minigpt_repl.compare.export import (
+    comparison_of,
+    comparison_to_json,
+    export,
+    render,
+)
+from minigpt_repl.compare.markdown import escape
+from minigpt_repl.compare.replay import ReplayError, read_recorded, replay, warnings
+from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.decoding.measures import MEASURES
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.report import load_schema
+
+HOSTILE = 'the <script>alert(1)</script> & "king" `x` | [a](b) *c*\n# d'
+VOID = {"meta", "rect", "path"}
+
+
+def make_comparison(prompt="the king", count=2, **more):
+    strategies = (
+        Strategy("greedy", {}),
+        Strategy("beam", {"num_beams": 3, "temperature": 1.0}),
+        Strategy("top_k", {"k": 9, "temperature": 1.0}),
+    )
+    plan = Plan(prompt, strategies, count=count, seed=3, length=8, **more)
+    return finish(run_plan(FakeEngine(context_length=64), plan))
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return make_comparison()
+
+
+INFO = FakeEngine().info
+
+
+def as_json(*comparisons):
+    return json.loads(render(comparisons, ".json", INFO))
+
+
+def test_the_json_is_what_its_schema_says(comparison):
+    schema = load_schema("comparison.schema")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(as_json(comparison), schema)
+    jsonschema.validate(as_json(comparison, comparison), schema)
+    assert set(as_json(comparison)["strategies"][0]["measures"]) == {
+        measure.key for measure in MEASURES
+    }
+
+
+def test_a_wrong_field_breaks_the_schema(comparison):
+    content = as_json(comparison)
+    content["strategies"][0]["texts"][0]["tokens"][0]["id"] = "7"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, load_schema("comparison.schema"))
+
+
+def test_the_json_does_not_tell_where_the_reader_keeps_files(comparison):
+    assert INFO.directory not in render([comparison], ".json", INFO)
+    assert INFO.directory not in render([comparison], ".html", INFO)
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed, and keeps text and what is referred to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.links, self.tags = [], "", [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [v for k, v in attributes if k in ("href", "src", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_whole_and_refers_to_nothing(comparison):
+    text = render([comparison], ".html", INFO)
+    page = Page(text)
+    assert page.open == [] and page.links == []
+    assert "script" not in page.tags and "url(" not in text and "@import" not in text
+    assert {"svg", "article", "h2"} <= set(page.tags)
+    assert "prefers-color-scheme: dark" in text and "@media print" in text
+    assert 'name="viewport"' in text
+
+
+def test_the_page_has_every_text_and_figure(comparison):
+    shown = "".join(Page(render([comparison], ".html", INFO)).text.split()).lower()
+    for column in comparison.columns:
+        for generation in column.generations:
+            raw = "".join(t.text.removeprefix("##") for t in generation.tokens)
+            assert raw in shown
+    for measure in MEASURES:
+        assert "".join(measure.heading.split()) in shown
+    assert comparison.checkpoint_sha256 in shown
+
+
+def test_whatever_a_prompt_holds_it_stays_text():
+    hostile = make_comparison(prompt=HOSTILE, count=1)
+    text = render([hostile], ".html", INFO)
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert HOSTILE in Page(text).text
+    markdown = render([hostile], ".md", INFO)
+    assert "<script" not in markdown.replace("\\<", "")
+    assert not re.search(r"^# d", markdown, re.MULTILINE)
+
+
+def test_words_of_the_vocabulary_are_escaped_too(comparison):
+    (column, *_) = comparison.columns
+    made = column.generations[0]
+    token = replace(made.tokens[0], text="<b>&")
+    made = replace(made, tokens=(token, *made.tokens[1:]))
+    one = comparison_of("<i>", made, "x")
+    text = render([one], ".html", INFO)
+    assert "<b>&" not in text
+    assert "&lt;b&gt;&amp;" in text and "<i>" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a*b_c", r"a\*b\_c"),
+        ("- a", r"\- a"),
+        ("1. a", r"\1. a"),
+        ("a | b", r"a \| b"),
+        ("<b>", r"\<b\>"),
+    ],
+)
+def test_markdown_shows_text_as_it_is(text, escaped):
+    assert escape(text) == escaped
+
+
+def test_the_markdown_has_texts_and_a_table(comparison):
+    text = render([comparison], ".md", INFO)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(MEASURES)
+    assert len({row.count(" | ") for row in rows}) == 1
+    assert text.count("\n> ") == 6
+
+
+def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
+    path = tmp_path / "mine.md"
+    path.write_text("my notes")
+    with pytest.raises(UsageError, match="not an export"):
+        export([comparison], path, INFO)
+    assert path.read_text() == "my notes"
+    for suffix in (".md", ".html", ".json"):
+        for _ in range(2):
+            export([comparison], tmp_path / f"a{suffix}", INFO)
+
+
+def test_a_name_tells_the_format(comparison, tmp_path):
+    with pytest.raises(UsageError, match=r"\.md, \.html, \.json"):
+        export([comparison], tmp_path / "a.txt", INFO)
+    export([comparison], tmp_path / "A.HTML", INFO)
+    assert "<!doctype" in (tmp_path / "A.HTML").read_text()
+
+
+def replayed(content, engine=None):
+    (recorded,) = read_recorded(json.dumps(content), "a.json")
+    return list(replay(engine or FakeEngine(context_length=64), recorded))
+
+
+def test_a_replay_agrees_token_for_token(comparison):
+    lines = replayed(as_json(comparison))
+    assert len(lines) == 6 and all(line.endswith("8 tokens agree") for line in lines)
+
+
+def test_the_exact_tokens_of_a_prompt_are_replayed():
+    ids = (3, 4)
+    assert replayed(as_json(make_comparison(count=1, prompt_ids=ids)))
+
+
+def test_other_seeds_differ_at_a_token(comparison):
+    content = as_json(comparison)
+    content["seed"] = 90
+    for strategy in content["strategies"]:
+        for index, text in enumerate(strategy["texts"]):
+            text["seed"] = 90 + index
+    with pytest.raises(ReplayError, match=r"top_k.*seed 90: token \d is"):
+        replayed(content)
+
+
+@pytest.mark.parametrize("place", ["comparison", "text"])
+def test_one_changed_seed_is_found_out(comparison, place):
+    content = as_json(comparison)
+    part = content
+    if place == "text":
+        part = content["strategies"][0]["texts"][1]
+    part["seed"] += 1
+    with pytest.raises(ReplayError, match="seed"):
+        replayed(content)
+
+
+def test_a_changed_token_is_found_and_named(comparison):
+    content = as_json(comparison)
+    token = content["strategies"][0]["texts"][0]["tokens"][4]
+    token["id"], token["text"] = VOCABULARY.index("queen"), "queen"
+    with pytest.raises(ReplayError, match=r"token 5 is '.*', the file has 'queen'"):
+        replayed(content)
+
+
+def test_a_missing_token_is_found(comparison):
+    content = as_json(comparison)
+    content["strategies"][0]["texts"][0]["tokens"].pop()
+    with pytest.raises(ReplayError, match="8 tokens, the file has 7"):
+        replayed(content)
+
+
+def test_a_text_that_was_stopped_is_replayed_as_far_as_it_went(comparison):
+    content = as_json(comparison)
+    text = content["strategies"][0]["texts"][0]
+    text["stop_reason"], text["tokens"] = "interrupted", text["tokens"][:3]
+    assert "3 tokens agree" in replayed(content)[0]
+
+
+def test_another_checkpoint_or_version_is_warned_of(comparison):
+    content = as_json(comparison)
+    assert list(warnings(read_recorded(json.dumps(content), "a")[0], INFO)) == []
+    content["checkpoint_sha256"] = "0" * 64
+    content["versions"]["keras"] = "1.0"
+    first, second = warnings(read_recorded(json.dumps(content), "a")[0], INFO)
+    assert "checkpoint 000000000000" in first and "keras 1.0" in second
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"type": "generation"}',
+        '{"type": "comparison"}',
+        '{"type": "comparison", "schema_version": 2}',
+        '{"type": "session", "schema_version": 1, "comparisons": 3}',
+        '{"type": "comparison", "schema_version": 1, "prompt_ids": null}',
+    ],
+)
+def test_what_is_no_export_gives_one_line(content):
+    with pytest.raises(ReplayError) as error:
+        read_recorded(content, "a.json")
+    assert str(error.value).startswith("a.json ") and "\n" not in str(error.value)
+
+
+def test_every_missing_or_wrong_field_gives_one_line(comparison):
+    whole = comparison_to_json(comparison)
+    used = set(whole) - {"made_by", "varied", "is_interrupted"}
+    for name in used:
+        for wrong in ({}, {name: {"a": []}}):
+            content = {k: v for k, v in whole.items() if k != name} | wrong
+            if wrong and name == "versions":
+                continue  # any words will do
+            with pytest.raises(MiniGPTError):
+                read_recorded(json.dumps(content), "a.json")

@@ -1,0 +1,219 @@
+"""A comparison is made text by text, stopped, shown, and measured."""
+
+import io
+
+import pytest
+from fakes import FakeEngine
+from rich.console import Console
+
+from minigpt_repl.compare.comparison import finish, run_plan, shared_words
+from minigpt_repl.compare.heat import HeatView, digit, level
+from minigpt_repl.compare.pieces import display_pieces, pieces_after, visible
+from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.view import (
+    DIVERGENCE_MARK,
+    FiguresView,
+    TextsView,
+    band_size,
+    bar,
+    sparkline,
+    split_words,
+)
+from minigpt_repl.decoding.measures import MEASURES
+
+GREEDY = Strategy("greedy", {})
+TOP_K = Strategy("top_k", {"k": 3, "temperature": 1.0})
+
+
+def make_plan(*strategies, **more):
+    more = {"count": 1, "seed": 3, "length": 8} | more
+    return Plan("the king", strategies or (GREEDY, TOP_K), **more)
+
+
+def compare(plan, engine=None, watch=None, varied=None):
+    engine = engine or FakeEngine(context_length=64)
+    return finish(run_plan(engine, plan, varied), watch)
+
+
+def drawn(content, width=80, **more):
+    file = io.StringIO()
+    Console(file=file, width=width, **more).print(content)
+    return file.getvalue()
+
+
+def test_every_strategy_gets_every_seed_in_turn():
+    engine = FakeEngine(context_length=64)
+    compare(make_plan(count=2), engine)
+    asked = [(request.sampler, request.seed) for request in engine.requests]
+    assert asked == [("greedy", 3), ("top_k", 3), ("greedy", 4), ("top_k", 4)]
+
+
+def test_texts_grow_one_token_after_the_other():
+    seen = []
+    comparison = compare(make_plan(GREEDY), watch=seen.append)
+    lengths = [len(one.columns[0].texts[0]) for one in seen]
+    assert lengths == sorted(lengths) and len(set(lengths)) >= 8
+    assert seen[0].columns[0].writing and comparison.columns[0].writing is None
+
+
+def test_a_seed_is_drawn_once_for_all():
+    comparison = compare(make_plan(seed=None))
+    seeds = {c.generations[0].seed for c in comparison.columns}
+    assert seeds == {comparison.plan.seed}
+
+
+def test_scores_come_with_the_texts_and_not_from_the_engine_once_more(monkeypatch):
+    engine = FakeEngine(context_length=64)
+
+    def refuse(ids):
+        raise AssertionError("the engine had scored these tokens")
+
+    monkeypatch.setattr(engine, "logits", refuse)
+    comparison = compare(make_plan(), engine)
+    assert comparison.columns[0].figure(MEASURES[5]).mean > 1
+
+
+def test_a_stop_keeps_what_is_there():
+    engine = FakeEngine(context_length=64)
+
+    def stop(comparison):
+        if len(comparison.columns[1].texts) == 1:
+            engine.stop()
+
+    comparison = compare(make_plan(), engine, stop)
+    whole, cut = (column.generations[0] for column in comparison.columns)
+    assert comparison.is_interrupted
+    assert len(whole.tokens) == 8 and len(cut.tokens) == 1
+
+
+def test_means_and_intervals_over_several_texts():
+    comparison = compare(make_plan(TOP_K, count=3))
+    interval = comparison.columns[0].figure(MEASURES[0])
+    values = [MEASURES[0].of(made) for made in comparison.columns[0].generations]
+    assert interval.mean == pytest.approx(sum(values) / 3) and interval.half > 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "count"),
+    [
+        ([["a", "b"], ["a", "c"]], 1),
+        ([["a", "b"], ["a", "b", "c"]], 2),
+        ([["a"], ["b"]], 0),
+        ([["a"]], 0),
+        ([], 0),
+        ([["a"], []], 0),
+    ],
+)
+def test_words_shared_from_the_start(texts, count):
+    assert shared_words(texts) == count
+
+
+def test_words_keep_the_space_before_them():
+    assert split_words(" a  b\nc") == [" a", "  b", "\nc"]
+
+
+def test_side_by_side_the_first_word_that_differs_is_marked():
+    strategies = [Strategy("top_k", {"k": k, "temperature": 0.01}) for k in (5, 30)]
+    comparison = compare(make_plan(*strategies, GREEDY, count=1))
+    page = drawn(TextsView(comparison))
+    # At so low a temperature all are greedy: nothing differs.
+    assert DIVERGENCE_MARK not in page
+    other = Strategy("random", {"temperature": 1.0})
+    seed = next(
+        seed
+        for seed in range(50)
+        if shared_words(
+            [
+                split_words(column.texts[0])
+                for column in compare(make_plan(GREEDY, other, seed=seed)).columns
+            ]
+        )
+    )
+    page = drawn(TextsView(compare(make_plan(GREEDY, other, seed=seed))))
+    assert page.count(DIVERGENCE_MARK) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "expected"),
+    [(6, 200, 6), (6, 80, 3), (4, 80, 2), (7, 80, 3), (6, 30, 1), (1, 20, 1)],
+)
+def test_as_many_columns_as_have_room(count, width, expected):
+    assert band_size(count, width) == expected
+
+
+@pytest.mark.parametrize("width", [20, 39, 80, 200])
+def test_no_line_is_wider_than_the_terminal(width):
+    comparison = compare(make_plan(GREEDY, TOP_K, count=2))
+    for view in (TextsView(comparison), FiguresView(comparison)):
+        assert max(map(len, drawn(view, width).splitlines())) <= width
+
+
+def test_a_narrow_terminal_stacks_and_loses_no_word():
+    comparison = compare(make_plan())
+    page = drawn(TextsView(comparison), 30)
+    for column in comparison.columns:
+        for word in column.texts[0].split():
+            assert word in page
+    heading, other = page.index("greedy"), page.index("top_k")
+    assert "\n\n" in page[heading:other]
+
+
+def test_the_table_has_every_measure_once():
+    page = drawn(FiguresView(compare(make_plan())), 80)
+    for measure in MEASURES:
+        assert page.split().count(measure.heading.split()[0]) == 1
+    assert "±" not in page
+    assert "±" in drawn(FiguresView(compare(make_plan(count=2))), 80)
+
+
+def test_a_sweep_names_its_values_and_draws_a_trend():
+    strategies = [Strategy("top_k", {"k": k, "temperature": 1.0}) for k in (1, 5, 20)]
+    page = drawn(FiguresView(compare(make_plan(*strategies), varied="k")), 120)
+    assert "k=20" in page and "trend" in page and "█" in page
+
+
+def test_sparklines_and_bars():
+    assert sparkline([0, 1, None, 2]) == "▁▅ █"
+    assert sparkline([3, 3]) == "▁▁"
+    assert bar(0.5, 4) == "██" and bar(1 / 32, 4) == "▏" and bar(2, 3) == "███"
+
+
+def test_pieces_put_together_are_the_text():
+    (column,) = compare(make_plan(TOP_K, length=20)).columns
+    generation = column.generations[0]
+    info = FakeEngine().info
+    words = [token.text for token in generation.tokens]
+    pieces = display_pieces(generation, info)
+    assert len(pieces) == 20
+    raw = "".join(word.removeprefix("##") for word in words)
+    assert "".join("".join(pieces).split()).lower() == raw
+
+
+def test_a_piece_goes_right_after_the_prompt():
+    assert pieces_after("the", ["the"], ["king", "##dom", "."], True) == [
+        " king",
+        "dom",
+        ".",
+    ]
+    assert pieces_after("the ", ["the"], ["king"], True) == ["king"]
+
+
+def test_the_space_before_a_token_can_be_seen():
+    assert [visible(word) for word in ("king", "##ing", ",")] == ["·king", "##ing", ","]
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [(0.0, (0, "0")), (1.0, (1, "1")), (5.9, (2, "5")), (40.0, (4, "9"))],
+)
+def test_surprisal_has_a_colour_and_a_digit(bits, expected):
+    assert (level(bits), digit(bits)) == expected
+
+
+def test_heat_without_colour_has_digits_and_with_colour_none():
+    view = HeatView("the", [" king", "dom"], [2.5, 11.0])
+    assert "the king2dom9" in drawn(view)
+    colored = drawn(view, force_terminal=True, color_system="standard")
+    assert "\x1b[" in colored and "9" not in colored.replace("\x1b[39m", "")
+    no_color = drawn(view, force_terminal=True, color_system="standard", no_color=True)
+    assert "king2" in no_color

@@ -1,0 +1,358 @@
+"""`:compare` and its kin: what they show, what they keep, what they refuse."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from fakes import FakeEngine
+from talk import Talk
+
+from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.repl.command import Desk, find_command
+from minigpt_repl.repl.outputs import ClearScreen, Live
+
+
+def talk(*lines, **more):
+    more = {"engine": FakeEngine(context_length=64)} | more
+    return Talk(**more).set(seed="3", length="12").type(*lines)
+
+
+def shares(table):
+    """Percentages of a distribution's last column, row by row."""
+    return [float(p) for p in re.findall(r"([\d.]+)%\s*$", table, re.MULTILINE)]
+
+
+def test_all_samplers_side_by_side_by_default():
+    after = talk("the king", ":compare")
+    names = [column.strategy.sampler for column in after.session.comparison.columns]
+    assert names == [spec.name for spec in all_samplers()]
+    assert all(name in after.lives for name in names)
+    assert "perplexity" in after.said
+    assert any("not quality" in notice for notice in after.notices)
+    assert len(after.session.nodes) == 1  # the comparison is no turn
+
+
+def test_without_a_draft_model_speculative_is_left_out_and_it_is_said():
+    engine = FakeEngine(context_length=64, has_draft=False)
+    after = talk("the king", ":compare", engine=engine)
+    assert "speculative" not in after.lives
+    assert "no draft model" in after.notices[0]
+
+
+def test_named_strategies_count_and_prompt():
+    after = talk(":compare greedy top_k:k=3 n=2 -- the queen")
+    comparison = after.session.comparison
+    assert comparison.plan.prompt == "the queen"
+    assert [len(column.generations) for column in comparison.columns] == [2, 2]
+
+
+def test_where_nobody_looks_only_the_whole_is_drawn():
+    assert talk(":compare greedy -- the", is_terminal=False).count(Live) == 1
+
+
+def test_a_comparison_needs_a_prompt():
+    assert ":compare -- PROMPT" in str(talk(":compare").error)
+
+
+def test_a_stop_ends_the_comparison_and_keeps_it():
+    engine = FakeEngine(context_length=64)
+    generate = engine.generate
+
+    def stopping(request):
+        for event in generate(request):
+            yield event
+            if request.sampler == "random":
+                engine.stop()
+
+    engine.generate = stopping
+    after = talk("the", ":compare greedy random top_k", engine=engine)
+    first, second, third = after.session.comparison.columns
+    assert first.generations[0].stop_reason == "length"
+    assert second.generations[0].stop_reason == "interrupted"
+    assert third.generations == ()
+    assert "stopped in text 2 of 3" in after.notices[-1]
+
+
+def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():
+    after = talk("the king", ":sweep temperature 0.2..1.4/3")
+    comparison = after.session.comparison
+    values = [
+        column.strategy.parameters["temperature"] for column in comparison.columns
+    ]
+    assert values == pytest.approx([0.2, 0.8, 1.4])
+    assert "temperature=0.8" in after.said and "trend" in after.said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (":sweep", "top_k has k, temperature"),
+        (":sweep k", "a parameter and its values"),
+        (":sweep p 0.5", "p belongs to top_p"),
+        (":sweep k 0", "k must be"),
+        (":sweep k 1..9/x", "FIRST..LAST/COUNT"),
+    ],
+)
+def test_sweeps_that_can_not_be(line, said):
+    assert said in str(talk("the", line).error)
+
+
+def test_the_next_token_by_rule_and_every_column_sums_to_1():
+    after = talk("the king", ":next 5")
+    assert re.search(r"sum +100.0% +100.0% +100.0% +100.0% +100.0%", after.said)
+    assert "·" in after.said and "█" in after.said
+    # The rows shown and those left out make up the model's column.
+    column = re.findall(r"^ +\S+(?: more)? +([\d.]+)%", after.said, re.MULTILINE)
+    assert sum(map(float, column[:-1])) == pytest.approx(100, abs=0.5)
+
+
+def test_the_next_token_of_named_strategies_and_at_the_start():
+    after = talk(":next 3 top_k:k=2")
+    kept = shares(after.said)
+    assert kept[-1] == 100 and sum(kept[:2]) == pytest.approx(100, abs=0.2)
+    assert "at the start" in after.notices[0]
+    assert re.search(r"tokens kept +\d+ +2$", after.said, re.MULTILINE)
+
+
+def test_next_takes_a_number_in_range():
+    for line in (":next 0", ":next 101", ":next -3"):
+        assert "1..100" in str(talk(line).error)
+
+
+def test_why_a_token_was_chosen():
+    after = talk("the king", ":why 2")
+    for name in ("probability", "rank", "surprisal", "entropy", "removed"):
+        assert name in after.said
+    assert "smallest k" in after.said and "smallest p" in after.said
+    assert "2 of 12" in after.said and "◂" in after.said
+    token = after.session.node.generation.tokens[1].text
+    by_word = talk("the king", f":why {token}")
+    assert "of 12" in by_word.said
+
+
+def test_why_takes_the_last_token_and_the_most_surprising_one():
+    assert "12 of 12" in talk("the king", ":why -1").said
+    after = talk("the king", ":heat")
+    place = re.search(r":why (\d+)", after.notices[0]).group(1)
+    assert f"{place} of 12" in after.type(":why").said
+
+
+@pytest.mark.parametrize("word", ["0", "13", "-13", "zebra"])
+def test_why_refuses_what_is_not_in_the_text(word):
+    assert "1..12" in str(talk("the king", f":why {word}").error)
+
+
+def test_heat_has_a_digit_for_every_token_where_there_is_no_colour():
+    after = talk("the king", ":heat")
+    first, *_ = after.said.split("\n\n")
+    assert len(re.findall(r"\d", first)) == 12
+
+
+def test_diff_marks_what_greedy_would_have_taken():
+    after = talk("the king", ":diff")
+    made = after.session.node.generation
+    rows = after.engine.logits((*made.started.prompt_ids, *made.token_ids))
+    places = range(len(made.started.prompt_ids), len(rows) - 1)
+    best = [int(rows[place].argmax()) for place in places]
+    others = sum(a != b for a, b in zip(best, made.token_ids, strict=True))
+    text, table = after.said.split("\n\n")
+    assert text.count("{") == others > 0
+    assert re.search(rf"greedy +{12 - others} of 12", table)
+    assert "random       12 of 12" in table
+
+
+def test_diff_of_a_greedy_text_finds_nothing():
+    text, _ = talk(":sampler greedy", "the king", ":diff").said.split("\n\n")
+    assert "{" not in text and "†" not in text
+
+
+@pytest.mark.parametrize("line", [":why", ":heat", ":diff", ":branch"])
+def test_before_the_first_text_there_is_nothing_to_look_into(line):
+    assert f"{line} needs a text" in str(talk(line).error)
+
+
+def test_tokens_of_another_model_are_not_looked_into():
+    class Other(FakeEngine):
+        @property
+        def info(self):
+            return replace(super().info, checkpoint_sha256="0" * 64)
+
+    after = talk("the king")
+    after.engine = Other()
+    assert "another model" in str(after.type(":why").error)
+
+
+def test_stepping_accepts_picks_undoes_switches_and_runs_on():
+    answers = ["", "0", "u", "1", "what?", "s greedy", "c"]
+    after = talk(":step the king", answers=answers)
+    texts = [node.generation.request.sampler for node in after.session.nodes]
+    # Accepted, picked, picked instead after the undo, run on by greedy.
+    assert texts == ["top_k", "top_k", "top_k", "greedy"]
+    _, undone, picked, rest = after.session.nodes
+    assert undone.parent == picked.parent and rest.parent == picked.id
+    assert len(rest.generation.tokens) == 10
+    assert any("'what?'" in notice for notice in after.notices)
+
+
+def test_a_digit_picks_the_token_of_that_row():
+    after = talk(":step the king", answers=["2", "q"])
+    rows = after.engine.logits(after.engine.encode("the king"))[-1]
+    third = int((-rows).argsort()[2])
+    (node,) = after.session.nodes
+    assert node.generation.token_ids == (third,)
+    assert node.generation.tokens[0].score.rank == 3
+
+
+def test_stepping_goes_on_from_the_current_text_by_its_tokens():
+    after = talk("the king", ":step", answers=["", "q"])
+    first, stepped = after.session.nodes
+    assert stepped.parent == first.id
+    ids = (*first.generation.started.prompt_ids, *first.generation.token_ids)
+    assert after.engine.requests[-1].prompt_ids[: len(ids)] == ids
+
+
+def test_stepping_ends_at_the_length_or_with_the_input():
+    assert len(talk(":step the", answers=[""] * 50).session.nodes) == 12
+    assert talk(":step the", answers=[]).session.nodes == ()
+
+
+def test_undoing_the_first_and_a_wrong_sampler_are_told_and_asked_again():
+    after = talk(":step the", answers=["u", "s gredy", "s", "q"])
+    said = " ".join(after.notices)
+    assert "nothing to undo" in said and "did you mean greedy?" in said
+    assert "speculative" in said
+
+
+def test_the_tree_of_turns_branches_and_steps():
+    after = talk("the king", ":branch 4", ":goto 1", ":step", answers=["", "", "q"])
+    after.type(":tree")
+    lines = after.said.splitlines()
+    assert lines[0].startswith("1 top_k the king|")
+    assert "4-5 * 5 top_k" in after.said  # two steps in one line
+    assert [node.parent for node in after.session.nodes] == [None, None, 2, 1, 4]
+
+
+def test_a_branch_keeps_tokens_and_goes_on_from_them():
+    after = talk("the king", ":branch 4")
+    whole, kept, gone_on = after.session.nodes
+    assert kept.generation.token_ids == whole.generation.token_ids[:4]
+    # The fake engine writes no capitals.
+    assert whole.text.lower().startswith(kept.text.lower())
+    assert gone_on.prompt == kept.text
+    assert gone_on.parent == kept.id and len(gone_on.generation.tokens) == 12
+
+
+def test_a_branch_without_a_number_is_where_the_model_was_least_sure():
+    after = talk("the king", ":branch")
+    assert "before the least sure" in after.notices[0]
+    for word in ("0", "13", "x"):
+        assert "1..12" in str(talk("the king", f":branch {word}").error)
+
+
+def test_going_to_any_text():
+    after = talk("the king", "the queen", ":goto 1")
+    assert after.session.current == 1 and "the king" in after.notices[0]
+    assert after.type(":continue").session.nodes[-1].parent == 1
+    assert "there are 1..3" in str(after.type(":goto 9").error)
+    assert "there are none" in str(talk(":goto 1").error)
+    assert "no text yet" in str(talk(":tree").error)
+
+
+def test_beams_show_survivors_then_those_that_were_dropped():
+    after = talk(":beams -- the king")
+    assert "-12.00" in after.lives and "hypothesis" in after.lives
+    assert "dropped by the smallest margins" in after.said
+    assert after.engine.requests[-1].with_details
+    assert after.session.node.generation.request.sampler == "beam"
+
+
+def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
+    after = talk(":candidates -- the king")
+    assert "probability" in after.lives and "likeness" in after.lives
+    assert re.search(r"the penalty changed \d+ of 12 tokens", after.said)
+
+
+def test_drafts_are_marked_and_the_rate_is_told():
+    after = talk(":drafts -- the king")
+    assert "+·" in after.lives and " -" in after.lives and " =" in after.lives
+    assert "accepted 12 of 24 drafted tokens (50%)" in after.notices[0]
+    engine = FakeEngine(has_draft=False)
+    assert "draft model" in str(talk(":drafts -- a", engine=engine).error)
+
+
+def test_a_view_says_where_the_prompt_goes():
+    assert "after --" in str(talk(":beams the king").error)
+
+
+def test_the_tour_judges_every_claim_by_its_text():
+    after = talk(":tour the king", answers=[""] * 9)
+    assert after.count(ClearScreen) == 6
+    verdicts = re.findall(r"^(So it is|Not here):", after.said, re.MULTILINE)
+    assert len(verdicts) == 6 and verdicts[0] == "So it is"
+    names = [column.strategy.sampler for column in after.session.comparison.columns]
+    assert names == ["greedy", "beam", "random", "top_k", "top_p", "contrastive"]
+    seeds = {column.generations[0].seed for column in after.session.comparison.columns}
+    assert seeds == {3}
+
+
+def test_the_tour_corrects_a_claim_that_does_not_hold_here():
+    # Two tokens can't repeat a 4-gram.
+    after = talk(":set length 2", ":tour the king", answers=[""] * 9)
+    assert "Not here:" in after.said
+
+
+def test_the_tour_can_be_left_and_waits_for_nobody_in_a_pipe():
+    assert len(talk(":tour", answers=["q"]).session.comparison.columns) == 1
+    piped = talk(":tour", is_terminal=False)
+    assert len(piped.session.comparison.columns) == 6
+    assert piped.count(ClearScreen) == 0
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html", ".json"])
+def test_a_comparison_and_a_session_are_exported(tmp_path, suffix):
+    one, all_ = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    after = talk("the king", "the queen", ":compare greedy random")
+    after.type(f":export {one}")
+    assert "wrote the comparison" in after.notices[0]
+    after.type(f":export --session {all_}")
+    assert "wrote the session" in after.notices[0]
+    assert "the king" in all_.read_text() and "the queen" in all_.read_text()
+    if suffix == ".json":
+        session = json.loads(all_.read_text())
+        first = session["comparisons"][0]["strategies"][0]
+        assert first["measures"]["perplexity"]["mean"] > 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (":export", "name a file"),
+        (":export a.txt", ".md, .html, .json"),
+        (":export a.md", ":compare first"),
+        (":export --session a.md", "no text yet"),
+        (":export --session", "name a file"),
+    ],
+)
+def test_exports_that_can_not_be(line, said):
+    assert said in str(talk(line).error)
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "word"),
+    [
+        ("compare", "top", "top_k"),
+        ("compare", "greedy top_k:", "top_k:temperature="),
+        ("compare", "top_k:k=3,t", "top_k:k=3,temperature="),
+        ("compare", "top_k:k=", "top_k:k=10"),
+        ("sweep", "", "temperature"),
+        ("sweep", "k ", "10"),
+        ("export", "", "--session"),
+        ("goto", "", "1"),
+        ("why", "", "saw"),
+    ],
+)
+def test_what_may_come_next_is_offered(command, typed, word):
+    after = talk("the king")
+    desk = Desk(after.session, after.engine)
+    assert word in list(find_command(command).complete(desk, typed))
