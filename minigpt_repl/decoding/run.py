@@ -170,10 +170,10 @@ class Run:
             text = self._display(words)
             yield HypothesesChanged(survivors, text, _pruned(before, survivors))
             is_late = 2 * len(words) >= self._request.length
-            if self._sentences and is_late:
-                if ends_sentence((*self._prompt_words, *words)):
-                    reason = "stop"
-                    break
+            text_words = (*self._prompt_words, *words)
+            if self._sentences and is_late and ends_sentence(text_words):
+                reason = "stop"
+                break
         ids = survivors[0].token_ids if survivors else ()
         self._seen = (*self._seen, *ids)
         scores = self._scores_in_text(ids)

@@ -1,0 +1,75 @@
+"""The slow, obvious way to decode, as the reference example does it.
+
+KerasHub's samplers as they are, eager, and for every token the whole model on
+every position: no cache, no graph, no compiled code. What the engine makes must
+equal this.
+"""
+
+import inspect
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+BOS = 2
+VOCABULARY_SIZE = 71
+
+
+class Oracle:
+    """One sampler over one model.
+
+    Args:
+        causal_lm: the model.
+        spec: the sampler's entry in the registry.
+        values: its parameters.
+        seed: for samplers that have one.
+        draft: the draft model, for speculative decoding.
+    """
+
+    def __init__(self, causal_lm, spec, values, seed=0, draft=None):
+        sampler_class = spec.load_class()
+        if "seed" in inspect.signature(sampler_class.__init__).parameters:
+            values = {**values, "seed": seed}
+        self.sampler = sampler_class(**values)
+        self.causal_lm = causal_lm
+        self.draft = draft
+
+    def continue_ids(self, ids, length):
+        """The `length` tokens that follow `[BOS]` and `ids`."""
+        used = 1 + len(ids)
+        prompt = np.zeros((1, used + length), "int32")
+        prompt[0, :used] = [BOS, *ids]
+        more = {}
+        if self.draft is not None:
+            more["draft_next"] = self.make_next(self.draft)
+        _, hidden_states = forward(self.causal_lm, prompt)
+        text = self.sampler(
+            next=self.make_next(self.causal_lm),
+            prompt=tf.constant(prompt),
+            index=used,
+            mask=tf.constant(np.arange(used + length)[None] < used),
+            hidden_states=hidden_states,
+            **more,
+        )
+        return tuple(int(id_) for id_ in keras.ops.convert_to_numpy(text)[0, used:])
+
+    @staticmethod
+    def make_next(causal_lm):
+        def next(prompt, cache, index):
+            logits, hidden_states = forward(causal_lm, prompt)
+            return logits[:, index - 1], hidden_states[:, index - 1], cache
+
+        return next
+
+
+def forward(causal_lm, token_ids):
+    """Masked logits and hidden states of every position, in one plain pass."""
+    inputs = {
+        "token_ids": tf.convert_to_tensor(token_ids),
+        "padding_mask": tf.ones_like(token_ids),
+    }
+    hidden_states = causal_lm.backbone(inputs)
+    logits = causal_lm.logits(hidden_states)
+    ids = np.arange(logits.shape[-1])
+    allowed = (ids > BOS) & (ids < VOCABULARY_SIZE)
+    return tf.where(allowed, logits, -np.inf), hidden_states
