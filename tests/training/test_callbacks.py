@@ -1,0 +1,44 @@
+"""Samples and curves of a training."""
+
+import pytest
+
+from minigpt_repl.errors import UsageError
+
+
+def evaluations():
+    from minigpt_repl.training.evaluation import Evaluation
+
+    return [Evaluation(step, step / 2, 4.0, 54.6, 1.5) for step in (5, 10, 15)]
+
+
+def test_curves_are_drawn_into_a_png(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    from minigpt_repl.training.callbacks import draw_curves
+
+    path = tmp_path / "new" / "curve.png"
+    draw_curves(path, [("one", evaluations()), ("other", evaluations())])
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_a_plot_is_refused_with_the_command(monkeypatch):
+    import sys
+
+    from minigpt_repl.training.callbacks import check_plotting
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'minigpt-repl\[plot\]'"):
+        check_plotting()
+
+
+def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
+    from minigpt_repl.training.callbacks import sample_text
+
+    causal_lm = make_causal_lm(seed=1)
+    causal_lm.compile(sampler="greedy")
+    text = sample_text(causal_lm, "the cat sat")
+    assert text.startswith("The cat sat")
+    assert len(text) > len("The cat sat")
+    assert "##" not in text
+    assert "[" not in text
+    # The preprocessor is out of the way only meanwhile.
+    assert causal_lm.preprocessor is not None
