@@ -28,6 +28,10 @@ from minigpt_repl.text.vocabulary import Vocabulary
 
 SEEDS = 2**31
 
+MOST_SAMPLERS = 16
+"""Traced samplers that are kept. Each value that shapes a graph has one of its own,
+some 10 MB, and there are thousands of such values."""
+
 
 def load_engine(directory: str | Path, verify: bool = True) -> "LocalEngine":
     """An engine of a checkpoint's folder.
@@ -173,11 +177,15 @@ class LocalEngine:
         self, spec: SamplerSpec, values: Mapping[str, Value]
     ) -> SteppedSampler:
         key = (spec.sampler, structure_of(spec, values))
-        if key not in self._samplers:
-            self._samplers[key] = SteppedSampler(
+        sampler = self._samplers.pop(key, None)
+        if sampler is None:
+            sampler = SteppedSampler(
                 spec, values, self._target, self._draft, self._note_trace
             )
-        return self._samplers[key]
+        self._samplers[key] = sampler  # the one used last comes last
+        while len(self._samplers) > MOST_SAMPLERS:
+            del self._samplers[next(iter(self._samplers))]
+        return sampler
 
     def _note_trace(self) -> None:
         self.trace_count += 1
