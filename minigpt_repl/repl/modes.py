@@ -30,6 +30,8 @@ class Modes:
         modes = list(self._usual)
         # Not by lines: else a ^D would be spent on nobody, and lost.
         modes[3] &= ~(termios.ECHO | termios.ICANON)
+        # Else the system drops words that are on their way when ^C is pressed.
+        modes[3] |= termios.NOFLSH
         with self._set(modes):
             yield
 

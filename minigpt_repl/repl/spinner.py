@@ -79,4 +79,7 @@ class Spinner:
                 seconds = int(time.monotonic() - since)
                 tail = f" ({seconds} s)" if seconds else ""
                 self._is_drawn = True
-                self._write(f"\r{frame} {self._label()}{tail}{CLEAR_LINE}")
+                try:
+                    self._write(f"\r{frame} {self._label()}{tail}{CLEAR_LINE}")
+                except OSError:  # the terminal has gone; the main thread is told
+                    return

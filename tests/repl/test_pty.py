@@ -118,7 +118,7 @@ def test_killed_while_it_generates_the_child_ends_too(play):
     def scenario(terminal):
         terminal.at_prompt()
         terminal.type("the cat")
-        terminal.see("> the cat the cat ")
+        terminal.see("> the cat the cat")
         os.kill(terminal.process.pid, signal.SIGTERM)
 
     code = play(scenario, "--length", "100000")

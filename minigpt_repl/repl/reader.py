@@ -1,0 +1,210 @@
+"""Reads from the terminal: a line with prompt_toolkit, an answer, a text in an editor.
+
+A terminal that can only print gets no escape sequence and edits its lines itself.
+Knows how lines are read, not what becomes of them.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import DummyHistory, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.output import ColorDepth, DummyOutput, Output
+from prompt_toolkit.styles import Style
+
+from minigpt_repl.repl.command import Desk
+from minigpt_repl.repl.history import LineHistory
+from minigpt_repl.repl.keys import is_open_block, make_keys, without_block_marks
+from minigpt_repl.repl.modes import Modes
+from minigpt_repl.repl.signals import Signals
+from minigpt_repl.repl.theme import colors, is_dumb
+from minigpt_repl.repl.toolbar import Fragment
+
+PROMPT = "> "
+CONTINUATION = ". "
+MENU_ROWS = 6
+ESCAPE_DELAY = 0.3
+"""Seconds that Escape waits for the Enter of Alt-Enter."""
+
+
+class Reader:
+    """The input side of a terminal.
+
+    Args:
+        desk: what completion may know.
+        toolbar: the words at the foot of the screen.
+        on_first_prompt: called once, when a prompt can be typed at.
+        signals: told what ^C means while we read.
+        modes: of the terminal.
+        history: earlier lines, or `None`.
+        input: where keys come from; the terminal if `None`.
+        output: where the line editor draws; the terminal if `None`.
+
+    Attributes:
+        is_dumb: whether the terminal can only print.
+    """
+
+    def __init__(
+        self,
+        desk: Callable[[], Desk],
+        toolbar: Callable[[], list[Fragment]],
+        on_first_prompt: Callable[[], None],
+        signals: Signals,
+        modes: Modes,
+        history: LineHistory | None,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.is_dumb = is_dumb(os.environ)
+        self._on_first_prompt: Callable[[], None] | None = on_first_prompt
+        self._signals = signals
+        self._modes = modes
+        self._history = history
+        self._session: PromptSession[str] = PromptSession(
+            [("class:prompt", PROMPT)],
+            multiline=True,
+            prompt_continuation=_continuation,
+            completer=_Completer(desk),
+            complete_while_typing=True,
+            auto_suggest=AutoSuggestFromHistory(),
+            history=history or InMemoryHistory(),
+            key_bindings=make_keys(),
+            bottom_toolbar=lambda: [*toolbar()],
+            style=Style.from_dict(colors(os.environ)),
+            include_default_pygments_style=False,
+            reserve_space_for_menu=MENU_ROWS,
+            enable_suspend=True,
+            input=input,
+            # Even prompt_toolkit's way for terminals that can only print begins
+            # with an escape sequence.
+            output=DummyOutput() if self.is_dumb else output,
+        )
+        app = self._session.app
+        app.after_render += lambda sender: self._note_first_prompt()
+        app.timeoutlen = ESCAPE_DELAY
+        # A terminal that does not tell where its cursor is only has no toolbar.
+        app.renderer.cpr_not_supported_callback = None
+
+    def read(self, keys: str, color: bool) -> str:
+        """One line, or several as one prompt.
+
+        Raises:
+            EOFError: ^D.
+            KeyboardInterrupt: ^C on an empty line.
+            Left: a signal told us to leave.
+        """
+        if self.is_dumb:
+            return self._read_plain()
+        with self._signals.at_prompt(self._session.app):
+            line = self._session.prompt(
+                editing_mode=EditingMode.VI if keys == "vi" else EditingMode.EMACS,
+                color_depth=self._depth(color),
+            )
+        return without_block_marks(line)
+
+    def ask(self, question: str) -> str | None:
+        """An answer to a question, or `None` after ^D or ^C."""
+        with suppress(EOFError, KeyboardInterrupt):
+            if self.is_dumb:
+                with self._signals.reading(), self._modes.usual():
+                    return input(f"{question} ")
+            asking: PromptSession[str] = PromptSession(
+                history=DummyHistory(),
+                input=self._session.input,
+                output=self._session.output,
+                color_depth=self._session.color_depth,
+            )
+            asking.app.renderer.cpr_not_supported_callback = None
+            with self._signals.at_prompt(asking.app):
+                return asking.prompt(f"{question} ")
+        return None
+
+    def edit(self, text: str) -> str | None:
+        """A text as the user left it in an editor, or `None`.
+
+        Raises:
+            MiniGPTError: if there is no editor that can be run.
+        """
+        from minigpt_repl.repl.editor import edit_text
+
+        with self._signals.ignored(), self._modes.usual():
+            return edit_text(text)
+
+    def size(self) -> os.terminal_size:
+        """The terminal's size now."""
+        if self.is_dumb:
+            return shutil.get_terminal_size()
+        size = self._session.output.get_size()
+        return os.terminal_size((size.columns, size.rows))
+
+    def refresh(self) -> None:
+        """Draw the toolbar anew; may be called from another thread."""
+        self._session.app.invalidate()
+
+    def print_above(self, write: Callable[[], None]) -> bool:
+        """Have something written above the prompt, from another thread.
+
+        Returns whether there is a prompt, so that it will be written.
+        """
+        app = self._session.app
+        if app.loop is None or not app.is_running:
+            return False
+        with suppress(RuntimeError):  # the prompt has just ended
+            app.loop.call_soon_threadsafe(lambda: run_in_terminal(write))
+            return True
+        return False
+
+    def _read_plain(self) -> str:
+        self._note_first_prompt()
+        with self._signals.reading():
+            line = input(PROMPT)
+            while is_open_block(line):
+                line += "\n" + input(CONTINUATION)
+        if line.strip() and self._history is not None:
+            self._history.store_string(line)
+        return without_block_marks(line)
+
+    def _note_first_prompt(self) -> None:
+        if self._on_first_prompt is not None:
+            call, self._on_first_prompt = self._on_first_prompt, None
+            call()
+
+    def _depth(self, color: bool) -> ColorDepth:
+        if not color:
+            return ColorDepth.DEPTH_1_BIT
+        return self._session.output.get_default_color_depth()
+
+
+class _Completer(Completer):
+    """Offers what `completion.py` finds."""
+
+    def __init__(self, desk: Callable[[], Desk]) -> None:
+        self._desk = desk
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        before = document.text_before_cursor
+        if not before.startswith(":"):
+            return
+        from minigpt_repl.repl.completion import complete
+
+        for candidate in complete(before, self._desk()):
+            yield Completion(
+                candidate.text,
+                start_position=candidate.start - len(before),
+                display_meta=candidate.meaning,
+            )
+
+
+def _continuation(width: int, line: int, is_soft: int) -> StyleAndTextTuples:
+    return [("class:continuation", " " * width if is_soft else CONTINUATION)]
