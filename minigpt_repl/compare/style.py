@@ -53,7 +53,7 @@ article p { margin: .25rem 0 .5rem; }
   border-bottom: 1px solid var(--line); }
 .plots { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
-figure { margin: 0; }
+figure { margin: 0; display: grid; align-content: space-between; }
 figcaption b { color: var(--ink); }
 .bars { display: block; width: 100%; max-width: 30rem; }
 .bars text { font: 12.5px system-ui, sans-serif; fill: var(--ink); }

@@ -5,7 +5,7 @@ alike. What colour says is said by a mark too. Knows no engine and no command.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -222,17 +222,15 @@ def _trends(comparison: Comparison) -> list[str]:
     return trends
 
 
-def _fitting(widths: Sequence[int], room: int) -> Iterable[list[int]]:
-    """Places of columns, in groups that fit into the room."""
-    group: list[int] = []
-    used = 0
-    for place, width in enumerate(widths):
-        if group and used + width + GAP > room:
-            yield group
-            group, used = [], 0
-        group.append(place)
-        used += width + GAP
-    yield group
+def _fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
+    """Places of columns in as few groups as fit into the room, about as long."""
+    places = range(len(widths))
+    for groups in places:
+        size = -(-len(widths) // (groups + 1))
+        cut = [places[start : start + size] for start in places[::size]]
+        if all(sum(widths[i] + GAP for i in group) <= room for group in cut):
+            return list(cut)
+    return [[place] for place in places]
 
 
 def _figures_table(

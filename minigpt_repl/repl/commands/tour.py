@@ -18,6 +18,7 @@ from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Ask, ClearScreen, Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
+from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.sheet import NAME
 from minigpt_repl.text.normalize import normalize_text
 
@@ -134,8 +135,7 @@ def tour(desk: Desk, arguments: str) -> Steps:
     comparison, for `:export`.
     """
     session = desk.session
-    node = session.node
-    prompt = normalize_text(arguments).strip() or ("" if node is None else node.prompt)
+    prompt = normalize_text(arguments).strip() or _first_prompt(session)
     settings = session.settings
     strategies = [
         Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))
@@ -160,6 +160,12 @@ def tour(desk: Desk, arguments: str) -> Steps:
     yield Say(FiguresView(told))
     yield Notice(NOT_QUALITY)
     return replace(session, comparison=told)
+
+
+def _first_prompt(session: Session) -> str:
+    """What the current text began with; nothing before the first text."""
+    prompts = [node.prompt for node in session.path()]
+    return prompts[-1] if prompts else ""
 
 
 def _tell(
