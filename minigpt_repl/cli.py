@@ -11,15 +11,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import click
 from click.exceptions import Exit
-from click.shell_completion import CompletionItem, shell_complete
+from click.shell_completion import shell_complete
 
 from minigpt_repl import __version__
-from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.click_types import Assignment, Group, SamplerName
 from minigpt_repl.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -27,9 +26,8 @@ from minigpt_repl.errors import (
     EXIT_USAGE,
     MiniGPTError,
 )
-from minigpt_repl.settings import SESSION_PARAMETERS
-from minigpt_repl.shell import Options, run, run_doctor
-from minigpt_repl.suggest import did_you_mean, quoted
+from minigpt_repl.shell import run, run_doctor
+from minigpt_repl.startup import Options
 
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
@@ -41,80 +39,9 @@ LAZY_COMMANDS = {
 """Where further subcommands are; imported when they are asked for."""
 
 
-class SamplerName(click.ParamType[str]):
-    """A sampler's name; the settings check it, so that all spellings work."""
-
-    name = "name"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Names that begin with what was typed, each with its summary."""
-        return [
-            CompletionItem(spec.name, help=spec.summary)
-            for spec in all_samplers()
-            if spec.name.startswith(incomplete)
-        ]
-
-
-class Assignment(click.ParamType[tuple[str, str]]):
-    """A setting and its value, as `k=10` or `top_p.p=0.5`."""
-
-    name = "k=v"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """The name and the text of the value."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, text = value.partition("=")
-        if not (name.strip() and equals):
-            self.fail(f"--set takes NAME=VALUE, such as k=10; got {value!r}")
-        return name.strip(), text.strip()
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Settings of the session and of the samplers."""
-        names = [parameter.name for parameter in SESSION_PARAMETERS]
-        for spec in all_samplers():
-            names += [name for name in spec.parameter_names if name not in names]
-        return [
-            CompletionItem(f"{name}=") for name in names if name.startswith(incomplete)
-        ]
-
-
-class Group(click.Group):
-    """A group that imports some of its subcommands only when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the subcommands."""
-        return sorted([*super().list_commands(ctx), *LAZY_COMMANDS])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The subcommand of that name, or `None`."""
-        if cmd_name not in LAZY_COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = LAZY_COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but helps who typed a prompt in place of a command."""
-        names = self.list_commands(ctx)
-        if args and args[0] not in names:
-            raise click.UsageError(
-                f"no command {quoted(args[0])}: there are {', '.join(names)}"
-                f"{did_you_mean(args[0], names)}; a text to continue goes after -p"
-            )
-        return super().resolve_command(ctx, args)
-
-
 @click.group(
     cls=Group,
+    lazy=LAZY_COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
     epilog="Without -p, --script and a terminal, each line of standard input is "

@@ -13,60 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from minigpt_repl import paths
-from minigpt_repl.config import (
-    Layer,
-    default_config_text,
-    read_config,
-    read_environment,
-)
-from minigpt_repl.decoding.parameters import Limits, Value
+from minigpt_repl.config import default_config_text, read_environment
 from minigpt_repl.decoding.quiet import quiet
 from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.decoding.request import Engine
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.record import (
-    RECORD_FILE,
-    check_folder,
-    is_file,
-    read_record,
-    verify_files,
-)
+from minigpt_repl.record import read_record, verify_files
 from minigpt_repl.report import JsonWriter
-from minigpt_repl.settings import Settings
+from minigpt_repl.startup import Options, prepare, read_settings_file
 
 if TYPE_CHECKING:
     from minigpt_repl.repl.plain import PlainLoop
     from minigpt_repl.repl.session import Session
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user gave on the command line, as it was given."""
-
-    checkpoint: str | None = None
-    no_verify: bool = False
-    prompt: str | None = None
-    sampler: str | None = None
-    assignments: tuple[tuple[str, str], ...] = ()
-    seed: str | None = None
-    length: str | None = None
-    count: int = 1
-    as_json: bool = False
-    jsonl: bool = False
-    only_new: bool = False
-    script: str | None = None
-    commands: tuple[str, ...] = ()
-    keep_going: bool = False
-    config: str | None = None
-    print_config: bool = False
-    color: str | None = None
-    no_history: bool = False
-    debug: bool = False
-
-    @property
-    def wants_json(self) -> bool:
-        """Whether texts are written as JSON."""
-        return self.as_json or self.jsonl
 
 
 @dataclass(frozen=True)
@@ -126,33 +84,11 @@ def _run_terminal(options: Options, directory: Path, session: "Session") -> Outc
     return Outcome(quit_code=code)
 
 
-def prepare(options: Options) -> tuple[Path, "Session"]:
-    """The checkpoint's folder, and a session with the settings of all layers.
-
-    Reads no more of the checkpoint than its record. What is wrong in the config
-    file or the environment is told on stderr and left out.
-
-    Raises:
-        MiniGPTError: for a checkpoint that is not there or a flag's value that is
-            not allowed.
-    """
-    from minigpt_repl.repl.session import Session
-
-    config = _read_config(options)
-    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
-    limits = _limits(directory, verify=not options.no_verify)
-    layers = {"config": config, "environment": read_environment(os.environ)}
-    settings = Settings(
-        {name: _allowed(layer, name, limits) for name, layer in layers.items()}, limits
-    )
-    return directory, Session(_with_flags(settings, options))
-
-
 def run_doctor(options: Options) -> bool:
     """Print what `doctor` finds, line by line; returns whether all is well."""
     from minigpt_repl.doctor import examine
 
-    config = _read_config(options)
+    config = read_settings_file(options)
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
     problems = (*config.problems, *read_environment(os.environ).problems)
     is_well = True
@@ -176,44 +112,6 @@ def open_engine(directory: str, verify: bool) -> Engine:
     from minigpt_repl.decoding.engine import load_engine
 
     return load_engine(directory, verify)
-
-
-def _read_config(options: Options) -> Layer:
-    return read_config(Path(options.config) if options.config else None)
-
-
-def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
-    """Values of a layer that the checkpoint allows too; tells what is left out."""
-    problems = list(layer.problems)
-    values = {}
-    for key, value in layer.values.items():
-        try:
-            if key != "sampler":
-                Settings().parameter(key).check(value, limits)
-            values[key] = value
-        except UsageError as error:
-            problems.append(f"{name}: {key}: {error}")
-    for problem in problems:
-        _tell(problem)
-    return values
-
-
-def _limits(directory: Path, verify: bool) -> dict[str, int]:
-    check_folder(directory)
-    if not verify and not is_file(directory / RECORD_FILE):
-        return {}
-    return {"vocabulary": read_record(directory).vocabulary_size}
-
-
-def _with_flags(settings: Settings, options: Options) -> Settings:
-    named = {
-        "sampler": options.sampler,
-        "seed": options.seed,
-        "length": options.length,
-        "color": options.color,
-    }
-    values = {name: value for name, value in named.items() if value is not None}
-    return settings.set(values | dict(options.assignments), origin="flag")[0]
 
 
 def _check(options: Options) -> None:
@@ -269,7 +167,7 @@ def read_prompt(flag: str) -> str:
     """The prompt that a flag gives; `-` reads standard input."""
     if flag != "-":
         # A byte that is no UTF-8 came as a surrogate, which nothing can encode.
-        return os.fsencode(flag).decode("utf-8", "replace")
+        return flag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
 
 
@@ -296,7 +194,3 @@ def _make_loop(options: Options, directory: Path, session: "Session") -> "PlainL
         hide_texts=options.wants_json,
         width=shutil.get_terminal_size().columns,
     )
-
-
-def _tell(message: str) -> None:
-    sys.stderr.write(f"minigpt-repl: {message}\n")

@@ -20,6 +20,7 @@ import click
 from minigpt_repl import shell
 from minigpt_repl.decoding.quiet import quiet
 from minigpt_repl.decoding.request import Engine
+from minigpt_repl.startup import Options, prepare
 from minigpt_repl.userfiles import read_user_file, write_user_file
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _CHECKPOINT = click.option(
 @_CHECKPOINT
 @click.pass_obj
 def compare(
-    options: shell.Options | None,
+    options: Options | None,
     /,
     specs: tuple[str, ...],
     prompt: str,
@@ -72,7 +73,7 @@ def compare(
         parse_strategies,
     )
 
-    given = options or shell.Options()
+    given = options or Options()
     chosen = replace(
         given,
         prompt=prompt,
@@ -81,7 +82,7 @@ def compare(
         length=length or given.length,
     )
     texts = parse_count(count)
-    directory, session = shell.prepare(chosen)
+    directory, session = prepare(chosen)
     settings = session.settings
     strategies = parse_strategies(specs, settings)
     with _engine(str(directory), chosen) as engine:
@@ -101,15 +102,15 @@ def compare(
 @click.argument("file", metavar="FILE.json")
 @_CHECKPOINT
 @click.pass_obj
-def replay(options: shell.Options | None, /, file: str, checkpoint: str | None) -> int:
+def replay(options: Options | None, /, file: str, checkpoint: str | None) -> int:
     """Run an exported comparison again; fail at the first token that differs."""
     from minigpt_repl.compare import replay as replaying
 
-    given = options or shell.Options()
+    given = options or Options()
     chosen = replace(given, checkpoint=checkpoint or given.checkpoint)
     path = Path(file)
     recorded = replaying.read_recorded(read_user_file(path), path.name)
-    directory, _ = shell.prepare(chosen)
+    directory, _ = prepare(chosen)
     with _engine(str(directory), chosen) as engine, _stopping(engine):
         for one in recorded:
             for warning in replaying.warnings(one, engine.info):
@@ -167,7 +168,7 @@ def _print(comparison: "Comparison", color: str) -> None:
 
 
 @contextlib.contextmanager
-def _engine(directory: str, options: shell.Options) -> Iterator[Engine]:
+def _engine(directory: str, options: Options) -> Iterator[Engine]:
     # What TensorFlow writes by itself goes nowhere; errors of ours are told.
     silence = contextlib.nullcontext() if options.debug else quiet()
     with silence:
