@@ -5,6 +5,7 @@ Each module holds commands that share one idea.
 
 from minigpt_repl.repl.commands import (
     compare,
+    diff,
     explain,
     export,
     files,
@@ -23,6 +24,7 @@ from minigpt_repl.repl.commands import (
 
 __all__ = [
     "compare",
+    "diff",
     "explain",
     "export",
     "files",

@@ -1,10 +1,7 @@
-"""Commands that look into one text: `:next`, `:why`, `:heat`, `:diff`."""
+"""Commands that look into one text: `:next`, `:why`, `:heat`."""
 
 import math
 from collections.abc import Iterator
-
-from rich.console import RenderableType
-from rich.text import Text
 
 from minigpt_repl.compare.heat import HeatView
 from minigpt_repl.compare.pieces import visible, words_of
@@ -18,7 +15,6 @@ from minigpt_repl.repl.continuation import ending
 from minigpt_repl.repl.distribution import distribution_table
 from minigpt_repl.repl.inspected import Inspected, current_ids, inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
-from minigpt_repl.repl.sheet import NAME, make_table
 from minigpt_repl.repl.tables import facts_table
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
@@ -27,7 +23,6 @@ SHOWN_TOKENS = 10
 MOST_TOKENS = 100
 SHOWN_REMOVED = 5
 SHOWN_CONTEXT = 60
-OUTSIDE_MARK = "†"
 
 
 @command("next", usage="[N] [SPEC ...]", complete=strategy_words)
@@ -125,41 +120,6 @@ def heat(desk: Desk, arguments: str) -> Steps:
     return desk.session
 
 
-@command("diff")
-def diff(desk: Desk, arguments: str) -> Steps:
-    """Show where other samplers would have chosen otherwise in the last text.
-
-    Each saw the same distribution at each step. `word{other}` marks a place where
-    greedy would have taken the other token; `†` behind it, that the rule of at least
-    one other sampler would not have allowed the word.
-    """
-    text = inspect_text(desk, ":diff")
-    settings = desk.session.settings
-    strategies = [
-        Strategy(spec.name, settings.parameters(spec)) for spec in all_samplers()
-    ]
-    allowed = {strategy.sampler: _allowed(strategy, text) for strategy in strategies}
-    ids = text.generation.token_ids
-    best = [int(row.argmax()) for row in text.rows]
-    greedy_words = words_of(best, desk.engine.info)
-    rules = [name for name in allowed if name not in ("greedy", "speculative")]
-    shown = Text(text.node.prompt, style="dim")
-    for place, piece in enumerate(text.pieces):
-        is_same = best[place] == ids[place]
-        shown.append(piece, style="not dim" if is_same else "not dim bold")
-        if not is_same:
-            shown.append(f"{{{greedy_words[place]}}}", style="not dim cyan")
-        if not all(allowed[name][place] for name in rules):
-            shown.append(OUTSIDE_MARK, style="not dim bold red")
-    yield Say(shown)
-    yield Notice(
-        f"{{word}}: what greedy would have taken; {OUTSIDE_MARK}: outside some rule"
-    )
-    yield Say("")
-    yield Say(_agreement(strategies, allowed, len(ids)))
-    return desk.session
-
-
 def _drawing(settings: Settings) -> tuple[Strategy, ...]:
     """The samplers that choose from one distribution, and the one in use."""
     return tuple(
@@ -248,34 +208,6 @@ def _smallest_facts(text: Inspected, place: int) -> list[tuple[str, str]]:
 
 def _smallest(found: inspection.Verdict) -> str:
     return "any" if found.rank == 1 else f"{found.smallest_p:.4f}"
-
-
-def _allowed(strategy: Strategy, text: Inspected) -> list[bool]:
-    """Whether a sampler's rule keeps each token of a text."""
-    spec = find_sampler(strategy.sampler)
-    ids = text.generation.token_ids
-    return [
-        bool(inspection.kept_mask(spec, strategy.parameters, row)[token_id])
-        for row, token_id in zip(text.rows, ids, strict=True)
-    ]
-
-
-def _agreement(
-    strategies: list[Strategy], allowed: dict[str, list[bool]], count: int
-) -> RenderableType:
-    rows = []
-    for strategy in strategies:
-        outside = [i + 1 for i, ok in enumerate(allowed[strategy.sampler]) if not ok]
-        places = " ".join(map(str, outside[:SHOWN_TOKENS]))
-        more = f" and {len(outside) - SHOWN_TOKENS} more"
-        rows.append(
-            (
-                Text(strategy.sampler, style=NAME),
-                f"{count - len(outside)} of {count}",
-                places + (more if len(outside) > SHOWN_TOKENS else ""),
-            )
-        )
-    return make_table(("its rule", "allows", "but not token"), rows, right="allows")
 
 
 def _end_of(text: str) -> str:

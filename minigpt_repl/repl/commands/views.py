@@ -3,29 +3,21 @@
 Each makes one text of the last prompt and shows what was decided on the way.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import pieces_after, visible, words_of
 from minigpt_repl.compare.spec import split_prompt
 from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.decoding.request import (
-    CandidatesWeighed,
-    DraftVerified,
-    EngineInfo,
     Event,
     Finished,
     Generation,
-    HypothesesChanged,
-    Hypothesis,
     Request,
-    Started,
-    TokenChosen,
 )
 from minigpt_repl.errors import EngineError, UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
@@ -33,13 +25,9 @@ from minigpt_repl.repl.commands.compare import prompt_for
 from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.outputs import Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
-from minigpt_repl.repl.sheet import NAME, STRONG, make_table
+from minigpt_repl.repl.weighed import BeamsView, CandidatesView, DraftsView
 from minigpt_repl.suggest import quoted
 
-SHOWN_PRUNED = 10
-SHOWN_TAIL = 12
-"""Tokens of a hypothesis that was dropped: its end, where it lost."""
-SHOWN_CHANGES = 20
 Draw = Callable[[Event], RenderableType | None]
 
 
@@ -50,11 +38,11 @@ def beams(desk: Desk, arguments: str) -> Steps:
     Each has its log-probability, the sum over its new tokens.
     """
     request, info = _request(desk, "beam", arguments), desk.engine.info
-    view = _Beams(request.prompt, info)
+    view = BeamsView(request.prompt, info)
     generation = yield from _watch(desk, request, view.draw)
     if dropped := view.closest():
         yield Say(Text("\ndropped by the smallest margins"))
-        yield Say(view.table(dropped, SHOWN_TAIL))
+        yield Say(view.dropped(dropped))
     return (yield from _finish(desk, request, generation))
 
 
@@ -65,7 +53,7 @@ def candidates(desk: Desk, arguments: str) -> Steps:
     After it, the tokens that were chosen in place of the most probable one.
     """
     request, info = _request(desk, "contrastive", arguments), desk.engine.info
-    view = _Candidates(request, info)
+    view = CandidatesView(request, info)
     generation = yield from _watch(desk, request, view.draw)
     yield Say(view.changes())
     return (yield from _finish(desk, request, generation))
@@ -81,7 +69,7 @@ def drafts(desk: Desk, arguments: str) -> Steps:
     if not info.has_draft:
         raise UsageError(":drafts needs a draft model, and the checkpoint has none")
     request = _request(desk, "speculative", arguments)
-    view = _Drafts(info)
+    view = DraftsView(info)
     generation = yield from _watch(desk, request, view.draw)
     yield Say(Text(f"\n{request.prompt}{generation.text}"))
     yield Notice(view.rate(len(generation.tokens)))
@@ -131,159 +119,3 @@ def _watch(
 def _finish(desk: Desk, request: Request, generation: Generation) -> Steps:
     yield Notice(stats_line(generation))
     return desk.session.add(request.prompt, generation)
-
-
-@dataclass
-class _Beams:
-    """Hypotheses of beam search as a table."""
-
-    prompt: str
-    info: EngineInfo
-    before: list[str] = field(default_factory=list)
-    pruned: list[tuple[float, Hypothesis]] = field(default_factory=list)
-
-    def draw(self, event: Event) -> RenderableType | None:
-        if isinstance(event, Started):
-            self.before = words_of(event.prompt_ids, self.info)
-        if not isinstance(event, HypothesesChanged):
-            return None
-        least = min((one.logprob for one in event.survivors), default=0.0)
-        self.pruned += ((least - one.logprob, one) for one in event.pruned)
-        return _Drawn(lambda: self.table(event.survivors))
-
-    def closest(self) -> list[Hypothesis]:
-        """Those that nearly survived the step at which they were dropped."""
-        nearest = sorted(self.pruned, key=lambda pair: pair[0])[:SHOWN_PRUNED]
-        return [hypothesis for _, hypothesis in nearest]
-
-    def table(
-        self, hypotheses: Sequence[Hypothesis], tail: int | None = None
-    ) -> RenderableType:
-        rows = []
-        for place, hypothesis in enumerate(hypotheses):
-            words = words_of(hypothesis.token_ids, self.info)
-            pieces = pieces_after(self.prompt, self.before, words, self.info.lowercase)
-            cut = tail is not None and len(pieces) > tail
-            text = "".join(pieces[-tail:] if cut and tail else pieces).strip()
-            rows.append(
-                (
-                    Text(f"{hypothesis.logprob:.2f}", style=NAME if not place else ""),
-                    str(len(words)),
-                    Text(f"... {text}" if cut else text),
-                )
-            )
-        headings = ("log p", "tokens", "hypothesis")
-        return make_table(headings, rows, right="p tokens")
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A table that is made when it is drawn: most frames never are."""
-
-    make: Callable[[], RenderableType]
-
-    def __rich__(self) -> RenderableType:
-        return self.make()
-
-
-@dataclass
-class _Candidates:
-    """Candidates of contrastive search as a table."""
-
-    request: Request
-    info: EngineInfo
-    text: str = ""
-    steps: list[CandidatesWeighed] = field(default_factory=list)
-
-    def draw(self, event: Event) -> RenderableType | None:
-        if isinstance(event, TokenChosen):
-            self.text += event.delta
-        if isinstance(event, CandidatesWeighed):
-            self.steps.append(event)
-        if not self.steps:
-            return None
-        step, text = self.steps[-1], self.text
-        return _Drawn(lambda: Group(*self._frame(step, text)))
-
-    def _frame(self, step: CandidatesWeighed, text: str) -> Sequence[RenderableType]:
-        shown = Text(self.request.prompt, style="bold").append(text, style="not bold")
-        rows = [
-            (
-                Text(self._word(row[0]), style=STRONG if not place else ""),
-                f"{row[1]:.3f}",
-                f"{row[2]:.3f}",
-                Text(f"{row[3]:+.3f}", style=STRONG if not place else ""),
-            )
-            for place, row in enumerate(step.rows)
-        ]
-        headings = (f"token {step.index + 1}", "probability", "likeness", "score")
-        table = make_table(headings, rows, right="probability likeness score")
-        return (shown, Text(""), table)
-
-    def changes(self) -> RenderableType:
-        """The tokens that the penalty put in place of the most probable one."""
-        rows = []
-        for step in self.steps:
-            chosen, best = step.rows[0], max(step.rows, key=lambda row: row[1])
-            if chosen[0] != best[0]:
-                rows.append(
-                    (
-                        str(step.index + 1),
-                        Text(self._word(chosen[0]), style=NAME),
-                        f"{chosen[1]:.3f}",
-                        f"{chosen[2]:.3f}",
-                        self._word(best[0]),
-                        f"{best[1]:.3f}",
-                        f"{best[2]:.3f}",
-                    )
-                )
-        title = Text(
-            f"\nthe penalty changed {len(rows)} of {len(self.steps)} tokens", STRONG
-        )
-        if not rows:
-            return title
-        left = len(rows) - SHOWN_CHANGES
-        more = [Text(f"and {left} more")] if left > 0 else []
-        headings = ("token", "chosen", "p", "like", "in place of", "p ", "like ")
-        right = "token p like"
-        return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
-
-    def _word(self, token_id: int) -> str:
-        return visible(words_of((token_id,), self.info)[0])
-
-
-@dataclass
-class _Drafts:
-    """Rounds of speculative decoding, a line each."""
-
-    info: EngineInfo
-    rounds: list[DraftVerified] = field(default_factory=list)
-
-    def draw(self, event: Event) -> RenderableType | None:
-        if isinstance(event, DraftVerified):
-            self.rounds.append(event)
-        rounds = tuple(self.rounds)
-        return _Drawn(lambda: Text("\n").join(map(self._line, rounds)))
-
-    def rate(self, made: int) -> str:
-        """The acceptance rate in words."""
-        drafted = sum(len(one.drafted) for one in self.rounds)
-        accepted = sum(one.accepted for one in self.rounds)
-        if not drafted:
-            return "nothing was drafted"
-        return (
-            f"accepted {accepted} of {drafted} drafted tokens "
-            f"({100 * accepted / drafted:.0f}%); {made / len(self.rounds):.1f} tokens "
-            f"for each pass of the model"
-        )
-
-    def _line(self, one: DraftVerified) -> Text:
-        line = Text(f"{one.index + 1:>4} ", style="dim")
-        for place, word in enumerate(words_of(one.drafted, self.info)):
-            if place < one.accepted:
-                line.append(f" +{visible(word)}", style="not dim green")
-            else:
-                line.append(f" -{visible(word)}", style="not dim red")
-        (own,) = words_of((one.next_id,), self.info)
-        line.append(f" ={visible(own)}", style="not dim bold")
-        return line

@@ -1,0 +1,202 @@
+"""What samplers of whole texts report, as tables: beams, candidates, drafts.
+
+Each view is fed the engine's events in their order and gives what to draw; it
+asks no engine and shows nothing itself.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from minigpt_repl.compare.comparison import shared_words
+from minigpt_repl.compare.pieces import pieces_after, visible, words_of
+from minigpt_repl.compare.view import marked_text, split_words
+from minigpt_repl.decoding.request import (
+    CandidatesWeighed,
+    DraftVerified,
+    EngineInfo,
+    Event,
+    HypothesesChanged,
+    Hypothesis,
+    Request,
+    Started,
+    TokenChosen,
+)
+from minigpt_repl.repl.sheet import NAME, STRONG, make_table
+
+SHOWN_PRUNED = 10
+SHOWN_TAIL = 12
+"""Tokens of a hypothesis that was dropped: its end, where it lost."""
+SHOWN_CHANGES = 20
+
+
+@dataclass
+class BeamsView:
+    """Hypotheses of beam search as a table."""
+
+    prompt: str
+    info: EngineInfo
+    before: list[str] = field(default_factory=list)
+    pruned: list[tuple[float, Hypothesis]] = field(default_factory=list)
+
+    def draw(self, event: Event) -> RenderableType | None:
+        if isinstance(event, Started):
+            self.before = words_of(event.prompt_ids, self.info)
+        if not isinstance(event, HypothesesChanged):
+            return None
+        least = min((one.logprob for one in event.survivors), default=0.0)
+        self.pruned += ((least - one.logprob, one) for one in event.pruned)
+        return Drawn(lambda: self.survivors(event.survivors))
+
+    def closest(self) -> list[Hypothesis]:
+        """Those that nearly survived the step at which they were dropped."""
+        nearest = sorted(self.pruned, key=lambda pair: pair[0])[:SHOWN_PRUNED]
+        return [hypothesis for _, hypothesis in nearest]
+
+    def survivors(self, hypotheses: Sequence[Hypothesis]) -> RenderableType:
+        """The hypotheses, best first; what they have in common is dimmed."""
+        texts = ["".join(self._pieces(one)) for one in hypotheses]
+        shared = shared_words([split_words(text) for text in texts])
+        shown = [marked_text(text.strip(), shared) for text in texts]
+        return self._table(hypotheses, shown)
+
+    def dropped(self, hypotheses: Sequence[Hypothesis]) -> RenderableType:
+        """Hypotheses that did not survive, by their last tokens."""
+        shown = []
+        for one in hypotheses:
+            pieces = self._pieces(one)
+            dots = "... " if len(pieces) > SHOWN_TAIL else ""
+            shown.append(Text(dots + "".join(pieces[-SHOWN_TAIL:]).strip()))
+        return self._table(hypotheses, shown)
+
+    def _pieces(self, hypothesis: Hypothesis) -> list[str]:
+        words = words_of(hypothesis.token_ids, self.info)
+        return pieces_after(self.prompt, self.before, words, self.info.lowercase)
+
+    def _table(
+        self, hypotheses: Sequence[Hypothesis], shown: Sequence[Text]
+    ) -> RenderableType:
+        rows = [
+            (
+                Text(f"{one.logprob:.2f}", style="" if place else NAME),
+                str(len(one.token_ids)),
+                text,
+            )
+            for place, (one, text) in enumerate(zip(hypotheses, shown, strict=True))
+        ]
+        return make_table(("logp", "tokens", "hypothesis"), rows, right="logp tokens")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A table that is made when it is drawn: most frames never are."""
+
+    make: Callable[[], RenderableType]
+
+    def __rich__(self) -> RenderableType:
+        return self.make()
+
+
+@dataclass
+class CandidatesView:
+    """Candidates of contrastive search as a table."""
+
+    request: Request
+    info: EngineInfo
+    text: str = ""
+    steps: list[CandidatesWeighed] = field(default_factory=list)
+
+    def draw(self, event: Event) -> RenderableType | None:
+        if isinstance(event, TokenChosen):
+            self.text += event.delta
+        if isinstance(event, CandidatesWeighed):
+            self.steps.append(event)
+        if not self.steps:
+            return None
+        step, text = self.steps[-1], self.text
+        return Drawn(lambda: Group(*self._frame(step, text)))
+
+    def _frame(self, step: CandidatesWeighed, text: str) -> Sequence[RenderableType]:
+        shown = Text(self.request.prompt, style="bold").append(text, style="not bold")
+        rows = [
+            (
+                Text(self._word(row[0]), style=STRONG if not place else ""),
+                f"{row[1]:.3f}",
+                f"{row[2]:.3f}",
+                Text(f"{row[3]:+.3f}", style=STRONG if not place else ""),
+            )
+            for place, row in enumerate(step.rows)
+        ]
+        headings = (f"token {step.index + 1}", "probability", "likeness", "score")
+        table = make_table(headings, rows, right="probability likeness score")
+        return (shown, Text(""), table)
+
+    def changes(self) -> RenderableType:
+        """The tokens that the penalty put in place of the most probable one."""
+        rows = []
+        for step in self.steps:
+            chosen, best = step.rows[0], max(step.rows, key=lambda row: row[1])
+            if chosen[0] != best[0]:
+                rows.append(
+                    (
+                        str(step.index + 1),
+                        Text(self._word(chosen[0]), style=NAME),
+                        f"{chosen[1]:.3f}",
+                        f"{chosen[2]:.3f}",
+                        self._word(best[0]),
+                        f"{best[1]:.3f}",
+                        f"{best[2]:.3f}",
+                    )
+                )
+        title = Text(
+            f"\nthe penalty changed {len(rows)} of {len(self.steps)} tokens", STRONG
+        )
+        if not rows:
+            return title
+        left = len(rows) - SHOWN_CHANGES
+        more = [Text(f"and {left} more")] if left > 0 else []
+        headings = ("token", "chosen", "p", "like", "in place of", "p ", "like ")
+        right = "token p like"
+        return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
+
+    def _word(self, token_id: int) -> str:
+        return visible(words_of((token_id,), self.info)[0])
+
+
+@dataclass
+class DraftsView:
+    """Rounds of speculative decoding, a line each."""
+
+    info: EngineInfo
+    rounds: list[DraftVerified] = field(default_factory=list)
+
+    def draw(self, event: Event) -> RenderableType | None:
+        if isinstance(event, DraftVerified):
+            self.rounds.append(event)
+        rounds = tuple(self.rounds)
+        return Drawn(lambda: Text("\n").join(map(self._line, rounds)))
+
+    def rate(self, made: int) -> str:
+        """The acceptance rate in words."""
+        drafted = sum(len(one.drafted) for one in self.rounds)
+        accepted = sum(one.accepted for one in self.rounds)
+        if not drafted:
+            return "nothing was drafted"
+        return (
+            f"accepted {accepted} of {drafted} drafted tokens "
+            f"({100 * accepted / drafted:.0f}%); {made / len(self.rounds):.1f} tokens "
+            f"for each pass of the model"
+        )
+
+    def _line(self, one: DraftVerified) -> Text:
+        line = Text(f"{one.index + 1:>4} ", style="dim")
+        for place, word in enumerate(words_of(one.drafted, self.info)):
+            if place < one.accepted:
+                line.append(f" +{visible(word)}", style="not dim green")
+            else:
+                line.append(f" -{visible(word)}", style="not dim red")
+        (own,) = words_of((one.next_id,), self.info)
+        line.append(f" ={visible(own)}", style="not dim bold")
+        return line
