@@ -3,6 +3,7 @@
 Pure: text and settings in, frozen values out.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -152,17 +153,22 @@ def all_strategies(settings: Settings, has_draft: bool) -> tuple[Strategy, ...]:
     )
 
 
+def read_whole(text: str) -> int | None:
+    """The whole number that was typed, or `None` if it is none."""
+    try:
+        return int(text)
+    except ValueError:  # also for more digits than Python reads
+        return None
+
+
 def parse_count(text: str) -> int:
     """How many texts a strategy.
 
     Raises:
         UsageError: if it is not a number in range.
     """
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if not 1 <= count <= MOST_TEXTS:
+    count = read_whole(text)
+    if count is None or not 1 <= count <= MOST_TEXTS:
         raise UsageError(
             f"n must be a whole number 1..{MOST_TEXTS}; got {quoted(text)}"
         )
@@ -221,10 +227,11 @@ def _range_texts(word: str, kind: type) -> list[str]:
         return [word]
     try:
         first, last = float(low), float(high)
-        count = int(steps) if slash else 5
     except ValueError:
-        count = 0
-    if not 2 <= count <= MOST_STRATEGIES:
+        first = last = math.nan
+    count = (read_whole(steps) if slash else 5) or 0
+    is_finite = math.isfinite(last - first)
+    if not is_finite or not 2 <= count <= MOST_STRATEGIES:
         raise UsageError(
             f"a range is FIRST..LAST/COUNT, such as 0.2..1.4/5, with a count of "
             f"2..{MOST_STRATEGIES}; got {quoted(word)}"

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 from fakes import FakeEngine
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from talk import Talk
 
 from minigpt_repl.decoding.registry import all_samplers
@@ -356,3 +358,25 @@ def test_what_may_come_next_is_offered(command, typed, word):
     after = talk("the king")
     desk = Desk(after.session, after.engine)
     assert word in list(find_command(command).complete(desk, typed))
+
+
+COMMANDS = [
+    *("compare", "sweep", "next", "why", "heat", "diff", "step", "tree", "goto"),
+    *("branch", "beams", "candidates", "drafts", "tour"),
+]
+WORDS = st.sampled_from(
+    [
+        *("greedy", "top_k:k=3", "top_k:", "n=2", "--", "-", "=", ":", "k", "p=1"),
+        *("1", "-1", "99", "9" * 5000, "0..inf/3", "1..9/3", "nan", "\u00b2", "k=1"),
+        *("[bold]", "temperature", "the", "\u202e", "{0}", "%s", "\\"),
+    ]
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(COMMANDS), st.lists(WORDS, max_size=4))
+def test_any_arguments_do_something_or_give_one_line(command, words):
+    after = Talk(FakeEngine(context_length=64), is_terminal=False, answers=["", "c"])
+    after.set(seed="3", length="3").type("the king", f":{command} {' '.join(words)}")
+    assert "\n" not in str(after.error or "")
+    after.said, after.lives  # noqa: B018 - they can be drawn

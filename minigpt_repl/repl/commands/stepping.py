@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import pieces_after, words_of
-from minigpt_repl.compare.spec import Strategy, parse_strategies
+from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.decoding import inspection
 from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.decoding.request import (
@@ -161,8 +161,9 @@ def _ask(
             return None
         if answer in ("c", "q") or (answer == "u" and len(stands) > 1):
             return str(answer)
-        if answer.isdecimal() and int(answer) < len(best):
-            return best[int(answer)]
+        row = read_whole(answer)
+        if row is not None and 0 <= row < len(best):
+            return best[row]
         if answer == "u":
             yield Notice("there is nothing to undo")
         elif answer.startswith("s "):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from minigpt_repl.compare.heat import HeatView
 from minigpt_repl.compare.pieces import visible, words_of
-from minigpt_repl.compare.spec import Strategy, parse_strategies
+from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.decoding import inspection
 from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.errors import UsageError
@@ -36,7 +36,7 @@ def next_token(desk: Desk, arguments: str) -> Steps:
     """
     words = arguments.split()
     count = SHOWN_TOKENS
-    if words and words[0].lstrip("-").isdigit():
+    if words and words[0].strip("+-0123456789") == "":
         count = _read_count(words.pop(0))
     settings = desk.session.settings
     strategies = parse_strategies(words, settings) or _drawing(settings)
@@ -130,8 +130,8 @@ def _drawing(settings: Settings) -> tuple[Strategy, ...]:
 
 
 def _read_count(word: str) -> int:
-    count = int(word)
-    if not 1 <= count <= MOST_TOKENS:
+    count = read_whole(word)
+    if count is None or not 1 <= count <= MOST_TOKENS:
         raise UsageError(
             f":next takes a whole number 1..{MOST_TOKENS}; got {quoted(word)}"
         )
@@ -151,13 +151,12 @@ def _place(text: Inspected, arguments: str) -> int:
     for place, token in enumerate(tokens):
         if token.text.lower() == wanted and not wanted.isdigit():
             return place
-    try:
-        number = int(arguments)
-    except ValueError:
+    number = read_whole(arguments)
+    if number is None:
         raise UsageError(
             f"no token of the last text is {quoted(arguments)}; :why takes a word "
             f"of it or a number 1..{len(tokens)}"
-        ) from None
+        )
     place = number - 1 if number > 0 else len(tokens) + number
     if number == 0 or not 0 <= place < len(tokens):
         raise UsageError(

@@ -8,6 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import display_pieces
+from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.decoding import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
@@ -44,7 +45,7 @@ def tree(desk: Desk, arguments: str) -> Steps:
 def goto(desk: Desk, arguments: str) -> Steps:
     """Make another text of the tree the current one, and go on from there."""
     nodes = desk.session.nodes
-    node = desk.session.find(int(arguments)) if arguments.isdecimal() else None
+    node = desk.session.find(read_whole(arguments) or 0)
     if node is None:
         there = (
             f"there are {nodes[0].id}..{nodes[-1].id}" if nodes else "there are none"
@@ -150,7 +151,7 @@ def _ranges(run: Sequence[Node]) -> str:
 
 
 def _read_kept(arguments: str, count: int) -> int:
-    kept = int(arguments) if arguments.isdecimal() else 0
+    kept = read_whole(arguments) or 0
     if not 1 <= kept <= count:
         raise UsageError(
             f":branch takes a whole number 1..{count}, the tokens to keep; "
