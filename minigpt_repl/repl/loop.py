@@ -139,6 +139,8 @@ class _Terminal:
         with ExitStack() as stack:
             stack.callback(lambda: self._engine.close())
             stack.enter_context(self._signals)
+            if not self._is_dumb:
+                stack.enter_context(self._modes.unseen())
             self._apply_color()
             self._banner()
             try:
@@ -176,7 +178,7 @@ class _Terminal:
         from minigpt_repl.repl.dispatch import run_line
 
         try:
-            with self._modes.unseen(), self._signals.working(), self._spinner:
+            with self._signals.working(), self._spinner:
                 steps = run_line(line, self._desk())
                 self._session = perform(steps, self._carry_out)
         except MiniGPTError as error:

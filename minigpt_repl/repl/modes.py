@@ -23,7 +23,7 @@ class Modes:
 
     @contextlib.contextmanager
     def unseen(self) -> Iterator[None]:
-        """What is typed is kept and not shown."""
+        """What is typed is kept and not shown, from one prompt to the next."""
         if self._usual is None:
             yield
             return
