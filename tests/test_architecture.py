@@ -194,24 +194,39 @@ class Refusing(socket.socket):
     connect = connect_ex = sendto = refuse
 socket.socket = Refusing
 socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
-sys.argv = sys.argv[1:]
 sys.path[:0] = ["tests/cli", "tests"]
-import program
 from minigpt_repl import shell
-shell.open_engine = program.open_fake_engine
-sys.exit(program.main())
+from minigpt_repl.cli import main
+if sys.argv.pop(1) == "fake":
+    import program
+    shell.open_engine = program.open_fake_engine
+sys.exit(main())
 """
 
 
-def test_no_network_unless_asked_for(tmp_path):
-    directory = str(make_recorded(tmp_path / "model"))
-    lines = "the king\n:sampler greedy\n:again 2\n:show model\n:help\n"
+def talk_without_network(engine: str, directory: Path, lines: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, "minigpt-repl", "--checkpoint", directory],
+        [sys.executable, "-c", NO_NETWORK, engine, "--checkpoint", str(directory)],
         capture_output=True,
         input=lines,
         text=True,
         cwd=ROOT,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("the king ")
+    return result.stdout
+
+
+def test_no_network_unless_asked_for(tmp_path):
+    directory = make_recorded(tmp_path / "model")
+    lines = "the king\n:sampler greedy\n:again 2\n:show model\n:help\n"
+    assert talk_without_network("fake", directory, lines).startswith("the king ")
+
+
+@pytest.mark.slow
+def test_no_network_to_load_a_model(tmp_path, tiny_causal_lm):
+    from minigpt_repl.lm.checkpoint import save_checkpoint
+
+    save_checkpoint(tmp_path / "model", tiny_causal_lm, {})
+    lines = ":set length 5\nthe cat\n:sampler greedy\nthe dog\n"
+    out = talk_without_network("real", tmp_path / "model", lines)
+    assert [line[:7] for line in out.splitlines()] == ["the cat", "the dog"]
