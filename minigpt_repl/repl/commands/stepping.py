@@ -70,7 +70,8 @@ def step(desk: Desk, arguments: str) -> Steps:
         if not proposed.tokens:
             yield Notice("the sampler can't go on from here: the context is full")
             break
-        logits = desk.engine.logits(stand.ids)[-1]
+        # What the sampler saw: a long text is cropped.
+        logits = desk.engine.logits(proposed.started.prompt_ids)[-1]
         yield from _show(desk, stand, strategy, logits, proposed.token_ids[0])
         answer = yield from _ask(desk, stands, logits)
         if answer == "q":
