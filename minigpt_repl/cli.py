@@ -71,7 +71,12 @@ LAZY_COMMANDS = {
 @click.option("--seed", metavar="N", help="Seed; text i of -n uses N+i.")
 @click.option("--length", metavar="N", help="New tokens a text.")
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), default=1, help="Texts to make of -p."
+    "-n",
+    "count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Texts to make of -p.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a text.")
 @click.option("--jsonl", is_flag=True, help="As --json, and an object a token.")
@@ -122,9 +127,10 @@ def cli(ctx: click.Context, /, **flags: Any) -> int:
 @click.option("--no-verify", is_flag=True, help="Do not compare it with its record.")
 @click.pass_obj
 def doctor(options: Options, checkpoint: str | None, no_verify: bool) -> int:
-    """Check versions, devices, checkpoint and folders, and make 20 tokens.
+    """Check all that a text needs, and say what to do.
 
-    Each line is ok, or says what to do.
+    Looks at versions, devices, checkpoint, settings and folders, and makes 20
+    tokens. Each line is ok, or says what to do.
     """
     chosen = replace(
         options,
