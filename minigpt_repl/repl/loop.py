@@ -50,7 +50,7 @@ IMPORT_DELAY = 0.3
 WAITING = {
     "starting": "starting the engine",
     "loading": "loading the model",
-    "warming": "working, or warming up samplers",
+    "warming": "warming up the samplers",
 }
 
 

@@ -18,6 +18,8 @@ def make_engine(directory: str, verify: bool) -> FakeEngine:
         time.sleep(600)
     if directory == "compiling":
         return CompilingEngine()
+    if directory == "tracing":
+        return TracingEngine()
     if directory == "crashing":
         return CrashingEngine()
     if directory == "failing":
@@ -32,6 +34,15 @@ class CompilingEngine(FakeEngine):
         if request.length > 1:
             time.sleep(600)
         yield from super().generate(request)
+
+
+class TracingEngine(FakeEngine):
+    """Hears nothing for long after it took the prompt."""
+
+    def generate(self, request):
+        events = super().generate(request)
+        yield next(events)
+        time.sleep(600)
 
 
 class CrashingEngine(FakeEngine):

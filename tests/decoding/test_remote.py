@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from fakes import FakeEngine
 
+from minigpt_repl.decoding.child import log_file
 from minigpt_repl.decoding.registry import all_samplers
-from minigpt_repl.decoding.remote import RemoteEngine, log_file
+from minigpt_repl.decoding.remote import RemoteEngine
 from minigpt_repl.decoding.request import Finished, Request, Started, TokenChosen
 from minigpt_repl.errors import CheckpointError, EngineError, UsageError
 
@@ -178,6 +179,17 @@ def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
     short = Request("", "greedy", {}, length=1)
     assert len(list(engine.generate(short))) == 3
     assert not engine.is_stuck
+
+
+def test_a_text_stopped_before_its_first_token_is_an_empty_text(open_engine):
+    engine = open_engine("tracing")
+    assert engine.info
+    threading.Timer(0.3, engine.stop).start()
+    started, finished = engine.generate(REQUEST)
+    assert finished.generation.started == started
+    assert finished.generation.stop_reason == "interrupted"
+    assert finished.generation.tokens == ()
+    assert finished.generation.seed == started.seed == 3
 
 
 def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):
