@@ -1,0 +1,144 @@
+"""Toolbar, colours, history file and blocks of lines, each on its own."""
+
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+from fakes import FakeEngine
+
+from minigpt_repl.decoding.request import Finished
+from minigpt_repl.repl.history import LineHistory
+from minigpt_repl.repl.keys import is_open_block, without_block_marks
+from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.theme import DARK, LIGHT, colors, wants_color
+from minigpt_repl.repl.toolbar import toolbar
+from minigpt_repl.settings import Settings
+
+
+def words(session: Session, status: str = "ready", columns: int = 120) -> str:
+    info = FakeEngine().info
+    parts = toolbar(session, "/somewhere/default", status, info, columns)
+    return "".join(text for _, text in parts)
+
+
+@pytest.fixture
+def session():
+    settings = Settings().set({"seed": "7", "length": "10"})[0]
+    engine = FakeEngine()
+    *_, last = engine.generate(settings.request("the king"))
+    assert isinstance(last, Finished)
+    return Session(settings).add("the king", last.generation)
+
+
+def test_toolbar_tells_what_the_next_text_is_made_with(session):
+    assert words(session) == (
+        "default · top_k k=10 temperature=1 · seed 7 · 13/32 · 500 tokens/s · ready"
+    )
+    assert words(Session(Settings()), "loading") == (
+        "default · top_k k=10 temperature=1 · loading"
+    )
+
+
+@pytest.mark.parametrize("columns", range(8, 90, 3))
+def test_toolbar_fits_and_keeps_the_sampler(session, columns):
+    shown = words(session, columns=columns)
+    assert len(shown) <= columns
+    assert "top_k" in shown
+    assert "ready" in shown or columns < len("top_k · ready")
+
+
+@pytest.mark.parametrize(
+    ("setting", "environment", "is_terminal", "expected"),
+    [
+        ("auto", {"TERM": "xterm"}, True, True),
+        ("auto", {"TERM": "xterm"}, False, False),
+        ("auto", {"TERM": "xterm", "NO_COLOR": "1"}, True, False),
+        ("auto", {"TERM": "xterm", "NO_COLOR": ""}, True, True),
+        ("auto", {"TERM": "dumb"}, True, False),
+        ("auto", {}, True, False),
+        ("always", {"TERM": "dumb", "NO_COLOR": "1"}, False, True),
+        ("never", {"TERM": "xterm"}, True, False),
+    ],
+)
+def test_when_to_colour(setting, environment, is_terminal, expected):
+    assert wants_color(setting, environment, is_terminal) is expected
+
+
+def test_colours_suit_the_background_that_the_terminal_tells():
+    assert colors({"COLORFGBG": "0;15"}) is LIGHT
+    assert colors({"COLORFGBG": "15;0"}) is DARK
+    assert colors({}) is DARK
+    assert DARK.keys() == LIGHT.keys()
+
+
+def test_history_gives_lines_back_the_last_first(tmp_path):
+    path = tmp_path / "state" / "history"
+    first = LineHistory(path)
+    lines = ["the king", "two\nlines", ":set k 5", "+ plus\n+ plus", "한국어 👑"]
+    for line in lines:
+        first.store_string(line)
+    assert list(LineHistory(path).load_history_strings()) == lines[::-1]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert first.trouble is None
+
+
+def test_two_sessions_write_one_history(tmp_path):
+    path = tmp_path / "history"
+    one, two = LineHistory(path), LineHistory(path)
+    for number in range(20):
+        (one, two)[number % 2].store_string(f"line {number}")
+    expected = [f"line {number}" for number in reversed(range(20))]
+    assert list(LineHistory(path).load_history_strings()) == expected
+
+
+def test_of_a_huge_history_the_end_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("minigpt_repl.repl.history.READ_LIMIT", 500)
+    path = tmp_path / "history"
+    history = LineHistory(path)
+    for number in range(100):
+        history.store_string(f"line {number}")
+    read = list(history.load_history_strings())
+    assert 3 < len(read) < 20
+    assert read[0] == "line 99"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00+\n\n+", b"no history at all", b""])
+def test_a_damaged_history_does_no_harm(tmp_path, content):
+    path = tmp_path / "history"
+    path.write_bytes(content)
+    history = LineHistory(path)
+    list(history.load_history_strings())
+    history.store_string("the king")
+    assert next(iter(LineHistory(path).load_history_strings())) == "the king"
+
+
+def test_a_folder_in_the_way_is_told(tmp_path):
+    (tmp_path / "history").mkdir()
+    history = LineHistory(tmp_path / "history")
+    assert list(history.load_history_strings()) == []
+    history.store_string("the king")
+    assert "lines are not kept" in history.trouble
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_history_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    history = LineHistory(tmp_path / "history")
+    history.store_string("the king")
+    assert "Permission denied" in history.trouble
+
+
+def test_blocks_of_lines():
+    assert is_open_block(":{")
+    assert is_open_block(":{\nthe king")
+    assert not is_open_block(":{\nthe king\n:}")
+    assert not is_open_block("the :{ king")
+    assert without_block_marks(":{\nthe\nking\n:}") == "the\nking"
+    assert without_block_marks("the king") == "the king"
+
+
+def test_an_unfinished_text_has_no_speed(session):
+    generation = session.node.generation
+    node = replace(session.node, generation=replace(generation, tokens=()))
+    assert "tokens/s" not in words(replace(session, nodes=(node,)))
