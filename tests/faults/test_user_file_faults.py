@@ -314,3 +314,18 @@ def test_two_programs_write_one_history(tmp_path):
     assert len(found) == 100
     assert {"one 7", "other 7\nsecond line"} <= set(found)
     assert place.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html", ".json"])
+def test_exports_that_cannot_be_written(typist, tmp_path, suffix):
+    typist.type(":compare greedy top_k -- the king")
+    folder = tmp_path / f"folder{suffix}"
+    folder.mkdir()
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    assert "folder" in refused(typist, f":export {folder}")
+    assert "no folder" in refused(typist, f":export {tmp_path}/nowhere/a{suffix}")
+    assert "ordinary" in refused(typist, f":export {tmp_path}/pipe{suffix}")
+    with tiny_disk(tmp_path / "disk", kilobytes=4) as disk:
+        (disk / "filler").write_bytes(b"x" * 4096)
+        assert "disk is full" in refused(typist, f":export {disk}/a{suffix}")
+        assert os.listdir(disk) == ["filler"]
