@@ -27,6 +27,9 @@ from minigpt_repl.errors import EngineError, MiniGPTError
 STOP = struct.Struct("!q")
 """What goes over the second socket."""
 
+IDLE = 1.0
+"""Seconds without a request until warming goes on: it would keep the next waiting."""
+
 METHODS = ("encode", "info", "logits", "warm")
 """What can be asked for beside `generate`."""
 
@@ -86,10 +89,14 @@ class Worker:
 
     def _serve(self, engine: Engine, to_warm: deque[tuple[str, Any]]) -> None:
         self._send(0, "state", "warming" if to_warm else "ready")
+        pause = 0.0
         while True:
             try:
-                number, method, arguments = self._requests.get(block=not to_warm)
+                request = self._requests.get(timeout=pause if to_warm else None)
+                number, method, arguments = request
+                pause = IDLE
             except queue.Empty:
+                pause = 0.0
                 _warm(engine, *to_warm.popleft())
                 if not to_warm:
                     self._send(0, "state", "ready")

@@ -68,9 +68,8 @@ def test_tables_fit_the_terminal_and_have_no_colour_unless_allowed(screen, termi
 
 
 def test_notices_are_wrapped_between_words(screen, terminal):
-    screen.show(
-        Notice("the context was full and the model went on from the last words")
-    )
+    text = "the context was full and the model went on from the last words"
+    screen.show(Notice(text))
     assert len(terminal.lines) == 3
     assert " ".join(terminal.lines) == text
 
