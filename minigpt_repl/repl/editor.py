@@ -15,5 +15,5 @@ def edit_text(text: str) -> str | None:
         edited = click.edit(text, extension=".txt")
     except (click.ClickException, OSError) as error:
         reason = getattr(error, "message", str(error))
-        raise MiniGPTError(f"{reason}; set EDITOR to an editor") from error
+        raise MiniGPTError(f"can't edit ({reason}): set EDITOR to an editor") from error
     return None if edited is None else edited.removesuffix("\n")

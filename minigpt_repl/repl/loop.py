@@ -174,7 +174,9 @@ class _Terminal:
     def _carry_out_line(self, line: str) -> None:
         frames = FRAMES if _can_write(FRAMES, self._screen.encoding) else PLAIN_FRAMES
         write = (lambda text: None) if self._is_dumb else self._screen.write_over
-        self._spinner = Spinner(write, self._waiting_for, frames)
+        self._spinner = Spinner(
+            write, self._waiting_for, lambda: self._screen.width, frames
+        )
         from minigpt_repl.repl.dispatch import run_line
 
         try:

@@ -28,6 +28,7 @@ from minigpt_repl.repl.modes import Modes
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.repl.theme import colors, is_dumb
 from minigpt_repl.repl.toolbar import Fragment
+from minigpt_repl.repl.wrapping import safe
 
 PROMPT = "> "
 CONTINUATION = ". "
@@ -113,10 +114,11 @@ class Reader:
 
     def ask(self, question: str) -> str | None:
         """An answer to a question, or `None` after ^D or ^C."""
+        question = f"{safe(question).rstrip()} "
         with suppress(EOFError, KeyboardInterrupt):
             if self.is_dumb:
                 with self._signals.reading(), self._modes.usual():
-                    return input(f"{question} ")
+                    return input(question)
             asking: PromptSession[str] = PromptSession(
                 history=DummyHistory(),
                 input=self._session.input,
@@ -125,7 +127,7 @@ class Reader:
             )
             asking.app.renderer.cpr_not_supported_callback = None
             with self._signals.at_prompt(asking.app):
-                return asking.prompt(f"{question} ")
+                return asking.prompt(question)
         return None
 
     def edit(self, text: str) -> str | None:

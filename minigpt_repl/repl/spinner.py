@@ -23,6 +23,7 @@ class Spinner:
     Args:
         write: writes to the terminal; the cursor is at the start of a line.
         label: what the wait is for, asked again for each frame.
+        columns: of the terminal now; a line that is too long could not be erased.
         frames: characters shown one after another.
     """
 
@@ -30,10 +31,12 @@ class Spinner:
         self,
         write: Callable[[str], None],
         label: Callable[[], str],
+        columns: Callable[[], int],
         frames: str = FRAMES,
     ) -> None:
         self._write = write
         self._label = label
+        self._columns = columns
         self._frames = frames
         self._lock = threading.Lock()
         self._waiting_since: float | None = None
@@ -78,8 +81,9 @@ class Spinner:
                 frame = self._frames[count % len(self._frames)]
                 seconds = int(time.monotonic() - since)
                 tail = f" ({seconds} s)" if seconds else ""
+                line = f"{frame} {self._label()}{tail}"[: self._columns() - 1]
                 self._is_drawn = True
                 try:
-                    self._write(f"\r{frame} {self._label()}{tail}{CLEAR_LINE}")
+                    self._write(f"\r{line}{CLEAR_LINE}")
                 except OSError:  # the terminal has gone; the main thread is told
                     return

@@ -310,6 +310,33 @@ def test_tab_completes_names(play):
     assert play(scenario) == 0
 
 
+def test_a_prompt_is_edited_in_the_users_editor(play):
+    def scenario(terminal):
+        terminal.at_prompt()
+        terminal.type("the king")
+        terminal.see("length reached")
+        terminal.type(":edit")
+        terminal.see("the queen")
+        terminal.see("length reached", times=2)
+        terminal.at_prompt()
+        terminal.press("^D")
+
+    assert play(scenario, "length=3", EDITOR="sed -i s/king/queen/", VISUAL="") == 0
+
+
+def test_an_editor_that_is_not_there_is_told(play):
+    def scenario(terminal):
+        terminal.at_prompt()
+        terminal.type("the king")
+        terminal.see("length reached")
+        terminal.type(":edit")
+        terminal.see("set EDITOR to an editor")
+        terminal.at_prompt()
+        terminal.press("^D")
+
+    assert play(scenario, "length=3", EDITOR="no-such-editor", VISUAL="") == 0
+
+
 def test_vi_keys(play):
     def scenario(terminal):
         terminal.at_prompt()
