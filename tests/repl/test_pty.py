@@ -4,11 +4,15 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from terminals import PtyTerminal
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +118,20 @@ def test_a_checkpoint_that_is_damaged_is_told_and_another_one_loads(
     assert play(scenario, "--length", "5", directory=broken, columns=200) == 0
 
 
-def test_killed_while_it_generates_the_child_ends_too(play):
+def test_told_to_end_while_it_generates_the_engine_ends_too(play):
+    engines = []
+
     def scenario(terminal):
         terminal.at_prompt()
         terminal.type("the cat")
         terminal.see("> the cat the cat")
+        engines.extend(children_of(terminal.process.pid))
         os.kill(terminal.process.pid, signal.SIGTERM)
 
-    code = play(scenario, "--length", "100000")
-    assert code == 128 + signal.SIGTERM
+    assert play(scenario, "--length", "100000") == 128 + signal.SIGTERM
+    assert engines
+    assert not any(Path(f"/proc/{engine}").exists() for engine in engines)
+
+
+def children_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
