@@ -317,7 +317,7 @@ _BUILT_IN = (
             "It keeps the sense of greedy search and avoids its loops. "
             "Every step runs the model on all k candidates."
         ),
-        sampler="keras_hub.samplers:ContrastiveSampler",
+        sampler="minigpt_repl.decoding.samplers:ContrastiveSampler",
         parameters=(
             _k(5, "candidates weighed", is_structural=True),
             Parameter(

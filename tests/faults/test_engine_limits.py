@@ -36,3 +36,29 @@ def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     assert engine.trace_count == traced
     assert beam_text(engine, 2) == first  # traced again, and the same
     assert engine.trace_count > traced
+
+
+def contrastive_ids(engine, temperature, seed):
+    parameters = {"k": 5, "alpha": 1.0, "temperature": temperature}
+    request = Request("j s y, d f y c", "contrastive", parameters, 12, seed=seed)
+    return list(engine.generate(request))[-1].generation.token_ids
+
+
+def test_contrastive_search_never_chooses_a_reserved_token(engine):
+    # Found by the soak script: at this temperature only a few probabilities are
+    # not 0 in float32, and KerasHub's own class then weighs [PAD], [UNK], [BOS].
+    from keras_hub.samplers import ContrastiveSampler as Original
+
+    from minigpt_repl.decoding.samplers import ContrastiveSampler
+
+    logits = engine.logits(())
+    masked = {0, 1, 2}
+    chosen = {}
+    for cls in (Original, ContrastiveSampler):
+        sampler = cls(k=5, alpha=1.0, temperature=0.001)
+        probabilities = sampler.compute_probabilities(logits).numpy()[0]
+        chosen[cls] = set((-probabilities).argsort(kind="stable")[:5].tolist())
+    assert chosen[Original] & masked
+    assert not chosen[ContrastiveSampler] & masked
+    for temperature in (0.001, 0.013):
+        assert min(contrastive_ids(engine, temperature, seed=1)) > max(masked)
