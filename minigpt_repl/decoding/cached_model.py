@@ -8,6 +8,7 @@ Works with any KerasHub `CausalLM` that has `call_with_cache` and a backbone wit
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -42,7 +43,6 @@ class CachedModel:
     ) -> None:
         self._causal_lm = causal_lm
         self._on_trace = on_trace
-        self._weights = [(v, np.array(v.numpy())) for v in causal_lm.variables]
         self.context_length = int(causal_lm.backbone.max_sequence_length)
         self.row_count = int(causal_lm.backbone.vocabulary_size)
         self.hidden_dim = int(causal_lm.backbone.hidden_dim)
@@ -51,7 +51,7 @@ class CachedModel:
         bias[vocabulary_size:] = -np.inf
         self._bias = bias
         self._slots: dict[int, Slots] = {}
-        self.read = tf.function(self._read, jit_compile=True)
+        self.read = _compiled(self._read)
 
     def slots(self, count: int) -> "Slots":
         """Room for at least `count` texts side by side; made when first asked."""
@@ -80,7 +80,9 @@ class CachedModel:
             `(rows, new, hidden)` and the cache with the new tokens in it.
         """
         self._on_trace()
-        frozen = [(variable, tf.constant(value)) for variable, value in self._weights]
+        with tf.init_scope():  # outside of the graph, where variables have values
+            weights = [(v, v.numpy()) for v in self._causal_lm.variables]
+        frozen = [(variable, tf.constant(value)) for variable, value in weights]
         with keras.StatelessScope(state_mapping=frozen):
             logits, hidden_states, cache = self._causal_lm.call_with_cache(
                 token_ids, cache, start
@@ -105,40 +107,86 @@ class Slots:
         self._model = model
         self.rows = rows
         self._cache = tf.Variable(model.empty_cache(rows), trainable=False)
-        self._step = tf.function(self._advance, jit_compile=True)
+        self._numbers = tf.range(rows)[:, None]
+        self._ask = _compiled(self._look_ahead)
+        self._step = _compiled(self._advance)
 
-    def fill(self, cache: tf.Tensor) -> None:
-        """Put the keys and values of one text, `(1, ...)`, into every row."""
+    def fill(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Read a window `(1, context)` into every row.
+
+        Returns its hidden states, `(1, context, hidden)`.
+        """
+        _, hidden_states, cache = self._model.read(token_ids)
         self._cache.assign(tf.repeat(cache, self.rows, axis=0))
+        return hidden_states
 
-    def advance(
-        self, token_ids: tf.Tensor, parents: tf.Tensor, start: tf.Tensor
+    def look_ahead(
+        self, prompt: tf.Tensor, parents: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Add tokens to the texts of some rows.
+        """Scores of the tokens at one position: `next`, as samplers know it.
 
         Args:
-            token_ids: int tensor `(texts, new)`; not more texts than rows.
+            prompt: int tensor `(texts, context)`.
             parents: int tensor `(texts, 1)`: the row that each text goes on from.
+            index: the position; the token before it is read.
+
+        Returns:
+            Logits `(texts, vocabulary)`, hidden states `(texts, hidden)`, and the
+            rows that the texts are in now, int `(texts, 1)`.
+        """
+        texts = prompt.shape[0]
+        if texts == self.rows:
+            ask = self._direct if tf.executing_eagerly() else self._ask
+            return (*ask(prompt, parents, index), self._numbers)
+        missing = [[0, self.rows - texts], [0, 0]]
+        logits, hidden_states = self._ask(
+            tf.pad(prompt, missing), tf.pad(parents, missing), index
+        )
+        return logits[:texts], hidden_states[:texts], self._numbers[:texts]
+
+    def advance(
+        self, token_ids: tf.Tensor, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Add several tokens at once to the text of the only row.
+
+        Args:
+            token_ids: int tensor `(1, new)`.
             start: position of the first of the new tokens.
 
         Returns:
-            Logits `(texts, new, vocabulary)`, hidden states
-            `(texts, new, hidden)`, and the rows that the texts are in now, int
-            `(texts, 1)`.
+            Logits `(1, new, vocabulary)` and hidden states `(1, new, hidden)`.
         """
-        texts = token_ids.shape[0]
-        missing = [[0, self.rows - texts], [0, 0]]
-        logits, hidden_states = self._step(
-            tf.pad(token_ids, missing), tf.pad(parents, missing)[:, 0], start
+        logits, hidden_states = self._step(token_ids, start)
+        return logits, hidden_states
+
+    @cached_property
+    def _direct(self) -> Any:
+        # Half of what a call costs is finding the graph for its arguments.
+        model = self._model
+        return self._ask.get_concrete_function(
+            tf.TensorSpec((self.rows, model.context_length), tf.int32),
+            tf.TensorSpec((self.rows, 1), tf.int32),
+            tf.TensorSpec((), tf.int32),
         )
-        return logits[:texts], hidden_states[:texts], tf.range(texts)[:, None]
+
+    def _look_ahead(
+        self, prompt: tf.Tensor, parents: tf.Tensor, index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        last = tf.gather(prompt, [index - 1], axis=1)  # (rows, 1)
+        logits, hidden_states = self._advance(last, index - 1, parents)
+        return logits[:, 0], hidden_states[:, 0]
 
     def _advance(
-        self, token_ids: tf.Tensor, parents: tf.Tensor, start: tf.Tensor
+        self, token_ids: tf.Tensor, start: tf.Tensor, parents: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         cache = self._cache.value()
-        if self.rows > 1:
-            cache = tf.gather(cache, parents)
+        if self.rows > 1 and parents is not None:
+            cache = tf.gather(cache, parents[:, 0])
         logits, hidden_states, cache = self._model.call(token_ids, cache, start)
         self._cache.assign(cache)
         return logits, hidden_states
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    # Without AutoGraph: there is nothing for it to do, and it writes files.
+    return tf.function(function, jit_compile=True, autograph=False)

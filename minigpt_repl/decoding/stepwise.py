@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import keras_hub
 import numpy as np
 import tensorflow as tf
 
@@ -134,8 +135,16 @@ class SteppedSampler:
         )
         self._draft_slots = self._draft.slots(1) if self._draft else None
         self._looks: list[Look] = []
+        # These loops begin by asking for the scores of the next position. So the
+        # model can be called before the graph of the step and need not be in it:
+        # a graph of its own for each sampler would be compiled for each.
+        self._asks_first = sampler_class.__call__ in (
+            keras_hub.samplers.Sampler.__call__,
+            keras_hub.samplers.BeamSampler.__call__,
+        )
+        self._answer: Any = None
         self._begin = tf.function(self._trace_begin, autograph=False)
-        self._step = tf.function(self._trace_step, autograph=False)
+        self._step: _StepGraph | None = None
 
     def reset(self, values: Mapping[str, Value], seed: int) -> None:
         """Set the numeric parameters and start the random numbers anew."""
@@ -151,7 +160,15 @@ class SteppedSampler:
             token_ids: int tensor `(1, context)`, padded at its end.
             length: how many of them are the prompt.
         """
-        state: State = self._begin(token_ids, tf.constant(length))
+        hidden_states = self._slots.fill(token_ids)
+        if self._draft_slots is not None:
+            self._draft_slots.fill(token_ids)
+        answer = None
+        place = tf.constant(length)
+        if not self._asks_first:
+            first_row = tf.zeros((1, 1), tf.int32)
+            answer = self._slots.look_ahead(token_ids, first_row, place)
+        state: State = self._begin(token_ids, place, hidden_states, answer)
         return state
 
     def step(self, state: State, mask: tf.Tensor) -> Step:
@@ -161,8 +178,12 @@ class SteppedSampler:
             state: from `begin` or the last step.
             mask: bool `(1, context)`, true where the prompt is.
         """
-        step: Step = self._step(state, mask)
-        return step
+        answer: tuple[tf.Tensor, ...] = ()
+        if self._asks_first:
+            answer = self._slots.look_ahead(*state[:3])
+        if self._step is None:
+            self._step = _StepGraph(self._trace_step, state, mask, answer)
+        return self._step(state, mask, answer)
 
     @property
     def is_drafting(self) -> bool:
@@ -180,22 +201,26 @@ class SteppedSampler:
                 return state[0].numpy(), tensor.numpy()
         return None
 
-    def _trace_begin(self, token_ids: tf.Tensor, length: tf.Tensor) -> State:
+    def _trace_begin(
+        self,
+        token_ids: tf.Tensor,
+        length: tf.Tensor,
+        hidden_states: tf.Tensor,
+        answer: Any,
+    ) -> State:
         self._on_trace()
-        _, hidden_states, cache = self._target.read(token_ids)
-        self._slots.fill(cache)
-        if self._draft is not None and self._draft_slots is not None:
-            self._draft_slots.fill(self._draft.read(token_ids)[2])
         mask = tf.range(self._target.context_length)[None] < length
-        self._sampler.injected = None
+        self._sampler.injected, self._answer = None, answer
         self._call(token_ids, length, mask, hidden_states)
         state: State = tf.nest.flatten(self._sampler.loop_vars)
         return state
 
-    def _trace_step(self, state: State, mask: tf.Tensor) -> Step:
+    def _trace_step(
+        self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]
+    ) -> Step:
         self._on_trace()
         context = self._target.context_length
-        self._sampler.injected = state
+        self._sampler.injected, self._answer = state, answer or None
         self._looks.clear()
         # What is outside of the loop works on nothing, and is pruned.
         text = self._call(
@@ -237,13 +262,15 @@ class SteppedSampler:
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         # The samplers' view of the model: scores for position `index`.
-        if self._sampler.injected is not None and not self._sampler.is_inside:
+        answer = self._answer
+        if answer is None and not self._sampler.is_inside:
+            # Before the loop of a text that was begun long ago.
             logits = tf.zeros((1, self._target.row_count))
             return logits, tf.zeros((1, self._target.hidden_dim)), rows
-        last = tf.gather(prompt, [index - 1], axis=1)  # (texts, 1)
-        logits, hidden_states, rows = self._slots.advance(last, rows, index - 1)
-        self._looks.append(Look(prompt, logits[:, 0], hidden_states[:, 0]))
-        return logits[:, 0], hidden_states[:, 0], rows
+        if answer is None:
+            answer = self._slots.look_ahead(prompt, rows, index)
+        self._looks.append(Look(prompt, answer[0], answer[1]))
+        return answer
 
     def _draft_next(
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
@@ -253,7 +280,7 @@ class SteppedSampler:
         assert self._draft_slots is not None
         start = tf.maximum(index - 2, 0)
         last = tf.gather(prompt, start + tf.range(2), axis=1)  # (1, 2)
-        logits, hidden_states, rows = self._draft_slots.advance(last, rows, start)
+        logits, hidden_states = self._draft_slots.advance(last, start)
         place = index - 1 - start
         return (
             tf.gather(logits, place, axis=1),
@@ -269,11 +296,52 @@ class SteppedSampler:
         # and the sampler writes none of them.
         start = tf.minimum(index - 1, self._target.context_length - (k + 1))
         window = tf.gather(prompt, start + tf.range(k + 1), axis=1)  # (1, k + 1)
-        logits, hidden_states, rows = self._slots.advance(window, rows, start)
+        logits, hidden_states = self._slots.advance(window, start)
         places = tf.minimum(index - 1 - start + tf.range(k + 1), k)
         logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
         self._looks.append(Look(prompt, logits, hidden_states[:, -1]))
         return logits, rows
+
+
+class _StepGraph:
+    """A step as a graph that is called for every token, with little around it.
+
+    Only what the graph makes comes out of it; what it hands on unchanged, or
+    twice, is put in place here. One trace is enough, as no shape ever changes.
+    """
+
+    def __init__(
+        self,
+        trace: Callable[[State, tf.Tensor, tuple[tf.Tensor, ...]], Step],
+        state: State,
+        mask: tf.Tensor,
+        answer: tuple[tf.Tensor, ...],
+    ) -> None:
+        count = len(state)
+        self._order: list[int] = []  # of each result, its place in what is known
+        self._count = 0  # tensors of the state
+
+        def run(*inputs: tf.Tensor) -> list[tf.Tensor]:
+            step = trace(list(inputs[:count]), inputs[count], inputs[count + 1 :])
+            known = list(inputs)
+            for tensor in tf.nest.flatten(step):
+                places = [i for i, other in enumerate(known) if other is tensor]
+                self._order.append(places[0] if places else len(known))
+                known += [] if places else [tensor]
+            self._count = len(step.state)
+            return known[len(inputs) :]
+
+        function = tf.function(run, autograph=False)
+        self._call = function.get_concrete_function(*state, mask, *answer)
+
+    def __call__(
+        self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]
+    ) -> Step:
+        inputs = [*state, mask, *answer]
+        known = inputs + self._call(*inputs)
+        found = [known[place] for place in self._order]
+        index, text, *look = found[self._count :]
+        return Step(found[: self._count], index, text, Look(*look))
 
 
 def is_live(parameter: Parameter) -> bool:

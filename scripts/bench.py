@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+"""How fast the engine decodes, beside the ways there were before.
+
+    scripts/bench.py
+    scripts/bench.py --quick --sampler greedy --json bench.json
+    scripts/bench.py --peers
+
+In one run, on one checkpoint: the reference example's own loop (the whole model on
+all positions for every token), KerasHub's `generate()` compiled, this engine, and
+its compiled step inside an unmodified sampler's loop, which cannot stream. Tokens
+per second are medians; the contenders take turns, so that whatever else the machine
+does slows all. With --peers also Hugging Face transformers, if it is installed.
+"""
+
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import click
+
+from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
+
+NEW_TOKENS = 127
+BOS = 2
+CONTENDERS: dict[str, Mapping[str, Any]] = {
+    "greedy": {},
+    "random": {},
+    "top_k": {"k": 10},
+    "top_p": {"p": 0.5},
+    "beam": {"num_beams": 10},
+    "contrastive": {"k": 5},
+}
+FLOORS = {
+    "greedy": (70, 2),
+    "random": (70, 2),
+    "top_k": (70, 2),
+    "top_p": (50, 2),
+    "beam": (35, 1.2),
+    "contrastive": (35, None),
+}
+"""Streamed, against the example's loop and against transformers."""
+
+Timed = Callable[[], float]
+"""Runs a contender once; returns its tokens per second."""
+
+
+@click.command()
+@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.option("--sampler", "names", multiple=True, type=click.Choice(list(CONTENDERS)))
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--quick", is_flag=True, help="Two rounds, fewer of the slow tokens.")
+@click.option("--peers", is_flag=True, help="Also transformers, if installed.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE")
+def bench(
+    checkpoint: Path | None,
+    names: tuple[str, ...],
+    rounds: int,
+    quick: bool,
+    peers: bool,
+    out: Path | None,
+) -> None:
+    """Measure tokens per second, time to the first token, and memory."""
+    checkpoint = checkpoint or ROOT / "checkpoints" / "default"
+    rounds = 2 if quick else rounds
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")
+    with quiet():
+        from minigpt_repl.decoding.engine import load_engine
+        from minigpt_repl.lm.checkpoint import load_checkpoint
+
+        engine = load_engine(checkpoint)
+        causal_lm = load_checkpoint(checkpoint).causal_lm
+    peer = transformers_peer(causal_lm) if peers else None
+    results: dict[str, Any] = {
+        "machine": describe_machine(),
+        "checkpoint": engine.info.checkpoint_sha256,
+        "parameters": engine.info.parameter_count,
+        "peer": peer.description if peer else None,
+        "samplers": {},
+    }
+    for name in names or CONTENDERS:
+        spec = find_sampler(name)
+        values = spec.check(CONTENDERS[name])
+        contenders: dict[str, Timed] = {
+            "example": example_loop(causal_lm, spec, values, 4 if quick else 16),
+            "generate": compiled_generate(causal_lm, spec, values),
+            "whole": whole_loop(causal_lm, spec, values),
+            "streamed": streamed(engine, spec, values),
+        }
+        if peer is not None and name in peer.samplers:
+            contenders["transformers"] = peer.timed(name)
+        found = measure(contenders, rounds)
+        found["first_token_ms"] = 1000 * first_token_s(engine, spec, values, rounds)
+        results["samplers"][name] = found
+        click.echo(row(name, found))
+    results["memory_mb"] = memory()
+    click.echo(memory_line(results["memory_mb"]))
+    if out is not None:
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(contenders: Mapping[str, Timed], rounds: int) -> dict[str, float]:
+    """Medians of tokens per second; one run of each to warm up is not counted."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, timed in contenders.items():
+            # The example's loop compiles nothing: it needs no run to warm up.
+            if number == 0 and name == "example":
+                continue
+            rate = timed()
+            if number:
+                rates[name].append(rate)
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
+def plain_sampler(spec: SamplerSpec, values: Mapping[str, Any]) -> Any:
+    """KerasHub's sampler as it is."""
+    seed = {"seed": 1} if spec.is_random else {}
+    return spec.load_class()(**values, **seed)
+
+
+def example_loop(
+    causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any], tokens: int
+) -> Timed:
+    """The reference example's loop, at its width of 128.
+
+    The last `tokens` positions are filled: each costs the same as any other.
+    """
+    import tensorflow as tf
+
+    width = causal_lm.backbone.max_sequence_length
+
+    def forward(prompt: Any) -> Any:
+        return causal_lm.backbone({"token_ids": prompt, "padding_mask": prompt})
+
+    def next(prompt: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        hidden_states = forward(prompt)
+        logits = causal_lm.logits(hidden_states)
+        return logits[:, index - 1], hidden_states[:, index - 1], cache
+
+    def timed() -> float:
+        prompt = tf.fill((1, width), BOS)
+        sampler = plain_sampler(spec, values)
+        clock = time.perf_counter()
+        sampler(
+            next=next,
+            prompt=prompt,
+            index=width - tokens,
+            hidden_states=forward(prompt),
+        )
+        return tokens / (time.perf_counter() - clock)
+
+    return timed
+
+
+def compiled_generate(
+    causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]
+) -> Timed:
+    """KerasHub's own `generate()`, with the cache and compiled as it sees fit."""
+    import numpy as np
+
+    width = causal_lm.backbone.max_sequence_length
+    ids = np.zeros((1, width), "int32")
+    ids[0, 0] = BOS
+    inputs = {"token_ids": ids, "padding_mask": ids > 0}
+    causal_lm.compile(sampler=plain_sampler(spec, values))
+    function = causal_lm.make_generate_function()
+
+    def timed() -> float:
+        clock = time.perf_counter()
+        # No sequence ends before the last position: [BOS] is not generated.
+        made = function(inputs, stop_token_ids=[BOS])
+        np.asarray(made["token_ids"])
+        return (width - 1) / (time.perf_counter() - clock)
+
+    return timed
+
+
+def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> Timed:
+    """This engine's compiled step inside the sampler's own loop, in one graph.
+
+    It gives nothing out before its end and can't be stopped.
+    """
+    import tensorflow as tf
+
+    from minigpt_repl.decoding.cached_model import CachedModel
+    from minigpt_repl.text.vocabulary import Vocabulary
+
+    tokenizer = causal_lm.preprocessor.tokenizer
+    special = sorted(Vocabulary.special_ids)
+    model = CachedModel(
+        causal_lm, special, tokenizer.vocabulary_size(), on_trace=lambda: None
+    )
+    slots = model.slots(int(values[spec.parallel]) if spec.parallel else 1)
+    sampler = plain_sampler(spec, values)
+
+    def next(prompt: Any, rows: Any, index: Any) -> tuple[Any, Any, Any]:
+        return slots.look_ahead(prompt, rows, index)
+
+    @tf.function(autograph=False)
+    def run(prompt: Any) -> Any:
+        hidden_states = slots.fill(prompt)
+        return sampler(
+            next=next,
+            prompt=prompt,
+            cache=tf.zeros((1, 1), tf.int32),
+            index=1,
+            hidden_states=hidden_states,
+        )
+
+    prompt = tf.constant([[BOS] + [0] * NEW_TOKENS])
+
+    def timed() -> float:
+        clock = time.perf_counter()
+        run(prompt).numpy()
+        return NEW_TOKENS / (time.perf_counter() - clock)
+
+    return timed
+
+
+def request(spec: SamplerSpec, values: Mapping[str, Any], length: int) -> Any:
+    """A request for `length` tokens after `[BOS]`."""
+    from minigpt_repl.decoding.request import Request
+
+    return Request("", spec.name, values, length=length, seed=1)
+
+
+def streamed(engine: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> Timed:
+    """This engine, each token written as it comes."""
+    engine.warm(spec.name, values)
+
+    def timed() -> float:
+        page = io.StringIO()
+        clock = time.perf_counter()
+        for event in engine.generate(request(spec, values, NEW_TOKENS)):
+            page.write(getattr(event, "delta", ""))
+        return NEW_TOKENS / (time.perf_counter() - clock)
+
+    return timed
+
+
+def first_token_s(
+    engine: Any, spec: SamplerSpec, values: Mapping[str, Any], rounds: int
+) -> float:
+    """Median seconds from the request to the first token, or first hypothesis."""
+    found = []
+    for _ in range(rounds):
+        made = list(engine.generate(request(spec, values, 1)))[-1].generation
+        found.append(made.timings.first_token_s)
+    return statistics.median(found)
+
+
+class Peer:
+    """Hugging Face transformers: a GPT-2 of the nearest shape, random weights."""
+
+    samplers: Mapping[str, Mapping[str, Any]] = {
+        "greedy": {"do_sample": False},
+        "random": {"do_sample": True, "top_k": 0},
+        "top_k": {"do_sample": True, "top_k": 10},
+        "top_p": {"do_sample": True, "top_k": 0, "top_p": 0.5},
+        "beam": {"do_sample": False, "num_beams": 10},
+    }
+
+    def __init__(self, causal_lm: Any) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(1)  # its best on a model of this size
+        backbone = causal_lm.backbone
+        heads = next(n for n in (backbone.num_heads, 4) if 256 % n == 0)
+        config = transformers.GPT2Config(
+            vocab_size=backbone.vocabulary_size,
+            n_positions=backbone.max_sequence_length,
+            n_embd=backbone.hidden_dim,
+            n_layer=backbone.num_layers,
+            n_head=heads,
+            n_inner=backbone.intermediate_dim,
+            activation_function="relu",
+            bos_token_id=BOS,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        self._torch = torch
+        self._model = transformers.GPT2LMHeadModel(config).eval()
+        self.description = (
+            f"transformers {transformers.__version__}, torch {torch.__version__}, 1 "
+            f"thread, GPT-2 with {config.n_layer} layers, {heads} heads, "
+            f"{config.n_embd} wide, {config.n_inner} in between, random weights"
+        )
+
+    def timed(self, name: str) -> Timed:
+        """The contender for one sampler."""
+        options = self.samplers[name]
+        ids = self._torch.tensor([[BOS]])
+
+        def timed() -> float:
+            clock = time.perf_counter()
+            with self._torch.inference_mode():
+                self._model.generate(
+                    ids,
+                    attention_mask=self._torch.ones_like(ids),
+                    max_new_tokens=NEW_TOKENS,
+                    min_new_tokens=NEW_TOKENS,
+                    **options,
+                )
+            return NEW_TOKENS / (time.perf_counter() - clock)
+
+        return timed
+
+
+def transformers_peer(causal_lm: Any) -> Peer | None:
+    """The peer, or `None` and a line on what to install."""
+    try:
+        return Peer(causal_lm)
+    except ImportError as error:
+        click.echo(f"no peers: {error} (pip install torch transformers)", err=True)
+        return None
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def memory() -> dict[str, float]:
+    """Resident megabytes: a bare `import keras_hub`, and an engine that is warm."""
+    engine = (
+        "from minigpt_repl.decoding.engine import load_engine\n"
+        f"engine = load_engine({str(ROOT / 'checkpoints' / 'default')!r})\n"
+        "from minigpt_repl.decoding.registry import find_sampler\n"
+        "for name in ('greedy', 'top_k'):\n"
+        "    engine.warm(name, find_sampler(name).defaults())\n"
+    )
+    return {
+        "import": resident_mb("import keras_hub\n"),
+        "engine": resident_mb(engine),
+    }
+
+
+def resident_mb(script: str) -> float:
+    """Resident memory of a Python process that has run a script."""
+    script += (
+        "lines = open('/proc/self/status').read().splitlines()\n"
+        "print(next(l.split()[1] for l in lines if l.startswith('VmRSS')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        text=True,
+    )
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def row(name: str, found: Mapping[str, float]) -> str:
+    """One sampler's line: rates, and ratios against the floors."""
+    example, transformers = found["example"], found.get("transformers")
+    floor, peer_floor = FLOORS[name]
+    parts = [
+        f"{name:<12} example {example:6.1f}",
+        f"generate() {found['generate']:7.1f}",
+        f"whole loop {found['whole']:7.1f}",
+        f"streamed {found['streamed']:7.1f} tokens/s",
+        f"{found['streamed'] / example:5.1f}x the example (floor {floor}x)",
+        f"{100 * found['streamed'] / found['whole']:3.0f}% of whole",
+        f"first {found['first_token_ms']:.1f} ms",
+    ]
+    if transformers:
+        ratio = found["streamed"] / transformers
+        parts.append(
+            f"{ratio:.1f}x transformers' {transformers:.1f} (floor {peer_floor}x)"
+        )
+    return "; ".join(parts)
+
+
+def memory_line(found: Mapping[str, float]) -> str:
+    """Memory in one line."""
+    more = found["engine"] - found["import"]
+    return (
+        f"memory: import keras_hub {found['import']:.0f} MB, engine "
+        f"{found['engine']:.0f} MB: {more:.0f} MB more (at most 250)"
+    )
+
+
+if __name__ == "__main__":
+    bench()
