@@ -22,9 +22,8 @@ ROW_COUNTS = (1, 5, 10, 20, 64)
 class CachedModel:
     """The compiled passes of one model.
 
-    The weights are constants of the compiled code: passing them as variables
-    would more than double the cost of a step. A later change of the model's
-    weights is therefore not seen.
+    The weights are constants of the compiled steps: passing them as variables
+    would more than double the cost of a step. The weights must not change.
 
     Args:
         causal_lm: a KerasHub `CausalLM`.
@@ -51,7 +50,8 @@ class CachedModel:
         bias[vocabulary_size:] = -np.inf
         self._bias = bias
         self._slots: dict[int, Slots] = {}
-        self.read = _compiled(self._read)
+        # As fast without XLA, and a compile would cost seconds and 100 MB.
+        self.read = tf.function(self._read, autograph=False)
 
     def slots(self, count: int) -> "Slots":
         """Room for at least `count` texts side by side; made when first asked."""
@@ -65,10 +65,20 @@ class CachedModel:
         shape = self._causal_lm.backbone.cache_shape(rows, self.context_length)
         return tf.zeros(shape, self._causal_lm.compute_dtype)
 
+    def call_frozen(
+        self, token_ids: tf.Tensor, cache: tf.Tensor, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`call` with the weights as constants of the graph that is traced."""
+        with tf.init_scope():  # outside of the graph, where variables have values
+            weights = [(v, v.numpy()) for v in self._causal_lm.variables]
+        frozen = [(variable, tf.constant(value)) for variable, value in weights]
+        with keras.StatelessScope(state_mapping=frozen):
+            return self.call(token_ids, cache, start)
+
     def call(
         self, token_ids: tf.Tensor, cache: tf.Tensor, start: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The model's own `call_with_cache`, with weights frozen and ids masked.
+        """The model's own `call_with_cache`, with ids masked.
 
         Args:
             token_ids: int tensor `(rows, new)`.
@@ -80,13 +90,9 @@ class CachedModel:
             `(rows, new, hidden)` and the cache with the new tokens in it.
         """
         self._on_trace()
-        with tf.init_scope():  # outside of the graph, where variables have values
-            weights = [(v, v.numpy()) for v in self._causal_lm.variables]
-        frozen = [(variable, tf.constant(value)) for variable, value in weights]
-        with keras.StatelessScope(state_mapping=frozen):
-            logits, hidden_states, cache = self._causal_lm.call_with_cache(
-                token_ids, cache, start
-            )
+        logits, hidden_states, cache = self._causal_lm.call_with_cache(
+            token_ids, cache, start
+        )
         return tf.cast(logits, tf.float32) + self._bias, hidden_states, cache
 
     def _read(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -182,7 +188,7 @@ class Slots:
         cache = self._cache.value()
         if self.rows > 1 and parents is not None:
             cache = tf.gather(cache, parents[:, 0])
-        logits, hidden_states, cache = self._model.call(token_ids, cache, start)
+        logits, hidden_states, cache = self._model.call_frozen(token_ids, cache, start)
         self._cache.assign(cache)
         return logits, hidden_states
 

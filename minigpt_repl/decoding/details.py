@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from minigpt_repl.decoding.inspection import probabilities, temperature_of
+from minigpt_repl.decoding.one_step import State, Step
 from minigpt_repl.decoding.parameters import Value
 from minigpt_repl.decoding.request import CandidatesWeighed, DraftVerified
-from minigpt_repl.decoding.stepwise import State, Step
 
 
 def candidates_weighed(

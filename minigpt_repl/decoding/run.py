@@ -16,6 +16,7 @@ import tensorflow as tf
 from minigpt_repl.decoding import packing
 from minigpt_repl.decoding.details import candidates_weighed, draft_verified
 from minigpt_repl.decoding.inspection import kept_mask, score_tokens, text_logits
+from minigpt_repl.decoding.one_step import State, Step
 from minigpt_repl.decoding.parameters import Value
 from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.decoding.request import (
@@ -33,7 +34,7 @@ from minigpt_repl.decoding.request import (
     TokenChosen,
     TokenScore,
 )
-from minigpt_repl.decoding.stepwise import State, Step, SteppedSampler
+from minigpt_repl.decoding.stepwise import SteppedSampler
 from minigpt_repl.text.sentence import SentenceEnds, ends_sentence
 from minigpt_repl.text.stream import TextStream
 from minigpt_repl.text.vocabulary import Vocabulary

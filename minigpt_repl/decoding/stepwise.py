@@ -1,9 +1,7 @@
 """KerasHub's samplers, one step at a time, with parameters that can change.
 
-Every sampler of KerasHub hands its loop to `run_loop`. Here that method is
-overridden to run the loop's body once, on variables that come from outside, so a
-step is one call of a graph: the caller sees every token, may stop after any, and
-no thread is needed. What is chosen, and how, stays KerasHub's.
+A step is one call of a graph: the caller sees every token, may stop after any,
+and no thread is needed. What is chosen, and how, stays KerasHub's.
 
 Numeric parameters are given to the sampler as `tf.Variable`s, because a graph
 remembers a plain number for ever. Knows no prompts and no words.
@@ -11,79 +9,17 @@ remembers a plain number for ever. Knows no prompts and no words.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras_hub
 import numpy as np
 import tensorflow as tf
 
 from minigpt_repl.decoding.cached_model import CachedModel
+from minigpt_repl.decoding.one_step import Look, State, Step, StepGraph, Stepwise
 from minigpt_repl.decoding.parameters import Parameter, Value
 from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.errors import EngineError
-
-State = list[tf.Tensor]
-"""A sampler's loop variables, flattened."""
-
-
-class Look(NamedTuple):
-    """What a sampler asked the model in a step, and what it was told.
-
-    Attributes:
-        prompt: the texts that it asked about, int `(texts, context)`.
-        logits: the answer, `(texts, vocabulary)` or, for verification of a
-            draft, `(texts, new, vocabulary)`.
-        hidden_states: of the last token, `(texts, hidden)`.
-    """
-
-    prompt: tf.Tensor
-    logits: tf.Tensor
-    hidden_states: tf.Tensor
-
-
-class Step(NamedTuple):
-    """One step's outcome.
-
-    Attributes:
-        state: for the next step.
-        index: the first position without a token.
-        text: what the sampler would return now, int `(1, context)`.
-        look: the last thing it asked the model.
-    """
-
-    state: State
-    index: tf.Tensor
-    text: tf.Tensor
-    look: Look
-
-
-class _Stepwise:
-    """Mixin for a `keras_hub.samplers.Sampler`: `run_loop` runs one step or none.
-
-    Attributes:
-        injected: loop variables to run the body on; `None` to run nothing.
-        loop_vars: the loop variables after it.
-        is_inside: whether the body is running.
-    """
-
-    injected: Any = None
-    loop_vars: Any = None
-    is_inside = False
-
-    def run_loop(
-        self,
-        cond: Callable[..., Any],
-        body: Callable[..., Any],
-        model: Any = None,
-        loop_vars: Any = None,
-        maximum_iterations: Any = None,
-    ) -> Any:
-        if self.injected is not None:
-            self.is_inside = True
-            loop_vars = body(*tf.nest.pack_sequence_as(loop_vars, self.injected))
-            self.is_inside = False
-        self.loop_vars = loop_vars
-        return loop_vars
 
 
 class SteppedSampler:
@@ -128,7 +64,7 @@ class SteppedSampler:
             for parameter in spec.parameters
             if is_live(parameter)
         }
-        stepped = type(sampler_class.__name__, (_Stepwise, sampler_class), {})
+        stepped = type(sampler_class.__name__, (Stepwise, sampler_class), {})
         self._sampler: Any = stepped(**{**values, **self._variables})
         self._slots = target.slots(
             int(values[spec.parallel] or 1) if spec.parallel else 1
@@ -144,7 +80,7 @@ class SteppedSampler:
         )
         self._answer: Any = None
         self._begin = tf.function(self._trace_begin, autograph=False)
-        self._step: _StepGraph | None = None
+        self._step: StepGraph | None = None
 
     def reset(self, values: Mapping[str, Value], seed: int) -> None:
         """Set the numeric parameters and start the random numbers anew."""
@@ -182,7 +118,7 @@ class SteppedSampler:
         if self._asks_first:
             answer = self._slots.look_ahead(*state[:3])
         if self._step is None:
-            self._step = _StepGraph(self._trace_step, state, mask, answer)
+            self._step = StepGraph(self._trace_step, state, mask, answer)
         return self._step(state, mask, answer)
 
     @property
@@ -269,8 +205,9 @@ class SteppedSampler:
             return logits, tf.zeros((1, self._target.hidden_dim)), rows
         if answer is None:
             answer = self._slots.look_ahead(prompt, rows, index)
-        self._looks.append(Look(prompt, answer[0], answer[1]))
-        return answer
+        logits, hidden_states, rows = answer
+        self._looks.append(Look(prompt, logits, hidden_states))
+        return logits, hidden_states, rows
 
     def _draft_next(
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
@@ -301,47 +238,6 @@ class SteppedSampler:
         logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
         self._looks.append(Look(prompt, logits, hidden_states[:, -1]))
         return logits, rows
-
-
-class _StepGraph:
-    """A step as a graph that is called for every token, with little around it.
-
-    Only what the graph makes comes out of it; what it hands on unchanged, or
-    twice, is put in place here. One trace is enough, as no shape ever changes.
-    """
-
-    def __init__(
-        self,
-        trace: Callable[[State, tf.Tensor, tuple[tf.Tensor, ...]], Step],
-        state: State,
-        mask: tf.Tensor,
-        answer: tuple[tf.Tensor, ...],
-    ) -> None:
-        count = len(state)
-        self._order: list[int] = []  # of each result, its place in what is known
-        self._count = 0  # tensors of the state
-
-        def run(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            step = trace(list(inputs[:count]), inputs[count], inputs[count + 1 :])
-            known = list(inputs)
-            for tensor in tf.nest.flatten(step):
-                places = [i for i, other in enumerate(known) if other is tensor]
-                self._order.append(places[0] if places else len(known))
-                known += [] if places else [tensor]
-            self._count = len(step.state)
-            return known[len(inputs) :]
-
-        function = tf.function(run, autograph=False)
-        self._call = function.get_concrete_function(*state, mask, *answer)
-
-    def __call__(
-        self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]
-    ) -> Step:
-        inputs = [*state, mask, *answer]
-        known = inputs + self._call(*inputs)
-        found = [known[place] for place in self._order]
-        index, text, *look = found[self._count :]
-        return Step(found[: self._count], index, text, Look(*look))
 
 
 def is_live(parameter: Parameter) -> bool:
