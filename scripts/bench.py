@@ -25,14 +25,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import click
 
 from minigpt_repl.decoding.quiet import quiet
 from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 
+ROOT = Path(__file__).resolve().parent.parent
 NEW_TOKENS = 127
 BOS = 2
 CONTENDERS: dict[str, Mapping[str, Any]] = {

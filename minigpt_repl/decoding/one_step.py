@@ -87,6 +87,7 @@ class StepGraph:
         state: State,
         mask: tf.Tensor,
         answer: tuple[tf.Tensor, ...],
+        is_compiled: bool,
     ) -> None:
         count = len(state)
         self._order: list[int] = []  # of each result, its place in what is known
@@ -102,7 +103,7 @@ class StepGraph:
             self._count = len(step.state)
             return known[len(inputs) :]
 
-        function = tf.function(run, autograph=False)
+        function = tf.function(run, autograph=False, jit_compile=is_compiled)
         self._call = function.get_concrete_function(*state, mask, *answer)
 
     def __call__(

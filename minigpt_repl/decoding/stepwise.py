@@ -118,7 +118,10 @@ class SteppedSampler:
         if self._asks_first:
             answer = self._slots.look_ahead(*state[:3])
         if self._step is None:
-            self._step = StepGraph(self._trace_step, state, mask, answer)
+            # Random numbers, and live parameters that are a shape, are not for XLA.
+            is_plain = not self._spec.is_random and not self._spec.parameters
+            is_plain = is_plain and self._asks_first
+            self._step = StepGraph(self._trace_step, state, mask, answer, is_plain)
         return self._step(state, mask, answer)
 
     @property
