@@ -74,6 +74,8 @@ class Session:
             },
             dimensions=(height, width),
         )
+        # The toolbar is drawn only on terminals that say where their cursor is.
+        self.screen.write_process_input = self.child.send
         self.wait_until("ready")
 
     def type(self, line: str) -> None:
@@ -124,7 +126,7 @@ def transcript() -> str:
     return "\n".join(parts)
 
 
-def picture(lines: Sequence[str], width: int = 92, height: int = 34) -> str:
+def picture(lines: Sequence[str], width: int = 100, height: int = 32) -> str:
     """An SVG of the screen after the lines were typed."""
     with tempfile.TemporaryDirectory() as home:
         session = Session(home, width, height)
@@ -138,7 +140,9 @@ def picture(lines: Sequence[str], width: int = 92, height: int = 34) -> str:
                 line.append(cell.data, style=style(cell))
             console.print(line, no_wrap=True, overflow="crop")
         session.close()
-    return console.export_svg(title="minigpt-repl")
+    svg = console.export_svg(title="minigpt-repl")
+    # rich's fonts would be fetched from elsewhere; any monospace one will do.
+    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
 
 def style(cell: pyte.screens.Char) -> str:
