@@ -4,7 +4,14 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import signal
+
 import pytest
+
+# A shell that runs the tests in the background has them ignore ^C, and every
+# program that they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_WORDS = (
     "[PAD]",
