@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from minigpt_repl.decoding.direct import direct
+
 ROW_COUNTS = (1, 5, 10, 20, 64)
 """Texts side by side that a step is compiled for; other numbers are filled up."""
 
@@ -167,12 +169,13 @@ class Slots:
 
     @cached_property
     def _direct(self) -> Any:
-        # Half of what a call costs is finding the graph for its arguments.
-        model = self._model
-        return self._ask.get_concrete_function(
-            tf.TensorSpec((self.rows, model.context_length), tf.int32),
-            tf.TensorSpec((self.rows, 1), tf.int32),
-            tf.TensorSpec((), tf.int32),
+        prompts = (self.rows, self._model.context_length)
+        return direct(
+            self._ask.get_concrete_function(
+                tf.TensorSpec(prompts, tf.int32),
+                tf.TensorSpec((self.rows, 1), tf.int32),
+                tf.TensorSpec((), tf.int32),
+            )
         )
 
     def _look_ahead(

@@ -146,8 +146,9 @@ class LocalEngine:
         stepped = self._sampler(spec, values)
         stepped.reset(values, seed=0)
         context = self._info.context_length
-        state = stepped.begin(tf.constant(packing.window((), context)), 1)
-        stepped.step(state, tf.constant(np.arange(context)[None] < 1))
+        prompt = (Vocabulary.unk_id,)  # any: with none nothing would be read
+        state = stepped.begin(tf.constant(packing.window(prompt, context)), 2)
+        stepped.step(state, tf.constant(np.arange(context)[None] < 2))
         _give_back_memory()
 
     def close(self) -> None:

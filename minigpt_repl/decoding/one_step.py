@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from minigpt_repl.decoding.direct import direct
+
 State = list[tf.Tensor]
 """A sampler's loop variables, flattened."""
 
@@ -104,7 +106,7 @@ class StepGraph:
             return known[len(inputs) :]
 
         function = tf.function(run, autograph=False, jit_compile=is_compiled)
-        self._call = function.get_concrete_function(*state, mask, *answer)
+        self._call = direct(function.get_concrete_function(*state, mask, *answer))
 
     def __call__(
         self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]

@@ -96,7 +96,11 @@ class SteppedSampler:
             token_ids: int tensor `(1, context)`, padded at its end.
             length: how many of them are the prompt.
         """
-        hidden_states = self._slots.fill(token_ids)
+        if length == 1 and self._asks_first:
+            # Nothing was before the token that the first step reads.
+            hidden_states = tf.zeros((1, *token_ids.shape[1:], self._target.hidden_dim))
+        else:
+            hidden_states = self._slots.fill(token_ids)
         if self._draft_slots is not None:
             self._draft_slots.fill(token_ids)
         answer = None
