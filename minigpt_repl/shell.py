@@ -67,10 +67,11 @@ def _run_terminal(options: Options, directory: Path, session: "Session") -> Outc
 
     defaults = session.settings
     in_use = defaults.sampler
-    others = [spec for spec in all_samplers() if spec.name != in_use.name]
-    warm = [(spec.name, defaults.parameters(spec)) for spec in (in_use, *others)]
 
     def open_remote_engine(folder: str) -> RemoteEngine:
+        # Called when the prompt is there: only then are plugins looked for.
+        others = [spec for spec in all_samplers() if spec.name != in_use.name]
+        warm = [(spec.name, defaults.parameters(spec)) for spec in (in_use, *others)]
         return RemoteEngine(folder, verify=not options.no_verify, warm=warm)
 
     code = run_terminal(

@@ -11,11 +11,10 @@ A package adds a sampler through an entry point of the group
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from minigpt_repl.decoding.parameters import Limits, Parameter, Value
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.suggest import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -114,10 +113,13 @@ def find_sampler(name: str) -> SamplerSpec:
     Raises:
         UsageError: if there is none; names the nearest and all there are.
     """
-    wanted = _plain(name)
-    for spec in all_samplers():
-        if wanted in map(_plain, (spec.name, *spec.aliases)):
-            return spec
+    # Plugins are looked for only when they are needed: it costs the prompt 50 ms.
+    spec = _named(name)
+    if spec is None:
+        _load_plugins()
+        spec = _named(name)
+    if spec is not None:
+        return spec
     names = [spec.name for spec in all_samplers()]
     near = did_you_mean(name.replace("-", "_"), names)
     raise UsageError(f"no sampler {quoted(name)}: there are {', '.join(names)}{near}")
@@ -144,6 +146,14 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
+def _named(name: str) -> SamplerSpec | None:
+    wanted = _plain(name)
+    for spec in _SPECS.values():
+        if wanted in map(_plain, (spec.name, *spec.aliases)):
+            return spec
+    return None
+
+
 _plugins_loaded = False
 
 
@@ -152,8 +162,16 @@ def _load_plugins() -> None:
     if _plugins_loaded:
         return
     _plugins_loaded = True
+    from importlib.metadata import entry_points
+
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        register(entry_point.load())
+        try:
+            register(entry_point.load())
+        except Exception as error:  # a plugin may raise anything
+            raise MiniGPTError(
+                f"the sampler plugin {entry_point.name!r} ({entry_point.value}) can't "
+                f"be used: {error}; mend it or uninstall it"
+            ) from error
 
 
 def _keeps_all(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
