@@ -4,10 +4,10 @@ What the engine needs of a model is three things: to read a whole window in one
 pass, to score new tokens after those it keeps the keys and values of, and to do
 so for several texts side by side, of which some are dropped and some doubled.
 Works with any KerasHub `CausalLM` that has `call_with_cache` and a backbone with
-`cache_shape`. Knows no sampler and no words.
+`empty_cache`. Knows no sampler and no words.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.decoding.direct import direct
+from minigpt_repl.decoding.direct import Direct
+
+Cache = Any
+"""Tensors in any structure, each with the texts as its first axis."""
 
 ROW_COUNTS = (1, 5, 10, 20, 64)
 """Texts side by side that a step is compiled for; other numbers are filled up."""
@@ -62,14 +65,14 @@ class CachedModel:
             self._slots[count] = Slots(self, count)
         return self._slots[count]
 
-    def empty_cache(self, rows: int) -> tf.Tensor:
+    def empty_cache(self, rows: int) -> Cache:
         """Keys and values of no tokens."""
-        shape = self._causal_lm.backbone.cache_shape(rows, self.context_length)
-        return tf.zeros(shape, self._causal_lm.compute_dtype)
+        cache: Cache = self._causal_lm.backbone.empty_cache(rows, self.context_length)
+        return cache
 
     def call_frozen(
-        self, token_ids: tf.Tensor, cache: tf.Tensor, start: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        self, token_ids: tf.Tensor, cache: Cache, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, Cache]:
         """`call` with the weights as constants of the graph that is traced."""
         with tf.init_scope():  # outside of the graph, where variables have values
             weights = [(v, v.numpy()) for v in self._causal_lm.variables]
@@ -78,8 +81,8 @@ class CachedModel:
             return self.call(token_ids, cache, start)
 
     def call(
-        self, token_ids: tf.Tensor, cache: tf.Tensor, start: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        self, token_ids: tf.Tensor, cache: Cache, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, Cache]:
         """The model's own `call_with_cache`, with ids masked.
 
         Args:
@@ -97,7 +100,7 @@ class CachedModel:
         )
         return tf.cast(logits, tf.float32) + self._bias, hidden_states, cache
 
-    def _read(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _read(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Cache]:
         # One pass over a whole window `(1, context)`, padded at its end.
         return self.call(token_ids, self.empty_cache(1), tf.constant(0))
 
@@ -114,7 +117,12 @@ class Slots:
     def __init__(self, model: CachedModel, rows: int) -> None:
         self._model = model
         self.rows = rows
-        self._cache = tf.Variable(model.empty_cache(rows), trainable=False)
+        cache = model.empty_cache(rows)
+        self._shapes = tf.nest.map_structure(lambda each: each.shape, cache)
+        # Of each the first two axes are kept as one, see `_advance`.
+        self._cache = tf.nest.map_structure(
+            lambda each: tf.Variable(_flat(each), trainable=False), cache
+        )
         self._numbers = tf.range(rows)[:, None]
         self._ask = _compiled(self._look_ahead)
         self._step = _compiled(self._advance)
@@ -125,7 +133,8 @@ class Slots:
         Returns its hidden states, `(1, context, hidden)`.
         """
         _, hidden_states, cache = self._model.read(token_ids)
-        self._cache.assign(tf.repeat(cache, self.rows, axis=0))
+        for kept, each in _pairs(self._cache, cache):
+            kept.assign(_flat(tf.repeat(each, self.rows, axis=0)))
         return hidden_states
 
     def look_ahead(
@@ -168,15 +177,14 @@ class Slots:
         return logits, hidden_states
 
     @cached_property
-    def _direct(self) -> Any:
+    def _direct(self) -> Direct:
         prompts = (self.rows, self._model.context_length)
-        return direct(
-            self._ask.get_concrete_function(
-                tf.TensorSpec(prompts, tf.int32),
-                tf.TensorSpec((self.rows, 1), tf.int32),
-                tf.TensorSpec((), tf.int32),
-            )
+        concrete = self._ask.get_concrete_function(
+            tf.TensorSpec(prompts, tf.int32),
+            tf.TensorSpec((self.rows, 1), tf.int32),
+            tf.TensorSpec((), tf.int32),
         )
+        return Direct(concrete, is_compiled=True)
 
     def _look_ahead(
         self, prompt: tf.Tensor, parents: tf.Tensor, index: tf.Tensor
@@ -188,12 +196,25 @@ class Slots:
     def _advance(
         self, token_ids: tf.Tensor, start: tf.Tensor, parents: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        cache = self._cache.value()
+        # A model that works on all heads of all texts at once makes one axis of two.
+        # Kept as one they can be updated in place; else all would be copied, twice.
+        cache = tf.nest.map_structure(tf.reshape, self._cache, self._shapes)
         if self.rows > 1 and parents is not None:
-            cache = tf.gather(cache, parents[:, 0])
+            cache = tf.nest.map_structure(
+                lambda each: tf.gather(each, parents[:, 0]), cache
+            )
         logits, hidden_states, cache = self._model.call_frozen(token_ids, cache, start)
-        self._cache.assign(cache)
+        for kept, each in _pairs(self._cache, cache):
+            kept.assign(_flat(each))
         return logits, hidden_states
+
+
+def _flat(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(tensor, (-1, *tensor.shape[2:]))
+
+
+def _pairs(left: Cache, right: Cache) -> Iterable[tuple[Any, Any]]:
+    return zip(tf.nest.flatten(left), tf.nest.flatten(right), strict=True)
 
 
 def _compiled(function: Callable[..., Any]) -> Any:

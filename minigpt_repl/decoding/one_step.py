@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt_repl.decoding.direct import direct
+from minigpt_repl.decoding.direct import Direct
 
 State = list[tf.Tensor]
 """A sampler's loop variables, flattened."""
@@ -106,7 +106,8 @@ class StepGraph:
             return known[len(inputs) :]
 
         function = tf.function(run, autograph=False, jit_compile=is_compiled)
-        self._call = direct(function.get_concrete_function(*state, mask, *answer))
+        concrete = function.get_concrete_function(*state, mask, *answer)
+        self._call = Direct(concrete, is_compiled)
 
     def __call__(
         self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]

@@ -7,6 +7,11 @@ from keras import ops
 from keras_hub.layers import TokenAndPositionEmbedding, TransformerDecoder
 from keras_hub.models import Backbone
 
+from minigpt_repl.lm.cached_block import cached_block
+
+Cache = list[tuple[Any, Any]]
+"""Of each layer the keys and the values."""
+
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
 class MiniGPTBackbone(Backbone):
@@ -109,24 +114,28 @@ class MiniGPTBackbone(Backbone):
         self.normalize_first = normalize_first
         self.tie_weights = tie_weights
 
-    def cache_shape(self, batch_size: Any, length: Any) -> list[Any]:
-        """Shape of the keys and values of `length` positions.
+    def empty_cache(self, batch_size: Any, length: int) -> Cache:
+        """Room for the keys and values of `length` positions.
 
         Returns:
-            `(batch, layers, 2, length, heads, head_dim)` as a list; its items
-            may be tensors when the arguments are.
+            For each layer a pair of float tensors of shape
+            `(batch, heads, length, head_dim)`, filled with zeros.
         """
         head_dim = self.hidden_dim // self.num_heads
-        return [batch_size, self.num_layers, 2, length, self.num_heads, head_dim]
+        shape = (batch_size, self.num_heads, length, head_dim)
+        return [
+            (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
+            for _ in range(self.num_layers)
+        ]
 
     def call_with_cache(
-        self, token_ids: Any, cache: Any, cache_update_index: Any
-    ) -> tuple[Any, Any]:
+        self, token_ids: Any, cache: Cache, cache_update_index: Any
+    ) -> tuple[Any, Cache]:
         """Hidden states of new tokens, given the keys and values of earlier ones.
 
         Args:
             token_ids: int tensor of shape `(batch, new_length)`.
-            cache: float tensor of the shape that `cache_shape()` gives.
+            cache: as `empty_cache()` gives it.
             cache_update_index: int or int tensor; position of the first of the
                 new tokens.
 
@@ -144,17 +153,13 @@ class MiniGPTBackbone(Backbone):
         x = embedded_tokens + self.embedding.position_embedding(
             embedded_tokens, positions=positions
         )  # (batch, new_length, hidden_dim)
-        caches = []
-        for i, layer in enumerate(self.transformer_layers):
-            x, layer_cache = layer(
-                x,
-                self_attention_cache=cache[:, i, ...],
-                self_attention_cache_update_index=cache_update_index,
-            )
-            caches.append(layer_cache)
+        updated: Cache = []
+        for layer, (keys, values) in zip(self.transformer_layers, cache, strict=True):
+            x, layer_cache = cached_block(layer, x, keys, values, cache_update_index)
+            updated.append(layer_cache)
         if self.final_norm is not None:
             x = self.final_norm(x)
-        return x, ops.stack(caches, axis=1)
+        return x, updated
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

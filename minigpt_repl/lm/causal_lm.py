@@ -66,7 +66,7 @@ class MiniGPTCausalLM(CausalLM):
 
         Args:
             token_ids: int tensor of shape `(batch, new_length)`.
-            cache: float tensor `(batch, layers, 2, length, heads, head_dim)`.
+            cache: keys and values, as `backbone.empty_cache()` gives them.
             cache_update_index: int or int tensor; position of the first of the
                 new tokens.
 
@@ -91,8 +91,7 @@ class MiniGPTCausalLM(CausalLM):
             and the filled cache.
         """
         batch_size, length = ops.shape(token_ids)
-        shape = self.backbone.cache_shape(batch_size, length)
-        cache = ops.zeros(shape, dtype=self.compute_dtype)
+        cache = self.backbone.empty_cache(batch_size, length)
         _, hidden_states, cache = self.call_with_cache(token_ids, cache, 0)
         return hidden_states, cache
 
