@@ -32,3 +32,7 @@ class CorpusError(MiniGPTError):
 
 class EngineError(MiniGPTError):
     """The engine could not do what was asked, or its process ended."""
+
+
+class EngineStopped(EngineError):
+    """Someone stopped the engine before it had begun what was asked."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from minigpt_repl.decoding.parameters import Parameter, Value
 from minigpt_repl.decoding.quiet import quiet
 from minigpt_repl.decoding.registry import SamplerSpec, all_samplers

@@ -21,6 +21,7 @@ from minigpt_repl.decoding.measures import (
     Measure,
     mean_interval,
 )
+from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.decoding.request import (
     Engine,
     EngineInfo,
@@ -31,7 +32,7 @@ from minigpt_repl.decoding.request import (
     Request,
     TokenChosen,
 )
-from minigpt_repl.errors import EngineError
+from minigpt_repl.errors import EngineError, EngineStopped
 
 LIBRARIES = ("tensorflow", "keras", "keras-hub")
 
@@ -107,7 +108,8 @@ def run_plan(
     """Make the texts; yields the comparison after every token, returns the whole.
 
     When a text ends because someone stopped it, the comparison ends there, and
-    keeps what it has.
+    keeps what it has. Where chance plays no part a strategy's first text stands
+    for all.
 
     Raises:
         EngineError: from the engine.
@@ -118,19 +120,12 @@ def run_plan(
     for index in range(plan.count):
         for place, column in enumerate(comparison.columns):
             request = plan.request(column.strategy, index)
-            generation = None
-            for step in _follow(engine, request):
-                if isinstance(step, Generation):
-                    generation = step
-                else:
-                    writing = replace(column, writing=step)
-                    yield _with_column(comparison, place, writing)
-            if generation is None:
-                raise EngineError(
-                    "the engine ended a text without finishing it; try again"
-                )
-            if not inspection.has_scores(generation):
-                generation = score(engine, generation)
+            try:
+                generation = yield from _grow(engine, comparison, place, request)
+            except EngineStopped:
+                if not comparison.columns[0].generations:
+                    raise
+                return replace(comparison, is_interrupted=True)
             done = replace(
                 column, generations=(*column.generations, generation), writing=None
             )
@@ -193,6 +188,22 @@ def figures(column: Column) -> Iterator[tuple[Measure, Interval | None]]:
     """Every measure of a strategy's texts."""
     for measure in MEASURES:
         yield measure, column.figure(measure)
+
+
+def _grow(
+    engine: Engine, comparison: Comparison, place: int, request: Request
+) -> Generator[Comparison, None, Generation]:
+    """One more text of a strategy; yields the comparison after each token."""
+    column = comparison.columns[place]
+    if column.generations and not find_sampler(request.sampler).is_random:
+        first = column.generations[0]
+        started = replace(first.started, seed=request.seed or 0)
+        return replace(first, request=request, started=started)
+    for step in _follow(engine, request):
+        if isinstance(step, Generation):
+            return step if inspection.has_scores(step) else score(engine, step)
+        yield _with_column(comparison, place, replace(column, writing=step))
+    raise EngineError("the engine ended a text without finishing it; try again")
 
 
 def _follow(engine: Engine, request: Request) -> Iterator[str | Generation]:

@@ -25,12 +25,18 @@ class ReplayError(MiniGPTError):
 
 @dataclass(frozen=True)
 class RecordedText:
-    """One text of a file: how it was made, and its tokens."""
+    """One text of a file: how it was made, and its tokens.
+
+    Attributes:
+        is_picked: whether a user picked its only token, so that no sampler would
+            choose it again.
+    """
 
     label: str
     request: Request
     token_ids: tuple[int, ...]
     words: tuple[str, ...]
+    is_picked: bool
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ def replay(engine: Engine, recorded: Recorded) -> Iterator[str]:
         MiniGPTError: from the engine.
     """
     for one in recorded.texts:
+        if one.is_picked:
+            yield f"{one.label}: {quoted(one.words[0])} was picked by hand, not chosen"
+            continue
         again = _run(engine, one.request)
         for place, (old, new) in enumerate(
             zip(one.token_ids, again.token_ids, strict=False), start=1
@@ -160,6 +169,9 @@ def _texts(content: Mapping[str, Any], plan: Plan) -> Iterator[RecordedText]:
                 f"by the seed of the comparison it is {seed}"
             )
         tokens = item["tokens"]
+        is_picked = item["stop_reason"] == "picked"
+        if is_picked and len(tokens) != 1:
+            raise _Damaged(f"{len(tokens)} tokens were picked at once")
         if item["stop_reason"] == "interrupted":
             # It was stopped by hand; as many tokens are made again.
             request = replace(request, length=max(1, len(tokens)))
@@ -170,6 +182,7 @@ def _texts(content: Mapping[str, Any], plan: Plan) -> Iterator[RecordedText]:
             request=replace(request, with_scores=False),
             token_ids=_ids([token["id"] for token in tokens]),
             words=tuple(str(token["text"]) for token in tokens),
+            is_picked=is_picked,
         )
 
 

@@ -26,7 +26,7 @@ from minigpt_repl.decoding.request import (
     TokenChosen,
 )
 from minigpt_repl.decoding.worker import Load
-from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +105,7 @@ class RemoteEngine:
         """Events of one text, as they happen.
 
         Raises:
-            EngineError: also if `stop()` was called and the text had not begun
+            EngineStopped: if `stop()` was called and the text had not begun
                 within `PATIENCE`, as while the model is loading.
         """
         child = self._running_child()
@@ -218,7 +218,7 @@ def _nothing(request: Request, started: Started) -> Generation:
     )
 
 
-def _stopped(child: Child) -> EngineError:
+def _stopped(child: Child) -> EngineStopped:
     if child.info is None:
-        return EngineError("stopped: the model is still loading")
-    return EngineError("stopped before the first token")
+        return EngineStopped("stopped: the model is still loading")
+    return EngineStopped("stopped before the first token")

@@ -13,9 +13,10 @@ from minigpt_repl.decoding.parameters import Value
 if TYPE_CHECKING:
     import numpy as np
 
-StopReason = Literal["length", "stop", "context", "interrupted"]
+StopReason = Literal["length", "stop", "context", "interrupted", "picked"]
 """Why a text ended: the length was reached, the stop rule held, the model's
-context was full (samplers that work on whole sequences), or someone stopped it."""
+context was full (samplers that work on whole sequences), someone stopped it, or
+someone picked its only token (`:step`)."""
 
 
 @dataclass(frozen=True)

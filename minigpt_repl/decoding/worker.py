@@ -22,7 +22,7 @@ from typing import Any
 
 from minigpt_repl.decoding.parameters import Value
 from minigpt_repl.decoding.request import Engine, Request
-from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 
 STOP = struct.Struct("!q")
 """What goes over the second socket."""
@@ -112,7 +112,7 @@ class Worker:
         self, engine: Engine, number: int, method: str, arguments: tuple[Any, ...]
     ) -> None:
         if number <= self._stopped_until:
-            raise EngineError("stopped before the first token")
+            raise EngineStopped("stopped before the first token")
         if method == "generate":
             self._stream(engine, number, *arguments)
         elif method == "info":

@@ -40,6 +40,7 @@ REASONS = {
     "stop": "sentence ended",
     "context": "context full",
     "interrupted": "interrupted",
+    "picked": "picked by hand",
 }
 
 

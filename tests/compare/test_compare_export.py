@@ -235,6 +235,18 @@ def test_a_text_that_was_stopped_is_replayed_as_far_as_it_went(comparison):
     assert "3 tokens agree" in replayed(content)[0]
 
 
+def test_a_token_picked_by_hand_is_not_expected_of_the_sampler(comparison):
+    content = as_json(comparison)
+    text = content["strategies"][0]["texts"][0]
+    text["stop_reason"], text["tokens"] = "picked", text["tokens"][:1]
+    text["tokens"][0] |= {"id": VOCABULARY.index("queen"), "text": "queen"}
+    assert "'queen' was picked by hand" in replayed(content)[0]
+
+    text["tokens"] *= 2
+    with pytest.raises(ReplayError, match="2 tokens were picked at once"):
+        replayed(content)
+
+
 def test_another_checkpoint_or_version_is_warned_of(comparison):
     content = as_json(comparison)
     assert list(warnings(read_recorded(json.dumps(content), "a")[0], INFO)) == []

@@ -20,8 +20,10 @@ from minigpt_repl.compare.view import (
     split_words,
 )
 from minigpt_repl.decoding.measures import MEASURES
+from minigpt_repl.errors import EngineStopped
 
 GREEDY = Strategy("greedy", {})
+RANDOM = Strategy("random", {"temperature": 1.0})
 TOP_K = Strategy("top_k", {"k": 3, "temperature": 1.0})
 
 
@@ -43,9 +45,9 @@ def drawn(content, width=80, **more):
 
 def test_every_strategy_gets_every_seed_in_turn():
     engine = FakeEngine(context_length=64)
-    compare(make_plan(count=2), engine)
+    compare(make_plan(RANDOM, TOP_K, count=2), engine)
     asked = [(request.sampler, request.seed) for request in engine.requests]
-    assert asked == [("greedy", 3), ("top_k", 3), ("greedy", 4), ("top_k", 4)]
+    assert asked == [("random", 3), ("top_k", 3), ("random", 4), ("top_k", 4)]
 
 
 def test_texts_grow_one_token_after_the_other():
@@ -84,6 +86,43 @@ def test_a_stop_keeps_what_is_there():
     whole, cut = (column.generations[0] for column in comparison.columns)
     assert comparison.is_interrupted
     assert len(whole.tokens) == 8 and len(cut.tokens) == 1
+
+
+def test_a_stop_between_texts_keeps_those_that_are_there(monkeypatch):
+    engine = FakeEngine(context_length=64)
+    generate = engine.generate
+
+    def stopped_after_one(request):
+        if request.sampler != "greedy":
+            raise EngineStopped("stopped before the first token")
+        return generate(request)
+
+    monkeypatch.setattr(engine, "generate", stopped_after_one)
+    comparison = compare(make_plan(), engine)
+    assert comparison.is_interrupted
+    assert [len(column.generations) for column in comparison.columns] == [1, 0]
+
+
+def test_a_stop_before_all_texts_is_an_error(monkeypatch):
+    engine = FakeEngine(context_length=64)
+
+    def stopped(request):
+        raise EngineStopped("stopped: the model is still loading")
+
+    monkeypatch.setattr(engine, "generate", stopped)
+    with pytest.raises(EngineStopped, match="loading"):
+        compare(make_plan(), engine)
+
+
+def test_where_chance_plays_no_part_one_text_stands_for_all():
+    engine = FakeEngine(context_length=64)
+    comparison = compare(make_plan(count=3), engine)
+    asked = [request.sampler for request in engine.requests]
+    assert asked == ["greedy", "top_k", "top_k", "top_k"]
+    greedy = comparison.columns[0].generations
+    seed = comparison.plan.seed
+    assert [made.seed for made in greedy] == [seed, seed + 1, seed + 2]
+    assert len({made.text for made in greedy}) == 1
 
 
 def test_means_and_intervals_over_several_texts():

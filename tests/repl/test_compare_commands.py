@@ -204,6 +204,7 @@ def test_a_digit_picks_the_token_of_that_row():
     (node,) = after.session.nodes
     assert node.generation.token_ids == (third,)
     assert node.generation.tokens[0].score.rank == 3
+    assert node.generation.stop_reason == "picked"
 
 
 def test_stepping_goes_on_from_the_current_text_by_its_tokens():

@@ -201,7 +201,9 @@ def _picked(
     )
     (score,) = inspection.score_tokens(logits[None], (token_id,), (kept,))
     token = Token(token_id, word, score)
-    return replace(proposed, tokens=(token,), text=piece, raw_text=word)
+    return replace(
+        proposed, tokens=(token,), text=piece, raw_text=word, stop_reason="picked"
+    )
 
 
 def _accept(
