@@ -60,7 +60,12 @@ def crop(ids: tuple[int, ...], context: int, new: int) -> Packed:
 
 def reprimed(ids: tuple[int, ...], context: int) -> tuple[int, ...]:
     """The tokens with which a full context is begun anew."""
-    return ids[-min(REPRIMED_TOKENS, context // 2) :]
+    return ids[len(ids) - _kept(context) :]
+
+
+def _kept(context: int) -> int:
+    # Behind [BOS] and these there must be room for one token more.
+    return min(REPRIMED_TOKENS, context // 2, context - 2)
 
 
 def window(ids: tuple[int, ...], context: int) -> np.ndarray:
@@ -79,7 +84,7 @@ def windows(count: int, context: int) -> list[tuple[int, int, int]]:
         scores of the tokens `first` to `last` (exclusive) are taken from it.
         Together they cover tokens 0 to `count` (inclusive: the one to follow).
     """
-    kept = min(REPRIMED_TOKENS, context // 2)
+    kept = _kept(context)
     result = [(0, 0, min(count + 1, context - 1))]
     while result[-1][2] <= count:
         first = result[-1][2]

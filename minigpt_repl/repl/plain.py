@@ -128,6 +128,8 @@ class PlainLoop:
             try:
                 if (whole := joiner.feed(line)) is not None:
                     self._carry_out(run_line(whole, self._desk()))
+                if self._page.has_mistakes and not self._keep_going:
+                    return False
             except MiniGPTError as error:
                 if not self._goes_on_after(error, f"{source.name}:{number}"):
                     return False

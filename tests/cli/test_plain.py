@@ -65,6 +65,13 @@ def test_a_failing_line_is_named_and_ends_the_run(run):
     assert "did you mean :sampler?" in result.err_lines[-1]
 
 
+def test_a_file_that_fails_ends_the_lines_that_asked_for_it(run, home):
+    (home / "lines").write_text("the king\n:nonsense\n")
+    result = run(stdin=f":source {home / 'lines'}\nthe boy\n")
+    assert result.code == 1 and "lines:2: " in result.err_lines[-1]
+    assert "the king" in result.out and "the boy" not in result.out
+
+
 def test_keep_going_goes_on_and_still_fails(run):
     result = run("--keep-going", stdin=":nonsense\nthe king\n:set k ten\n")
     assert result.code == 1
