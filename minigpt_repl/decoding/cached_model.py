@@ -54,6 +54,7 @@ class CachedModel:
         bias[list(masked_ids)] = -np.inf
         bias[vocabulary_size:] = -np.inf
         self._bias = bias
+        self.allowed_count = int(np.isfinite(bias).sum())
         self._slots: dict[int, Slots] = {}
         # As fast without XLA, and a compile would cost seconds and 100 MB.
         self.read = tf.function(self._read, autograph=False)

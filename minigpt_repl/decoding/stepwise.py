@@ -55,6 +55,13 @@ class SteppedSampler:
         self._spec = spec
         self._target, self._draft = target, draft if self._drafts else None
         self._on_trace = on_trace
+        values = dict(values)
+        for parameter in spec.parameters:
+            if parameter.is_structural and parameter.maximum == "vocabulary":
+                # Ids that are masked would be weighed too, and alpha 1 asks for no
+                # probability.
+                k = int(values[parameter.name] or 1)
+                values[parameter.name] = min(k, target.allowed_count)
         self._variables = {
             parameter.name: tf.Variable(
                 _number(values[parameter.name], target.row_count),

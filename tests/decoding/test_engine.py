@@ -268,6 +268,13 @@ def test_scores_are_those_of_the_logits(engine, name):
     assert make(engine, name).tokens[0].score is None
 
 
+def test_contrastive_over_the_whole_vocabulary_chooses_no_masked_id(engine):
+    size = engine.info.vocabulary_size
+    parameters = {"k": size, "alpha": 1.0}
+    made = make(engine, "contrastive", parameters=parameters, length=20)
+    assert min(made.token_ids) >= 3 and max(made.token_ids) < size
+
+
 def test_contrastive_tells_what_it_weighed(engine):
     events = list(engine.generate(ask("contrastive", with_details=True)))
     weighed = [e for e in events if isinstance(e, CandidatesWeighed)]
