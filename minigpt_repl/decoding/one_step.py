@@ -89,7 +89,6 @@ class StepGraph:
         state: State,
         mask: tf.Tensor,
         answer: tuple[tf.Tensor, ...],
-        is_compiled: bool,
     ) -> None:
         count = len(state)
         self._order: list[int] = []  # of each result, its place in what is known
@@ -105,9 +104,11 @@ class StepGraph:
             self._count = len(step.state)
             return known[len(inputs) :]
 
-        function = tf.function(run, autograph=False, jit_compile=is_compiled)
+        # Not for XLA: KerasHub's loops slice at an index, and XLA would compile the
+        # step anew for each.
+        function = tf.function(run, autograph=False)
         concrete = function.get_concrete_function(*state, mask, *answer)
-        self._call = Direct(concrete, is_compiled)
+        self._call = Direct(concrete, is_compiled=False)
 
     def __call__(
         self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]

@@ -142,7 +142,7 @@ class Run:
             ids = tuple(step.text.numpy()[0, index:after].tolist())
             self._seen = (*self._seen, *ids)
             yield from self._detail(state, step, index)
-            for id_, score in zip(ids, self._scores(step, ids), strict=True):
+            for id_, score in zip(ids, self._scores(state, step, ids), strict=True):
                 is_full = self._spec.is_whole_sequence and after >= context
                 ends = self._ends(id_)
                 yield self._choose(id_, score, ends or (is_full and id_ is ids[-1]))
@@ -211,12 +211,14 @@ class Run:
         elif self._request.with_details and step.look.logits.shape[0] > 1:
             yield candidates_weighed(number, index, before, step, self._values)
 
-    def _scores(self, step: Step, ids: tuple[int, ...]) -> Scores:
+    def _scores(self, before: State, step: Step, ids: tuple[int, ...]) -> Scores:
         """Scores of the tokens of one step; `self._seen` ends with them."""
-        if self._spec.is_whole_sequence or not self._request.with_scores:
+        if not self._request.with_scores:
+            return [None] * len(ids)
+        rows = self._sampler.logits_behind(before, step, len(ids))
+        if rows is None:
             return self._scores_in_text(ids)
-        rows = step.look.logits.numpy()[:, : len(self._around.vocabulary)]
-        return self._rated(rows, ids)
+        return self._rated(rows[:, : len(self._around.vocabulary)], ids)
 
     def _scores_in_text(self, ids: tuple[int, ...]) -> Scores:
         if not self._request.with_scores:

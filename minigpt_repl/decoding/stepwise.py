@@ -129,16 +129,37 @@ class SteppedSampler:
         if self._asks_first:
             answer = self._slots.look_ahead(*state[:3])
         if self._step is None:
-            # Random numbers, and live parameters that are a shape, are not for XLA.
-            is_plain = not self._spec.is_random and not self._spec.parameters
-            is_plain = is_plain and self._asks_first
-            self._step = StepGraph(self._trace_step, state, mask, answer, is_plain)
+            self._step = StepGraph(self._trace_step, state, mask, answer)
         return self._step(state, mask, answer)
 
     @property
     def is_drafting(self) -> bool:
         """Whether a draft model guesses ahead."""
         return self._drafts
+
+    def logits_behind(self, before: State, step: Step, count: int) -> np.ndarray | None:
+        """Scores that the tokens of a step were chosen from.
+
+        Args:
+            before: the state before the step.
+            step: the step.
+            count: tokens that it chose.
+
+        Returns:
+            A float array `(count, vocabulary)`, or `None` where the sampler keeps
+            them to itself.
+        """
+        if self._asks_first:
+            scores = step.look.logits
+        elif self._drafts:
+            scores = step.look.logits[0, :count]
+        else:  # a sampler that looks ahead carries the scores along
+            shape = (1, self._target.row_count)
+            carried = [tensor for tensor in before if tensor.shape == shape]
+            if count > 1 or not carried:
+                return None
+            scores = carried[0]
+        return np.asarray(scores)
 
     @staticmethod
     def hypotheses(state: State) -> tuple[np.ndarray, np.ndarray] | None:
