@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from minigpt_repl.decoding.engine import LocalEngine
 from minigpt_repl.decoding.inspection import probabilities, with_scores
 from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.decoding.request import (
@@ -266,6 +267,22 @@ def test_scores_are_those_of_the_logits(engine, name):
         assert token.score.entropy == pytest.approx(wanted.score.entropy, abs=1e-3)
         assert token.score.kept_mass == pytest.approx(wanted.score.kept_mass, abs=1e-3)
     assert make(engine, name).tokens[0].score is None
+
+
+@pytest.mark.parametrize("name", ["greedy", "top_k", "contrastive"])
+def test_a_first_text_is_not_compiled_anew_for_every_position(
+    name, make_checkpoint, tiny_causal_lm
+):
+    new_engine = LocalEngine(make_checkpoint(tiny_causal_lm))
+    new_engine.warm(name, find_sampler(name).defaults())
+
+    def later_tokens_s():
+        made = make(new_engine, name, length=25)
+        return made.timings.decode_s - made.timings.first_token_s
+
+    first = later_tokens_s()
+    # A compile for each position takes a hundred times as long as a token.
+    assert first < 10 * min(later_tokens_s() for _ in range(3))
 
 
 def test_contrastive_over_the_whole_vocabulary_chooses_no_masked_id(engine):
