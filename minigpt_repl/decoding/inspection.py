@@ -104,15 +104,14 @@ class Verdict:
 
 def verdict(distribution: "np.ndarray", token_id: int) -> Verdict:
     """What a distribution `(vocabulary,)` says of one of its tokens."""
-    import numpy as np
-
-    order = (-distribution).argsort(kind="stable")
-    place = int(np.nonzero(order == token_id)[0][0])
+    probability = distribution[token_id]
+    is_before = distribution > probability
+    is_before[:token_id] |= distribution[:token_id] == probability  # equal ones by id
     return Verdict(
-        probability=float(distribution[token_id]),
-        rank=place + 1,
+        probability=float(probability),
+        rank=int(is_before.sum()) + 1,
         entropy=entropy(distribution),
-        smallest_p=float(distribution[order[:place]].sum()),
+        smallest_p=float(distribution[is_before].sum()),
     )
 
 
