@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt_repl.decoding.direct import Direct
+from minigpt_repl.decoding.weights import Weight, fixed_weights
 
 Cache = Any
 """Tensors in any structure, each with the texts as its first axis."""
@@ -27,8 +28,8 @@ ROW_COUNTS = (1, 5, 10, 20, 64)
 class CachedModel:
     """The compiled passes of one model.
 
-    The weights are constants of the compiled steps: passing them as variables
-    would more than double the cost of a step. The weights must not change.
+    The weights are copied for the compiled steps and must not change: passing
+    variables would more than double the cost of a step.
 
     Args:
         causal_lm: a KerasHub `CausalLM`.
@@ -59,6 +60,10 @@ class CachedModel:
         # As fast without XLA, and a compile would cost seconds and 100 MB.
         self.read = tf.function(self._read, autograph=False)
 
+    @cached_property
+    def _weights(self) -> list[Weight]:
+        return fixed_weights(self._causal_lm.variables)
+
     def slots(self, count: int) -> "Slots":
         """Room for at least `count` texts side by side; made when first asked."""
         count = next((rows for rows in ROW_COUNTS if rows >= count), count)
@@ -74,10 +79,10 @@ class CachedModel:
     def call_frozen(
         self, token_ids: tf.Tensor, cache: Cache, start: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, Cache]:
-        """`call` with the weights as constants of the graph that is traced."""
+        """`call` with the weights as inputs of the graph that is traced."""
         with tf.init_scope():  # outside of the graph, where variables have values
-            weights = [(v, v.numpy()) for v in self._causal_lm.variables]
-        frozen = [(variable, tf.constant(value)) for variable, value in weights]
+            weights = self._weights
+        frozen = [(weight.variable, weight.turn(weight.given)) for weight in weights]
         with keras.StatelessScope(state_mapping=frozen):
             return self.call(token_ids, cache, start)
 
