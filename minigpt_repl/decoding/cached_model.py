@@ -1,4 +1,4 @@
-"""A causal LM made ready for decoding: frozen weights, XLA, keys and values kept.
+"""A causal LM made ready for decoding: XLA steps, keys and values kept in place.
 
 What the engine needs of a model is three things: to read a whole window in one
 pass, to score new tokens after those it keeps the keys and values of, and to do
