@@ -9,7 +9,8 @@ In one run, on one checkpoint: the reference example's own loop (the whole model
 all positions for every token), KerasHub's `generate()` compiled, this engine, and
 its compiled step inside an unmodified sampler's loop, which cannot stream. Tokens
 per second are medians; the contenders take turns, so that whatever else the machine
-does slows all. With --peers also Hugging Face transformers, if it is installed.
+does slows all. With --peers also Hugging Face transformers and llama.cpp, where they
+are installed: `pip install -e .[bench]`.
 """
 
 import io
@@ -21,20 +22,19 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import click
+from bench_peers import BOS, NEW_TOKENS, Timed, find_peers
 
 from minigpt_repl.decoding.quiet import quiet
 from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 
 ROOT = Path(__file__).resolve().parent.parent
-NEW_TOKENS = 127
-BOS = 2
 CONTENDERS: dict[str, Mapping[str, Any]] = {
     "greedy": {},
     "random": {},
@@ -53,16 +53,17 @@ FLOORS = {
 }
 """Streamed, against the example's loop and against transformers."""
 
-Timed = Callable[[], float]
-"""Runs a contender once; returns its tokens per second."""
-
 
 @click.command()
 @click.option("--checkpoint", type=click.Path(path_type=Path, exists=True))
 @click.option("--sampler", "names", multiple=True, type=click.Choice(list(CONTENDERS)))
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="Two rounds, fewer of the slow tokens.")
-@click.option("--peers", is_flag=True, help="Also transformers, if installed.")
+@click.option(
+    "--peers",
+    is_flag=True,
+    help="Also transformers and llama.cpp, where installed: extra `bench`.",
+)
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE")
 def bench(
     checkpoint: Path | None,
@@ -83,12 +84,12 @@ def bench(
 
         engine = load_engine(checkpoint)
         causal_lm = load_checkpoint(checkpoint).causal_lm
-    peer = transformers_peer(causal_lm) if peers else None
+    others = find_peers(causal_lm) if peers else {}
     results: dict[str, Any] = {
         "machine": describe_machine(),
         "checkpoint": engine.info.checkpoint_sha256,
         "parameters": engine.info.parameter_count,
-        "peer": peer.description if peer else None,
+        "peers": {name: peer.description for name, peer in others.items()},
         "samplers": {},
     }
     for name in names or CONTENDERS:
@@ -100,8 +101,9 @@ def bench(
             "whole": whole_loop(causal_lm, spec, values),
             "streamed": streamed(engine, spec, values),
         }
-        if peer is not None and name in peer.samplers:
-            contenders["transformers"] = peer.timed(name)
+        for other, peer in others.items():
+            if name in peer.samplers:
+                contenders[other] = peer.timed(name)
         found = measure(contenders, rounds)
         found["first_token_ms"] = 1000 * first_token_s(engine, spec, values, rounds)
         results["samplers"][name] = found
@@ -263,73 +265,6 @@ def first_token_s(
     return statistics.median(found)
 
 
-class Peer:
-    """Hugging Face transformers: a GPT-2 of the nearest shape, random weights."""
-
-    samplers: Mapping[str, Mapping[str, Any]] = {
-        "greedy": {"do_sample": False},
-        "random": {"do_sample": True, "top_k": 0},
-        "top_k": {"do_sample": True, "top_k": 10},
-        "top_p": {"do_sample": True, "top_k": 0, "top_p": 0.5},
-        "beam": {"do_sample": False, "num_beams": 10},
-    }
-
-    def __init__(self, causal_lm: Any) -> None:
-        import torch
-        import transformers
-
-        torch.set_num_threads(1)  # its best on a model of this size
-        backbone = causal_lm.backbone
-        heads = next(n for n in (backbone.num_heads, 4) if 256 % n == 0)
-        config = transformers.GPT2Config(
-            vocab_size=backbone.vocabulary_size,
-            n_positions=backbone.max_sequence_length,
-            n_embd=backbone.hidden_dim,
-            n_layer=backbone.num_layers,
-            n_head=heads,
-            n_inner=backbone.intermediate_dim,
-            activation_function="relu",
-            bos_token_id=BOS,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-        self._torch = torch
-        self._model = transformers.GPT2LMHeadModel(config).eval()
-        self.description = (
-            f"transformers {transformers.__version__}, torch {torch.__version__}, 1 "
-            f"thread, GPT-2 with {config.n_layer} layers, {heads} heads, "
-            f"{config.n_embd} wide, {config.n_inner} in between, random weights"
-        )
-
-    def timed(self, name: str) -> Timed:
-        """The contender for one sampler."""
-        options = self.samplers[name]
-        ids = self._torch.tensor([[BOS]])
-
-        def timed() -> float:
-            clock = time.perf_counter()
-            with self._torch.inference_mode():
-                self._model.generate(
-                    ids,
-                    attention_mask=self._torch.ones_like(ids),
-                    max_new_tokens=NEW_TOKENS,
-                    min_new_tokens=NEW_TOKENS,
-                    **options,
-                )
-            return NEW_TOKENS / (time.perf_counter() - clock)
-
-        return timed
-
-
-def transformers_peer(causal_lm: Any) -> Peer | None:
-    """The peer, or `None` and a line on what to install."""
-    try:
-        return Peer(causal_lm)
-    except ImportError as error:
-        click.echo(f"no peers: {error} (pip install torch transformers)", err=True)
-        return None
-
-
 def describe_machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {
@@ -373,22 +308,24 @@ def resident_mb(script: str) -> float:
 
 def row(name: str, found: Mapping[str, float]) -> str:
     """One sampler's line: rates, and ratios against the floors."""
-    example, transformers = found["example"], found.get("transformers")
+    example, streamed = found["example"], found["streamed"]
     floor, peer_floor = FLOORS[name]
     parts = [
         f"{name:<12} example {example:6.1f}",
         f"generate() {found['generate']:7.1f}",
         f"whole loop {found['whole']:7.1f}",
-        f"streamed {found['streamed']:7.1f} tokens/s",
-        f"{found['streamed'] / example:5.1f}x the example (floor {floor}x)",
-        f"{100 * found['streamed'] / found['whole']:3.0f}% of whole",
+        f"streamed {streamed:7.1f} tokens/s",
+        f"{streamed / example:5.1f}x the example (floor {floor}x)",
+        f"{100 * streamed / found['whole']:3.0f}% of whole",
         f"first {found['first_token_ms']:.1f} ms",
     ]
-    if transformers:
-        ratio = found["streamed"] / transformers
+    if transformers := found.get("transformers"):
         parts.append(
-            f"{ratio:.1f}x transformers' {transformers:.1f} (floor {peer_floor}x)"
+            f"{streamed / transformers:.1f}x transformers' {transformers:.1f} "
+            f"(floor {peer_floor}x)"
         )
+    if llama_cpp := found.get("llama.cpp"):
+        parts.append(f"{streamed / llama_cpp:.2f}x llama.cpp's {llama_cpp:.0f}")
     return "; ".join(parts)
 
 
