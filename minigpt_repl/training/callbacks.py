@@ -15,7 +15,9 @@ from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.errors import UsageError
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.text.display import display_text
+from minigpt_repl.training.distribution import alone
 from minigpt_repl.training.evaluation import Evaluation
+from minigpt_repl.training.model import in_float32
 from minigpt_repl.training.progress import Progress
 from minigpt_repl.training.schedule import Length
 
@@ -82,7 +84,8 @@ class ShowSample(keras.callbacks.Callback):
     """Shows a text at each evaluation, as the reference example does.
 
     Args:
-        causal_lm: shares its weights with the model in training.
+        causal_lm: shares its weights with the model in training. One on many
+            devices is copied: they would share a single row.
         spec: the sampler, with its default parameters.
         progress: where the text is shown.
         prompt: how the text begins; may be empty.
@@ -98,19 +101,24 @@ class ShowSample(keras.callbacks.Callback):
         seed: int = 1,
     ) -> None:
         super().__init__()
-        self._causal_lm = causal_lm
+        self._trained = causal_lm
+        with alone() as is_copy:
+            self._causal_lm = in_float32(causal_lm) if is_copy else causal_lm
         self._progress = progress
         self._prompt = prompt
         self._name = spec.name
         arguments = dict(spec.defaults())
         if spec.is_random:
             arguments["seed"] = seed
-        causal_lm.compile(sampler=spec.load_class()(**arguments))
+        self._causal_lm.compile(sampler=spec.load_class()(**arguments))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if "val_perplexity" not in logs:
             return
-        text = sample_text(self._causal_lm, self._prompt)
+        with alone() as is_copy:
+            if is_copy:
+                self._causal_lm.set_weights(self._trained.get_weights())
+            text = sample_text(self._causal_lm, self._prompt)
         self._progress.say(f"{self._name}: {text}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from minigpt_repl.training.distribution import local_devices, own_rows, whole
 from minigpt_repl.training.windows import PAD_ID, Windows
 
 
@@ -44,7 +45,7 @@ class Evaluator:
         model: from ids `(batch, length)` to logits `(batch, length, rows)`.
         windows: the validation's.
         tokens_per_byte: of the validation text.
-        batch_size: windows at once; changes the speed only.
+        batch_size: windows at once on a device; changes the speed only.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class Evaluator:
         is_tensorflow = keras.backend.backend() == "tensorflow"
         self._model.compile(jit_compile=False if is_tensorflow else "auto")
         self._inputs = [
-            windows.inputs.astype("int32"),
-            windows.labels.astype("int32"),
+            own_rows(windows.inputs.astype("int32")),
+            own_rows(windows.labels.astype("int32")),
         ]
         self._token_count = windows.token_count
         self._tokens_per_byte = tokens_per_byte
-        self._batch_size = batch_size
+        self._batch_size = batch_size * local_devices()
 
     def measure(self, step: int = 0, elapsed: float = 0.0) -> Evaluation:
         """The model as it is now, on all windows."""
@@ -95,7 +96,7 @@ class WindowLoss(keras.layers.Layer):
         log_partition = ops.logsumexp(logits, axis=-1)
         at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
         is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-        return ops.sum((log_partition - at_label) * is_token, axis=-1)
+        return whole(ops.sum((log_partition - at_label) * is_token, axis=-1))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """A window's sum has no mask."""

@@ -46,7 +46,9 @@ class Pacer(keras.callbacks.Callback):
         run, plan = self._trainer.run, self._trainer.plan
         progress = plan.length.progress(run.step, run.elapsed)
         self._rate = learning_rate(self._trainer.recipe, run.step, progress)
-        self._trainer.model.optimizer.learning_rate.assign(self._rate)
+        # `self.model`, not the trainer's: on JAX a step's variables are attached to
+        # the model only when a callback asks for it.
+        self.model.optimizer.learning_rate.assign(self._rate)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count, tell, save once a minute, and stop when it is time.
@@ -67,7 +69,7 @@ class Pacer(keras.callbacks.Callback):
         # A stop asked for at the last step is no stop.
         run.was_stopped = plan.should_stop() and not self.is_over()
         if run.was_stopped or self.is_over():
-            self._trainer.model.stop_training = True
+            self.model.stop_training = True
         if run.was_stopped or self._clock() - self._saved > SAVE_EVERY:
             self._save()
 
@@ -88,7 +90,7 @@ class Pacer(keras.callbacks.Callback):
             val_bits_per_byte=evaluation.bits_per_byte,
         )
         if self._lost_patience():
-            trainer.model.stop_training = True
+            self.model.stop_training = True
         self._save()
 
     def _lost_patience(self) -> bool:

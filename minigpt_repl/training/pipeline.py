@@ -25,10 +25,12 @@ from minigpt_repl.training.callbacks import (
     ShowSample,
     draw_curves,
 )
+from minigpt_repl.training.cluster import Cluster
 from minigpt_repl.training.corpus import Corpus, load_corpus
+from minigpt_repl.training.distribution import check_agreed, in_any_process, joined
 from minigpt_repl.training.model import build_model, in_float32
 from minigpt_repl.training.plan import Plan, Run, TrainingData
-from minigpt_repl.training.progress import Progress
+from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.recipes import DRAFT, Recipe
 from minigpt_repl.training.schedule import Length
 from minigpt_repl.training.stages import fingerprint
@@ -62,6 +64,7 @@ class Setup:
         tensorboard: folder for TensorBoard, or `None`.
         plot: draw the curve at the end.
         patience: evaluations without a new best that end the run, or `None`.
+        cluster: the processes that train together, or `None` for this one alone.
     """
 
     corpus: str
@@ -79,6 +82,12 @@ class Setup:
     tensorboard: Path | None = None
     plot: bool = False
     patience: int | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes files and is watched."""
+        return self.cluster is None or self.cluster.process == 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,19 @@ def set_up(
         MiniGPTError: in one line, what is wrong and what to do.
     """
     text = prepare_text(setup, progress)
+    # Only now: what comes before may take one machine longer than another.
+    with joined(setup.cluster):
+        if setup.cluster is not None:
+            progress.say(_welcome(setup.cluster))
+            should_stop = in_any_process(should_stop)
+        if not setup.is_chief:
+            progress = SilentProgress()
+        return _train_and_save(setup, text, progress, should_stop)
+
+
+def _train_and_save(
+    setup: Setup, text: Text, progress: Progress, should_stop: Callable[[], bool]
+) -> Run:
     folder = training_folder(setup.out)
     causal_lm = build_model(setup.recipe, text.vocabulary, text.lowercase, setup.seed)
     if setup.recipe.name == "tutorial":
@@ -121,17 +143,28 @@ def set_up(
         return run
     record = training_record(setup.recipe, setup.seed, text, run)
     model = in_float32(causal_lm)
-    save_checkpoint(setup.out, model, record)
-    if setup.plot:
+    if setup.is_chief:
+        save_checkpoint(setup.out, model, record)
+    if setup.plot and setup.is_chief:
         draw_curves(folder / CURVE_FILE, [(setup.recipe.name, run.evaluations)])
         progress.say(f"the curve is in {folder / CURVE_FILE}")
     if setup.with_draft:
         draft_run = _add_draft(setup, model, text, record, progress, should_stop)
         if draft_run.was_stopped:
             return draft_run
-    remove_state(folder / "draft")
-    remove_state(folder)
+    if setup.is_chief:
+        remove_state(folder / "draft")
+        remove_state(folder)
     return run
+
+
+def _welcome(cluster: Cluster) -> str:
+    devices = keras.distribution.get_device_count()
+    return (
+        f"process {cluster.process} of {cluster.processes} has joined: {devices} "
+        "devices in all"
+        + ("" if cluster.process == 0 else "; process 0 shows the rest")
+    )
 
 
 def prepare_text(setup: Setup, progress: Progress) -> Text:
@@ -194,18 +227,21 @@ def _train(
         state_folder=folder,
         patience=setup.patience,
         should_stop=should_stop,
+        is_chief=setup.is_chief,
     )
     shown = ShowProgress(progress, length)
     callbacks: list[keras.callbacks.Callback] = [shown]
-    folder.mkdir(parents=True, exist_ok=True)
-    callbacks.append(
-        keras.callbacks.CSVLogger(str(folder / LOG_FILE), append=setup.resume)
-    )
+    if setup.is_chief:
+        folder.mkdir(parents=True, exist_ok=True)
+        callbacks.append(
+            keras.callbacks.CSVLogger(str(folder / LOG_FILE), append=setup.resume)
+        )
     if setup.sampler is not None:
+        # On all of them, though one shows it: they must stay the same program.
         callbacks.append(
             ShowSample(causal_lm, setup.sampler, progress, setup.prompt, setup.seed)
         )
-    if setup.tensorboard is not None:
+    if setup.tensorboard is not None and setup.is_chief:
         logs = str(setup.tensorboard / recipe.name)
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     trainer = Trainer(causal_lm, recipe, data, plan, callbacks)
@@ -214,6 +250,20 @@ def _train(
             progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
         else:
             progress.say(f"{recipe.name}: nothing saved to go on from, starting")
+    if setup.cluster is not None:
+        # Before the first step: what differs would go on unnoticed, or hang.
+        check_agreed(
+            fingerprint(
+                data=data.fingerprint,
+                recipe=recipe.to_json(),
+                seed=setup.seed,
+                steps=length.steps,
+                step=trainer.run.step,
+                version=version_of_package(),
+            ),
+            "the processes were given different texts, options or states: start all "
+            "with the same ones, and resume with --out in a folder that all can read",
+        )
     run = trainer.train()
     shown.close()
     return run
@@ -244,7 +294,7 @@ def _add_draft(
     draft = build_model(recipe, text.vocabulary, text.lowercase, setup.seed)
     folder = training_folder(setup.out) / "draft"
     run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
-    if not run.was_stopped:
+    if not run.was_stopped and setup.is_chief:
         record = {**record, "draft": training_record(recipe, setup.seed, text, run)}
         save_checkpoint(setup.out, model, record, in_float32(draft))
     return run

@@ -44,6 +44,7 @@ class Plan:
         patience: evaluations without a new best before it stops early, or `None`.
         should_stop: asked after every step; `True` ends the run, state saved.
         clock: seconds that only grow.
+        is_chief: whether the state is saved by this process; all of them read it.
     """
 
     length: Length
@@ -53,6 +54,7 @@ class Plan:
     patience: int | None = None
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
+    is_chief: bool = True
 
 
 @dataclass

@@ -22,9 +22,11 @@ from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampl
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError, UsageError
 from minigpt_repl.paths import default_output
 from minigpt_repl.record import RECORD_FILE
+from minigpt_repl.training.cluster import Cluster, check_backend
 from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
 from minigpt_repl.training.display import make_progress
 from minigpt_repl.training.recipes import RECIPES, get_recipe
+from minigpt_repl.training.supervised import fork_and_watch
 
 NO_SAMPLE = "none"
 RECIPE_OPTIONS = (
@@ -124,6 +126,13 @@ RECIPE_OPTIONS = (
     default=None,
     help="bfloat16 products, or float32 throughout. By default the recipe's.",
 )
+@click.option(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="Train in several processes: where process 0 listens. See docs/scaling.md.",
+)
+@click.option("--processes", type=click.IntRange(1), help="How many there are.")
+@click.option("--process", type=click.IntRange(0), help="Which one this is, from 0.")
 @click.option("--debug", is_flag=True, help="Show a traceback for errors.")
 def command(**options: Any) -> int:
     """Learn a vocabulary, train a model, and save both as a checkpoint.
@@ -131,6 +140,14 @@ def command(**options: Any) -> int:
     What is finished is kept. ^C saves the training; --resume goes on with it.
     """
     checked = _check_options(options)
+    if checked["cluster"] is not None:
+        code = fork_and_watch(
+            "the training lost its coordinator, process 0 at "
+            f"{options['coordinator']}: see what ended it, then start all again with "
+            "--resume"
+        )
+        if code is not None:
+            return code
     # Inside: `quiet` gives `sys.stderr` a descriptor of its own.
     with (
         quiet(),
@@ -180,9 +197,31 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     recipe = get_recipe(options["recipe_name"]).changed(
         **{name: options[name] for name in RECIPE_OPTIONS}
     )
+    cluster = _cluster(options)
+    check_backend(cluster)
     sampler = _sample_sampler(options["sampler_name"])
     out = (options["out"] or default_output()).expanduser()
-    return {**options, "recipe": recipe, "sampler": sampler, "out": out}
+    return {
+        **options,
+        "recipe": recipe,
+        "sampler": sampler,
+        "out": out,
+        "cluster": cluster,
+    }
+
+
+def _cluster(options: dict[str, Any]) -> Cluster | None:
+    given = [options[name] for name in ("coordinator", "processes", "process")]
+    if all(each is None for each in given):
+        return None
+    if any(each is None for each in given):
+        raise UsageError("--coordinator, --processes and --process go together")
+    if options["minutes"]:
+        raise UsageError(
+            "several processes have several clocks: give --steps or --epochs, "
+            "not --minutes"
+        )
+    return Cluster(*given)
 
 
 def _sample_sampler(name: str) -> SamplerSpec | None:
@@ -234,6 +273,7 @@ def _run(
         tensorboard=options["tensorboard"],
         plot=options["plot"],
         patience=options["patience"],
+        cluster=options["cluster"],
     )
     run = pipeline.set_up(setup, progress, should_stop)
     if run.was_stopped:
@@ -241,6 +281,8 @@ def _run(
         progress.say(f"  {_resume_command()}")
         return EXIT_INTERRUPTED
     assert run.best is not None  # a finished run has been evaluated
+    if not setup.is_chief:
+        return EXIT_OK
     progress.say(
         f"saved in {out}: {run.step:,} steps, validation perplexity "
         f"{run.best.perplexity:.2f}, {run.best.bits_per_byte:.3f} bits per byte"

@@ -13,6 +13,7 @@ import numpy as np
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.lm import MiniGPTCausalLM
+from minigpt_repl.training.distribution import own_rows
 from minigpt_repl.training.evaluation import Evaluation, Evaluator
 from minigpt_repl.training.model import trainable
 from minigpt_repl.training.pacer import Pacer
@@ -109,7 +110,7 @@ class Trainer:
             self.run.step,
         )
         self.model.fit(
-            feed,
+            ((own_rows(inputs), own_rows(labels)) for inputs, labels in feed),
             steps_per_epoch=steps,
             initial_epoch=done,
             epochs=done + rounds,
@@ -119,7 +120,7 @@ class Trainer:
 
     def save(self) -> None:
         """Save the state, if the plan names a place for it."""
-        if self.plan.state_folder is None:
+        if self.plan.state_folder is None or not self.plan.is_chief:
             return
         header = {
             "recipe": self.recipe.to_json(),

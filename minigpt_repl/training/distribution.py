@@ -1,0 +1,177 @@
+"""One training on many devices, by `keras.distribution` on the JAX backend.
+
+Every process runs the same program on the same text and takes part in every step
+with its rows of the batch; JAX adds up the gradients, so that all hold the same
+weights. What is decided from a clock or a file must be agreed on first: a process
+that goes another way leaves the others waiting. Knows JAX and Keras, imported when
+they are asked for; nothing of models or text.
+"""
+
+import atexit
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.training.cluster import Cluster
+
+
+@contextlib.contextmanager
+def joined(cluster: Cluster | None) -> Iterator[None]:
+    """Models that are built in this context are trained on all devices of all.
+
+    Without a cluster these are this process' own: on JAX all of them, on another
+    backend the one that Keras chooses.
+
+    Raises:
+        MiniGPTError: if the others do not come, or are lost on the way.
+    """
+    import keras
+
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    try:
+        if cluster is not None:
+            # It would take SIGTERM for itself, which asks us to save and stop.
+            jax.config.update("jax_enable_preemption_service", False)
+            keras.distribution.initialize(
+                cluster.coordinator, cluster.processes, cluster.process
+            )
+        if keras.distribution.get_device_count() > 1:
+            # Each process feeds its own rows; Keras could share out `tf.data` only.
+            everywhere = keras.distribution.DataParallel(auto_shard_dataset=False)
+            keras.distribution.set_distribution(everywhere)
+        yield
+    except BaseException as error:
+        if cluster is None:
+            raise
+        # JAX would first wait for the others to end, which in turn wait for us.
+        atexit.register(_leave_at_once, getattr(error, "exit_code", 1))
+        if is_status(error):
+            raise _lost(cluster, error) from error
+        raise
+    finally:
+        keras.distribution.set_distribution(None)
+
+
+def own_rows(batch: Any) -> Any:
+    """The rows that this process feeds of a batch that all processes have.
+
+    Rows of zeros, which is `[PAD]` and counts for nothing, are added until every
+    device has as many.
+
+    Args:
+        batch: array of shape `(batch, ...)`.
+
+    Returns:
+        Array of shape `(batch of this process, ...)`, the same length on each.
+    """
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return batch
+    import jax
+
+    missing = -len(batch) % distribution.device_mesh.devices.size
+    padded = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1))
+    return np.split(padded, jax.process_count())[jax.process_index()]
+
+
+def whole(tensor: Any) -> Any:
+    """The tensor with the rows of all devices on each, where it can be read."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return tensor
+    layout = keras.distribution.TensorLayout(
+        [None] * len(tensor.shape), distribution.device_mesh
+    )
+    return keras.distribution.distribute_tensor(tensor, layout)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[bool]:
+    """What is built and run in this context is this process' own, on one device.
+
+    Yields:
+        Whether that makes a difference.
+    """
+    import keras
+
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield distribution is not None
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+def local_devices() -> int:
+    """How many devices share the rows of this process."""
+    import keras
+
+    if keras.distribution.distribution() is None:
+        return 1
+    import jax
+
+    return int(jax.local_device_count())
+
+
+def in_any_process(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """Asks all processes, and says yes in each when one does; all must call it."""
+    from jax.experimental import multihost_utils
+
+    def ask_all() -> bool:
+        answers = multihost_utils.process_allgather(np.array([ask()]))
+        return bool(np.any(answers))
+
+    return ask_all
+
+
+def check_agreed(text: str, problem: str) -> None:
+    """Whether all processes have the same text, at most 64 bytes; all must ask.
+
+    Raises:
+        MiniGPTError: saying `problem`, if they have not.
+    """
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(text.encode().ljust(64)[:64], np.uint8)
+    if (multihost_utils.process_allgather(mine) != mine).any():
+        raise MiniGPTError(problem)
+
+
+def is_status(error: BaseException) -> bool:
+    """Whether a device or a connection failed, rather than a line of Python.
+
+    XLA raises its status as its own error or as a `ValueError`, by the place: what
+    both have is a code in capitals in front, as in `UNKNOWN: Connection reset`.
+    """
+    return bool(re.match(r"[A-Z][A-Z_]+: ", str(error)))
+
+
+def _lost(cluster: Cluster, error: BaseException) -> MiniGPTError:
+    reason = str(error).strip().splitlines()[0]
+    if "RESOURCE_EXHAUSTED" in reason:
+        return MiniGPTError(f"out of memory on a device ({reason[:200]})")
+    return MiniGPTError(
+        f"process {cluster.process} of {cluster.processes} lost the others "
+        f"({reason.rpartition(': ')[2][:200]}): see what ended them, then start all "
+        "again with --resume"
+    )
+
+
+def _leave_at_once(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
