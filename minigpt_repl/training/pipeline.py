@@ -4,6 +4,7 @@ Knows the stages and the folders that they use; no command line, no terminal. Wh
 is finished is kept: a next run takes it up.
 """
 
+import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from minigpt_repl.atomic import explained
 from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.lm import MiniGPTCausalLM
@@ -34,7 +36,7 @@ from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.recipes import DRAFT, Recipe
 from minigpt_repl.training.schedule import Length
 from minigpt_repl.training.stages import fingerprint
-from minigpt_repl.training.state import remove_state
+from minigpt_repl.training.state import STATE_FILE, remove_state
 from minigpt_repl.training.tokens import TokenizedLines, prepared_tokens
 from minigpt_repl.training.trainer import Trainer
 from minigpt_repl.training.vocabulary import prepared_vocabulary
@@ -125,6 +127,11 @@ def set_up(
     with joined(setup.cluster):
         if setup.cluster is not None:
             progress.say(_welcome(setup.cluster))
+            check_agreed(
+                _what_is_trained(setup, text),
+                "the processes were given different texts, options or states: start "
+                "all with the same ones, and --resume with --out where all can read it",
+            )
             should_stop = in_any_process(should_stop)
         if not setup.is_chief:
             progress = SilentProgress()
@@ -164,6 +171,26 @@ def _welcome(cluster: Cluster) -> str:
         f"process {cluster.process} of {cluster.processes} has joined: {devices} "
         "devices in all"
         + ("" if cluster.process == 0 else "; process 0 shows the rest")
+    )
+
+
+def _what_is_trained(setup: Setup, text: Text) -> str:
+    """Tells this training from all others; what differs would hang or go unnoticed."""
+    states = []
+    if setup.resume:
+        for path in sorted(training_folder(setup.out).rglob(STATE_FILE)):
+            with explained(path), path.open("rb") as file:
+                states.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return fingerprint(
+        train=text.corpus.train_sha256,
+        valid=text.corpus.valid_sha256,
+        vocabulary=text.vocabulary,
+        recipe=setup.recipe.to_json(),
+        options=[setup.steps, setup.seed, setup.lowercase, setup.patience],
+        draft=setup.with_draft,
+        sampler=setup.sampler.name if setup.sampler else None,
+        states=states,
+        version=version_of_package(),
     )
 
 
@@ -250,20 +277,6 @@ def _train(
             progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
         else:
             progress.say(f"{recipe.name}: nothing saved to go on from, starting")
-    if setup.cluster is not None:
-        # Before the first step: what differs would go on unnoticed, or hang.
-        check_agreed(
-            fingerprint(
-                data=data.fingerprint,
-                recipe=recipe.to_json(),
-                seed=setup.seed,
-                steps=length.steps,
-                step=trainer.run.step,
-                version=version_of_package(),
-            ),
-            "the processes were given different texts, options or states: start all "
-            "with the same ones, and resume with --out in a folder that all can read",
-        )
     run = trainer.train()
     shown.close()
     return run
