@@ -19,6 +19,10 @@ LEAVING = tuple(
 )
 
 
+RETRY_S = 0.01
+"""After which an application that could not leave is told again."""
+
+
 class Left(BaseException):
     """A signal told us to leave."""
 
@@ -76,7 +80,13 @@ class Signals:
 
     @contextlib.contextmanager
     def at_prompt(self, app: "Application[Any]") -> Iterator[None]:
-        """A line is read by an application, which is told to leave."""
+        """A line is read by an application, which is told to leave.
+
+        Raises:
+            Left: if a signal came while the application before it was ending.
+        """
+        if self.left:
+            raise Left(self.left)
         was_working, self._is_working = self._is_working, False
         self._app = app
         try:
@@ -127,5 +137,8 @@ class Signals:
 
 
 def _exit(app: "Application[Any]", error: BaseException) -> None:
-    with contextlib.suppress(Exception):  # it is ending already
+    try:
         app.exit(exception=error)
+    except Exception:  # noqa: BLE001, it is just beginning, or ending already
+        if app.is_running and app.loop is not None:
+            app.loop.call_later(RETRY_S, _exit, app, error)
