@@ -1,4 +1,4 @@
-"""Calling a traced graph with nothing around it.
+"""Calling a traced graph with nothing around it, and without waiting for it.
 
 TensorFlow checks, casts and names the arguments of every call of a traced function,
 and hands its operations from thread to thread, which takes longer than the work
@@ -6,10 +6,14 @@ itself. Where shapes and types never change and the work is small, none of it is
 needed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from tensorflow.python.eager import context
 from tensorflow.python.eager.execute import execute
+from tensorflow.python.eager.executor import Executor, new_executor
 
 
 class Direct:
@@ -39,3 +43,30 @@ class Direct:
             self._name, self._count, inputs, self._options, self._context
         )
         return made
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Calls made inside return at once; they are done in order, in one thread.
+
+    The tensors that they return wait for their values when those are read.
+    """
+    with context.executor_scope(_background()):
+        yield
+
+
+def finish_background() -> None:
+    """Wait for all calls that were made `in_background`; their errors are dropped.
+
+    Whoever reads what such a call made is told of its error.
+    """
+    try:
+        _background().wait()
+    except Exception:  # noqa: BLE001, see above
+        _background().clear_error()
+
+
+@cache
+def _background() -> Executor:
+    context.ensure_initialized()
+    return new_executor(enable_async=True)

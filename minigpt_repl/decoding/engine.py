@@ -148,7 +148,8 @@ class LocalEngine:
         context = self._info.context_length
         prompt = (Vocabulary.unk_id,)  # any: with none nothing would be read
         state = stepped.begin(tf.constant(packing.window(prompt, context)), 2)
-        stepped.step(state, tf.constant(np.arange(context)[None] < 2))
+        step = stepped.step(state, tf.constant(np.arange(context)[None] < 2))
+        step.index.numpy()  # waits for it
         _give_back_memory()
 
     def close(self) -> None:

@@ -51,11 +51,13 @@ class Stepwise:
     """Mixin for a `keras_hub.samplers.Sampler`: `run_loop` runs one step or none.
 
     Attributes:
+        is_compiled: whether the step will be a program of XLA.
         injected: loop variables to run the body on; `None` to run nothing.
         loop_vars: the loop variables after it.
         is_inside: whether the body is running.
     """
 
+    is_compiled = False
     injected: Any = None
     loop_vars: Any = None
     is_inside = False
@@ -70,10 +72,23 @@ class Stepwise:
     ) -> Any:
         if self.injected is not None:
             self.is_inside = True
-            loop_vars = body(*tf.nest.pack_sequence_as(loop_vars, self.injected))
+            loop_vars = tf.nest.pack_sequence_as(loop_vars, self.injected)
+            loop_vars = self._once(body, loop_vars)
             self.is_inside = False
         self.loop_vars = loop_vars
         return loop_vars
+
+    def _once(self, body: Callable[..., Any], loop_vars: Any) -> Any:
+        if not self.is_compiled:
+            return body(*loop_vars)
+        # KerasHub's loops slice at an index. Outside of a loop XLA takes the index
+        # for a constant and compiles the step anew for each.
+        return tf.while_loop(
+            lambda *_: True,
+            lambda *each: tuple(body(*each)),
+            tuple(loop_vars),
+            maximum_iterations=1,
+        )
 
 
 class StepGraph:
@@ -89,6 +104,7 @@ class StepGraph:
         state: State,
         mask: tf.Tensor,
         answer: tuple[tf.Tensor, ...],
+        is_compiled: bool,
     ) -> None:
         count = len(state)
         self._order: list[int] = []  # of each result, its place in what is known
@@ -104,11 +120,9 @@ class StepGraph:
             self._count = len(step.state)
             return known[len(inputs) :]
 
-        # Not for XLA: KerasHub's loops slice at an index, and XLA would compile the
-        # step anew for each.
-        function = tf.function(run, autograph=False)
+        function = tf.function(run, autograph=False, jit_compile=is_compiled or None)
         concrete = function.get_concrete_function(*state, mask, *answer)
-        self._call = Direct(concrete, is_compiled=False)
+        self._call = Direct(concrete, is_compiled)
 
     def __call__(
         self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]

@@ -44,6 +44,9 @@ class SamplerSpec:
             puts side by side, or `None` for one.
         keeps: from the probabilities `(vocabulary,)` of the next token, the
             boolean mask of the tokens that its rule leaves to choose from.
+        is_compiled: whether XLA compiles its choice: faster where no chance is in
+            it. XLA's random numbers are not TensorFlow's, so a random sampler would
+            not choose what KerasHub's does for the same seed.
     """
 
     name: str
@@ -56,6 +59,7 @@ class SamplerSpec:
     keeps: "KeepRule"
     is_whole_sequence: bool = False
     parallel: str | None = None
+    is_compiled: bool = False
 
     def load_class(self) -> type:
         """The sampler's class; imports KerasHub."""
@@ -241,6 +245,7 @@ _BUILT_IN = (
         parameters=(),
         is_random=False,
         keeps=_keeps_best,
+        is_compiled=True,
     ),
     SamplerSpec(
         name="beam",
@@ -269,6 +274,7 @@ _BUILT_IN = (
         keeps=_keeps_beams,
         is_whole_sequence=True,
         parallel="num_beams",
+        is_compiled=True,
     ),
     SamplerSpec(
         name="random",

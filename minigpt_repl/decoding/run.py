@@ -137,7 +137,10 @@ class Run:
                 self._reprimed.append(len(self._tokens))
                 yield Reprimed(len(self._tokens), len(self._seen))
                 state, index = self._begin(), len(self._seen) + 1
-            step = self._sampler.step(state, self._mask)
+            # The first token is given out before the second is begun.
+            is_last = len(self._tokens) + 1 == self._request.length
+            go_on = bool(self._tokens) and not is_last and index + 1 < context
+            step = self._sampler.step(state, self._mask, go_on)
             after = int(step.index)
             ids = tuple(step.text.numpy()[0, index:after].tolist())
             self._seen = (*self._seen, *ids)
@@ -159,11 +162,13 @@ class Run:
         end = first + self._request.length
         reason: StopReason = "length" if end <= self._around.context else "context"
         survivors: tuple[Hypothesis, ...] = ()
-        while index < min(end, self._around.context):
+        end = min(end, self._around.context)
+        while index < end:
             if self._around.is_stopped():
                 reason = "interrupted"
                 break
-            state = self._sampler.step(state, self._mask).state
+            go_on = first < index < end - 1
+            state = self._sampler.step(state, self._mask, go_on).state
             index += 1
             before, survivors = survivors, self._survivors(state, first, index)
             self._note_first_token()

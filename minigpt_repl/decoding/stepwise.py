@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt_repl.decoding.cached_model import CachedModel
+from minigpt_repl.decoding.direct import finish_background, in_background
 from minigpt_repl.decoding.one_step import Look, State, Step, StepGraph, Stepwise
 from minigpt_repl.decoding.parameters import Parameter, Value
 from minigpt_repl.decoding.registry import SamplerSpec
@@ -85,9 +86,12 @@ class SteppedSampler:
             keras_hub.samplers.Sampler.__call__,
             keras_hub.samplers.BeamSampler.__call__,
         )
+        self._sampler.is_compiled = spec.is_compiled and self._asks_first
         self._answer: Any = None
         self._begin = tf.function(self._trace_begin, autograph=False)
         self._step: StepGraph | None = None
+        self._ahead: Step | None = None
+        self._ahead_from: State | None = None
 
     def reset(self, values: Mapping[str, Value], seed: int) -> None:
         """Set the numeric parameters and start the random numbers anew."""
@@ -103,6 +107,7 @@ class SteppedSampler:
             token_ids: int tensor `(1, context)`, padded at its end.
             length: how many of them are the prompt.
         """
+        finish_background()  # a step that nobody wants now would write to the cache
         if length == 1 and self._asks_first:
             # Nothing was before the token that the first step reads.
             hidden_states = tf.zeros((1, *token_ids.shape[1:], self._target.hidden_dim))
@@ -118,18 +123,32 @@ class SteppedSampler:
         state: State = self._begin(token_ids, place, hidden_states, answer)
         return state
 
-    def step(self, state: State, mask: tf.Tensor) -> Step:
+    def step(self, state: State, mask: tf.Tensor, go_on: bool = False) -> Step:
         """Choose once.
 
         Args:
             state: from `begin` or the last step.
             mask: bool `(1, context)`, true where the prompt is.
+            go_on: whether the next step is likely wanted. It is begun at once, and
+                done while the caller looks at this one. Drafting does not look
+                ahead: only its result tells whether there is room for more.
         """
+        step, self._ahead = self._ahead, None
+        with in_background():
+            if step is None or state is not self._ahead_from:
+                step = self._take(state, mask)
+            if go_on and not self._drafts:
+                self._ahead_from = step.state
+                self._ahead = self._take(step.state, mask)
+        return step
+
+    def _take(self, state: State, mask: tf.Tensor) -> Step:
         answer: tuple[tf.Tensor, ...] = ()
         if self._asks_first:
             answer = self._slots.look_ahead(*state[:3])
         if self._step is None:
-            self._step = StepGraph(self._trace_step, state, mask, answer)
+            is_compiled = self._sampler.is_compiled
+            self._step = StepGraph(self._trace_step, state, mask, answer, is_compiled)
         return self._step(state, mask, answer)
 
     @property
@@ -200,9 +219,10 @@ class SteppedSampler:
             mask,
             tf.zeros((1, context, self._target.hidden_dim)),
         )
-        state = tf.nest.flatten(self._sampler.loop_vars)
-        index = next(v for v in state if v.dtype == tf.int32 and v.shape.rank == 0)
-        return Step(state, index, text, self._looks[-1])
+        made = tf.nest.flatten(self._sampler.loop_vars)
+        index = next(v for v in made if v.dtype == tf.int32 and v.shape.rank == 0)
+        look = Look(state[0], *answer[:2]) if answer else self._looks[-1]
+        return Step(made, index, text, look)
 
     def _call(
         self,

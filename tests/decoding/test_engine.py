@@ -41,15 +41,15 @@ def make(engine, *args, **fields):
 
 @pytest.fixture
 def steps_taken(monkeypatch):
-    """Counts the steps that samplers take."""
+    """Counts the steps that samplers begin."""
     taken = []
-    step = SteppedSampler.step
+    take = SteppedSampler._take
 
     def counted(self, state, mask):
         taken.append(self)
-        return step(self, state, mask)
+        return take(self, state, mask)
 
-    monkeypatch.setattr(SteppedSampler, "step", counted)
+    monkeypatch.setattr(SteppedSampler, "_take", counted)
     return taken
 
 
@@ -76,6 +76,15 @@ def test_the_first_token_is_out_before_the_second_is_computed(
         pass
     assert len(steps_taken) == 1
     events.close()
+
+
+@pytest.mark.parametrize("name", BY_TOKEN)
+def test_a_later_token_is_given_out_while_the_next_is_computed(
+    engine, steps_taken, name
+):
+    events = engine.generate(ask(name))
+    begun = [len(steps_taken) for e in events if isinstance(e, TokenChosen)]
+    assert begun == [1, 3, 4, 5, 6, 7, 8, 8]
 
 
 def test_a_beam_is_seen_while_it_runs(engine, steps_taken):
@@ -119,6 +128,17 @@ def test_closing_stops_within_a_step_and_leaves_the_engine_ready(
     events.close()
     assert len(steps_taken) <= 1
     assert make(engine, name).token_ids == expected
+
+
+@pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
+def test_a_step_that_nobody_waits_for_leaves_the_engine_ready(engine, name):
+    expected = {each: make(engine, each).token_ids for each in (name, "random")}
+    for other in expected:
+        events = engine.generate(ask(name, prompt="a dog sat", length=25))
+        for _ in range(4):
+            next(events)
+        events.close()
+        assert make(engine, other).token_ids == expected[other]
 
 
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
