@@ -3,7 +3,8 @@
 Every process runs the same program on the same text and takes part in every step
 with its rows of the batch; JAX adds up the gradients, so that all hold the same
 weights. What is decided from a clock or a file must be agreed on first: a process
-that goes another way leaves the others waiting. Knows JAX and Keras, imported when
+that goes another way leaves the others waiting. `mirrored.py` has TensorFlow's way,
+within one machine. Knows JAX and Keras, imported when
 they are asked for; nothing of models or text.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.training.cluster import Cluster
+from minigpt_repl.training.mirrored import strategy
 
 
 @contextlib.contextmanager
@@ -111,7 +113,7 @@ def alone() -> Iterator[bool]:
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
-        yield distribution is not None
+        yield distribution is not None or strategy() is not None
     finally:
         keras.distribution.set_distribution(distribution)
 

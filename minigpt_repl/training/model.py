@@ -16,6 +16,7 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.training.loss import FusedCrossEntropy
+from minigpt_repl.training.mirrored import ClipsSum, on_all_devices
 from minigpt_repl.training.muon import BatchedMuon
 from minigpt_repl.training.recipes import Recipe
 
@@ -34,23 +35,24 @@ def build_model(
     keras.utils.set_random_seed(seed)
     # More words than rows can't be: a learner that returns fewer is usual.
     rows = max(recipe.vocabulary_size, len(vocabulary))
-    causal_lm = _assemble(
-        MiniGPTBackbone(
-            vocabulary_size=rows,
-            num_layers=recipe.num_layers,
-            num_heads=recipe.num_heads,
-            hidden_dim=recipe.hidden_dim,
-            intermediate_dim=recipe.intermediate_dim,
-            max_sequence_length=recipe.context_length,
-            dropout=recipe.dropout,
-            activation=recipe.activation,
-            normalize_first=recipe.normalize_first,
-            tie_weights=recipe.tie_weights,
-            dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
-        ),
-        vocabulary,
-        lowercase,
-    )
+    with on_all_devices():
+        causal_lm = _assemble(
+            MiniGPTBackbone(
+                vocabulary_size=rows,
+                num_layers=recipe.num_layers,
+                num_heads=recipe.num_heads,
+                hidden_dim=recipe.hidden_dim,
+                intermediate_dim=recipe.intermediate_dim,
+                max_sequence_length=recipe.context_length,
+                dropout=recipe.dropout,
+                activation=recipe.activation,
+                normalize_first=recipe.normalize_first,
+                tie_weights=recipe.tie_weights,
+                dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
+            ),
+            vocabulary,
+            lowercase,
+        )
     if recipe.embedding_stddev is not None:
         rng = np.random.default_rng(seed)
         for variable in causal_lm.trainable_variables:
@@ -88,7 +90,11 @@ def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
     logits = causal_lm({"token_ids": ids, "padding_mask": ids})
-    model = keras.Model(ids, logits, name=recipe.name)
+    with on_all_devices():
+        return _compiled(keras.Model(ids, logits, name=recipe.name), recipe)
+
+
+def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
     if recipe.fused_loss:
         # Not compiled as a whole: XLA on a CPU has no bfloat16 products of its own.
         model.compile(make_optimizer(recipe), FusedCrossEntropy(), jit_compile=_jit())
@@ -98,19 +104,20 @@ def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[_reference_perplexity()],
         )
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """The recipe's optimizer; its rate is set at every step by the trainer."""
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(
+        return Adam(
             recipe.learning_rate,
             beta_2=recipe.beta_2,
             global_clipnorm=recipe.clip_norm,
         )
     if recipe.optimizer == "adamw":
-        adamw = keras.optimizers.AdamW(
+        adamw = AdamW(
             recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             beta_2=recipe.beta_2,
@@ -127,6 +134,14 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         adam_beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip_norm,
     )
+
+
+class Adam(ClipsSum, keras.optimizers.Adam):
+    """Adam for one device or several."""
+
+
+class AdamW(ClipsSum, keras.optimizers.AdamW):
+    """AdamW for one device or several."""
 
 
 def _jit() -> Any:

@@ -16,9 +16,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from minigpt_repl.training.mirrored import ClipsSum, strategy
+
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
-class BatchedMuon(keras.optimizers.Muon):
+class BatchedMuon(ClipsSum, keras.optimizers.Muon):
     """Muon for the matrices of the decoder blocks, Adam for everything else.
 
     Args:
@@ -48,8 +50,8 @@ class BatchedMuon(keras.optimizers.Muon):
     def _backend_update_step(
         self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
     ) -> None:
-        if _is_distributed():
-            # Keras adds up the replicas' gradients and takes one variable at a time.
+        if strategy() is not None:
+            # Each device updates its own copy, which Keras does for one variable.
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         matrices: dict[tuple[int, ...], list[tuple[Any, Any, bool]]] = {}
@@ -108,11 +110,3 @@ def _matrix_shape(variable: Any) -> tuple[int, int]:
     if "attention_output" in variable.path:  # (heads, head_dim, hidden_dim)
         return (math.prod(shape[:-1]), shape[-1])
     return (shape[0], math.prod(shape[1:]))
-
-
-def _is_distributed() -> bool:
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return bool(tf.distribute.has_strategy())

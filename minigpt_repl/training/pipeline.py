@@ -30,6 +30,7 @@ from minigpt_repl.training.callbacks import (
 from minigpt_repl.training.cluster import Cluster
 from minigpt_repl.training.corpus import Corpus, load_corpus
 from minigpt_repl.training.distribution import check_agreed, in_any_process, joined
+from minigpt_repl.training.mirrored import strategy
 from minigpt_repl.training.model import build_model, in_float32
 from minigpt_repl.training.plan import Plan, Run, TrainingData
 from minigpt_repl.training.progress import Progress, SilentProgress
@@ -142,6 +143,8 @@ def _train_and_save(
     setup: Setup, text: Text, progress: Progress, should_stop: Callable[[], bool]
 ) -> Run:
     folder = training_folder(setup.out)
+    if mirrored := strategy():
+        progress.say(f"{mirrored.num_replicas_in_sync} devices share every batch")
     causal_lm = build_model(setup.recipe, text.vocabulary, text.lowercase, setup.seed)
     if setup.recipe.name == "tutorial":
         causal_lm.summary(print_fn=progress.say)

@@ -15,6 +15,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.training.distribution import own_rows
 from minigpt_repl.training.evaluation import Evaluation, Evaluator
+from minigpt_repl.training.mirrored import Batches, shared_out
 from minigpt_repl.training.model import trainable
 from minigpt_repl.training.pacer import Pacer
 from minigpt_repl.training.plan import Plan, Run, TrainingData
@@ -53,7 +54,6 @@ class Trainer:
         self.plan = plan
         self.run = Run()
         self.model = trainable(causal_lm, recipe)
-        self.model.optimizer.build(self.model.trainable_variables)
         self.evaluator = Evaluator(self.model, data.validation, data.tokens_per_byte)
         self.best_weights: list[Any] = []
         self._callbacks = list(callbacks)
@@ -102,6 +102,16 @@ class Trainer:
 
     def _fit(self, pacer: "Pacer", steps: int, rounds: int) -> None:
         done = self.run.step // self.evaluate_every
+        self.model.fit(
+            shared_out(self._batches, self.recipe.context_length),
+            steps_per_epoch=steps,
+            initial_epoch=done,
+            epochs=done + rounds,
+            callbacks=[pacer, *self._callbacks],
+            verbose=0,
+        )
+
+    def _batches(self) -> Batches:
         feed = batches(
             self.data.train,
             self.recipe.feeding,
@@ -109,14 +119,8 @@ class Trainer:
             self.plan.seed,
             self.run.step,
         )
-        self.model.fit(
-            ((own_rows(inputs), own_rows(labels)) for inputs, labels in feed),
-            steps_per_epoch=steps,
-            initial_epoch=done,
-            epochs=done + rounds,
-            callbacks=[pacer, *self._callbacks],
-            verbose=0,
-        )
+        for inputs, labels in feed:
+            yield own_rows(inputs), own_rows(labels)
 
     def save(self) -> None:
         """Save the state, if the plan names a place for it."""

@@ -34,7 +34,7 @@ def test_tutorial_compiles_what_the_reference_compiles():
     from minigpt_repl.training.model import trainable
 
     model = trainable(build(TUTORIAL.changed(vocabulary_size=50)), TUTORIAL)
-    assert type(model.optimizer) is keras.optimizers.Adam
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
     default = keras.optimizers.Adam(name=model.optimizer.name).get_config()
     assert model.optimizer.get_config() == default
     loss = model.loss

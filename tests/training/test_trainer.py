@@ -244,7 +244,7 @@ def test_muon_steps_many_matrices_at_once_as_one_by_one(monkeypatch):
 
     together = make_trainer(small(DEFAULT), length=Length(steps=3))
     together.train()
-    monkeypatch.setattr(muon, "_is_distributed", lambda: True)
+    monkeypatch.setattr(muon, "strategy", lambda: "any")
     one_by_one = make_trainer(small(DEFAULT), length=Length(steps=3))
     one_by_one.train()
     for mine, other in zip(
