@@ -5,6 +5,7 @@ nothing in the training. Knows `Progress`, not terminals.
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,24 @@ def check_plotting() -> None:
     Raises:
         UsageError: if matplotlib is not installed.
     """
+    _check_installed("matplotlib", "a plot", "plot")
+
+
+def check_tensorboard() -> None:
+    """Whether logs for TensorBoard can be written.
+
+    Raises:
+        UsageError: if it is not installed; TensorFlow alone can't write its summaries.
+    """
+    _check_installed("tensorboard", "--tensorboard", "tensorboard")
+
+
+def _check_installed(module: str, wish: str, extra: str) -> None:
     try:
-        import matplotlib  # noqa: F401
+        import_module(module)
     except ImportError as error:
         raise UsageError(
-            "a plot needs matplotlib: pip install 'minigpt-repl[plot]'"
+            f"{wish} needs {module}: pip install 'minigpt-repl[{extra}]'"
         ) from error
 
 

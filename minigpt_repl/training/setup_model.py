@@ -245,10 +245,12 @@ def _run(
     options: dict[str, Any], progress: Any, should_stop: Callable[[], bool]
 ) -> int:
     from minigpt_repl.training import pipeline
-    from minigpt_repl.training.callbacks import check_plotting
+    from minigpt_repl.training.callbacks import check_plotting, check_tensorboard
 
     if options["plot"]:
         check_plotting()
+    if options["tensorboard"] is not None:
+        check_tensorboard()
     out: Path = options["out"]
     if _is_finished(options, pipeline.training_folder(out)):
         progress.say(

@@ -20,14 +20,24 @@ def test_curves_are_drawn_into_a_png(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_a_plot_is_refused_with_the_command(monkeypatch):
+@pytest.mark.parametrize(
+    ("check", "module", "extra"),
+    [
+        ("check_plotting", "matplotlib", "plot"),
+        ("check_tensorboard", "tensorboard", "tensorboard"),
+    ],
+)
+def test_what_is_not_installed_is_refused_with_the_command(
+    monkeypatch, check, module, extra
+):
     import sys
 
-    from minigpt_repl.training.callbacks import check_plotting
+    from minigpt_repl.training import callbacks
 
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"pip install 'minigpt-repl\[plot\]'"):
-        check_plotting()
+    monkeypatch.setitem(sys.modules, module, None)
+    command = rf"pip install 'minigpt-repl\[{extra}\]'"
+    with pytest.raises(UsageError, match=command):
+        getattr(callbacks, check)()
 
 
 def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
