@@ -35,6 +35,7 @@ class Pacer(keras.callbacks.Callback):
         self._saved = self._clock()
         self._mark = (trainer.run.step, self._clock())
         self._tokens_per_second = 0.0
+        self._is_steady = False
 
     def is_over(self) -> bool:
         """Whether the run has its whole length."""
@@ -80,9 +81,12 @@ class Pacer(keras.callbacks.Callback):
             # Resumed, the round goes on to its end and is evaluated then.
             return
         run.losses.append((run.step, float(logs["loss"])))
+        before = self._clock()
         evaluation = trainer.evaluate()
-        run.elapsed = self._clock() - self._began
-        self._mark = (run.step, self._clock())
+        now = self._clock()
+        run.elapsed = now - self._began
+        step, then = self._mark
+        self._mark = (step, then + now - before)  # as if it had taken no time
         logs.update(
             self._figures(),
             val_loss=evaluation.loss,
@@ -107,11 +111,17 @@ class Pacer(keras.callbacks.Callback):
     def _measure_speed(self) -> None:
         recipe, (step, then) = self._trainer.recipe, self._mark
         now, steps = self._clock(), self._trainer.run.step - step
-        # Over some seconds, so that the figure can be read.
-        if steps and now > then and (now - then > 5 or not self._tokens_per_second):
+        if not steps or now <= then:
+            return
+        # Over some seconds, so that the figure can be read. Before that, over those
+        # that there are, without the first step, which is traced.
+        is_first, is_long = not self._tokens_per_second, now - then > 5
+        if is_long or not self._is_steady:
             tokens = steps * recipe.batch_size * recipe.context_length
             self._tokens_per_second = tokens / (now - then)
+        if is_long or is_first:
             self._mark = (self._trainer.run.step, now)
+            self._is_steady = not is_first
 
     def _figures(self) -> dict[str, float]:
         run, recipe = self._trainer.run, self._trainer.recipe

@@ -174,6 +174,34 @@ def test_watchers_find_their_figures_in_logs():
     assert {"val_loss", "val_perplexity", "val_bits_per_byte"} <= set(rounds[0])
 
 
+def test_the_speed_is_that_of_the_steps():
+    """Without the first step, which is traced, and without the evaluations."""
+    import keras
+
+    now, speeds = [0.0], []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            now[0] += 1.0 if trainer.run.step else 50.0
+
+        def on_train_batch_end(self, batch, logs=None):
+            speeds.append(logs["tokens_per_second"])
+
+    recipe = small(DEFAULT)
+    trainer = make_trainer(recipe, callbacks=[Watch()], clock=lambda: now[0])
+    evaluate = trainer.evaluate
+
+    def slow_evaluate():
+        now[0] += 100.0
+        return evaluate()
+
+    trainer.evaluate = slow_evaluate
+    trainer.train()
+    assert len(trainer.run.evaluations) >= 2
+    tokens = recipe.batch_size * recipe.context_length
+    assert speeds[1:] == pytest.approx([tokens] * (STEPS - 1))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
