@@ -85,6 +85,7 @@ def bench(
         engine = load_engine(checkpoint)
         causal_lm = load_checkpoint(checkpoint).causal_lm
     others = find_peers(causal_lm) if peers else {}
+    before = processor_times()
     results: dict[str, Any] = {
         "machine": describe_machine(),
         "checkpoint": engine.info.checkpoint_sha256,
@@ -110,6 +111,12 @@ def bench(
         click.echo(row(name, found))
     results["memory_mb"] = memory()
     click.echo(memory_line(results["memory_mb"]))
+    stolen, passed = (
+        now - then for now, then in zip(processor_times(), before, strict=True)
+    )
+    results["machine"]["stolen"] = stolen / passed if passed else None
+    if passed:
+        click.echo(f"processor: {stolen / passed:.0%} taken by other machines")
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
@@ -273,6 +280,16 @@ def describe_machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
     }
+
+
+def processor_times() -> tuple[int, int]:
+    """Ticks that a virtual machine's host gave to others, and all; 0 where unknown."""
+    try:
+        line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+    except OSError:
+        return 0, 0
+    ticks = [int(number) for number in line.split()[1:9]]
+    return ticks[7], sum(ticks)
 
 
 def memory() -> dict[str, float]:
