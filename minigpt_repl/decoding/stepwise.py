@@ -95,19 +95,19 @@ class SteppedSampler:
 
     def reset(self, values: Mapping[str, Value], seed: int) -> None:
         """Set the numeric parameters and start the random numbers anew."""
+        finish_background()  # a step of another text would go on with its numbers
         for name, variable in self._variables.items():
             variable.assign(_number(values[name], self._target.row_count))
         for state in self._sampler.variables:
             state.assign([seed, 0])
 
     def begin(self, token_ids: tf.Tensor, length: int) -> State:
-        """Read a prompt.
+        """Read a prompt, after `reset`, or after a step that none was to follow.
 
         Args:
             token_ids: int tensor `(1, context)`, padded at its end.
             length: how many of them are the prompt.
         """
-        finish_background()  # a step that nobody wants now would write to the cache
         if length == 1 and self._asks_first:
             # Nothing was before the token that the first step reads.
             hidden_states = tf.zeros((1, *token_ids.shape[1:], self._target.hidden_dim))

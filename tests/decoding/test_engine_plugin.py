@@ -64,3 +64,33 @@ def test_its_parameter_is_live(engine, rank_sampler):
     traced = engine.trace_count
     assert ids(1) == best
     assert engine.trace_count == traced
+
+
+def test_an_error_while_the_next_step_is_computed_is_told_and_forgotten(
+    engine, rank_sampler, monkeypatch
+):
+    import sys
+
+    import tensorflow as tf
+
+    is_broken = tf.Variable(False)
+    plain = sys.modules["their_samplers"].RankSampler
+
+    class FragileSampler(plain):
+        def get_next_token(self, probabilities):
+            with tf.control_dependencies([tf.debugging.Assert(~is_broken, ["broken"])]):
+                return super().get_next_token(tf.identity(probabilities))
+
+    monkeypatch.setattr(sys.modules["their_samplers"], "RankSampler", FragileSampler)
+    engine._samplers.clear()  # the graphs of the sampler that was
+    request = Request("the cat", "rank", find_sampler("rank").defaults(), length=9)
+    expected = list(engine.generate(request))[-1].generation.token_ids
+    events = engine.generate(request)
+    for _ in range(4):
+        next(events)
+    is_broken.assign(True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="broken"):
+        list(events)
+    is_broken.assign(False)
+    assert list(engine.generate(request))[-1].generation.token_ids == expected
+    engine._samplers.clear()
