@@ -87,6 +87,11 @@ class SteppedSampler:
             keras_hub.samplers.BeamSampler.__call__,
         )
         self._sampler.is_compiled = spec.is_compiled and self._asks_first
+        # Not when drafting: only a step's result tells whether there is room for more.
+        # And a single text by a compiled choice needs no thread but the caller's: to
+        # hand over to another costs more than it gains, where cores are shared.
+        is_alone = self._sampler.is_compiled and spec.parallel is None
+        self._looks_ahead = not (self._drafts or is_alone)
         self._answer: Any = None
         self._begin = tf.function(self._trace_begin, autograph=False)
         self._step: StepGraph | None = None
@@ -130,16 +135,18 @@ class SteppedSampler:
             state: from `begin` or the last step.
             mask: bool `(1, context)`, true where the prompt is.
             go_on: whether the next step is likely wanted. It is begun at once, and
-                done while the caller looks at this one. Drafting does not look
-                ahead: only its result tells whether there is room for more.
+                done while the caller looks at this one, where that gains time.
         """
         step, self._ahead = self._ahead, None
+        if step is not None and state is not self._ahead_from:
+            finish_background()  # another step was wanted, and writes where it does
+            step = None
+        if not (go_on and self._looks_ahead):
+            return step or self._take(state, mask)
         with in_background():
-            if step is None or state is not self._ahead_from:
-                step = self._take(state, mask)
-            if go_on and not self._drafts:
-                self._ahead_from = step.state
-                self._ahead = self._take(step.state, mask)
+            step = step or self._take(state, mask)
+            self._ahead_from = step.state
+            self._ahead = self._take(step.state, mask)
         return step
 
     def _take(self, state: State, mask: tf.Tensor) -> Step:

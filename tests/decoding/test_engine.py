@@ -78,7 +78,7 @@ def test_the_first_token_is_out_before_the_second_is_computed(
     events.close()
 
 
-@pytest.mark.parametrize("name", BY_TOKEN)
+@pytest.mark.parametrize("name", RANDOM)
 def test_a_later_token_is_given_out_while_the_next_is_computed(
     engine, steps_taken, name
 ):
