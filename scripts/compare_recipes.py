@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def time_steps(
     but fed with ids made beforehand; the example tokenizes while it trains.
     """
     from minigpt_repl.training import pipeline
+    from minigpt_repl.training.feed import for_fit
     from minigpt_repl.training.model import build_model, trainable
     from minigpt_repl.training.windows import batches
 
@@ -154,17 +156,16 @@ def time_steps(
         model = trainable(causal_lm, recipe)
         windows = pipeline.training_data(recipe, text).train
         feed = batches(windows, recipe.feeding, recipe.batch_size, seed)
-        inputs, labels = zip(*(next(feed) for _ in range(ROUND)), strict=True)
-        fits.append((recipe, model, inputs, labels))
+        made = [next(feed) for _ in range(ROUND)]
+        fits.append((model, for_fit(partial(iter, made), recipe.context_length)))
     spent = {recipe.name: 0.0 for recipe in recipes}
     # Of all cores together; tells how much work a step is on a machine that is shared.
     processor = {recipe.name: 0.0 for recipe in recipes}
     for turn in range(-1, -(-steps // ROUND)):
-        for recipe, model, inputs, labels in fits:
+        for recipe, (model, made) in zip(recipes, fits, strict=True):
             count = WARM_UP if turn < 0 else min(ROUND, steps - turn * ROUND)
-            pairs = (pair for pair in zip(inputs[:count], labels[:count], strict=True))
             began, worked = time.perf_counter(), time.process_time()
-            model.fit(pairs, steps_per_epoch=count, verbose=0)
+            model.fit(made, steps_per_epoch=count, verbose=0)
             if turn >= 0:
                 spent[recipe.name] += time.perf_counter() - began
                 processor[recipe.name] += time.process_time() - worked

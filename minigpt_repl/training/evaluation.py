@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from minigpt_repl.training.distribution import local_devices, own_rows, whole
+from minigpt_repl.training.feed import for_predict
 from minigpt_repl.training.windows import PAD_ID, Windows
 
 
@@ -73,7 +74,7 @@ class Evaluator:
     def measure(self, step: int = 0, elapsed: float = 0.0) -> Evaluation:
         """The model as it is now, on all windows."""
         losses = self._model.predict(
-            self._inputs, batch_size=self._batch_size, verbose=0
+            **for_predict(self._inputs, self._batch_size), verbose=0
         )
         loss = float(losses.sum(dtype="float64")) / self._token_count
         bits_per_byte = loss / math.log(2) * self._tokens_per_byte

@@ -8,14 +8,10 @@ a single device. Knows TensorFlow's devices; nothing of models or text.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import keras
-import numpy as np
-
-Batches = Iterator[tuple["np.ndarray", "np.ndarray"]]
 
 
 @cache
@@ -45,28 +41,9 @@ def on_all_devices() -> contextlib.AbstractContextManager[Any]:
     return strategy().scope() if strategy() else contextlib.nullcontext()
 
 
-def shared_out(make_batches: Callable[[], Batches], context_length: int) -> Any:
-    """What `fit` takes its batches from, each device some rows of each.
-
-    Args:
-        make_batches: begins to yield inputs and labels, `(batch, context_length)`.
-        context_length: tokens of a row.
-    """
-    if strategy() is None:
-        return make_batches()
-    import tensorflow as tf
-
-    count = strategy().num_replicas_in_sync
-
-    def padded() -> Batches:
-        # Rows of zeros, `[PAD]`, count for nothing, and every device gets as many.
-        for inputs, labels in make_batches():
-            missing = [(0, -len(inputs) % count), (0, 0)]
-            yield np.pad(inputs, missing), np.pad(labels, missing)
-
-    # Not the generator itself: `fit` takes a batch to look at, and then begins anew.
-    rows = tf.TensorSpec((None, context_length), tf.int32)
-    return tf.data.Dataset.from_generator(padded, output_signature=(rows, rows))
+def device_count() -> int:
+    """How many devices share a batch out in this process."""
+    return int(strategy().num_replicas_in_sync) if strategy() else 1
 
 
 def sum_over_devices(number: Any) -> Any:

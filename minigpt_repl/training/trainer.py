@@ -15,7 +15,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.training.distribution import own_rows
 from minigpt_repl.training.evaluation import Evaluation, Evaluator
-from minigpt_repl.training.mirrored import Batches, shared_out
+from minigpt_repl.training.feed import Batches, for_fit
 from minigpt_repl.training.model import trainable
 from minigpt_repl.training.pacer import Pacer
 from minigpt_repl.training.plan import Plan, Run, TrainingData
@@ -103,7 +103,7 @@ class Trainer:
     def _fit(self, pacer: "Pacer", steps: int, rounds: int) -> None:
         done = self.run.step // self.evaluate_every
         self.model.fit(
-            shared_out(self._batches, self.recipe.context_length),
+            for_fit(self._batches, self.recipe.context_length),
             steps_per_epoch=steps,
             initial_epoch=done,
             epochs=done + rounds,
