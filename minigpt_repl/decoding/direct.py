@@ -29,18 +29,32 @@ class Direct:
 
     def __init__(self, concrete: Any, is_compiled: bool) -> None:
         self._concrete = concrete  # TensorFlow drops a function that nobody holds
-        self._name = concrete.inference_fn.name.decode()
-        self._count = len(concrete.inference_fn.function_type.flat_outputs)
+        function = concrete.inference_fn
         self._captured = tuple(concrete.captured_inputs)
+        self._count = len(function.function_type.flat_outputs)
         self._context = context.context()
         options = self._context.function_call_options.as_attrs()
-        options["executor_type"] = "" if is_compiled else "SINGLE_THREADED_EXECUTOR"
-        self._options = tuple(part for pair in options.items() for part in pair)
+        if is_compiled:
+            self._operation = function.name.decode()
+            attributes = options
+        else:
+            # A function that is called by its name has its operations done in another
+            # thread, which has to wake up. An operation that calls it does them here.
+            self._operation = "StatefulPartitionedCall"
+            attributes = {
+                "Tin": [each.dtype.as_datatype_enum for each in concrete.inputs],
+                "Tout": [each.dtype.as_datatype_enum for each in concrete.outputs],
+                "f": function,
+                "config": "",
+                "config_proto": options["config_proto"],
+                "executor_type": "SINGLE_THREADED_EXECUTOR",
+            }
+        self._attributes = tuple(part for pair in attributes.items() for part in pair)
 
     def __call__(self, *tensors: Any) -> list[Any]:
         inputs = [*tensors, *self._captured]
         made: list[Any] = execute(
-            self._name, self._count, inputs, self._options, self._context
+            self._operation, self._count, inputs, self._attributes, self._context
         )
         return made
 
