@@ -64,11 +64,10 @@ def compare(
     """Train recipes for the same number of steps and compare them."""
     recipes = [get_recipe(name) for name in names]
     with quiet():
-        from minigpt_repl.training import pipeline
+        from minigpt_repl.training.prepared_text import prepare_text
 
         progress = make_progress(sys.stderr)
-        setup = pipeline.Setup(corpus, out, recipes[0])
-        text = pipeline.prepare_text(setup, progress)
+        text = prepare_text(corpus, recipes[0].vocabulary_size, progress)
         if throughput is not None:
             report = time_steps(recipes, text, seed, throughput)
         else:
@@ -84,10 +83,10 @@ def train_each(
     recipes: list[Any], text: Any, seed: int, steps: int, every: int, progress: Any
 ) -> tuple[list[dict[str, Any]], list[tuple[str, Any]]]:
     """Train one recipe after the other; prints a row for each evaluation."""
-    from minigpt_repl.training import pipeline
     from minigpt_repl.training.callbacks import ShowProgress
     from minigpt_repl.training.model import build_model
     from minigpt_repl.training.plan import Plan
+    from minigpt_repl.training.prepared_text import training_data
     from minigpt_repl.training.schedule import Length
     from minigpt_repl.training.trainer import Trainer
 
@@ -102,7 +101,7 @@ def train_each(
         trainer = Trainer(
             causal_lm,
             recipe,
-            pipeline.training_data(recipe, text),
+            training_data(recipe, text),
             Plan(length, seed=seed, evaluate_every=every),
             [shown],
         )
@@ -145,16 +144,16 @@ def time_steps(
     The tutorial's is the example's own `fit`, compiled as Keras compiles it there,
     but fed with ids made beforehand; the example tokenizes while it trains.
     """
-    from minigpt_repl.training import pipeline
     from minigpt_repl.training.feed import for_fit
     from minigpt_repl.training.model import build_model, trainable
+    from minigpt_repl.training.prepared_text import training_data
     from minigpt_repl.training.windows import batches
 
     fits = []
     for recipe in recipes:
         causal_lm = build_model(recipe, text.vocabulary, text.lowercase, seed)
         model = trainable(causal_lm, recipe)
-        windows = pipeline.training_data(recipe, text).train
+        windows = training_data(recipe, text).train
         feed = batches(windows, recipe.feeding, recipe.batch_size, seed)
         made = [next(feed) for _ in range(ROUND)]
         fits.append((model, for_fit(partial(iter, made), recipe.context_length)))

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from minigpt_repl.atomic import explained
 from minigpt_repl.decoding.registry import SamplerSpec
-from minigpt_repl.errors import CorpusError
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.lm.checkpoint import save_checkpoint
 from minigpt_repl.training.callbacks import (
@@ -28,20 +26,18 @@ from minigpt_repl.training.callbacks import (
     draw_curves,
 )
 from minigpt_repl.training.cluster import Cluster
-from minigpt_repl.training.corpus import Corpus, load_corpus
 from minigpt_repl.training.distribution import check_agreed, in_any_process, joined
 from minigpt_repl.training.mirrored import strategy
 from minigpt_repl.training.model import build_model, in_float32
-from minigpt_repl.training.plan import Plan, Run, TrainingData
+from minigpt_repl.training.plan import Plan, Run
+from minigpt_repl.training.prepared_text import Text, prepare_text, training_data
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.recipes import DRAFT, Recipe
 from minigpt_repl.training.schedule import Length
 from minigpt_repl.training.stages import fingerprint
 from minigpt_repl.training.state import STATE_FILE, remove_state
-from minigpt_repl.training.tokens import TokenizedLines, prepared_tokens
 from minigpt_repl.training.trainer import Trainer
-from minigpt_repl.training.vocabulary import prepared_vocabulary
-from minigpt_repl.training.windows import cut_windows, make_windows, steps_per_epoch
+from minigpt_repl.training.windows import steps_per_epoch
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
@@ -93,17 +89,6 @@ class Setup:
         return self.cluster is None or self.cluster.process == 0
 
 
-@dataclass(frozen=True)
-class Text:
-    """A corpus made ready: vocabulary and token ids of both its parts."""
-
-    corpus: Corpus
-    vocabulary: list[str]
-    train: TokenizedLines
-    valid: TokenizedLines
-    lowercase: bool
-
-
 def training_folder(out: Path) -> Path:
     """Where a run keeps what is not shipped: beside the checkpoint."""
     return out.absolute().with_name(f"{out.absolute().name}.training")
@@ -123,7 +108,13 @@ def set_up(
     Raises:
         MiniGPTError: in one line, what is wrong and what to do.
     """
-    text = prepare_text(setup, progress)
+    text = prepare_text(
+        setup.corpus,
+        setup.recipe.vocabulary_size,
+        progress,
+        setup.min_length,
+        setup.lowercase,
+    )
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):
         if setup.cluster is not None:
@@ -194,48 +185,6 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         sampler=setup.sampler.name if setup.sampler else None,
         states=states,
         version=version_of_package(),
-    )
-
-
-def prepare_text(setup: Setup, progress: Progress) -> Text:
-    """Corpus, vocabulary and tokens, each made now or found from an earlier run."""
-    corpus = load_corpus(setup.corpus, setup.min_length, progress)
-    vocabulary = prepared_vocabulary(
-        corpus.train,
-        corpus.train_sha256,
-        setup.recipe.vocabulary_size,
-        setup.lowercase,
-        progress,
-    )
-    train, valid = (
-        prepared_tokens(lines, sha256, vocabulary, setup.lowercase, progress)
-        for lines, sha256 in (
-            (corpus.train, corpus.train_sha256),
-            (corpus.valid, corpus.valid_sha256),
-        )
-    )
-    if not len(valid.ids):
-        raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
-    return Text(corpus, vocabulary, train, valid, setup.lowercase)
-
-
-def training_data(recipe: Recipe, text: Text) -> TrainingData:
-    """The windows that a recipe trains on and is measured with."""
-    return TrainingData(
-        make_windows(
-            recipe.feeding,
-            text.train.ids,
-            np.diff(text.train.offsets),
-            recipe.context_length,
-        ),
-        cut_windows(text.valid.ids, np.diff(text.valid.offsets), recipe.context_length),
-        len(text.valid.ids) / int(text.valid.line_bytes.sum()),
-        fingerprint(
-            train=text.corpus.train_sha256,
-            valid=text.corpus.valid_sha256,
-            vocabulary=text.vocabulary,
-            lowercase=text.lowercase,
-        ),
     )
 
 

@@ -1,13 +1,12 @@
 """`minigpt-setup`: the command line of the training.
 
-Reads options, catches ^C, shows errors as one line and chooses the exit code.
-Everything else is `pipeline.py`'s, which is imported only when there is work: help
-and wrong options answer without TensorFlow.
+Names the options, catches ^C, shows errors as one line and chooses the exit code.
+`setup_options.py` refuses what can't be; the work is `pipeline.py`'s, which is
+imported only when there is some: help and wrong options answer without TensorFlow.
 """
 
 import contextlib
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,30 +17,12 @@ import click
 
 from minigpt_repl import __version__
 from minigpt_repl.decoding.quiet import quiet
-from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
-from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError, UsageError
-from minigpt_repl.paths import default_output
-from minigpt_repl.record import RECORD_FILE
-from minigpt_repl.training.cluster import Cluster, check_backend
+from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
 from minigpt_repl.training.display import make_progress
-from minigpt_repl.training.recipes import RECIPES, get_recipe
+from minigpt_repl.training.recipes import RECIPES
+from minigpt_repl.training.setup_options import check_options, is_finished
 from minigpt_repl.training.supervised import fork_and_watch
-
-NO_SAMPLE = "none"
-RECIPE_OPTIONS = (
-    "epochs",
-    "num_layers",
-    "hidden_dim",
-    "num_heads",
-    "intermediate_dim",
-    "context_length",
-    "vocabulary_size",
-    "dropout",
-    "batch_size",
-    "learning_rate",
-    "mixed_precision",
-)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -139,7 +120,7 @@ def command(**options: Any) -> int:
 
     What is finished is kept. ^C saves the training; --resume goes on with it.
     """
-    checked = _check_options(options)
+    checked = check_options(options)
     if checked["cluster"] is not None:
         code = fork_and_watch(
             "the training lost its coordinator, process 0 at "
@@ -185,62 +166,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Everything that can be refused before any work is done."""
-    lengths = [name for name in ("epochs", "steps", "minutes") if options[name]]
-    if len(lengths) > 1:
-        raise UsageError(
-            f"--{lengths[0]} and --{lengths[1]} both say how long: give one of them"
-        )
-    if options["resume"] and options["overwrite"]:
-        raise UsageError("--resume goes on, --overwrite starts anew: give one of them")
-    recipe = get_recipe(options["recipe_name"]).changed(
-        **{name: options[name] for name in RECIPE_OPTIONS}
-    )
-    cluster = _cluster(options)
-    check_backend(cluster)
-    sampler = _sample_sampler(options["sampler_name"])
-    out = (options["out"] or default_output()).expanduser()
-    return {
-        **options,
-        "recipe": recipe,
-        "sampler": sampler,
-        "out": out,
-        "cluster": cluster,
-    }
-
-
-def _cluster(options: dict[str, Any]) -> Cluster | None:
-    given = [options[name] for name in ("coordinator", "processes", "process")]
-    if all(each is None for each in given):
-        return None
-    if any(each is None for each in given):
-        raise UsageError("--coordinator, --processes and --process go together")
-    if options["minutes"]:
-        raise UsageError(
-            "several processes have several clocks: give --steps or --epochs, "
-            "not --minutes"
-        )
-    return Cluster(*given)
-
-
-def _sample_sampler(name: str) -> SamplerSpec | None:
-    if name == NO_SAMPLE:
-        return None
-    spec = find_sampler(name)
-    if spec.name in ("contrastive", "speculative"):
-        able = [
-            each.name
-            for each in all_samplers()
-            if each.name not in ("contrastive", "speculative")
-        ]
-        raise UsageError(
-            f"{spec.name} can't write samples during training (it needs hidden states "
-            f"or a draft model): choose {', '.join(able)}"
-        )
-    return spec
-
-
 def _run(
     options: dict[str, Any], progress: Any, should_stop: Callable[[], bool]
 ) -> int:
@@ -252,7 +177,7 @@ def _run(
     if options["tensorboard"] is not None:
         check_tensorboard()
     out: Path = options["out"]
-    if _is_finished(options, pipeline.training_folder(out)):
+    if is_finished(options, pipeline.training_folder(out)):
         progress.say(
             f"the training of {out} is finished: talk to it with minigpt-repl "
             f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
@@ -291,33 +216,6 @@ def _run(
     )
     progress.say(f"try it: minigpt-repl --checkpoint {shlex.quote(str(out))}")
     return EXIT_OK
-
-
-def _is_finished(options: dict[str, Any], folder: Path) -> bool:
-    """Whether there is nothing to go on with, only a checkpoint.
-
-    Raises:
-        UsageError: if there is something that only the user may let go of.
-    """
-    out: Path = options["out"]
-    has_state = any(folder.rglob("state.npz")) if folder.is_dir() else False
-    has_checkpoint = (out / RECORD_FILE).exists()
-    if options["overwrite"]:
-        shutil.rmtree(folder, ignore_errors=True)
-        return False
-    if options["resume"]:
-        return has_checkpoint and not has_state
-    if has_state:
-        raise UsageError(
-            f"there is an unfinished training of {out}: go on with --resume, or start "
-            "anew with --overwrite"
-        )
-    if out.exists() and (has_checkpoint or not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            f"{out} is there already: replace it with --overwrite, or name another "
-            "folder with --out"
-        )
-    return False
 
 
 @contextlib.contextmanager

@@ -1,0 +1,139 @@
+"""What `bench.py` times: the reference's ways of decoding, and this engine's.
+
+Each function returns one that makes a text and returns its tokens per second.
+"""
+
+import io
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bench_peers import BOS, NEW_TOKENS, Timed
+
+from minigpt_repl.decoding.registry import SamplerSpec
+
+
+def plain_sampler(spec: SamplerSpec, values: Mapping[str, Any]) -> Any:
+    """KerasHub's sampler as it is."""
+    seed = {"seed": 1} if spec.is_random else {}
+    return spec.load_class()(**values, **seed)
+
+
+def example_loop(
+    causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any], tokens: int
+) -> Timed:
+    """The reference example's loop, at its width of 128.
+
+    The last `tokens` positions are filled: each costs the same as any other.
+    """
+    import tensorflow as tf
+
+    width = causal_lm.backbone.max_sequence_length
+
+    def forward(prompt: Any) -> Any:
+        return causal_lm.backbone({"token_ids": prompt, "padding_mask": prompt})
+
+    def next(prompt: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        hidden_states = forward(prompt)
+        logits = causal_lm.logits(hidden_states)
+        return logits[:, index - 1], hidden_states[:, index - 1], cache
+
+    def timed() -> float:
+        prompt = tf.fill((1, width), BOS)
+        sampler = plain_sampler(spec, values)
+        clock = time.perf_counter()
+        sampler(
+            next=next,
+            prompt=prompt,
+            index=width - tokens,
+            hidden_states=forward(prompt),
+        )
+        return tokens / (time.perf_counter() - clock)
+
+    return timed
+
+
+def compiled_generate(
+    causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]
+) -> Timed:
+    """KerasHub's own `generate()`, with the cache and compiled as it sees fit."""
+    import numpy as np
+
+    width = causal_lm.backbone.max_sequence_length
+    ids = np.zeros((1, width), "int32")
+    ids[0, 0] = BOS
+    inputs = {"token_ids": ids, "padding_mask": ids > 0}
+    causal_lm.compile(sampler=plain_sampler(spec, values))
+    function = causal_lm.make_generate_function()
+
+    def timed() -> float:
+        clock = time.perf_counter()
+        # No sequence ends before the last position: [BOS] is not generated.
+        made = function(inputs, stop_token_ids=[BOS])
+        np.asarray(made["token_ids"])
+        return (width - 1) / (time.perf_counter() - clock)
+
+    return timed
+
+
+def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> Timed:
+    """This engine's compiled step inside the sampler's own loop, in one graph.
+
+    It gives nothing out before its end and can't be stopped.
+    """
+    import tensorflow as tf
+
+    from minigpt_repl.decoding.cached_model import CachedModel
+    from minigpt_repl.text.vocabulary import Vocabulary
+
+    tokenizer = causal_lm.preprocessor.tokenizer
+    special = sorted(Vocabulary.special_ids)
+    model = CachedModel(
+        causal_lm, special, tokenizer.vocabulary_size(), on_trace=lambda: None
+    )
+    slots = model.slots(int(values[spec.parallel]) if spec.parallel else 1)
+    sampler = plain_sampler(spec, values)
+
+    def next(prompt: Any, rows: Any, index: Any) -> tuple[Any, Any, Any]:
+        return slots.look_ahead(prompt, rows, index)
+
+    @tf.function(autograph=False)
+    def run(prompt: Any) -> Any:
+        hidden_states = slots.fill(prompt)
+        return sampler(
+            next=next,
+            prompt=prompt,
+            cache=tf.zeros((1, 1), tf.int32),
+            index=1,
+            hidden_states=hidden_states,
+        )
+
+    prompt = tf.constant([[BOS] + [0] * NEW_TOKENS])
+
+    def timed() -> float:
+        clock = time.perf_counter()
+        run(prompt).numpy()
+        return NEW_TOKENS / (time.perf_counter() - clock)
+
+    return timed
+
+
+def request(spec: SamplerSpec, values: Mapping[str, Any], length: int) -> Any:
+    """A request for `length` tokens after `[BOS]`."""
+    from minigpt_repl.decoding.request import Request
+
+    return Request("", spec.name, values, length=length, seed=1)
+
+
+def streamed(engine: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> Timed:
+    """This engine, each token written as it comes."""
+    engine.warm(spec.name, values)
+
+    def timed() -> float:
+        page = io.StringIO()
+        clock = time.perf_counter()
+        for event in engine.generate(request(spec, values, NEW_TOKENS)):
+            page.write(getattr(event, "delta", ""))
+        return NEW_TOKENS / (time.perf_counter() - clock)
+
+    return timed
