@@ -133,7 +133,7 @@ class Pacer(keras.callbacks.Callback):
             "progress": progress,
             "tokens_per_second": self._tokens_per_second,
             "seconds_left": left,
-            "epoch": run.step
+            "epochs": run.step
             / steps_per_epoch(
                 recipe.feeding, len(self._trainer.data.train), recipe.batch_size
             ),

@@ -35,10 +35,10 @@ class Trainer:
         recipe: what is done at each step.
         data: windows for training and validation.
         plan: how long, and with which order of batches.
-        callbacks: watchers. Their `logs` hold `step`, `loss`, `learning_rate`,
-            `progress`, `tokens_per_second` and `seconds_left` after each step,
-            and `val_loss`, `val_perplexity` and `val_bits_per_byte` as well after
-            each evaluation, which is what Keras calls an epoch.
+        callbacks: watchers. Their `logs` hold `step`, `epochs`, `loss`,
+            `learning_rate`, `progress`, `tokens_per_second` and `seconds_left` after
+            each step; after each evaluation, which is what Keras calls an epoch, also
+            `val_loss`, `val_perplexity` and `val_bits_per_byte`.
     """
 
     def __init__(

@@ -89,7 +89,10 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert training["data"]["train_lines"] + training["data"]["valid_lines"] == 200
     # The state is not shipped, and gone when there is nothing to go on with.
     assert not list((place / "out.training").rglob("state.npz"))
-    assert (place / "out.training" / "log.csv").read_text().count("\n") >= 2
+    rows = (place / "out.training" / "log.csv").read_text().splitlines()
+    columns = rows[0].split(",")
+    assert len(rows) >= 2 and {"step", "loss", "val_perplexity"} <= set(columns)
+    assert len(columns) == len(set(columns))
 
 
 @pytest.mark.slow
