@@ -70,7 +70,8 @@ def record(place, out="out"):
 
 @pytest.mark.slow
 def test_text_becomes_a_checkpoint_with_its_draft(place):
-    code, output, errors = run(place, "--steps", "12", "--draft")
+    corpus = str(place / "text.txt")
+    code, output, errors = run(place, "--steps", "12", "--draft", corpus=corpus)
     assert code == 0, errors
     # stdout stays free; what is long shows itself, with no escape sequence.
     assert output == ""
@@ -87,6 +88,8 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert training["recipe"]["name"] == "default"
     assert training["draft"]["steps"] == 3
     assert training["data"]["train_lines"] + training["data"]["valid_lines"] == 200
+    # No more of the path: the checkpoint may be given away.
+    assert training["data"]["source"] == "text.txt"
     # The state is not shipped, and gone when there is nothing to go on with.
     assert not list((place / "out.training").rglob("state.npz"))
     rows = (place / "out.training" / "log.csv").read_text().splitlines()
