@@ -12,6 +12,7 @@ own: the two take turns, so that whatever else the machine does slows both.
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -155,16 +156,16 @@ def time_steps(
         model = trainable(causal_lm, recipe)
         windows = training_data(recipe, text).train
         feed = batches(windows, recipe.feeding, recipe.batch_size, seed)
-        made = [next(feed) for _ in range(ROUND)]
-        fits.append((model, for_fit(partial(iter, made), recipe.context_length)))
+        fits.append((model, [next(feed) for _ in range(ROUND)]))
     spent = {recipe.name: 0.0 for recipe in recipes}
     # Of all cores together; tells how much work a step is on a machine that is shared.
     processor = {recipe.name: 0.0 for recipe in recipes}
     for turn in range(-1, -(-steps // ROUND)):
         for recipe, (model, made) in zip(recipes, fits, strict=True):
             count = WARM_UP if turn < 0 else min(ROUND, steps - turn * ROUND)
+            pairs = for_fit(partial(_each, made), recipe.context_length)
             began, worked = time.perf_counter(), time.process_time()
-            model.fit(made, steps_per_epoch=count, verbose=0)
+            model.fit(pairs, steps_per_epoch=count, verbose=0)
             if turn >= 0:
                 spent[recipe.name] += time.perf_counter() - began
                 processor[recipe.name] += time.process_time() - worked
@@ -187,6 +188,11 @@ def time_steps(
             }
         )
     return report
+
+
+def _each(made: list[Any]) -> Iterator[Any]:
+    """A generator, which Keras takes where it takes no list."""
+    yield from made
 
 
 if __name__ == "__main__":

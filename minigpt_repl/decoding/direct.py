@@ -80,6 +80,16 @@ def finish_background() -> None:
         _background().clear_error()
 
 
+def let_go_of_functions() -> None:
+    """Give back the memory of functions that nobody holds any more.
+
+    TensorFlow keeps the graph of an operation that calls a function for as long as
+    the process lives. Those in use are made again at their next call.
+    """
+    finish_background()
+    context.context().clear_kernel_cache()
+
+
 @cache
 def _background() -> Executor:
     context.ensure_initialized()

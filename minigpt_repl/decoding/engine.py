@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from minigpt_repl.decoding import packing
 from minigpt_repl.decoding.cached_model import CachedModel
+from minigpt_repl.decoding.direct import let_go_of_functions
 from minigpt_repl.decoding.parameters import Value
 from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.decoding.request import EngineInfo, Event, Request, Started
@@ -156,6 +157,7 @@ class LocalEngine:
         """Give back what the engine holds; further calls raise `EngineError`."""
         self._is_closed = True
         self._samplers.clear()
+        let_go_of_functions()
 
     def _cached(self, causal_lm: object) -> CachedModel:
         return CachedModel(
@@ -186,8 +188,9 @@ class LocalEngine:
                 spec, values, self._target, self._draft, self._note_trace
             )
         self._samplers[key] = sampler  # the one used last comes last
-        while len(self._samplers) > MOST_SAMPLERS:
+        if len(self._samplers) > MOST_SAMPLERS:
             del self._samplers[next(iter(self._samplers))]
+            let_go_of_functions()
         return sampler
 
     def _note_trace(self) -> None:

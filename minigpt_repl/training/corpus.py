@@ -8,9 +8,12 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.text.normalize import normalize_text
+from minigpt_repl.training.download import is_url
 from minigpt_repl.training.plain_text import paragraphs, strip_gutenberg
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.sources import Document, Source, open_source
@@ -40,6 +43,7 @@ class Corpus:
 
     Attributes:
         source: as the user named it, in a few words.
+        name: what it is called, without where it lay; see `public_name`.
         sha256: of what the source holds.
         min_length: UTF-8 bytes; longer lines were kept.
         train: the lines to train on.
@@ -48,6 +52,7 @@ class Corpus:
     """
 
     source: str
+    name: str
     sha256: str
     min_length: int
     train: tuple[str, ...]
@@ -103,12 +108,27 @@ def load_corpus(
     _check(opened, lines_read, train, valid, min_length)
     return Corpus(
         opened.description,
+        public_name(source),
         opened.sha256,
         min_length,
         tuple(train),
         tuple(valid),
         lines_read,
     )
+
+
+def public_name(source: str) -> str:
+    """What a source is called, for a record that may be given away.
+
+    The last part of a path; a URL without user, password, query and fragment.
+    """
+    if not is_url(source):
+        return Path(source).expanduser().resolve().name
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        return PurePosixPath(unquote(parts.path)).name
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def split_for_validation(lines: Sequence[str]) -> tuple[list[str], list[str]]:

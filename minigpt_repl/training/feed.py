@@ -1,10 +1,11 @@
 """What Keras' `fit` and `predict` take their batches from.
 
 With TensorFlow a dataset that does not tune itself. Keras makes one that does of
-generators and arrays, and the thread that tunes sleeps for twice as long each time,
-10 ms to a minute; the end of `fit` waits until it wakes up, so that ten steps of
-0.6 s took 10.3 s. Other backends get generators and arrays as they are. Knows the
-shapes of batches; nothing of models or text.
+generators and arrays. The thread that tunes sleeps for 10 ms, then for twice as long
+each time, up to a minute, and the end of `fit` may have to wait until it wakes up: ten
+steps of 0.6 s took 10.3 s. (With several devices TensorFlow makes datasets of its own
+of this one, and a wait is still possible.) Other backends get generators and arrays as
+they are. Knows the shapes of batches; nothing of models or text.
 """
 
 from collections.abc import Callable, Iterator

@@ -273,7 +273,7 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
         "recipe": recipe.to_json(),
         "seed": seed,
         "data": {
-            "source": _public(corpus.source),
+            "source": corpus.name,
             "sha256": corpus.sha256,
             "min_length": corpus.min_length,
             "lines_read": corpus.lines_read,
@@ -295,11 +295,6 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
             "backend": keras.backend.backend(),
         },
     }
-
-
-def _public(source: str) -> str:
-    """A URL whole, of a path the name: a checkpoint may be given away."""
-    return source if "://" in source else Path(source).name
 
 
 def version_of_package() -> str:

@@ -7,6 +7,7 @@ imported only when there is some: help and wrong options answer without TensorFl
 
 import contextlib
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -177,12 +178,15 @@ def _run(
     if options["tensorboard"] is not None:
         check_tensorboard()
     out: Path = options["out"]
-    if is_finished(options, pipeline.training_folder(out)):
+    folder = pipeline.training_folder(out)
+    if is_finished(options, folder):
         progress.say(
             f"the training of {out} is finished: talk to it with minigpt-repl "
             f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
         )
         return EXIT_OK
+    if options["overwrite"]:
+        shutil.rmtree(folder, ignore_errors=True)
     minutes = options["minutes"]
     setup = pipeline.Setup(
         corpus=options["corpus"],

@@ -1,10 +1,9 @@
 """The options of `minigpt-setup` made into what the setup works with.
 
-Whatever can be refused before any work is done is refused here. Knows neither the
-command line nor TensorFlow.
+Whatever can be refused before any work is done is refused here. Knows the options by
+their names; neither click nor TensorFlow.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,6 @@ def is_finished(options: dict[str, Any], folder: Path) -> bool:
     has_state = any(folder.rglob("state.npz")) if folder.is_dir() else False
     has_checkpoint = (out / RECORD_FILE).exists()
     if options["overwrite"]:
-        shutil.rmtree(folder, ignore_errors=True)
         return False
     if options["resume"]:
         return has_checkpoint and not has_state

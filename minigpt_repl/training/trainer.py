@@ -38,7 +38,8 @@ class Trainer:
         callbacks: watchers. Their `logs` hold `step`, `epochs`, `loss`,
             `learning_rate`, `progress`, `tokens_per_second` and `seconds_left` after
             each step; after each evaluation, which is what Keras calls an epoch, also
-            `val_loss`, `val_perplexity` and `val_bits_per_byte`.
+            `val_loss`, `val_perplexity` and `val_bits_per_byte`. `epochs` is how
+            often the text was seen.
     """
 
     def __init__(

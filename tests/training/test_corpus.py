@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.training import sources
-from minigpt_repl.training.corpus import load_corpus, split_for_validation
+from minigpt_repl.training.corpus import (
+    load_corpus,
+    public_name,
+    split_for_validation,
+)
 from minigpt_repl.training.plain_text import is_wrapped, paragraphs, strip_gutenberg
 
 LINES = [f"Paragraph {number} tells of things that were done." for number in range(200)]
@@ -57,6 +61,25 @@ def failure(source, **options):
         load_corpus(str(source), **options)
     assert one_line(raised)
     return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/home/ann/novel.txt", "novel.txt"),
+        ("/home/ann/books/", "books"),
+        ("/home/ann/books/*.txt", "*.txt"),
+        ("file:///home/ann/my%20novel.txt", "my novel.txt"),
+        ("https://ann:pw@example.org:80/a.zip?key=1#x", "https://example.org:80/a.zip"),
+    ],
+)
+def test_a_record_names_a_source_but_not_where_it_lay(source, name):
+    assert public_name(source) == name
+
+
+def test_a_record_names_the_folder_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert public_name(".") == tmp_path.name
 
 
 class TestForms:

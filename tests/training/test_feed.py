@@ -1,8 +1,11 @@
 """What Keras is fed: every batch as it was made, and nothing that it waits for."""
 
+from types import GeneratorType
+
 import numpy as np
 import pytest
 
+from minigpt_repl.training import feed
 from minigpt_repl.training.feed import for_fit, for_predict
 
 
@@ -30,11 +33,25 @@ def test_a_prediction_gets_all_rows_in_order():
     np.testing.assert_array_equal(np.concatenate([each for _, each in cut]), second)
 
 
+def test_each_of_two_devices_gets_as_many_rows(monkeypatch):
+    monkeypatch.setattr(feed, "device_count", lambda: 2)
+    for inputs, labels in for_fit(made, context_length=4).as_numpy_iterator():
+        assert len(inputs) == len(labels) and len(inputs) % 2 == 0
+        assert not inputs[3:].any() and not labels[3:].any()
+
+
+def test_another_backend_gets_generators_and_arrays(monkeypatch):
+    monkeypatch.setattr(feed.keras.backend, "backend", lambda: "jax")
+    assert isinstance(for_fit(made, context_length=4), GeneratorType)
+    rows = [np.zeros((5, 2))]
+    assert for_predict(rows, batch_size=2) == {"x": rows, "batch_size": 2}
+
+
 @pytest.mark.parametrize(
-    "dataset",
-    [for_fit(made, 4), for_predict([np.zeros((5, 2))], 2)["x"]],
+    "make",
+    [lambda: for_fit(made, 4), lambda: for_predict([np.zeros((5, 2))], 2)["x"]],
     ids=["fit", "predict"],
 )
-def test_no_thread_tunes_it(dataset):
-    # Keras would wait for that thread at the end, for as long as the work took.
-    assert dataset.options().autotune.enabled is False
+def test_no_thread_tunes_it(make):
+    # Keras may wait for that thread at the end, for as long as the work took.
+    assert make().options().autotune.enabled is False

@@ -94,7 +94,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert not list((place / "out.training").rglob("state.npz"))
     rows = (place / "out.training" / "log.csv").read_text().splitlines()
     columns = rows[0].split(",")
-    assert len(rows) >= 2 and {"step", "loss", "val_perplexity"} <= set(columns)
+    assert len(rows) >= 2 and {"step", "epochs", "val_loss"} <= set(columns)
     assert len(columns) == len(set(columns))
 
 
