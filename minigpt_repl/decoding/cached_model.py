@@ -57,6 +57,7 @@ class CachedModel:
         self._bias = bias
         self.allowed_count = int(np.isfinite(bias).sum())
         self._slots: dict[int, Slots] = {}
+        self._traced: dict[bool, Any] = {}  # whether for one new token
         # As fast without XLA, and a compile would cost seconds and 100 MB.
         self.read = tf.function(self._read, autograph=False)
 
@@ -80,7 +81,36 @@ class CachedModel:
         self, token_ids: tf.Tensor, cache: Cache, start: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, Cache]:
         """`call` with the weights as inputs of the graph that is traced."""
-        with tf.init_scope():  # outside of the graph, where variables have values
+        traced = self._any_shape(token_ids.shape[1] == 1)
+        logits, hidden_states, updated = traced(token_ids, cache, start)
+        for made in (logits, hidden_states):
+            made.set_shape((*token_ids.shape, *made.shape[2:]))
+        for made, kept in _pairs(updated, cache):
+            made.set_shape(kept.shape)
+        return logits, hidden_states, updated
+
+    def _any_shape(self, is_one: bool) -> Any:
+        # To trace takes a quarter of the time of a first use. One trace serves every
+        # number of rows, another all numbers of new tokens above one: XLA compiles for
+        # each, and then knows the shapes.
+        if is_one not in self._traced:
+            specs = (
+                tf.TensorSpec((None, 1 if is_one else None), tf.int32),
+                tf.nest.map_structure(
+                    lambda each: tf.TensorSpec((None, *each.shape[1:]), each.dtype),
+                    self.empty_cache(1),
+                ),
+                tf.TensorSpec((), tf.int32),
+            )
+            function = tf.function(self._call_frozen, autograph=False)
+            with tf.init_scope():  # outside of the graph that asks for it
+                self._traced[is_one] = function.get_concrete_function(*specs)
+        return self._traced[is_one]
+
+    def _call_frozen(
+        self, token_ids: tf.Tensor, cache: Cache, start: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, Cache]:
+        with tf.init_scope():  # where variables have values
             weights = self._weights
         frozen = [(weight.variable, weight.turn(weight.given)) for weight in weights]
         with keras.StatelessScope(state_mapping=frozen):
@@ -157,15 +187,19 @@ class Slots:
             Logits `(texts, vocabulary)`, hidden states `(texts, hidden)`, and the
             rows that the texts are in now, int `(texts, 1)`.
         """
+        ask = self._direct if tf.executing_eagerly() else self._ask
         texts = prompt.shape[0]
         if texts == self.rows:
-            ask = self._direct if tf.executing_eagerly() else self._ask
             return (*ask(prompt, parents, index), self._numbers)
         missing = [[0, self.rows - texts], [0, 0]]
-        logits, hidden_states = self._ask(
+        logits, hidden_states = ask(
             tf.pad(prompt, missing), tf.pad(parents, missing), index
         )
         return logits[:texts], hidden_states[:texts], self._numbers[:texts]
+
+    def trace(self) -> None:
+        """Trace what `look_ahead` runs, which else its first call does."""
+        assert self._direct is not None
 
     def advance(
         self, token_ids: tf.Tensor, start: tf.Tensor

@@ -15,9 +15,11 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
+from minigpt_repl.decoding.answers import Answers
 from minigpt_repl.decoding.cached_model import CachedModel
 from minigpt_repl.decoding.direct import finish_background, in_background
-from minigpt_repl.decoding.one_step import Look, State, Step, StepGraph, Stepwise
+from minigpt_repl.decoding.graphs import SamplerGraphs
+from minigpt_repl.decoding.one_step import State, Step, Stepwise
 from minigpt_repl.decoding.parameters import Parameter, Value
 from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.errors import EngineError
@@ -78,7 +80,7 @@ class SteppedSampler:
             int(values[spec.parallel] or 1) if spec.parallel else 1
         )
         self._draft_slots = self._draft.slots(1) if self._draft else None
-        self._looks: list[Look] = []
+        self._answers = Answers(self._sampler, target, self._slots, self._draft_slots)
         # These loops begin by asking for the scores of the next position. So the
         # model can be called before the graph of the step and need not be in it:
         # a graph of its own for each sampler would be compiled for each.
@@ -92,15 +94,25 @@ class SteppedSampler:
         # hand over to another costs more than it gains, where cores are shared.
         is_alone = self._sampler.is_compiled and spec.parallel is None
         self._looks_ahead = not (self._drafts or is_alone)
-        self._answer: Any = None
-        self._begin = tf.function(self._trace_begin, autograph=False)
-        self._step: StepGraph | None = None
+        self._graphs: SamplerGraphs | None = None
         self._ahead: Step | None = None
         self._ahead_from: State | None = None
 
     def reset(self, values: Mapping[str, Value], seed: int) -> None:
-        """Set the numeric parameters and start the random numbers anew."""
+        """Set the numeric parameters and start the random numbers anew.
+
+        The first time, all graphs are traced and compiled.
+        """
         finish_background()  # a step of another text would go on with its numbers
+        if self._graphs is None:
+            self._graphs = SamplerGraphs(
+                self._sampler,
+                self._answers,
+                (1, self._target.context_length, self._target.hidden_dim),
+                self._asks_first,
+                self._drafts,
+                self._on_trace,
+            )
         for name, variable in self._variables.items():
             variable.assign(_number(values[name], self._target.row_count))
         for state in self._sampler.variables:
@@ -120,13 +132,8 @@ class SteppedSampler:
             hidden_states = self._slots.fill(token_ids)
         if self._draft_slots is not None:
             self._draft_slots.fill(token_ids)
-        answer = None
-        place = tf.constant(length)
-        if not self._asks_first:
-            first_row = tf.zeros((1, 1), tf.int32)
-            answer = self._slots.look_ahead(token_ids, first_row, place)
-        state: State = self._begin(token_ids, place, hidden_states, answer)
-        return state
+        assert self._graphs is not None, "reset() comes first"
+        return self._graphs.begin(token_ids, tf.constant(length), hidden_states)
 
     def step(self, state: State, mask: tf.Tensor, go_on: bool = False) -> Step:
         """Choose once.
@@ -150,13 +157,9 @@ class SteppedSampler:
         return step
 
     def _take(self, state: State, mask: tf.Tensor) -> Step:
-        answer: tuple[tf.Tensor, ...] = ()
-        if self._asks_first:
-            answer = self._slots.look_ahead(*state[:3])
-        if self._step is None:
-            is_compiled = self._sampler.is_compiled
-            self._step = StepGraph(self._trace_step, state, mask, answer, is_compiled)
-        return self._step(state, mask, answer)
+        assert self._graphs is not None, "reset() comes first"
+        answer = self._answers.ask(*state[:3]) if self._asks_first else ()
+        return self._graphs.step(state, mask, answer)
 
     @property
     def is_drafting(self) -> bool:
@@ -197,109 +200,6 @@ class SteppedSampler:
             if tensor.dtype.is_floating and tensor.shape.rank == 1:
                 return state[0].numpy(), tensor.numpy()
         return None
-
-    def _trace_begin(
-        self,
-        token_ids: tf.Tensor,
-        length: tf.Tensor,
-        hidden_states: tf.Tensor,
-        answer: Any,
-    ) -> State:
-        self._on_trace()
-        mask = tf.range(self._target.context_length)[None] < length
-        self._sampler.injected, self._answer = None, answer
-        self._call(token_ids, length, mask, hidden_states)
-        state: State = tf.nest.flatten(self._sampler.loop_vars)
-        return state
-
-    def _trace_step(
-        self, state: State, mask: tf.Tensor, answer: tuple[tf.Tensor, ...]
-    ) -> Step:
-        self._on_trace()
-        context = self._target.context_length
-        self._sampler.injected, self._answer = state, answer or None
-        self._looks.clear()
-        # What is outside of the loop works on nothing, and is pruned.
-        text = self._call(
-            tf.zeros((1, context), tf.int32),
-            tf.constant(0),
-            mask,
-            tf.zeros((1, context, self._target.hidden_dim)),
-        )
-        made = tf.nest.flatten(self._sampler.loop_vars)
-        index = next(v for v in made if v.dtype == tf.int32 and v.shape.rank == 0)
-        look = Look(state[0], *answer[:2]) if answer else self._looks[-1]
-        return Step(made, index, text, look)
-
-    def _call(
-        self,
-        token_ids: tf.Tensor,
-        index: tf.Tensor,
-        mask: tf.Tensor,
-        hidden_states: tf.Tensor,
-    ) -> tf.Tensor:
-        first_row = tf.zeros((1, 1), tf.int32)
-        more: dict[str, Any] = {}
-        if self._drafts:
-            more = {
-                "draft_next": self._draft_next,
-                "draft_cache": first_row,
-                "verify_next": self._verify_next,
-            }
-        return self._sampler(
-            next=self._next,
-            prompt=token_ids,
-            cache=first_row,
-            index=index,
-            mask=mask,
-            hidden_states=hidden_states,
-            **more,
-        )
-
-    def _next(
-        self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        # The samplers' view of the model: scores for position `index`.
-        answer = self._answer
-        if answer is None and not self._sampler.is_inside:
-            # Before the loop of a text that was begun long ago.
-            logits = tf.zeros((1, self._target.row_count))
-            return logits, tf.zeros((1, self._target.hidden_dim)), rows
-        if answer is None:
-            answer = self._slots.look_ahead(prompt, rows, index)
-        logits, hidden_states, rows = answer
-        self._looks.append(Look(prompt, logits, hidden_states))
-        return logits, hidden_states, rows
-
-    def _draft_next(
-        self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        # After a round whose drafts were all accepted, the last of them was never
-        # seen by the draft model. So it always reads the last two tokens.
-        assert self._draft_slots is not None
-        start = tf.maximum(index - 2, 0)
-        last = tf.gather(prompt, start + tf.range(2), axis=1)  # (1, 2)
-        logits, hidden_states = self._draft_slots.advance(last, start)
-        place = index - 1 - start
-        return (
-            tf.gather(logits, place, axis=1),
-            tf.gather(hidden_states, place, axis=1),
-            rows,
-        )
-
-    def _verify_next(
-        self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor, k: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        # Scores for positions `index` to `index + k`. Near the end of the context
-        # the window is moved left; places past the end get those of the last one,
-        # and the sampler writes none of them.
-        start = tf.minimum(index - 1, self._target.context_length - (k + 1))
-        window = tf.gather(prompt, start + tf.range(k + 1), axis=1)  # (1, k + 1)
-        logits, hidden_states = self._slots.advance(window, start)
-        places = tf.minimum(index - 1 - start + tf.range(k + 1), k)
-        logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
-        self._looks.append(Look(prompt, logits, hidden_states[:, -1]))
-        return logits, rows
 
 
 def is_live(parameter: Parameter) -> bool:
