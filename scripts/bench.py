@@ -19,6 +19,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,6 +102,9 @@ def bench(
     for name in names or CONTENDERS:
         spec = find_sampler(name)
         values = spec.check(CONTENDERS[name])
+        clock = time.perf_counter()
+        engine.warm(name, values)
+        first_use_s = time.perf_counter() - clock
         contenders: dict[str, Timed] = {
             "example": example_loop(causal_lm, spec, values, 4 if quick else 16),
             "generate": compiled_generate(causal_lm, spec, values),
@@ -111,6 +115,7 @@ def bench(
             if name in peer.samplers:
                 contenders[other] = peer.timed(name)
         found = measure(contenders, rounds)
+        found["first_use_s"] = first_use_s
         found["first_token_ms"] = 1000 * first_token_s(engine, spec, values, rounds)
         results["samplers"][name] = found
         click.echo(row(name, found))
@@ -214,6 +219,7 @@ def row(name: str, found: Mapping[str, float]) -> str:
         f"{streamed / example:5.1f}x the example (floor {floor}x)",
         f"{100 * streamed / found['whole']:3.0f}% of whole",
         f"first {found['first_token_ms']:.1f} ms",
+        f"first use {found['first_use_s']:.1f} s",
     ]
     if transformers := found.get("transformers"):
         parts.append(

@@ -41,11 +41,12 @@ class Answers:
         """Scores for position `index` of `prompt`; see `Slots.look_ahead`."""
         return self._slots.look_ahead(prompt, rows, index)
 
-    def nothing(self, texts: int) -> Answer:
+    def nothing(self) -> Answer:
         """Zeros of the shapes that `ask` returns."""
-        logits = tf.zeros((texts, self._target.row_count))
-        hidden_states = tf.zeros((texts, self._target.hidden_dim))
-        return logits, hidden_states, tf.zeros((texts, 1), tf.int32)
+        rows = self._slots.rows
+        logits = tf.zeros((rows, self._target.row_count))
+        hidden_states = tf.zeros((rows, self._target.hidden_dim))
+        return logits, hidden_states, tf.zeros((rows, 1), tf.int32)
 
     def trace(self) -> None:
         """Trace what `ask` runs, which else its first call does."""
@@ -60,7 +61,7 @@ class Answers:
             # Before the loop of a text that was begun long ago.
             logits = tf.zeros((1, self._target.row_count))
             return logits, tf.zeros((1, self._target.hidden_dim)), rows
-        answer = self.known or self.ask(prompt, rows, index)
+        answer = self.known or of_texts(self.ask(prompt, rows, index), prompt.shape[0])
         logits, hidden_states, rows = answer
         self.looks.append(Look(prompt, logits, hidden_states))
         return logits, hidden_states, rows
@@ -95,3 +96,8 @@ class Answers:
         logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
         self.looks.append(Look(prompt, logits, hidden_states[:, -1]))
         return logits, rows
+
+
+def of_texts(answer: Answer, count: int) -> Answer:
+    """An answer without the rows that no text is in."""
+    return tuple(each if each.shape[0] == count else each[:count] for each in answer)

@@ -160,6 +160,7 @@ class Slots:
             lambda each: tf.Variable(_flat(each), trainable=False), cache
         )
         self._numbers = tf.range(rows)[:, None]
+        self._paddings: dict[int, tf.Tensor] = {}
         self._ask = _compiled(self._look_ahead)
         self._step = _compiled(self._advance)
 
@@ -184,18 +185,16 @@ class Slots:
             index: the position; the token before it is read.
 
         Returns:
-            Logits `(texts, vocabulary)`, hidden states `(texts, hidden)`, and the
-            rows that the texts are in now, int `(texts, 1)`.
+            Logits `(rows, vocabulary)`, hidden states `(rows, hidden)`, and the
+            rows that the texts are in now, int `(rows, 1)`; what comes after the
+            texts is of no use.
         """
-        ask = self._direct if tf.executing_eagerly() else self._ask
         texts = prompt.shape[0]
-        if texts == self.rows:
-            return (*ask(prompt, parents, index), self._numbers)
-        missing = [[0, self.rows - texts], [0, 0]]
-        logits, hidden_states = ask(
-            tf.pad(prompt, missing), tf.pad(parents, missing), index
-        )
-        return logits[:texts], hidden_states[:texts], self._numbers[:texts]
+        if texts < self.rows:
+            missing = self._missing(texts)
+            prompt, parents = tf.pad(prompt, missing), tf.pad(parents, missing)
+        ask = self._direct if tf.executing_eagerly() else self._ask
+        return (*ask(prompt, parents, index), self._numbers)
 
     def trace(self) -> None:
         """Trace what `look_ahead` runs, which else its first call does."""
@@ -215,6 +214,12 @@ class Slots:
         """
         logits, hidden_states = self._step(token_ids, start)
         return logits, hidden_states
+
+    def _missing(self, texts: int) -> tf.Tensor:
+        if texts not in self._paddings:
+            with tf.init_scope():
+                self._paddings[texts] = tf.constant([[0, self.rows - texts], [0, 0]])
+        return self._paddings[texts]
 
     @cached_property
     def _direct(self) -> Direct:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt_repl.decoding.answers import Answer, Answers
+from minigpt_repl.decoding.answers import Answer, Answers, of_texts
 from minigpt_repl.decoding.direct import Direct
 from minigpt_repl.decoding.one_step import Look, State, Step, StepGraph
 
@@ -49,23 +49,20 @@ class SamplerGraphs:
         state = [tf.zeros(each.shape, each.dtype) for each in begin.outputs]
         state = [each if each.shape.rank else tf.ones_like(each) for each in state]
         answer: Answer = ()
-        calls: list[Callable[[], Any]] = [partial(self._begin, *text, hidden_states)]
-        if asks_first:
-            answers.trace()
-            answer = answers.nothing(len(state[0]))
-            calls = [partial(answers.ask, state[0], state[1], index)]
+        ask: Callable[[], Any] = partial(self._begin, *text, hidden_states)
         if drafts:
-            ask = Direct(_traced(self._trace_questions, *text), is_compiled=False)
-            calls.append(partial(ask, *text))
-        with ThreadPoolExecutor(1) as beside:
-            for call in calls:
-                beside.submit(call)
-            self._step = StepGraph(
-                self._trace_step, state, mask, answer, sampler.is_compiled
-            )
-            # What fails on nothing may be right on a text, and else will tell then.
-            with suppress(tf.errors.OpError):
-                self._step(state, mask, answer)
+            verify = Direct(_traced(self._trace_verify, *text), is_compiled=False)
+            ask = partial(verify, *text)
+        elif asks_first:
+            answers.trace()
+            answer = answers.nothing()
+            ask = partial(answers.ask, state[0], state[1], index)
+        # What fails on nothing may be right on a text, and else will tell then.
+        with ThreadPoolExecutor(1) as beside, suppress(tf.errors.OpError):
+            beside.submit(ask)  # compiles the model
+            is_compiled = sampler.is_compiled
+            self._step = StepGraph(self._trace_step, state, mask, answer, is_compiled)
+            self._step(state, mask, answer)
 
     def begin(
         self, token_ids: tf.Tensor, length: tf.Tensor, hidden_states: tf.Tensor
@@ -99,26 +96,25 @@ class SamplerGraphs:
         state: State = tf.nest.flatten(self._sampler.loop_vars)
         return state
 
-    def _trace_questions(self, token_ids: tf.Tensor, index: tf.Tensor) -> Any:
-        # What a drafting sampler asks of both models in each round.
-        first_row = tf.zeros((1, 1), tf.int32)
+    def _trace_verify(self, token_ids: tf.Tensor, index: tf.Tensor) -> Any:
+        # The longer of the two things that a drafting sampler asks in each round.
         k = self._sampler.num_speculative_tokens
-        return (
-            self._answers.draft_next(token_ids, first_row, index),
-            self._answers.verify_next(token_ids, first_row, index, k),
+        return self._answers.verify_next(
+            token_ids, tf.zeros((1, 1), tf.int32), index, k
         )
 
     def _trace_step(self, state: State, mask: tf.Tensor, answer: Answer) -> Step:
         self._on_trace()
         looks = self._answers.looks
         looks.clear()
-        self._sampler.injected, self._answers.known = state, answer
+        known = of_texts(answer, state[0].shape[0])
+        self._sampler.injected, self._answers.known = state, known
         # What is outside of the loop works on nothing, and is pruned.
         nothing = tf.zeros(self._shape[:2], tf.int32), tf.constant(0)
         text = self._call(*nothing, mask, tf.zeros(self._shape))
         made = tf.nest.flatten(self._sampler.loop_vars)
         index = next(v for v in made if v.dtype == tf.int32 and v.shape.rank == 0)
-        look = Look(state[0], *answer[:2]) if answer else looks[-1]
+        look = Look(state[0], *known[:2]) if known else looks[-1]
         return Step(made, index, text, look)
 
     def _call(

@@ -176,6 +176,21 @@ def test_live_changes_trace_nothing_for_whole_sequences(engine):
     assert engine.trace_count == traced
 
 
+def test_another_number_of_texts_traces_the_sampler_and_not_the_model(engine):
+    make(engine, "beam", parameters={"num_beams": 2})
+    for number in (7, 12):  # others than XLA has compiled the model for
+        traced = engine.trace_count
+        make(engine, "beam", parameters={"num_beams": number})
+        assert engine.trace_count == traced + 2  # one begins a text, one goes on
+
+
+def test_another_number_of_drafts_traces_the_sampler_and_not_the_models(engine):
+    make(engine, "speculative", parameters={"num_speculative_tokens": 2})
+    traced = engine.trace_count
+    make(engine, "speculative", parameters={"num_speculative_tokens": 3})
+    assert engine.trace_count == traced + 2
+
+
 def test_a_warm_sampler_traces_nothing_when_it_is_used(engine):
     engine.warm("top_k", {"k": 5})
     traced = engine.trace_count

@@ -94,3 +94,28 @@ def test_an_error_while_the_next_step_is_computed_is_told_and_forgotten(
     is_broken.assign(False)
     assert list(engine.generate(request))[-1].generation.token_ids == expected
     engine._samplers.clear()
+
+
+def test_a_sampler_that_can_not_choose_from_nothing_works_on_a_text(
+    engine, rank_sampler, monkeypatch
+):
+    # Its graphs are tried on nothing, where all tokens are equally probable.
+    import sys
+
+    import tensorflow as tf
+    from keras import ops
+
+    plain = sys.modules["their_samplers"].RankSampler
+
+    class PickySampler(plain):
+        def get_next_token(self, probabilities):
+            is_flat = ops.max(probabilities) == ops.min(probabilities)
+            with tf.control_dependencies([tf.debugging.Assert(~is_flat, ["flat"])]):
+                return super().get_next_token(tf.identity(probabilities))
+
+    request = Request("the cat", "rank", find_sampler("rank").defaults(), length=5)
+    expected = list(engine.generate(request))[-1].generation.token_ids
+    monkeypatch.setattr(sys.modules["their_samplers"], "RankSampler", PickySampler)
+    engine._samplers.clear()  # the graphs of the sampler that was
+    assert list(engine.generate(request))[-1].generation.token_ids == expected
+    engine._samplers.clear()
