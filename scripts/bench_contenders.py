@@ -83,6 +83,7 @@ def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> 
     """
     import tensorflow as tf
 
+    from minigpt_repl.decoding.answers import of_texts
     from minigpt_repl.decoding.cached_model import CachedModel
     from minigpt_repl.text.vocabulary import Vocabulary
 
@@ -94,8 +95,8 @@ def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> 
     slots = model.slots(int(values[spec.parallel]) if spec.parallel else 1)
     sampler = plain_sampler(spec, values)
 
-    def next(prompt: Any, rows: Any, index: Any) -> tuple[Any, Any, Any]:
-        return slots.look_ahead(prompt, rows, index)
+    def next(prompt: Any, rows: Any, index: Any) -> tuple[Any, ...]:
+        return of_texts(slots.look_ahead(prompt, rows, index), prompt.shape[0])
 
     @tf.function(autograph=False)
     def run(prompt: Any) -> Any:
