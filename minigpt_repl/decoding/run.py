@@ -36,7 +36,7 @@ from minigpt_repl.decoding.request import (
 )
 from minigpt_repl.decoding.stepwise import SteppedSampler
 from minigpt_repl.text.sentence import SentenceEnds, ends_sentence
-from minigpt_repl.text.stream import TextStream
+from minigpt_repl.text.stream import RevisedText, TextStream
 from minigpt_repl.text.vocabulary import Vocabulary
 
 Events = Generator[Event, None, StopReason]
@@ -162,6 +162,7 @@ class Run:
         end = first + self._request.length
         reason: StopReason = "length" if end <= self._around.context else "context"
         survivors: tuple[Hypothesis, ...] = ()
+        revised = RevisedText(self._new_stream)
         end = min(end, self._around.context)
         while index < end:
             if self._around.is_stopped():
@@ -173,8 +174,8 @@ class Run:
             before, survivors = survivors, self._survivors(state, first, index)
             self._note_first_token()
             words = self._around.vocabulary.pieces(survivors[0].token_ids)
-            text = self._display(words)
-            yield HypothesesChanged(survivors, text, _pruned(before, survivors))
+            pruned = _pruned(before, survivors)
+            yield HypothesesChanged(survivors, revised.of(words), pruned)
             is_late = 2 * len(words) >= self._request.length
             text_words = (*self._prompt_words, *words)
             if self._sentences and is_late and ends_sentence(text_words):
@@ -248,10 +249,6 @@ class Run:
     def _new_stream(self) -> TextStream:
         prompt, words = self._request.prompt, self._prompt_words
         return TextStream.after(prompt, words, self._around.lowercase)
-
-    def _display(self, words: tuple[str, ...]) -> str:
-        stream = self._new_stream()
-        return "".join(map(stream.push, words)) + stream.flush()
 
     def _note_first_token(self) -> None:
         if not self._first_token_s:

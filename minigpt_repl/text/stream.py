@@ -5,7 +5,8 @@ Holds back at most one token: a mark or word whose form depends on what follows
 at once. Constant time for each token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 from minigpt_repl.text.display import Typesetter
 
@@ -76,3 +77,27 @@ class TextStream:
             self._drop_space = False
             return text.removeprefix(" ")
         return text
+
+
+class RevisedText:
+    """Display text of words that are revised: most often by one more word.
+
+    Args:
+        new_stream: makes the stream that the text begins with.
+    """
+
+    def __init__(self, new_stream: Callable[[], TextStream]) -> None:
+        self._new_stream = new_stream
+        self._stream = new_stream()
+        self._words: tuple[str, ...] = ()
+        self._text = ""
+
+    def of(self, words: Sequence[str]) -> str:
+        """Returns the text of `words`; constant time for each that is new."""
+        words = tuple(words)
+        if words[: len(self._words)] != self._words:
+            self._stream, self._words, self._text = self._new_stream(), (), ""
+        for word in words[len(self._words) :]:
+            self._text += self._stream.push(word)
+        self._words = words
+        return self._text + deepcopy(self._stream).flush()

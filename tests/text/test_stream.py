@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minigpt_repl.text.display import display_text
 from minigpt_repl.text.sentence import SentenceEnds, ends_sentence
-from minigpt_repl.text.stream import TextStream
+from minigpt_repl.text.stream import RevisedText, TextStream
 
 # Words, pieces and marks of which every rule has something to decide.
 _TEXT = (
@@ -54,6 +54,18 @@ def test_a_continuation_is_the_rest_of_the_whole(prompt, words, lowercase):
     assert shown.lower() + "".join(continuation.split()).lower() == (
         "".join(whole.split()).lower()
     )
+
+
+@given(prompt=TOKENS, versions=st.lists(TOKENS), lowercase=st.booleans())
+def test_a_revised_text_is_the_text_of_its_words(prompt, versions, lowercase):
+    def new_stream():
+        return TextStream.after(" ".join(prompt), prompt, lowercase)
+
+    revised = RevisedText(new_stream)
+    for words in versions:
+        for count in range(len(words) + 1):  # most grow by a word
+            expected = streamed(new_stream(), words[:count])
+            assert revised.of(words[:count]) == expected
 
 
 @given(words=TOKENS)
