@@ -11,8 +11,8 @@ from minigpt_repl.decoding.cached_model import CachedModel, Slots
 from minigpt_repl.decoding.one_step import Look
 
 Answer = tuple[tf.Tensor, ...]
-"""Logits `(texts, vocabulary)`, hidden states `(texts, hidden)` and the rows that the
-texts are in, int `(texts, 1)`; or nothing."""
+"""Logits `(rows, vocabulary)`, hidden states `(rows, hidden)` and the rows that the
+texts are in, int `(rows, 1)`; or nothing. There may be more rows than texts."""
 
 
 class Answers:
@@ -99,5 +99,5 @@ class Answers:
 
 
 def of_texts(answer: Answer, count: int) -> Answer:
-    """An answer without the rows that no text is in."""
+    """An answer for so many texts: without the rows that none is in."""
     return tuple(each if each.shape[0] == count else each[:count] for each in answer)

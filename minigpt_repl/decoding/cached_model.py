@@ -3,8 +3,9 @@
 What the engine needs of a model is three things: to read a whole window in one
 pass, to score new tokens after those it keeps the keys and values of, and to do
 so for several texts side by side, of which some are dropped and some doubled.
-Works with any KerasHub `CausalLM` that has `call_with_cache` and a backbone with
-`empty_cache`. Knows no sampler and no words.
+Works with any KerasHub `CausalLM` that has a backbone with `empty_cache`, and a
+`call_with_cache` that can be traced for unknown numbers of texts and tokens. Knows
+no sampler and no words.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -198,7 +199,7 @@ class Slots:
 
     def trace(self) -> None:
         """Trace what `look_ahead` runs, which else its first call does."""
-        assert self._direct is not None
+        _ = self._direct
 
     def advance(
         self, token_ids: tf.Tensor, start: tf.Tensor

@@ -57,12 +57,13 @@ class SamplerGraphs:
             answers.trace()
             answer = answers.nothing()
             ask = partial(answers.ask, state[0], state[1], index)
-        # What fails on nothing may be right on a text, and else will tell then.
-        with ThreadPoolExecutor(1) as beside, suppress(tf.errors.OpError):
+        with ThreadPoolExecutor(1) as beside:
             beside.submit(ask)  # compiles the model
             is_compiled = sampler.is_compiled
             self._step = StepGraph(self._trace_step, state, mask, answer, is_compiled)
-            self._step(state, mask, answer)
+            # What fails on nothing may be right on a text, and else will tell then.
+            with suppress(tf.errors.OpError):
+                self._step(state, mask, answer)
 
     def begin(
         self, token_ids: tf.Tensor, length: tf.Tensor, hidden_states: tf.Tensor
