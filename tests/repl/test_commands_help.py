@@ -66,6 +66,11 @@ def test_explain_starts_from_nothing_and_means_the_sampler_in_use():
     assert [row[0] for row in kept] == [VOCABULARY[best]]
 
 
+def test_explain_names_a_prompt_of_several_lines_in_one():
+    talk = Talk().set(sampler="greedy").type("the king\nand the queen", ":explain")
+    assert talk.notices[-1].endswith("the next token after: the king and the queen")
+
+
 def test_explain_applies_the_temperature():
     talk = Talk().type(":set temperature 0.5", ":explain random")
     assert "temperature=1" in talk.notices[0]

@@ -41,7 +41,9 @@ def explain(desk: Desk, arguments: str) -> Steps:
     node = desk.session.node
     ids = () if node is None else prompt_ids_of(desk, node)
     scores = desk.engine.logits(ids)[-1]  # (vocabulary,)
-    where = "at the start" if node is None else ending(node.prompt, SHOWN_PROMPT)
+    where = "at the start"
+    if node is not None:  # a prompt may have several lines, a notice has one
+        where = ending(" ".join(node.prompt.split()), SHOWN_PROMPT)
     now = " ".join(f"{name}={format_value(value)}" for name, value in values.items())
     yield Notice(f"{spec.name} {now}".rstrip() + f", the next token after: {where}")
     yield Say(_work_out(spec, values, scores, desk.engine.info.words))
