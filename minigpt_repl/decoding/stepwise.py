@@ -55,8 +55,7 @@ class SteppedSampler:
                 f"{spec.name} needs a draft model and this checkpoint has none: "
                 "train it with minigpt-setup --draft"
             )
-        self._spec = spec
-        self._target, self._draft = target, draft if self._drafts else None
+        self._target = target
         self._on_trace = on_trace
         values = dict(values)
         for parameter in spec.parameters:
@@ -79,7 +78,7 @@ class SteppedSampler:
         self._slots = target.slots(
             int(values[spec.parallel] or 1) if spec.parallel else 1
         )
-        self._draft_slots = self._draft.slots(1) if self._draft else None
+        self._draft_slots = draft.slots(1) if draft and self._drafts else None
         self._answers = Answers(self._sampler, target, self._slots, self._draft_slots)
         # These loops begin by asking for the scores of the next position. So the
         # model can be called before the graph of the step and need not be in it:

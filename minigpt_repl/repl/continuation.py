@@ -153,6 +153,11 @@ def ending(text: str, length: int) -> str:
     return f"... {rest if space else tail}"
 
 
+def ending_in_a_line(text: str, length: int) -> str:
+    """As `ending`, with a space for each break of a line and each gap."""
+    return ending(" ".join(text.split()), length)
+
+
 def stats_line(generation: Generation) -> str:
     """One line: how the text was made, how fast, and why it ended."""
     count = len(generation.tokens)

@@ -14,7 +14,7 @@ from minigpt_repl.decoding.inspection import (
 from minigpt_repl.decoding.parameters import Value, format_value
 from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.continuation import ending, prompt_ids_of
+from minigpt_repl.repl.continuation import ending_in_a_line, prompt_ids_of
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.sheet import NAME, STRONG, Sheet, make_table
 from minigpt_repl.repl.words import sampler_words
@@ -42,8 +42,8 @@ def explain(desk: Desk, arguments: str) -> Steps:
     ids = () if node is None else prompt_ids_of(desk, node)
     scores = desk.engine.logits(ids)[-1]  # (vocabulary,)
     where = "at the start"
-    if node is not None:  # a prompt may have several lines, a notice has one
-        where = ending(" ".join(node.prompt.split()), SHOWN_PROMPT)
+    if node is not None:
+        where = ending_in_a_line(node.prompt, SHOWN_PROMPT)
     now = " ".join(f"{name}={format_value(value)}" for name, value in values.items())
     yield Notice(f"{spec.name} {now}".rstrip() + f", the next token after: {where}")
     yield Say(_work_out(spec, values, scores, desk.engine.info.words))

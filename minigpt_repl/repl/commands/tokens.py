@@ -11,7 +11,7 @@ from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.commands.compare import strategy_words
-from minigpt_repl.repl.continuation import ending
+from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.distribution import distribution_table
 from minigpt_repl.repl.inspected import Inspected, current_ids, inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
@@ -42,7 +42,9 @@ def next_token(desk: Desk, arguments: str) -> Steps:
     strategies = parse_strategies(words, settings) or _drawing(settings)
     logits = desk.engine.logits(current_ids(desk))[-1]  # (vocabulary,)
     node = desk.session.node
-    where = "at the start" if node is None else f"after: {_end_of(node.text)}"
+    where = "at the start"
+    if node is not None:
+        where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
     yield Notice(f"the next token {where}")
     yield Say(distribution_table(logits, strategies, desk.engine.info, count))
     return desk.session
@@ -71,7 +73,7 @@ def why(desk: Desk, arguments: str) -> Steps:
     before = text.node.prompt + "".join(text.pieces[:place])
     facts = [
         ("token", f"{visible(token.text)}, {place + 1} of {len(made.tokens)}"),
-        ("after", _end_of(before)),
+        ("after", ending_in_a_line(before, SHOWN_CONTEXT)),
         ("probability", f"{_percent(found.probability)}, rank {found.rank}"),
         ("surprisal", f"{found.surprisal:.2f} bits"),
         (
@@ -207,10 +209,6 @@ def _smallest_facts(text: Inspected, place: int) -> list[tuple[str, str]]:
 
 def _smallest(found: inspection.Verdict) -> str:
     return "any" if found.rank == 1 else f"{found.smallest_p:.4f}"
-
-
-def _end_of(text: str) -> str:
-    return ending(" ".join(text.split()), SHOWN_CONTEXT)
 
 
 def _percent(part: float) -> str:

@@ -12,7 +12,7 @@ from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.decoding import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.continuation import continue_text, ending
+from minigpt_repl.repl.continuation import continue_text, ending, ending_in_a_line
 from minigpt_repl.repl.inspected import inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.session import Node, Session
@@ -53,7 +53,7 @@ def goto(desk: Desk, arguments: str) -> Steps:
         raise UsageError(
             f":goto takes the number of a text, {there}; got {quoted(arguments)}"
         )
-    shown = quoted(ending(" ".join(node.text.split()), SHOWN_WORDS))
+    shown = quoted(ending_in_a_line(node.text, SHOWN_WORDS))
     yield Notice(f"at text {node.id}: {shown}; :continue goes on from it")
     return replace(desk.session, current=node.id)
 
