@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from minigpt_repl.decoding.registry import all_samplers
+from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS
 from minigpt_repl.suggest import did_you_mean, quoted
 

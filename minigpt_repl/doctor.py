@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 from minigpt_repl import __version__, paths
-from minigpt_repl.decoding.request import Engine, Finished
+from minigpt_repl.engine.request import Engine, Finished
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.record import read_record, verify_files
+from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.settings import Settings
 
 PACKAGES = ("tensorflow", "keras", "keras-hub", "prompt-toolkit", "click", "rich")

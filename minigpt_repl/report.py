@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, TextIO
 
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     Event,
     Finished,
     Generation,

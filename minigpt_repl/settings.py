@@ -8,10 +8,10 @@ changed when any part of a change is not allowed. Knows no terminal and no model
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from minigpt_repl.decoding.parameters import Limits, Parameter, Value
-from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
-from minigpt_repl.decoding.request import Request
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling.parameters import Limits, Parameter, Value
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.suggest import did_you_mean, quoted
 
 ORIGINS = ("default", "config", "environment", "flag", "set")

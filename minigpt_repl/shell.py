@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from minigpt_repl import paths
 from minigpt_repl.config import default_config_text, read_environment
-from minigpt_repl.decoding.quiet import quiet
-from minigpt_repl.decoding.registry import all_samplers
-from minigpt_repl.decoding.request import Engine
+from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.record import read_record, verify_files
+from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.report import JsonWriter
+from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.startup import Options, prepare, read_settings_file
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(options: Options) -> Outcome:
 
 
 def _run_terminal(options: Options, directory: Path, session: "Session") -> Outcome:
-    from minigpt_repl.decoding.remote import RemoteEngine
+    from minigpt_repl.engine.remote import RemoteEngine
     from minigpt_repl.repl.history import history_file
     from minigpt_repl.repl.loop import run_terminal
 
@@ -110,7 +110,7 @@ def open_engine(directory: str, verify: bool) -> Engine:
     """
     if verify:  # before the seconds that importing TensorFlow takes
         verify_files(Path(directory), read_record(Path(directory)))
-    from minigpt_repl.decoding.engine import load_engine
+    from minigpt_repl.engine.engine import load_engine
 
     return load_engine(directory, verify)
 
@@ -173,7 +173,7 @@ def read_prompt(flag: str) -> str:
 
 
 def _make_loop(options: Options, directory: Path, session: "Session") -> "PlainLoop":
-    from minigpt_repl.decoding.lazy import LazyEngine
+    from minigpt_repl.engine.lazy import LazyEngine
     from minigpt_repl.repl.plain import PlainLoop
 
     writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from minigpt_repl import paths
 from minigpt_repl.config import Layer, read_config, read_environment
-from minigpt_repl.decoding.parameters import Limits, Value
 from minigpt_repl.errors import UsageError
-from minigpt_repl.record import RECORD_FILE, check_folder, is_file, read_record
+from minigpt_repl.models.record import RECORD_FILE, check_folder, is_file, read_record
+from minigpt_repl.sampling.parameters import Limits, Value
 from minigpt_repl.settings import Settings
 
 if TYPE_CHECKING:

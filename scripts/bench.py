@@ -37,8 +37,8 @@ from bench_contenders import (
 )
 from bench_peers import Timed, find_peers
 
-from minigpt_repl.decoding.quiet import quiet
-from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
+from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS: dict[str, Mapping[str, Any]] = {
@@ -85,8 +85,8 @@ def bench(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
     with quiet():
-        from minigpt_repl.decoding.engine import load_engine
-        from minigpt_repl.lm.checkpoint import load_checkpoint
+        from minigpt_repl.engine.engine import load_engine
+        from minigpt_repl.models.checkpoint import load_checkpoint
 
         engine = load_engine(checkpoint)
         causal_lm = load_checkpoint(checkpoint).causal_lm
@@ -179,9 +179,9 @@ def processor_times() -> tuple[int, int]:
 def memory() -> dict[str, float]:
     """Resident megabytes: a bare `import keras_hub`, and an engine that is warm."""
     engine = (
-        "from minigpt_repl.decoding.engine import load_engine\n"
+        "from minigpt_repl.engine.engine import load_engine\n"
         f"engine = load_engine({str(ROOT / 'checkpoints' / 'default')!r})\n"
-        "from minigpt_repl.decoding.registry import find_sampler\n"
+        "from minigpt_repl.sampling.registry import find_sampler\n"
         "for name in ('greedy', 'top_k'):\n"
         "    engine.warm(name, find_sampler(name).defaults())\n"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench_peers import BOS, NEW_TOKENS, Timed
 
-from minigpt_repl.decoding.registry import SamplerSpec
+from minigpt_repl.sampling.registry import SamplerSpec
 
 
 def plain_sampler(spec: SamplerSpec, values: Mapping[str, Any]) -> Any:
@@ -83,9 +83,9 @@ def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> 
     """
     import tensorflow as tf
 
-    from minigpt_repl.decoding.answers import of_texts
-    from minigpt_repl.decoding.cached_model import CachedModel
-    from minigpt_repl.text.vocabulary import Vocabulary
+    from minigpt_repl.engine.answers import of_texts
+    from minigpt_repl.engine.cached_model import CachedModel
+    from minigpt_repl.models.text.vocabulary import Vocabulary
 
     tokenizer = causal_lm.preprocessor.tokenizer
     special = sorted(Vocabulary.special_ids)
@@ -121,7 +121,7 @@ def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> 
 
 def request(spec: SamplerSpec, values: Mapping[str, Any], length: int) -> Any:
     """A request for `length` tokens after `[BOS]`."""
-    from minigpt_repl.decoding.request import Request
+    from minigpt_repl.engine.request import Request
 
     return Request("", spec.name, values, length=length, seed=1)
 

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minigpt_repl.decoding.parameters import Parameter, Value
-from minigpt_repl.decoding.quiet import quiet
-from minigpt_repl.decoding.registry import SamplerSpec, all_samplers
-from minigpt_repl.decoding.request import Finished, Generation, Request
+from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.request import Finished, Generation, Request
 from minigpt_repl.paths import bundled_checkpoint
+from minigpt_repl.sampling.parameters import Parameter, Value
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 
 if TYPE_CHECKING:
-    from minigpt_repl.decoding.engine import LocalEngine
+    from minigpt_repl.engine.engine import LocalEngine
 
 SETTLING = 500
 """Texts after which memory must not grow any more."""
@@ -190,7 +190,7 @@ def main() -> int:
     options = parser.parse_args()
     most = options.generations or (10_000 if options.minutes is None else None)
     with quiet():
-        from minigpt_repl.decoding.engine import load_engine
+        from minigpt_repl.engine.engine import load_engine
 
         soak = Soak(load_engine(options.checkpoint), options.seed, options.settling)
         soak.warm()

@@ -12,9 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigpt_repl.decoding.parameters import Value
-from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
     EngineInfo,
@@ -33,6 +31,8 @@ from minigpt_repl.decoding.request import (
     TokenScore,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 
 RESERVED = ("[PAD]", "[UNK]", "[BOS]")
 MARKS = (".", ",", "!", "?")
@@ -47,7 +47,7 @@ KEPT_AFTER_REPRIMING = 4
 
 
 class FakeEngine:
-    """Implements `minigpt_repl.decoding.request.Engine`.
+    """Implements `minigpt_repl.engine.request.Engine`.
 
     Args:
         delay: seconds before each token; `stop()` ends the wait.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fakes import VOCABULARY
 
-from minigpt_repl.record import RECORD_FILE, Record
+from minigpt_repl.models.record import RECORD_FILE, Record
 
 
 def make_recorded(directory: Path) -> Path:

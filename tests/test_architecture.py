@@ -15,29 +15,40 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
 SCREEN = ("click", "prompt_toolkit", "rich")
 
 FORBIDDEN = {
-    "lm": (*SCREEN, *(f"minigpt_repl.{name}" for name in ("cli", "shell", "repl"))),
+    "models": (
+        *SCREEN,
+        *(f"minigpt_repl.{name}" for name in ("cli", "shell", "repl", "engine")),
+    ),
+    "sampling": (
+        *SCREEN,
+        "minigpt_repl.repl",
+        "minigpt_repl.cli",
+        "minigpt_repl.models",
+        "minigpt_repl.engine",
+    ),
     "training": ("prompt_toolkit", "minigpt_repl.repl", "minigpt_repl.shell"),
-    "decoding": (
+    "engine": (
         *SCREEN,
         "minigpt_repl.repl",
         "minigpt_repl.cli",
         "minigpt_repl.shell",
     ),
-    "text": (
+    "models/text": (
         *SCREEN,
         *HEAVY,
-        *(f"minigpt_repl.{name}" for name in ("lm", "decoding", "training", "repl")),
+        *(
+            f"minigpt_repl.{name}"
+            for name in ("sampling", "engine", "training", "repl")
+        ),
     ),
     "repl": (
         *(name for name in HEAVY if name != "numpy"),
-        "minigpt_repl.lm",
         "minigpt_repl.training",
         "minigpt_repl.cli",
         "minigpt_repl.shell",
     ),
     "compare": (
         *(name for name in HEAVY if name != "numpy"),
-        "minigpt_repl.lm",
         "minigpt_repl.training",
     ),
 }
@@ -224,7 +235,7 @@ def test_no_network_unless_asked_for(tmp_path):
 
 @pytest.mark.slow
 def test_no_network_to_load_a_model(tmp_path, tiny_causal_lm):
-    from minigpt_repl.lm.checkpoint import save_checkpoint
+    from minigpt_repl.models.checkpoint import save_checkpoint
 
     save_checkpoint(tmp_path / "model", tiny_causal_lm, {})
     lines = ":set length 5\nthe cat\n:sampler greedy\nthe dog\n"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from fakes import VOCABULARY, FakeEngine
 
-from minigpt_repl.decoding.registry import all_samplers
-from minigpt_repl.decoding.request import Finished, Request, Started, TokenChosen
+from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
+from minigpt_repl.sampling.registry import all_samplers
 
 
 def make(engine, sampler="top_k", prompt="the king", length=12, **more):

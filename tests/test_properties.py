@@ -5,10 +5,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.compare.spec import parse_strategies, text_seed
-from minigpt_repl.decoding import packing
-from minigpt_repl.decoding.parameters import Parameter, format_value
-from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models import packing
+from minigpt_repl.sampling.parameters import Parameter, format_value
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import ORIGINS, SESSION_PARAMETERS, Settings
 
 LIMITS = {"vocabulary": 50}

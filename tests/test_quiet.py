@@ -8,7 +8,7 @@ import pytest
 PROBE = """
 import os, sys
 from pathlib import Path
-from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.engine.quiet import quiet
 log = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 os.write(2, b"native before\\n")
 with quiet(log):
@@ -63,7 +63,7 @@ def test_a_log_that_cannot_be_opened_is_done_without(tmp_path, way):
 
 def test_an_error_within_is_shown_as_ever():
     code = """
-from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.engine.quiet import quiet
 with quiet():
     raise RuntimeError("told")
 """
@@ -75,7 +75,7 @@ with quiet():
 def test_warnings_are_silent_within_unless_asked_for():
     code = """
 import warnings
-from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.engine.quiet import quiet
 with quiet():
     warnings.warn("from a library")
 """
@@ -89,7 +89,7 @@ with quiet():
 def test_a_closed_descriptor_is_left_closed():
     code = """
 import os
-from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.engine.quiet import quiet
 os.close(2)
 with quiet():
     print("on")

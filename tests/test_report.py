@@ -6,8 +6,7 @@ import math
 import jsonschema
 import pytest
 
-from minigpt_repl.decoding.registry import all_samplers
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     Generation,
     Request,
     Started,
@@ -22,6 +21,7 @@ from minigpt_repl.report import (
     load_schema,
     token_event_to_json,
 )
+from minigpt_repl.sampling.registry import all_samplers
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:

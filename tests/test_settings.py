@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.decoding.parameters import format_value
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import ORIGINS, SESSION_PARAMETERS, Change, Settings
 
 KEYS = [name for name in Settings().names() if name != "sampler"]

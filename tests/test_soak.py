@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_repl.lm.checkpoint import save_checkpoint
+from minigpt_repl.models.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,16 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import cast
 
 from minigpt_repl import __version__
-from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.measures import (
+from minigpt_repl.compare.measures import (
     MEASURES,
     Interval,
     Measure,
     mean_interval,
 )
-from minigpt_repl.decoding.registry import find_sampler
-from minigpt_repl.decoding.request import (
+from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
     Event,
@@ -33,6 +32,7 @@ from minigpt_repl.decoding.request import (
     TokenChosen,
 )
 from minigpt_repl.errors import EngineError, EngineStopped
+from minigpt_repl.sampling.registry import find_sampler
 
 LIBRARIES = ("tensorflow", "keras", "keras-hub")
 

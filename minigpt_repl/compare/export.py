@@ -12,9 +12,9 @@ from typing import Any
 from minigpt_repl.compare.comparison import Column, Comparison, library_versions
 from minigpt_repl.compare.html import comparisons_to_html
 from minigpt_repl.compare.markdown import comparisons_to_markdown
+from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.decoding.measures import MEASURES
-from minigpt_repl.decoding.request import EngineInfo, Generation
+from minigpt_repl.engine.request import EngineInfo, Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.report import dump_line
 from minigpt_repl.suggest import quoted

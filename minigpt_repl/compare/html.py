@@ -14,6 +14,7 @@ from minigpt_repl.compare.comparison import (
     figures,
     shared_words,
 )
+from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import display_pieces
 from minigpt_repl.compare.plots import bars_svg, surprisal_svg
 from minigpt_repl.compare.style import STYLE
@@ -23,9 +24,8 @@ from minigpt_repl.compare.view import (
     format_interval,
     split_words,
 )
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.measures import MEASURES
-from minigpt_repl.decoding.request import EngineInfo, Generation
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import EngineInfo, Generation
 
 TITLE = "Decoding strategies compared"
 

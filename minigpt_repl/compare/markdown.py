@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from minigpt_repl.compare.comparison import Comparison, figures
+from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.view import NOT_QUALITY, column_names, format_interval
-from minigpt_repl.decoding.measures import MEASURES
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _STARTS_BLOCK = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)

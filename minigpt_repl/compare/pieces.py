@@ -5,8 +5,8 @@ Knows words and how they are set; no model and no terminal.
 
 from collections.abc import Sequence
 
-from minigpt_repl.decoding.request import EngineInfo, Generation
-from minigpt_repl.text.display import Typesetter
+from minigpt_repl.engine.request import EngineInfo, Generation
+from minigpt_repl.models.text.display import Typesetter
 
 SPACE_MARK = "·"
 """Stands for a space in front of a token where it has to be seen."""

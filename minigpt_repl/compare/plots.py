@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 
 from minigpt_repl.compare import heat
-from minigpt_repl.decoding.measures import Interval
+from minigpt_repl.compare.measures import Interval
 
 ROW = 22
 LABEL = 112

@@ -11,9 +11,9 @@ from typing import Any
 
 from minigpt_repl.compare.comparison import library_versions
 from minigpt_repl.compare.spec import MOST_TEXTS, Plan, Strategy, text_seed
-from minigpt_repl.decoding.registry import find_sampler
-from minigpt_repl.decoding.request import Engine, EngineInfo, Finished, Request
+from minigpt_repl.engine.request import Engine, EngineInfo, Finished, Request
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.suggest import quoted
 
 VERSION = 1

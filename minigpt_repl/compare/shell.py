@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import click
 
 from minigpt_repl import shell
-from minigpt_repl.decoding.quiet import quiet
-from minigpt_repl.decoding.request import Engine
+from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.request import Engine
 from minigpt_repl.startup import Options, prepare
 from minigpt_repl.userfiles import read_user_file, write_user_file
 

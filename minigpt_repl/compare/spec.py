@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from minigpt_repl.decoding.parameters import Value, format_value
-from minigpt_repl.decoding.registry import all_samplers, find_sampler
-from minigpt_repl.decoding.request import Request
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
 

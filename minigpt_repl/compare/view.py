@@ -18,8 +18,8 @@ from minigpt_repl.compare.comparison import (
     figures,
     shared_words,
 )
-from minigpt_repl.decoding.measures import MEASURES, Interval, Measure
-from minigpt_repl.decoding.parameters import format_value
+from minigpt_repl.compare.measures import MEASURES, Interval, Measure
+from minigpt_repl.sampling.parameters import format_value
 
 NAME = "bold cyan"
 FAINT = "dim"

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.command import Desk, Steps
 from minigpt_repl.repl.continuation import continue_text
-from minigpt_repl.text.normalize import normalize_text
 
 SEEDS = 2**31
 """Seeds are 0 to one less; after the last comes the first."""

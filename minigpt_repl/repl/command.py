@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.decoding.request import Engine
+from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.outputs import Output
 from minigpt_repl.repl.session import Session

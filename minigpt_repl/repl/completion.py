@@ -6,10 +6,10 @@ Whatever stands on the line, it answers at once and raises nothing.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.command import Desk, all_commands, find_command
+from minigpt_repl.sampling.registry import find_sampler
 
 
 @dataclass(frozen=True)

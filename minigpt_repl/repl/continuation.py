@@ -9,8 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from minigpt_repl.decoding.parameters import format_value
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     Event,
     Finished,
     Generation,
@@ -21,6 +20,7 @@ from minigpt_repl.decoding.request import (
     TokenChosen,
 )
 from minigpt_repl.errors import EngineError, UsageError
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.command import Desk, Steps
 from minigpt_repl.repl.outputs import (
     Notice,
@@ -31,8 +31,8 @@ from minigpt_repl.repl.outputs import (
     TextStarted,
 )
 from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.suggest import plain
-from minigpt_repl.text.normalize import normalize_text
 
 SHOWN_WORDS = 8
 REASONS = {

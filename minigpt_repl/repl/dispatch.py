@@ -5,11 +5,11 @@ Raises nothing but `MiniGPTError`, whatever the line holds.
 """
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.command import Command, Desk, Steps, find_command
 from minigpt_repl.repl.continuation import continue_prompt
 from minigpt_repl.suggest import quoted
-from minigpt_repl.text.normalize import normalize_text
 
 MARK = ":"
 ESCAPED_MARK = "\\:"

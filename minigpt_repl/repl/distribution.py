@@ -12,10 +12,10 @@ from rich.text import Text
 from minigpt_repl.compare.pieces import visible, words_of
 from minigpt_repl.compare.spec import Strategy
 from minigpt_repl.compare.view import bar
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.registry import find_sampler
-from minigpt_repl.decoding.request import EngineInfo
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.repl.sheet import FAINT, NAME, STRONG
+from minigpt_repl.sampling.registry import find_sampler
 
 if TYPE_CHECKING:
     import numpy as np

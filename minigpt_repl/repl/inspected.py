@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minigpt_repl.compare.pieces import display_pieces
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.request import Generation
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk
 from minigpt_repl.repl.continuation import last_node

@@ -22,8 +22,8 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from minigpt_repl import __version__
-from minigpt_repl.decoding.remote import RemoteEngine
-from minigpt_repl.decoding.request import Engine, EngineInfo
+from minigpt_repl.engine.remote import RemoteEngine
+from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import outputs
 from minigpt_repl.repl.command import Desk

@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from minigpt_repl.decoding.request import EngineInfo
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.repl.command import Steps
 from minigpt_repl.repl.outputs import (
     Ask,

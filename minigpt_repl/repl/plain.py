@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import BinaryIO, TextIO
 
-from minigpt_repl.decoding.lazy import LazyEngine
-from minigpt_repl.decoding.request import EngineInfo
+from minigpt_repl.engine.lazy import LazyEngine
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.command import Desk, Steps
 from minigpt_repl.repl.dispatch import run_line

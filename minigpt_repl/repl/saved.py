@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, cast, get_args
 
-from minigpt_repl.decoding.registry import find_sampler
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     Generation,
     Request,
     Started,
@@ -22,10 +21,11 @@ from minigpt_repl.decoding.request import (
     TokenScore,
 )
 from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
-from minigpt_repl.text.normalize import normalize_text
 
 KIND = "minigpt-repl session"
 VERSION = 1

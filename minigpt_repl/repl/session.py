@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from minigpt_repl.decoding.request import Generation
+from minigpt_repl.engine.request import Generation
 from minigpt_repl.settings import Settings
 
 

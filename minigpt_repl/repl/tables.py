@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from minigpt_repl.decoding.parameters import Limits, Parameter, format_value
-from minigpt_repl.decoding.registry import SamplerSpec, all_samplers
 from minigpt_repl.repl.command import Command
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.sheet import NAME, STRONG, Sheet, make_table
+from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 
 

@@ -1,10 +1,10 @@
 """The line at the foot of the terminal: what the next text is made with, and how
 the engine is. Pure: from a session and the engine's state to styled words."""
 
-from minigpt_repl.decoding.parameters import format_value
-from minigpt_repl.decoding.request import Engine, EngineInfo
+from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.sampling.parameters import format_value
 
 Fragment = tuple[str, str]
 """A style class of prompt_toolkit and the words that have it."""

@@ -13,7 +13,7 @@ from rich.text import Text
 from minigpt_repl.compare.comparison import shared_words
 from minigpt_repl.compare.pieces import pieces_after, visible, words_of
 from minigpt_repl.compare.view import marked_text, split_words
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
     EngineInfo,

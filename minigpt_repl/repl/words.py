@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minigpt_repl.decoding.parameters import Parameter, format_value
-from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.command import Desk, all_commands
 from minigpt_repl.repl.tables import all_keys
+from minigpt_repl.sampling.parameters import Parameter, format_value
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 
 _WHOLE_NUMBERS = ("1", "2", "3", "5", "10", "20", "40", "50", "80", "100", "200", "500")

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 
 from minigpt_repl.atomic import explained
-from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.errors import UsageError
 from minigpt_repl.lm import MiniGPTCausalLM
-from minigpt_repl.text.display import display_text
+from minigpt_repl.models.text.display import display_text
+from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.distribution import alone
 from minigpt_repl.training.evaluation import Evaluation
 from minigpt_repl.training.model import in_float32

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.training.download import is_url
 from minigpt_repl.training.plain_text import paragraphs, strip_gutenberg
 from minigpt_repl.training.progress import Progress, SilentProgress

@@ -15,9 +15,9 @@ from typing import Any
 import keras
 
 from minigpt_repl.atomic import explained
-from minigpt_repl.decoding.registry import SamplerSpec
 from minigpt_repl.lm import MiniGPTCausalLM
-from minigpt_repl.lm.checkpoint import save_checkpoint
+from minigpt_repl.models.checkpoint import save_checkpoint
+from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.callbacks import (
     CURVE_FILE,
     LOG_FILE,

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from minigpt_repl import __version__
-from minigpt_repl.decoding.quiet import quiet
+from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
 from minigpt_repl.training.display import make_progress

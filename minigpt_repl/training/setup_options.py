@@ -7,10 +7,10 @@ their names; neither click nor TensorFlow.
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.decoding.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.record import RECORD_FILE
 from minigpt_repl.paths import default_output
-from minigpt_repl.record import RECORD_FILE
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.training.cluster import Cluster, check_backend
 from minigpt_repl.training.recipes import get_recipe
 

@@ -170,7 +170,7 @@ def _token_table(
     progress: Progress,
 ) -> _TokenTable:
     # Imported here: it loads TensorFlow, which other stages do without.
-    from minigpt_repl.lm.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
 
     tokenizer = MiniGPTTokenizer(list(vocabulary), lowercase=lowercase)
     dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from program import start
 
 from minigpt_repl import __version__, cli, shell
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.errors import CheckpointError, EngineError
+from minigpt_repl.sampling.registry import all_samplers
 
 TIMEOUT = 60
 

@@ -8,8 +8,8 @@ import pytest
 from fakes import VOCABULARY
 from recorded import make_recorded
 
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.report import load_schema
+from minigpt_repl.sampling.registry import all_samplers
 
 SAMPLERS = [spec.name for spec in all_samplers()]
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from minigpt_repl.cli import main
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.repl import loop
+from minigpt_repl.sampling.registry import all_samplers
 
 
 class Terminal(io.StringIO):

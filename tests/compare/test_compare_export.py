@@ -17,9 +17,9 @@ from minigpt_repl.compare.export import (
     render,
 )
 from minigpt_repl.compare.markdown import escape
+from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.replay import ReplayError, read_recorded, replay, warnings
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.decoding.measures import MEASURES
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.report import load_schema
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
 from minigpt_repl.compare.heat import HeatView, digit, level
+from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import display_pieces, pieces_after, visible
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
@@ -19,7 +20,6 @@ from minigpt_repl.compare.view import (
     sparkline,
     split_words,
 )
-from minigpt_repl.decoding.measures import MEASURES
 from minigpt_repl.errors import EngineStopped
 
 GREEDY = Strategy("greedy", {})

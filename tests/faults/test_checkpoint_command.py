@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_repl.lm.checkpoint import save_checkpoint
-from minigpt_repl.record import RECORD_FILE, VOCABULARY_FILE, hash_files
+from minigpt_repl.models.checkpoint import save_checkpoint
+from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, hash_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 120

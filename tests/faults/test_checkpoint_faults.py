@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.lm.checkpoint import load_checkpoint, save_checkpoint
-from minigpt_repl.record import RECORD_FILE, VOCABULARY_FILE, hash_files, read_record
+from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
+from minigpt_repl.models.record import (
+    RECORD_FILE,
+    VOCABULARY_FILE,
+    hash_files,
+    read_record,
+)
 
 FILES = (
     "config.json",
@@ -280,7 +285,7 @@ def test_another_users_folder_is_refused_in_one_line(tmp_path):
 import os, sys
 from pathlib import Path
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.record import read_record
+from minigpt_repl.models.record import read_record
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     read_record(Path(sys.argv[1]))

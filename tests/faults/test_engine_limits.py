@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from minigpt_repl.decoding import engine as engine_module
-from minigpt_repl.decoding.request import Finished, Request
-from minigpt_repl.lm.checkpoint import save_checkpoint
+from minigpt_repl.engine import engine as engine_module
+from minigpt_repl.engine.request import Finished, Request
+from minigpt_repl.models.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_contrastive_search_never_chooses_a_reserved_token(engine):
     # not 0 in float32, and KerasHub's own class then weighs [PAD], [UNK], [BOS].
     from keras_hub.samplers import ContrastiveSampler as Original
 
-    from minigpt_repl.decoding.samplers import ContrastiveSampler
+    from minigpt_repl.sampling.samplers import ContrastiveSampler
 
     logits = engine.logits(())
     masked = {0, 1, 2}

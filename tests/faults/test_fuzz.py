@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
 from minigpt_repl.repl.command import Desk, all_commands
@@ -20,6 +19,7 @@ from minigpt_repl.repl.lines import LineJoiner
 from minigpt_repl.repl.outputs import Ask, AskEditor, Live, Notice, Say, SwitchModel
 from minigpt_repl.repl.perform import perform
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 
 MOST_TOKENS = 4

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from minigpt_repl.decoding.remote import RemoteEngine
+from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.repl.loop import run_terminal
 from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings

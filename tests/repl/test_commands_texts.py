@@ -6,8 +6,7 @@ import pytest
 from fakes import FakeEngine
 from talk import Talk
 
-from minigpt_repl.decoding.registry import all_samplers
-from minigpt_repl.decoding.request import TokenChosen
+from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.errors import EngineError
 from minigpt_repl.repl.outputs import (
     AskEditor,
@@ -17,6 +16,7 @@ from minigpt_repl.repl.outputs import (
     TextReplaced,
     TextStarted,
 )
+from minigpt_repl.sampling.registry import all_samplers
 
 
 class Stopper(FakeEngine):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from talk import Talk
 
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.repl.command import Desk, find_command
 from minigpt_repl.repl.outputs import ClearScreen, Live
+from minigpt_repl.sampling.registry import all_samplers
 
 
 def talk(*lines, **more):

@@ -5,11 +5,11 @@ from fakes import VOCABULARY, FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.decoding.registry import all_samplers
 from minigpt_repl.errors import EngineError
 from minigpt_repl.repl.command import Desk, all_commands
 from minigpt_repl.repl.completion import complete
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 
 

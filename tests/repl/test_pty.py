@@ -18,7 +18,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, make_causal_lm):
     """A folder with a model of random weights."""
-    from minigpt_repl.lm.checkpoint import save_checkpoint
+    from minigpt_repl.models.checkpoint import save_checkpoint
 
     directory = tmp_path_factory.mktemp("checkpoints") / "tiny"
     save_checkpoint(directory, make_causal_lm(), {"recipe": "none"})

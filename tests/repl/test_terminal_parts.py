@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fakes import FakeEngine
 
-from minigpt_repl.decoding.request import Finished
+from minigpt_repl.engine.request import Finished
 from minigpt_repl.repl.history import LineHistory
 from minigpt_repl.repl.keys import is_open_block, without_block_marks
 from minigpt_repl.repl.session import Session

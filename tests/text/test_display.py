@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_repl.text.display import display_text, raw_text
-from minigpt_repl.text.normalize import normalize_text
-from minigpt_repl.text.sentence import ends_sentence
+from minigpt_repl.models.text.display import display_text, raw_text
+from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.sentence import ends_sentence
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"
 VALIDATION = "simplebooks/simplebooks-92-raw/valid.txt"

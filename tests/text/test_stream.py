@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.text.display import display_text
-from minigpt_repl.text.sentence import SentenceEnds, ends_sentence
-from minigpt_repl.text.stream import RevisedText, TextStream
+from minigpt_repl.models.text.display import display_text
+from minigpt_repl.models.text.sentence import SentenceEnds, ends_sentence
+from minigpt_repl.models.text.stream import RevisedText, TextStream
 
 # Words, pieces and marks of which every rule has something to decide.
 _TEXT = (

@@ -3,7 +3,7 @@
 import pytest
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.text.vocabulary import Vocabulary
+from minigpt_repl.models.text.vocabulary import Vocabulary
 
 WORDS = ("[PAD]", "[UNK]", "[BOS]", "boy", "##s", "é", "##")
 

@@ -113,7 +113,7 @@ def test_a_killed_process_ends_the_other_in_one_line(place, monkeypatch):
 
 def logits(folder):
     """Of eight words, from a checkpoint, on the backend that this process has."""
-    from minigpt_repl.lm.checkpoint import load_checkpoint
+    from minigpt_repl.models.checkpoint import load_checkpoint
 
     ids = np.arange(3, 11, dtype="int32")[None]
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
@@ -134,7 +134,7 @@ np.savez(sys.argv[2], *map(logits, sys.argv[3:]))
 def test_a_checkpoint_of_one_backend_loads_on_the_other(
     trained_on_jax, tiny_causal_lm, tmp_path
 ):
-    from minigpt_repl.lm.checkpoint import save_checkpoint
+    from minigpt_repl.models.checkpoint import save_checkpoint
 
     save_checkpoint(tmp_path / "tiny", tiny_causal_lm, {})
     folders = (str(trained_on_jax), str(tmp_path / "tiny"))

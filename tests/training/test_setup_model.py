@@ -78,7 +78,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert "\x1b" not in errors
     assert "Traceback" not in errors
     assert "validation perplexity" in errors
-    from minigpt_repl.lm.checkpoint import load_checkpoint
+    from minigpt_repl.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(place / "out")
     assert checkpoint.draft is not None
@@ -128,7 +128,7 @@ def test_killed_at_random_it_always_goes_on(place):
     code, _, errors = run(place, "--steps", "60", "--resume")
     assert code == 0, errors
     assert record(place)["training"]["steps"] == 60
-    from minigpt_repl.lm.checkpoint import load_checkpoint
+    from minigpt_repl.models.checkpoint import load_checkpoint
 
     load_checkpoint(place / "out")
     leftovers = [each.name for each in place.iterdir() if each.name.startswith(".")]

@@ -26,7 +26,7 @@ LINES = [
 
 def direct(lines, words, lowercase=True):
     """The ids of each line, by the tokenizer itself."""
-    from minigpt_repl.lm.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
 
     return MiniGPTTokenizer(list(words), lowercase=lowercase).tokenize(list(lines))
 

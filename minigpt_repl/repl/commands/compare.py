@@ -17,12 +17,12 @@ from minigpt_repl.compare.spec import (
     sweep_strategies,
 )
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
-from minigpt_repl.decoding.registry import all_samplers, find_sampler
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
 from minigpt_repl.repl.words import value_words
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 
 Prompt = tuple[str, tuple[int, ...] | None]

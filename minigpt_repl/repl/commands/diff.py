@@ -5,12 +5,12 @@ from rich.text import Text
 
 from minigpt_repl.compare.pieces import words_of
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.registry import all_samplers, find_sampler
+from minigpt_repl.engine import inspection
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.inspected import Inspected, inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.sheet import NAME, make_table
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 
 SHOWN_PLACES = 10
 OUTSIDE_MARK = "†"

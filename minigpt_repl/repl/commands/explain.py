@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.decoding.inspection import (
+from minigpt_repl.engine.inspection import (
     kept_distribution,
     probabilities,
     temperature_of,
     top_ids,
 )
-from minigpt_repl.decoding.parameters import Value, format_value
-from minigpt_repl.decoding.registry import SamplerSpec, find_sampler
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import ending_in_a_line, prompt_ids_of
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.sheet import NAME, STRONG, Sheet, make_table
 from minigpt_repl.repl.words import sampler_words
+from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from minigpt_repl.compare.comparison import Comparison, score
-from minigpt_repl.decoding.inspection import has_scores
+from minigpt_repl.engine.inspection import has_scores
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Notice

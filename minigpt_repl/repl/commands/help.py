@@ -4,7 +4,6 @@ from contextlib import suppress
 
 from rich.text import Text
 
-from minigpt_repl.decoding.registry import find_sampler
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Command, Desk, Steps, all_commands, command
 from minigpt_repl.repl.command import find_command as find
@@ -12,6 +11,7 @@ from minigpt_repl.repl.outputs import Output, Say
 from minigpt_repl.repl.sheet import NAME
 from minigpt_repl.repl.tables import commands_table, sampler_facts, settings_table
 from minigpt_repl.repl.words import command_words
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings
 
 HINTS = """\

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from minigpt_repl.decoding.parameters import format_value
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Notice, Say
@@ -14,6 +13,7 @@ from minigpt_repl.repl.tables import (
     settings_table,
 )
 from minigpt_repl.repl.words import assignment_words, setting_words, switch_words
+from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change
 from minigpt_repl.suggest import plain
 

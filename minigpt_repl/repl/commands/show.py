@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from minigpt_repl.decoding.request import EngineInfo
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import stats_line

@@ -8,23 +8,23 @@ from rich.text import Text
 
 from minigpt_repl.compare.pieces import pieces_after, words_of
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.registry import all_samplers, find_sampler
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import (
     Finished,
     Generation,
     Request,
     Token,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError, UsageError
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import continue_text, ending
 from minigpt_repl.repl.distribution import distribution_table
 from minigpt_repl.repl.inspected import current_ids
 from minigpt_repl.repl.outputs import Ask, Mistake, Notice, Output, Say
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.suggest import quoted
-from minigpt_repl.text.normalize import normalize_text
 
 SHOWN_TOKENS = 10
 SHOWN_BEFORE = 200

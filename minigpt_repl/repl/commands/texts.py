@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from rich.text import Text
 
-from minigpt_repl.decoding.registry import find_sampler
-from minigpt_repl.decoding.request import Request
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import (
     again_request,
@@ -19,8 +19,8 @@ from minigpt_repl.repl.continuation import (
 )
 from minigpt_repl.repl.outputs import AskEditor, Notice, Say
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.suggest import quoted
-from minigpt_repl.text.normalize import normalize_text
 
 MOST_AGAIN = 100
 SHOWN_BEFORE = 200

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from minigpt_repl.compare.heat import HeatView
 from minigpt_repl.compare.pieces import visible, words_of
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
-from minigpt_repl.decoding import inspection
-from minigpt_repl.decoding.registry import all_samplers, find_sampler
+from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.commands.compare import strategy_words
@@ -16,6 +15,7 @@ from minigpt_repl.repl.distribution import distribution_table
 from minigpt_repl.repl.inspected import Inspected, current_ids, inspect_text
 from minigpt_repl.repl.outputs import Notice, Say
 from minigpt_repl.repl.tables import facts_table
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
 

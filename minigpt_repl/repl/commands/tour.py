@@ -11,16 +11,16 @@ from typing import Any
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import Column, Comparison, run_plan
+from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import Plan, Strategy, make_plan
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView
-from minigpt_repl.decoding.measures import MEASURES
-from minigpt_repl.decoding.registry import find_sampler
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Ask, ClearScreen, Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.sheet import NAME
-from minigpt_repl.text.normalize import normalize_text
+from minigpt_repl.sampling.registry import find_sampler
 
 Figures = Mapping[str, Mapping[str, float]]
 """By sampler, then by the key of a measure."""

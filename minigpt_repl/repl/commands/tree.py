@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import display_pieces
 from minigpt_repl.compare.spec import read_whole
-from minigpt_repl.decoding import inspection
+from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.continuation import continue_text, ending, ending_in_a_line

@@ -12,8 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from minigpt_repl.compare.spec import split_prompt
-from minigpt_repl.decoding.registry import find_sampler
-from minigpt_repl.decoding.request import (
+from minigpt_repl.engine.request import (
     Event,
     Finished,
     Generation,
@@ -26,6 +25,7 @@ from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.outputs import Live, Notice, Output, Say
 from minigpt_repl.repl.pace import Pace
 from minigpt_repl.repl.weighed import BeamsView, CandidatesView, DraftsView
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.suggest import quoted
 
 Draw = Callable[[Event], RenderableType | None]

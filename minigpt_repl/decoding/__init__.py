@@ -1,1 +1,0 @@
-"""Decoding: samplers as data, requests and events, the engine, inspection."""

@@ -1,0 +1,190 @@
+"""What the model thought of a token, and what each sampler's rule made of it.
+
+Works on logits that the engine gave, `(vocabulary,)` for one place in a text or
+`(tokens, vocabulary)` for a text; probabilities are float64 of the same shape.
+numpy is imported where it is used, so that a prompt need not wait for it. Knows
+no TensorFlow, no terminal and no words.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from minigpt_repl.engine.request import Generation, TokenScore
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def probabilities(logits: "np.ndarray", temperature: float = 1.0) -> "np.ndarray":
+    """softmax(logits / temperature) along the last axis, in float64.
+
+    Temperature 0 is its limit: all probability on the highest logit. Logits of
+    minus infinity, as reserved ids have, get 0.
+    """
+    import numpy as np
+
+    scores = np.asarray(logits, dtype=np.float64)
+    if temperature <= 0:
+        result = np.zeros_like(scores)
+        best = scores.argmax(axis=-1, keepdims=True)
+        np.put_along_axis(result, best, 1.0, axis=-1)
+        return result
+    shifted = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def top_ids(distribution: "np.ndarray", count: int) -> list[int]:
+    """The most probable ids of one place, best first; equal ones by id."""
+    order = (-distribution).argsort(kind="stable")
+    return [int(i) for i in order[:count] if distribution[i] > 0]
+
+
+def temperature_of(values: Mapping[str, Value]) -> float:
+    """A sampler's temperature; 1 if it has none."""
+    value = values.get("temperature", 1.0)
+    return 1.0 if value is None else float(value)
+
+
+def kept_mask(
+    spec: SamplerSpec, values: Mapping[str, Value], logits: "np.ndarray"
+) -> "np.ndarray":
+    """Which ids a sampler's rule leaves to choose from, `(vocabulary,)` bool.
+
+    The rule sees the distribution with the sampler's temperature applied.
+    Temperature 0 means greedy, whatever the sampler.
+    """
+    temperature = temperature_of(values)
+    rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
+    kept: np.ndarray = rule.keeps(probabilities(logits, temperature or 1.0), values)
+    return kept
+
+
+def kept_distribution(
+    spec: SamplerSpec, values: Mapping[str, Value], logits: "np.ndarray"
+) -> "np.ndarray":
+    """The distribution that a sampler draws from, `(vocabulary,)`; sums to 1.
+
+    Temperature applied, ids that its rule removes at 0, the rest renormalised.
+    For samplers that do not draw (beam, contrastive) it is the share of each
+    candidate that they weigh.
+    """
+    kept = kept_mask(spec, values, logits)
+    left: np.ndarray = probabilities(logits, temperature_of(values) or 1.0) * kept
+    left /= left.sum()
+    return left
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One token at its place in a text, at temperature 1.
+
+    Attributes:
+        probability: of the token under the model.
+        rank: 1 for the most probable one; also the smallest k of top-k that
+            admits it.
+        entropy: of the distribution, in nats.
+        smallest_p: the smallest p of top-p that admits it: the probability of
+            all tokens before it. 0 for the most probable one, which any p admits.
+    """
+
+    probability: float
+    rank: int
+    entropy: float
+    smallest_p: float
+
+    @property
+    def surprisal(self) -> float:
+        """-log2 p, in bits (Shannon 1948)."""
+        return surprisal(math.log(self.probability)) if self.probability else math.inf
+
+
+def verdict(distribution: "np.ndarray", token_id: int) -> Verdict:
+    """What a distribution `(vocabulary,)` says of one of its tokens."""
+    probability = distribution[token_id]
+    is_before = distribution > probability
+    is_before[:token_id] |= distribution[:token_id] == probability  # equal ones by id
+    return Verdict(
+        probability=float(probability),
+        rank=int(is_before.sum()) + 1,
+        entropy=entropy(distribution),
+        smallest_p=float(distribution[is_before].sum()),
+    )
+
+
+def entropy(distribution: "np.ndarray") -> float:
+    """-sum p ln p of one distribution, in nats (Shannon 1948)."""
+    import numpy as np
+
+    positive = distribution[distribution > 0]
+    return abs(float((positive * np.log(positive)).sum()))
+
+
+def surprisal(logprob: float) -> float:
+    """-log2 p of a token, in bits, from its natural log-probability."""
+    return -logprob / math.log(2) or 0.0
+
+
+def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":
+    """Of `Engine.logits` of a whole text, the rows that chose its last tokens.
+
+    Args:
+        logits: `(tokens + 1, vocabulary)`, row i from before token i.
+        new_tokens: how many tokens at the end.
+
+    Returns:
+        `(new_tokens, vocabulary)`.
+    """
+    return logits[len(logits) - 1 - new_tokens : len(logits) - 1]
+
+
+def score_tokens(
+    rows: "np.ndarray", token_ids: Sequence[int], kept: Sequence["np.ndarray"]
+) -> tuple[TokenScore, ...]:
+    """Scores of tokens as the engine gives them with `with_scores`.
+
+    Args:
+        rows: logits `(tokens, vocabulary)`, each from before its token.
+        token_ids: the tokens.
+        kept: for each token, the mask `(vocabulary,)` of what the rule kept.
+    """
+    scores = []
+    for row, token_id, mask in zip(rows, token_ids, kept, strict=True):
+        distribution = probabilities(row)
+        found = verdict(distribution, token_id)
+        scores.append(
+            TokenScore(
+                logprob=math.log(max(found.probability, 5e-324)),
+                rank=found.rank,
+                entropy=found.entropy,
+                kept_mass=float(distribution[mask].sum()),
+            )
+        )
+    return tuple(scores)
+
+
+def has_scores(generation: Generation) -> bool:
+    """Whether every token of a text has its score."""
+    return all(token.score is not None for token in generation.tokens)
+
+
+def with_scores(generation: Generation, logits: "np.ndarray") -> Generation:
+    """The same text with a score for each token.
+
+    Args:
+        generation: a text, with scores or without.
+        logits: `Engine.logits` of the prompt's tokens and the text's.
+    """
+    request = generation.request
+    spec = find_sampler(request.sampler)
+    rows = text_logits(logits, len(generation.tokens))
+    kept = [kept_mask(spec, request.parameters, row) for row in rows]
+    scores = score_tokens(rows, generation.token_ids, kept)
+    tokens = tuple(
+        replace(token, score=score)
+        for token, score in zip(generation.tokens, scores, strict=True)
+    )
+    return replace(generation, tokens=tokens)

@@ -1,0 +1,293 @@
+"""What goes into an engine and what comes out: plain frozen values.
+
+They are pickled between the engine's process and the terminal's, so nothing
+here holds a tensor, and importing this module loads no numpy and no TensorFlow.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from minigpt_repl.sampling.parameters import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+
+StopReason = Literal["length", "stop", "context", "interrupted", "picked"]
+"""Why a text ended: the length was reached, the stop rule held, the model's
+context was full (samplers that work on whole sequences), someone stopped it, or
+someone picked its only token (`:step`)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to generate.
+
+    Attributes:
+        prompt: the user's text; `""` starts from `[BOS]`.
+        sampler: canonical name of a sampler.
+        parameters: a value for each of its parameters.
+        length: number of new tokens at most.
+        seed: seed of the random choices; `None` draws a fresh one.
+        stop: `none`, or `sentence` to end at the first sentence end after half
+            the length.
+        prompt_ids: token ids to continue, without `[BOS]`; used in place of
+            `prompt` where the exact tokens matter (`:continue`, `:step`).
+        with_scores: whether each token carries its `TokenScore`. Costs a little
+            time per token.
+        with_details: whether samplers report what they weighed: hypotheses,
+            candidates, drafts.
+    """
+
+    prompt: str
+    sampler: str
+    parameters: Mapping[str, Value]
+    length: int = 80
+    seed: int | None = None
+    stop: str = "none"
+    prompt_ids: tuple[int, ...] | None = None
+    with_scores: bool = False
+    with_details: bool = False
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token under the model at temperature 1, over the ids that have a word.
+
+    Attributes:
+        logprob: natural logarithm of its probability.
+        rank: 1 for the most probable token.
+        entropy: of the whole distribution, in nats.
+        kept_mass: probability of the tokens that the sampler's rule kept.
+    """
+
+    logprob: float
+    rank: int
+    entropy: float
+    kept_mass: float
+
+
+@dataclass(frozen=True)
+class Token:
+    """One new token: its id, its word piece as in the vocabulary, its score."""
+
+    id: int
+    text: str
+    score: TokenScore | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The prompt is packed; the first event of every generation.
+
+    Attributes:
+        prompt_ids: the tokens that the model sees, without `[BOS]`.
+        seed: the seed in use, drawn if the request had none.
+        cropped: tokens dropped from the left of the prompt.
+        unknown_words: words of the prompt that became `[UNK]`.
+    """
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+    cropped: int = 0
+    unknown_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenChosen:
+    """A token is final. `delta` is the display text that it makes certain."""
+
+    index: int
+    token: Token
+    delta: str
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One beam: its new tokens so far and their total log-probability."""
+
+    token_ids: tuple[int, ...]
+    logprob: float
+
+
+@dataclass(frozen=True)
+class HypothesesChanged:
+    """Beam search took a step: the survivors, best first, and their display text.
+
+    `pruned` are the best of those that were dropped at this step.
+    """
+
+    survivors: tuple[Hypothesis, ...]
+    text: str
+    pruned: tuple[Hypothesis, ...] = ()
+
+
+@dataclass(frozen=True)
+class CandidatesWeighed:
+    """Contrastive search chose a token. Rows are (id, probability, similarity,
+    score) of each candidate, best score first."""
+
+    index: int
+    rows: tuple[tuple[int, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class DraftVerified:
+    """Speculative decoding took a round: tokens drafted, how many of them were
+    accepted from the left, and the target's own token that follows them."""
+
+    index: int
+    drafted: tuple[int, ...]
+    accepted: int
+    next_id: int
+
+
+@dataclass(frozen=True)
+class Reprimed:
+    """The context was full; the model goes on from `[BOS]` and the last tokens."""
+
+    index: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds: loading (0 if loaded before), to the first token, all decoding."""
+
+    load_s: float
+    first_token_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished text and all that is needed to have it again.
+
+    Attributes:
+        request: the request, with the seed in use filled in.
+        started: what became of the prompt.
+        tokens: the new tokens.
+        text: display form of the new tokens, to be put right after the prompt.
+        raw_text: the new tokens joined as the reference prints them.
+        stop_reason: why it ended.
+        timings: how long it took.
+        reprimed: token indices at which the context was refilled.
+        accepted: accepted and drafted tokens of speculative decoding, or `None`.
+        checkpoint_sha256: identifies the weights and the vocabulary.
+    """
+
+    request: Request
+    started: Started
+    tokens: tuple[Token, ...]
+    text: str
+    raw_text: str
+    stop_reason: StopReason
+    timings: Timings
+    reprimed: tuple[int, ...] = ()
+    accepted: tuple[int, int] | None = None
+    checkpoint_sha256: str = ""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of the new tokens."""
+        return tuple(token.id for token in self.tokens)
+
+    @property
+    def seed(self) -> int:
+        """The seed in use."""
+        return self.started.seed
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens by decoding time; 0 for an empty text."""
+        if not self.tokens or self.timings.decode_s <= 0:
+            return 0.0
+        return len(self.tokens) / self.timings.decode_s
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of every generation, also of a stopped one."""
+
+    generation: Generation
+
+
+Event = (
+    Started
+    | TokenChosen
+    | HypothesesChanged
+    | CandidatesWeighed
+    | DraftVerified
+    | Reprimed
+    | Finished
+)
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine has loaded.
+
+    Attributes:
+        directory: the checkpoint's folder.
+        checkpoint_sha256: identifies the weights and the vocabulary.
+        vocabulary_size: ids that have a word, reserved ones included.
+        context_length: positions of the model.
+        parameter_count: weights of the model.
+        lowercase: whether the tokenizer folds case.
+        has_draft: whether a draft model is there for speculative decoding.
+        load_s: seconds that loading took.
+        training: the checkpoint's record, as read from `training.json`.
+        words: the vocabulary, word piece by id.
+    """
+
+    directory: str
+    checkpoint_sha256: str
+    vocabulary_size: int
+    context_length: int
+    parameter_count: int
+    lowercase: bool
+    has_draft: bool
+    load_s: float = 0.0
+    training: Mapping[str, Any] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Generates text. The engine in this process and the one in a child process
+    have this interface, and so has every fake in the tests.
+
+    Raises `EngineError` where the work can't be done; `UsageError` for a
+    sampler or a parameter that is not allowed.
+    """
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded; waits until it is."""
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Events of one text, as they happen: `Started`, tokens, `Finished`.
+
+        Closing the iterator stops the work within one step of the model.
+        """
+
+    def stop(self) -> None:
+        """End the running generation within one step; it still yields
+        `Finished`, with the stop reason `interrupted`. May be called from a
+        signal handler or another thread."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without `[BOS]`."""
+
+    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
+        """Scores of the next token after `[BOS]` and after each of `token_ids`.
+
+        Returns a float32 array of shape `(len(token_ids) + 1, vocabulary_size)`;
+        reserved ids are minus infinity. Longer inputs than the context are
+        scored in the windows in which they would be generated.
+        """
+
+    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+        """Trace and compile one sampler now, so that its first use is fast."""
+
+    def close(self) -> None:
+        """Give back what the engine holds; further calls raise `EngineError`."""

@@ -1,0 +1,17 @@
+"""The language model as KerasHub classes, under the name that version 0.1.0 gave it.
+
+Importing this module registers them, which
+`keras_hub.models.CausalLM.from_preset()` needs before it can load a checkpoint.
+"""
+
+from minigpt_repl.models.backbone import MiniGPTBackbone
+from minigpt_repl.models.causal_lm import MiniGPTCausalLM
+from minigpt_repl.models.preprocessor import MiniGPTCausalLMPreprocessor
+from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+
+__all__ = [
+    "MiniGPTBackbone",
+    "MiniGPTCausalLM",
+    "MiniGPTCausalLMPreprocessor",
+    "MiniGPTTokenizer",
+]

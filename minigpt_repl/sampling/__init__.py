@@ -1,0 +1,1 @@
+"""How a token is chosen: parameters, rules, samplers, searches, their registry."""

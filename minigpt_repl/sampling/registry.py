@@ -1,0 +1,395 @@
+"""The samplers, as data: one entry is the whole feature.
+
+Help, completion, `--sampler` choices, validation, the README's tables and the
+parametrised tests all derive from these entries. Importing this module loads no
+TensorFlow; an entry names the class of its sampler, and the engine imports it.
+
+A package adds a sampler through an entry point of the group
+`minigpt_repl.samplers` that loads a `SamplerSpec`; a program calls `register()`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.sampling.parameters import Limits, Parameter, Value
+from minigpt_repl.suggest import did_you_mean, quoted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    KeepRule = Callable[[np.ndarray, Mapping[str, Value]], np.ndarray]
+
+ENTRY_POINT_GROUP = "minigpt_repl.samplers"
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """A decoding strategy.
+
+    Attributes:
+        name: canonical name, as in `keras_hub.samplers`.
+        aliases: further names. Case, `-` and `_` do not matter anywhere.
+        summary: one line, without a full stop.
+        story: three sentences for `:explain`: the rule, what it is good for,
+            what it costs.
+        sampler: import path `module:Class` of a `keras_hub.samplers.Sampler`.
+        parameters: what the user can set; given to the class as keywords.
+        is_random: whether the seed matters.
+        is_whole_sequence: whether it revises or looks back over its text, so
+            that it can't go on past the model's context.
+        parallel: name of the structural parameter that says how many texts it
+            puts side by side, or `None` for one.
+        keeps: from the probabilities `(vocabulary,)` of the next token, the
+            boolean mask of the tokens that its rule leaves to choose from.
+        is_compiled: whether XLA compiles its choice: faster where no chance is in
+            it. XLA's random numbers are not TensorFlow's, so a random sampler would
+            not choose what KerasHub's does for the same seed.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    summary: str
+    story: str
+    sampler: str
+    parameters: tuple[Parameter, ...]
+    is_random: bool
+    keeps: "KeepRule"
+    is_whole_sequence: bool = False
+    parallel: str | None = None
+    is_compiled: bool = False
+
+    def load_class(self) -> type:
+        """The sampler's class; imports KerasHub."""
+        module, _, name = self.sampler.partition(":")
+        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter of that name.
+
+        Raises:
+            UsageError: if this sampler has none of that name.
+        """
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        names = [parameter.name for parameter in self.parameters]
+        owners = [s.name for s in all_samplers() if name in s.parameter_names]
+        has = f"{self.name} has {', '.join(names)}" if names else "it has no parameters"
+        where = f"; {name} belongs to {', '.join(owners)}" if owners else ""
+        hint = where or did_you_mean(name, names)
+        raise UsageError(f"{self.name} has no parameter {quoted(name)}: {has}{hint}")
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of its parameters, in order."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    def defaults(self) -> dict[str, Value]:
+        """Default value of each parameter."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
+    def check(
+        self, values: Mapping[str, Value], limits: Limits | None = None
+    ) -> dict[str, Value]:
+        """All its parameters: the given values, checked, and defaults.
+
+        Raises:
+            UsageError: for an unknown name, a wrong type or a value out of range.
+        """
+        checked = self.defaults()
+        for name, value in values.items():
+            checked[name] = self.parameter(name).check(value, limits)
+        return checked
+
+
+def all_samplers() -> tuple[SamplerSpec, ...]:
+    """Every sampler, the built-in ones first, plugins after them."""
+    _load_plugins()
+    return tuple(_SPECS.values())
+
+
+def find_sampler(name: str) -> SamplerSpec:
+    """The sampler of that name or alias: `top_k`, `topk`, `Top-K` alike.
+
+    Raises:
+        UsageError: if there is none; names the nearest and all there are.
+    """
+    # Plugins are looked for only when they are needed: it costs the prompt 50 ms.
+    spec = _named(name)
+    if spec is None:
+        _load_plugins()
+        spec = _named(name)
+    if spec is not None:
+        return spec
+    names = [spec.name for spec in all_samplers()]
+    near = did_you_mean(name.replace("-", "_"), names)
+    raise UsageError(f"no sampler {quoted(name)}: there are {', '.join(names)}{near}")
+
+
+def register(spec: SamplerSpec) -> None:
+    """Add a sampler, which then appears everywhere.
+
+    Raises:
+        UsageError: if one of its names is taken.
+    """
+    taken = {
+        _plain(name)
+        for other in _SPECS.values()
+        for name in (other.name, *other.aliases)
+    }
+    for name in (spec.name, *spec.aliases):
+        if _plain(name) in taken:
+            raise UsageError(f"a sampler named {name!r} is registered already")
+    _SPECS[spec.name] = spec
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+def _named(name: str) -> SamplerSpec | None:
+    wanted = _plain(name)
+    for spec in _SPECS.values():
+        if wanted in map(_plain, (spec.name, *spec.aliases)):
+            return spec
+    return None
+
+
+_plugins_loaded = False
+
+
+def _load_plugins() -> None:
+    global _plugins_loaded
+    if _plugins_loaded:
+        return
+    _plugins_loaded = True
+    from importlib.metadata import entry_points
+
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            register(entry_point.load())
+        except Exception as error:  # a plugin may raise anything
+            raise MiniGPTError(
+                f"the sampler plugin {entry_point.name!r} ({entry_point.value}) can't "
+                f"be used: {error}; mend it or uninstall it"
+            ) from error
+
+
+def _keeps_all(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
+    return probabilities > 0
+
+
+def _keeps_best(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
+    return _top(probabilities, 1)
+
+
+def _keeps_k(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
+    return _top(probabilities, int(values["k"] or 1))
+
+
+def _keeps_beams(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
+    return _top(probabilities, int(values["num_beams"] or 1))
+
+
+def _keeps_p(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
+    # As KerasHub does it: the token that crosses p is kept, and a pre-cut to
+    # the k best does not renormalise before the sum is taken.
+    p, k = float(values["p"] or 0.0), values.get("k")
+    falling = -probabilities
+    falling.sort()
+    falling = -falling[: None if k is None else int(k)]
+    before = falling.cumsum() - falling
+    return _top(probabilities, max(1, int((before <= p).sum())))
+
+
+def _top(probabilities: "np.ndarray", k: int) -> Any:
+    # Of equal ones those with the lowest ids. A partition takes a tenth of a sort.
+    place = max(0, len(probabilities) - k)
+    split = probabilities.copy()
+    split.partition(place)
+    keep = probabilities > split[place]
+    ties = (probabilities == split[place]).nonzero()[0]
+    keep[ties[: k - int(keep.sum())]] = True
+    return keep & (probabilities > 0)
+
+
+_TEMPERATURE = Parameter(
+    "temperature",
+    float,
+    1.0,
+    "below 1 sharpens the distribution, above 1 flattens it; 0 means greedy",
+    minimum=0,
+    maximum=100,
+    smallest=0.001,
+)
+
+
+def _k(default: int | None, help: str, **more: Any) -> Parameter:
+    return Parameter("k", int, default, help, minimum=1, maximum="vocabulary", **more)
+
+
+_BUILT_IN = (
+    SamplerSpec(
+        name="greedy",
+        aliases=("argmax",),
+        summary="always the most probable token",
+        story=(
+            "Greedy search takes the most probable next token, every time. "
+            "It is fast, and the same prompt always gives the same text. "
+            "What looks best at each step soon repeats itself."
+        ),
+        sampler="keras_hub.samplers:GreedySampler",
+        parameters=(),
+        is_random=False,
+        keeps=_keeps_best,
+        is_compiled=True,
+    ),
+    SamplerSpec(
+        name="beam",
+        aliases=("beam_search",),
+        summary="the most probable whole text among several kept side by side",
+        story=(
+            "Beam search keeps the num_beams most probable texts, extends each by "
+            "every token and keeps the best again. "
+            "It finds texts of higher probability than greedy search does. "
+            "It costs num_beams times the work, and probable text is often dull."
+        ),
+        sampler="keras_hub.samplers:BeamSampler",
+        parameters=(
+            Parameter(
+                "num_beams",
+                int,
+                5,
+                "texts kept side by side",
+                minimum=1,
+                maximum=64,
+                is_structural=True,
+            ),
+            _TEMPERATURE,
+        ),
+        is_random=False,
+        keeps=_keeps_beams,
+        is_whole_sequence=True,
+        parallel="num_beams",
+        is_compiled=True,
+    ),
+    SamplerSpec(
+        name="random",
+        aliases=("sample", "multinomial"),
+        summary="any token, as often as the model says",
+        story=(
+            "Random sampling draws the next token from the whole distribution. "
+            "It shows what the model really believes, tail included. "
+            "Thousands of unlikely tokens together are likely, so the text wanders."
+        ),
+        sampler="keras_hub.samplers:RandomSampler",
+        parameters=(_TEMPERATURE,),
+        is_random=True,
+        keeps=_keeps_all,
+    ),
+    SamplerSpec(
+        name="top_k",
+        aliases=(),
+        summary="one of the k most probable tokens",
+        story=(
+            "Top-k sampling keeps the k most probable tokens and draws from them. "
+            "It cuts off the tail that makes random sampling wander. "
+            "The same k is too many where the model is sure and too few where it "
+            "is not."
+        ),
+        sampler="keras_hub.samplers:TopKSampler",
+        parameters=(_k(10, "tokens kept"), _TEMPERATURE),
+        is_random=True,
+        keeps=_keeps_k,
+    ),
+    SamplerSpec(
+        name="top_p",
+        aliases=("nucleus",),
+        summary="one of the fewest tokens that together reach probability p",
+        story=(
+            "Top-p sampling keeps the fewest tokens whose probabilities add up to "
+            "p, and draws from them. "
+            "It keeps few tokens where the model is sure and many where it is not. "
+            "It has to sort the vocabulary for every token."
+        ),
+        sampler="keras_hub.samplers:TopPSampler",
+        parameters=(
+            Parameter(
+                "p",
+                float,
+                0.9,
+                "probability kept",
+                minimum=0,
+                maximum=1,
+                exclusive_minimum=True,
+            ),
+            _k(None, "keep at most this many tokens first", optional=True),
+            _TEMPERATURE,
+        ),
+        is_random=True,
+        keeps=_keeps_p,
+    ),
+    SamplerSpec(
+        name="contrastive",
+        aliases=("contrastive_search",),
+        summary="a probable token whose meaning differs from what is there",
+        story=(
+            "Contrastive search weighs each of the k most probable tokens against "
+            "its likeness to the text so far: (1 - alpha) * probability - alpha * "
+            "similarity of the hidden states. "
+            "It keeps the sense of greedy search and avoids its loops. "
+            "Every step runs the model on all k candidates."
+        ),
+        sampler="minigpt_repl.sampling.samplers:ContrastiveSampler",
+        parameters=(
+            _k(5, "candidates weighed", is_structural=True),
+            Parameter(
+                "alpha",
+                float,
+                0.6,
+                "weight of the penalty for likeness",
+                minimum=0,
+                maximum=1,
+            ),
+            _TEMPERATURE,
+        ),
+        is_random=False,
+        keeps=_keeps_k,
+        is_whole_sequence=True,
+        parallel="k",
+    ),
+    SamplerSpec(
+        name="speculative",
+        aliases=("speculative_decoding",),
+        summary="greedy text, guessed ahead by a small draft model",
+        story=(
+            "Speculative decoding lets a small draft model guess several tokens, "
+            "and the model checks them all in one pass. "
+            "Guesses that agree with the model's own choice are kept, so the text "
+            "is the greedy text. "
+            "It pays when the draft is much faster and usually right."
+        ),
+        sampler="keras_hub.samplers:SpeculativeSampler",
+        parameters=(
+            Parameter(
+                "num_speculative_tokens",
+                int,
+                5,
+                "tokens guessed a round",
+                minimum=1,
+                maximum=16,
+                is_structural=True,
+            ),
+            # No temperature: drafts are accepted if they are the model's own
+            # first choice, and no temperature changes which one that is.
+        ),
+        is_random=False,
+        keeps=_keeps_best,
+        is_whole_sequence=True,
+    ),
+)
+
+_SPECS: dict[str, SamplerSpec] = {spec.name: spec for spec in _BUILT_IN}

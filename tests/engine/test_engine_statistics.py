@@ -1,0 +1,56 @@
+"""Random samplers draw as often as their distribution says."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt_repl.engine.inspection import kept_distribution
+from minigpt_repl.models import packing
+from minigpt_repl.sampling.registry import find_sampler
+
+DRAWS = 2000
+IDS = (5, 9, 20)
+CASES = (
+    ("random", {"temperature": 8}),
+    ("top_k", {"k": 6, "temperature": 9}),
+    ("top_p", {"p": 0.8, "temperature": 7}),
+    ("top_p", {"p": 0.9, "k": 9, "temperature": 10}),
+)
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES, ids=[f"{n}-{c}" for n, c in CASES])
+def test_frequencies_are_those_of_the_distribution(engine, name, changes):
+    spec = find_sampler(name)
+    values = spec.check(changes)
+    expected = DRAWS * kept_distribution(spec, values, engine.logits(IDS)[-1])
+    counts = np.bincount(draw(engine, spec, values), minlength=71)
+    assert counts[expected == 0].sum() == 0
+    # Rare ids share a cell: the statistic needs some five expected in each.
+    rare = expected < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    cells = np.append(expected[~rare], expected[rare].sum())
+    counts, cells = counts[cells > 0], cells[cells > 0]
+    assert len(cells) >= 3
+    statistic = ((counts - cells) ** 2 / cells).sum()
+    assert statistic < chi_square_limit(len(cells) - 1)
+
+
+def draw(engine, spec, values):
+    """Draw the token after `IDS` many times, from one stream of random numbers."""
+    sampler = engine._sampler(spec, values)
+    sampler.reset(values, seed=11)
+    window = packing.window(IDS, engine.info.context_length)
+    place = len(IDS) + 1
+    mask = tf.constant(np.arange(window.shape[1])[None] < place)
+    state = sampler.begin(tf.constant(window), place)
+    return [int(sampler.step(state, mask).text[0, place]) for _ in range(DRAWS)]
+
+
+def chi_square_limit(freedom):
+    """The value that chi-square exceeds once in ten thousand times.
+
+    Wilson and Hilferty 1931: the cube root of chi-square / freedom is nearly
+    normal with mean 1 - 2 / (9 freedom) and variance 2 / (9 freedom).
+    """
+    part = 2 / (9 * freedom)
+    return freedom * (1 - part + 3.719 * part**0.5) ** 3

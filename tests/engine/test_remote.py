@@ -1,0 +1,273 @@
+"""The engine in a child process, as the terminal sees it; with fake engines."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fakes import FakeEngine
+
+from minigpt_repl.engine.child import log_file
+from minigpt_repl.engine.remote import RemoteEngine
+from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
+from minigpt_repl.errors import CheckpointError, EngineError, UsageError
+from minigpt_repl.sampling.registry import all_samplers
+
+FACTORY = "child_engines:make_engine"
+REQUEST = Request("the king", "top_k", {"k": 5, "temperature": 1.0}, 12, seed=3)
+
+
+@pytest.fixture
+def open_engine(tmp_path, monkeypatch):
+    """Makes engines, which are closed when the test ends."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    engines = []
+
+    def make(directory="plain", **options):
+        engines.append(RemoteEngine(directory, factory=FACTORY, **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def wait_until(condition) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    # A child that nobody has waited for yet is no running process.
+    return not state.exists() or state.read_text().split(") ")[1][0] != "Z"
+
+
+def test_gives_what_the_engine_gives(open_engine):
+    engine, local = open_engine(), FakeEngine(directory="plain")
+    assert engine.info == local.info
+    assert engine.encode("the king") == local.encode("the king")
+    assert (engine.logits([7, 8]) == local.logits([7, 8])).all()
+    for spec in all_samplers():
+        request = Request("the king", spec.name, spec.defaults(), 9, seed=5)
+        assert list(engine.generate(request)) == list(local.generate(request))
+
+
+def test_events_come_before_the_text_is_finished(open_engine):
+    events = open_engine("slow").generate(REQUEST)
+    assert isinstance(next(events), Started)
+    first = next(events)
+    began = time.monotonic()
+    assert isinstance(first, TokenChosen)
+    assert isinstance(list(events)[-1], Finished)
+    assert time.monotonic() - began > 0.1  # eleven tokens were still to come
+
+
+def test_errors_come_as_they_were_raised(open_engine):
+    engine = open_engine()
+    with pytest.raises(UsageError, match="no sampler 'nonsense'"):
+        list(engine.generate(Request("", "nonsense", {})))
+    with pytest.raises(UsageError, match="k must be"):
+        engine.warm("top_k", {"k": 0})
+    assert engine.encode("the") == FakeEngine().encode("the")
+
+
+def test_an_error_in_the_middle_of_a_text_leaves_a_working_engine(open_engine):
+    engine = open_engine("failing")
+    with pytest.raises(EngineError, match="process ended"):
+        list(engine.generate(REQUEST))
+    assert engine.status == "ready"
+    assert engine.encode("the") == FakeEngine().encode("the")
+
+
+@pytest.mark.parametrize(
+    ("directory", "error", "line"),
+    [
+        ("damaged", CheckpointError, "damaged: its weights are not"),
+        ("defect", EngineError, "RuntimeError: an unexpected"),
+    ],
+)
+def test_a_load_that_fails_is_one_line_every_time(open_engine, directory, error, line):
+    engine = open_engine(directory)
+    for _ in range(2):
+        with pytest.raises(error, match=line) as raised:
+            list(engine.generate(REQUEST))
+        assert "\n" not in str(raised.value)
+        assert engine.status == "failed"
+
+
+def test_samplers_are_warmed_while_nothing_is_asked(open_engine):
+    changes = threading.Semaphore(0)
+    engine = open_engine(
+        warm=[("top_k", {"k": 3}), ("nonsense", {}), ("beam", {})],
+        on_change=changes.release,
+    )
+    assert engine.status == "stopped"
+    engine.start()
+    wait_until(lambda: engine.status == "ready")
+    assert changes.acquire(blocking=False)
+    assert "nonsense" in log_file().read_text()  # said there, and nowhere else
+
+
+def test_stop_ends_a_text_that_is_kept(open_engine):
+    engine = open_engine("slow")
+    events = engine.generate(Request("the king", "top_k", REQUEST.parameters, 5000))
+    for event in events:
+        if isinstance(event, TokenChosen) and event.index == 4:
+            engine.stop()
+    assert isinstance(event, Finished)
+    assert event.generation.stop_reason == "interrupted"
+    assert 5 <= len(event.generation.tokens) < 100
+    assert len(list(engine.generate(REQUEST))) == 14  # the next one is not stopped
+
+
+def test_stop_works_from_a_signal_handler(open_engine):
+    engine = open_engine("slow")
+    assert engine.info
+    before = signal.signal(signal.SIGALRM, lambda number, frame: engine.stop())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        *_, last = engine.generate(Request("", "top_k", REQUEST.parameters, 5000))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert last.generation.stop_reason == "interrupted"
+
+
+def test_a_text_that_nobody_reads_on_is_stopped(open_engine):
+    engine = open_engine("slow")
+    events = engine.generate(Request("", "top_k", REQUEST.parameters, 50_000))
+    next(events)
+    events.close()
+    assert len(list(engine.generate(REQUEST))) == 14
+    assert not engine.is_stuck
+
+
+@pytest.mark.parametrize("call", ["generate", "info", "encode"])
+def test_stop_ends_the_wait_for_a_model_that_loads(open_engine, call):
+    engine = open_engine("endless")
+    engine.start()
+    threading.Timer(0.3, engine.stop).start()
+    with pytest.raises(EngineError, match="the model is still loading"):
+        if call == "generate":
+            list(engine.generate(REQUEST))
+        elif call == "encode":
+            engine.encode("the")
+        else:
+            engine.info  # noqa: B018
+    assert engine.is_stuck
+
+
+def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
+    engine = open_engine("compiling")
+    assert engine.info
+    for is_second in (False, True):
+        threading.Timer(0.3, engine.stop).start()
+        with pytest.raises(EngineError, match="stopped before the first token"):
+            list(engine.generate(REQUEST))
+        assert engine.is_stuck  # at work on the first, or a new child that loads
+        assert (engine.loaded is None) == is_second
+    short = Request("", "greedy", {}, length=1)
+    assert len(list(engine.generate(short))) == 3
+    assert not engine.is_stuck
+
+
+def test_a_text_stopped_before_its_first_token_is_an_empty_text(open_engine):
+    engine = open_engine("tracing")
+    assert engine.info
+    threading.Timer(0.3, engine.stop).start()
+    started, finished = engine.generate(REQUEST)
+    assert finished.generation.started == started
+    assert finished.generation.stop_reason == "interrupted"
+    assert finished.generation.tokens == ()
+    assert finished.generation.seed == started.seed == 3
+
+
+def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):
+    engine = open_engine("crashing")
+    with pytest.raises(EngineError, match=r"process ended \(exit code 9\)"):
+        list(engine.generate(REQUEST))
+    assert engine.status == "stopped"
+    short = Request("", "greedy", {}, length=2)
+    assert len(list(engine.generate(short))) == 4
+    engine._child.process.kill()
+    wait_until(lambda: engine.status == "stopped")
+    assert "SIGKILL" in str(engine.failure)
+    assert engine.encode("the") == FakeEngine().encode("the")
+
+
+def test_a_closed_engine_has_no_child_and_says_so(open_engine):
+    engine = open_engine()
+    assert engine.info
+    process = engine._child.process.pid
+    engine.close()
+    assert not is_running(process)
+    with pytest.raises(EngineError, match="closed"):
+        engine.encode("the")
+
+
+def test_an_unwritable_log_does_not_matter(open_engine, tmp_path):
+    (tmp_path / "minigpt-repl").write_text("a file in the way")
+    assert open_engine().encode("the") == FakeEngine().encode("the")
+
+
+PARENT = """
+import sys, time
+from minigpt_repl.engine.remote import RemoteEngine
+engine = RemoteEngine(sys.argv[1], factory="child_engines:make_engine")
+engine.start()
+print(engine._child.process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("directory", ["plain", "endless"])
+def test_the_child_ends_with_its_parent(directory, tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, directory],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "XDG_STATE_HOME": str(tmp_path),
+        },
+    )
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not is_running(child))
+
+
+def test_the_child_is_out_of_reach_of_the_terminal(open_engine):
+    engine = open_engine()
+    assert engine.info
+    process = engine._child.process.pid
+    assert os.getsid(process) == process != os.getsid(0)
+    os.kill(process, signal.SIGINT)
+    assert engine.encode("the") == FakeEngine().encode("the")
+    assert engine._child.process.pid == process
+
+
+def test_importing_it_loads_neither_tensorflow_nor_numpy():
+    code = (
+        "import sys, minigpt_repl.engine.remote as r; "
+        "print({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.stdout.strip() == "set()"
