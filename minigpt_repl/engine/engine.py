@@ -1,38 +1,70 @@
-"""The decode engine in this process: a checkpoint, ready to continue prompts.
+"""The engine in this process: a checkpoint, ready to continue prompts.
 
-Puts together the model (`cached_model`), the samplers (`stepwise`), the prompt
-(`packing`) and the text (`run`); a sampler is traced when it is first used and
-kept. One text is made at a time. Knows no terminal.
+A request becomes token ids, a prompt that fits, and a row of a batch; `decode` and
+`search` make the tokens, `texts` what is shown of them. Knows no terminal.
 """
 
 import ctypes
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.cached_model import CachedModel
-from minigpt_repl.engine.direct import let_go_of_functions
-from minigpt_repl.engine.request import EngineInfo, Event, Request, Started
-from minigpt_repl.engine.run import Run, Surroundings
-from minigpt_repl.engine.stepwise import SteppedSampler, structure_of
+from minigpt_repl.engine import context, inspection
+from minigpt_repl.engine.decode import (
+    MOST_ROWS,
+    MOST_TOKENS,
+    NOT_FINITE,
+    DecodeLoop,
+    filled_up,
+)
+from minigpt_repl.engine.request import (
+    EngineInfo,
+    Event,
+    Finished,
+    HypothesesChanged,
+    Hypothesis,
+    Reprimed,
+    Request,
+    RowEvent,
+    Started,
+    Timings,
+    TokenScore,
+)
+from minigpt_repl.engine.search import (
+    SearchLoop,
+    candidates_weighed,
+    draft_verified,
+    hypotheses,
+    pruned,
+)
+from minigpt_repl.engine.texts import RevisedText, Text
 from minigpt_repl.errors import EngineError
-from minigpt_repl.models import packing
 from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
-from minigpt_repl.models.text.vocabulary import Vocabulary
+from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.minigpt import language_model
 from minigpt_repl.sampling.parameters import Value
-from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 
 SEEDS = 2**31
 
-MOST_SAMPLERS = 16
-"""Traced samplers that are kept. Each value that shapes a graph has one of its own,
-some 10 MB, and there are thousands of such values."""
+CALL_S = 0.02
+"""Seconds that a call may take: so long a stop waits, and so often a text grows."""
+
+MOST_LOOPS = 16
+"""Programs that are kept. Each value that shapes one has its own, some 10 MB, and
+there are thousands of such values."""
+
+Loop = TypeVar("Loop", DecodeLoop, SearchLoop)
+Made = TypeVar("Made")
 
 
 def load_engine(directory: str | Path, verify: bool = True) -> "LocalEngine":
@@ -54,31 +86,32 @@ class LocalEngine:
         load_s: seconds that loading it took.
 
     Attributes:
-        trace_count: graphs traced so far. Only a sampler, or a value that shapes
-            its graph, that was not used before adds to it.
+        trace_count: graphs traced so far. Only a sampler, a number of rows, or a
+            value that shapes a graph, that was not used before adds to it.
     """
 
     def __init__(self, checkpoint: Checkpoint, load_s: float = 0.0) -> None:
         self.trace_count = 0
-        self._tokenizer = checkpoint.causal_lm.preprocessor.tokenizer
-        self._vocabulary = Vocabulary(self._tokenizer.get_vocabulary())
-        self._target = self._cached(checkpoint.causal_lm)
-        self._draft = self._cached(checkpoint.draft) if checkpoint.draft else None
         record = checkpoint.record
+        self._model = language_model(checkpoint.causal_lm, self._note_trace)
+        self._draft: LanguageModel | None = None
+        if checkpoint.draft is not None:
+            self._draft = language_model(checkpoint.draft, self._note_trace)
         self._info = EngineInfo(
             directory=str(checkpoint.directory),
             checkpoint_sha256=record.sha256,
-            vocabulary_size=len(self._vocabulary),
-            context_length=self._target.context_length,
+            vocabulary_size=self._model.vocabulary_size,
+            context_length=self._model.context_length,
             parameter_count=record.parameter_count,
             lowercase=record.lowercase,
             has_draft=self._draft is not None,
             load_s=load_s,
             training=record.training,
-            words=self._vocabulary.words,
+            words=tuple(self._model.text.pieces),
         )
         self._unreported_load_s = load_s
-        self._samplers: dict[tuple[object, ...], SteppedSampler] = {}
+        self._loops: dict[tuple[object, ...], Any] = {}
+        self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
 
@@ -90,81 +123,240 @@ class LocalEngine:
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Events of one text; see `Engine`."""
+        for _, event in self.generate_rows([request]):
+            yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        """Events of several texts; see `Engine`."""
         self._check_open()
         self._stopping.clear()
-        spec, values = self._chosen(request.sampler, request.parameters)
-        sampler = self._sampler(spec, values)
-        ids = request.prompt_ids
-        if ids is None:
-            ids = self.encode(request.prompt)
-        new = request.length if spec.is_whole_sequence else 1
-        packed = packing.crop(ids, self._info.context_length, new)
-        seed = request.seed
-        if seed is None:
-            seed = random.SystemRandom().randrange(SEEDS)
-        unknown: tuple[str, ...] = ()
-        if request.prompt_ids is None and Vocabulary.unk_id in ids:
-            unknown = packing.unknown_words(self._tokenizer, request.prompt)
-        started = Started(packed.ids, seed, packed.cropped, unknown)
-        yield started
-        load_s, self._unreported_load_s = self._unreported_load_s, 0.0
-        around = Surroundings(
-            vocabulary=self._vocabulary,
-            context=self._info.context_length,
-            lowercase=self._info.lowercase,
-            logits=self.logits,
-            is_stopped=self._stopping.is_set,
-            checkpoint_sha256=self._info.checkpoint_sha256,
-            load_s=load_s,
-        )
-        seeded = replace(request, seed=seed)
-        yield from Run(seeded, spec, values, sampler, started, ids, around).events()
+        numbered = list(enumerate(requests))
+        for _, same in groupby(numbered, lambda each: self._batch_key(each[1])):
+            batch = list(same)
+            for first in range(0, len(batch), MOST_ROWS):
+                part = batch[first : first + MOST_ROWS]
+                numbers = [number for number, _ in part]
+                for row, event in self._make([request for _, request in part]):
+                    yield numbers[row], event
 
     def stop(self) -> None:
-        """End the running generation within one step; from any thread."""
+        """End the running generation within one call; from any thread."""
         self._stopping.set()
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without `[BOS]`."""
+        """Token ids of a text, without the start token."""
         self._check_open()
-        return packing.encode(self._tokenizer, text)
+        return self._model.encode(text)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Scores of the next token after each of `token_ids`; see `Engine`."""
         self._check_open()
-        ids, context = tuple(token_ids), self._info.context_length
+        ids, size = tuple(token_ids), self._info.context_length
         rows = []
-        for start, first, last in packing.windows(len(ids), context):
-            window = packing.window(ids[start : start + context - 1], context)
-            scores, _, _ = self._target.read(tf.constant(window))
+        for start, first, last in context.windows(len(ids), size):
+            window = self._window(ids[start : start + size - 1])
+            scores, _, _ = self._model.prefill(tf.constant(window))
             rows.append(scores.numpy()[0, first - start : last - start])
-        return np.concatenate(rows)[:, : len(self._vocabulary)]
+        return np.concatenate(rows)[:, : self._model.vocabulary_size]
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         """Trace and compile one sampler now, so that its first use is fast."""
         self._check_open()
         spec, values = self._chosen(sampler, parameters)
-        stepped = self._sampler(spec, values)
-        stepped.reset(values, seed=0)
-        context = self._info.context_length
-        prompt = (Vocabulary.unk_id,)  # any: with none nothing would be read
-        state = stepped.begin(tf.constant(packing.window(prompt, context)), 2)
-        step = stepped.step(state, tf.constant(np.arange(context)[None] < 2))
-        step.index.numpy()  # waits for it
+        prompt = self._window((0,))  # any: with none nothing would be read
+        if spec.search is None:
+            loop = self._decode_loop(spec, values, rows)
+            loop.begin(spec.name, [values], prompt, 2)
+            loop.decode(1, np.zeros(loop.rows, np.int32), 0)
+        else:
+            search = self._search_loop(spec, values)
+            search.advance(1, search.begin(values, prompt, 2))
         _give_back_memory()
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""
         self._is_closed = True
-        self._samplers.clear()
-        let_go_of_functions()
+        self._beside.shutdown()
+        self._loops.clear()
 
-    def _cached(self, causal_lm: object) -> CachedModel:
-        return CachedModel(
-            causal_lm,
-            sorted(Vocabulary.special_ids),
-            len(self._vocabulary),
-            self._note_trace,
+    def _make(self, requests: list[Request]) -> Iterator[RowEvent]:
+        """Events of texts that one batch makes."""
+        spec, values = self._chosen(requests[0].sampler, requests[0].parameters)
+        texts = [self._begin(request, spec) for request in requests]
+        for row, text in enumerate(texts):
+            yield row, text.started
+        clock = time.perf_counter()
+        load_s, self._unreported_load_s = self._unreported_load_s, 0.0
+        if spec.search is None:
+            events = self._decode(spec, texts)
+        else:
+            events = self._search(spec, values, texts[0])
+        first_token_s = 0.0
+        for row_event in events:
+            if not first_token_s:
+                first_token_s = time.perf_counter() - clock
+            yield row_event
+        decode_s = time.perf_counter() - clock
+        tokens = sum(len(text.token_ids) for text in texts)
+        timings = Timings(load_s, first_token_s, decode_s, len(texts), tokens)
+        sha256 = self._info.checkpoint_sha256
+        for row, scores in enumerate(self._scores(spec, texts)):
+            yield row, Finished(texts[row].generation(timings, sha256, scores))
+
+    def _begin(self, request: Request, spec: SamplerSpec) -> Text:
+        ids = request.prompt_ids
+        unknown: tuple[str, ...] = ()
+        if ids is None:
+            ids = self.encode(request.prompt)
+            if self._model.text.unknown_id in ids:
+                unknown = self._model.text.unknown_words(request.prompt, self.encode)
+        new = request.length if spec.search is not None else 1
+        cropped = context.crop(ids, self._info.context_length, new)
+        seed = request.seed
+        if seed is None:
+            seed = random.SystemRandom().randrange(SEEDS)
+        started = Started(cropped.token_ids, seed, cropped.dropped, unknown)
+        return Text(replace(request, seed=seed), started, ids, self._model.text)
+
+    def _decode(self, spec: SamplerSpec, texts: list[Text]) -> Iterator[RowEvent]:
+        """Token by token for all rows, some tokens a call."""
+        values = [self._chosen(spec.name, t.request.parameters)[1] for t in texts]
+        loop = self._decode_loop(spec, values[0], len(texts))
+        seeds = np.zeros(loop.rows, np.int32)
+        seeds[: len(texts)] = [text.started.seed for text in texts]
+        size = self._info.context_length
+        index = len(texts[0].seen) + 1
+        made, count, pace, beside = 0, 1, _Pace(), self._beside.submit
+        loop.begin(spec.name, values, self._window(texts[0].seen), index)
+        call: Future[np.ndarray] | None = None
+        try:
+            while going := [n for n, t in enumerate(texts) if t.stop_reason is None]:
+                room = max(texts[row].room for row in going)
+                if call is None:
+                    if index >= size:
+                        yield from self._reprime(loop, spec, values, texts, going)
+                        index = len(texts[0].seen) + 1
+                    count = min(pace.count, room, size - index)
+                    call = beside(pace.call, loop.decode, count, seeds, made)
+                token_ids = call.result()
+                made, index, room = made + count, index + count, room - count
+                call = None
+                # The next tokens are made while these are given out.
+                if (count := min(pace.count, room, size - index)) > 0:
+                    call = beside(pace.call, loop.decode, count, seeds, made)
+                yield from self._push(texts, going, token_ids)
+        finally:
+            if call is not None:
+                call.exception()  # the next text begins when the loop is free
+
+    def _push(
+        self, texts: list[Text], going: list[int], token_ids: np.ndarray
+    ) -> Iterator[RowEvent]:
+        """Give out the tokens of a call, int `(count, rows)`."""
+        for chosen in token_ids.tolist():
+            for row in going:
+                text = texts[row]
+                if text.stop_reason is not None:
+                    continue
+                if self._stopping.is_set():
+                    text.stop_reason = "interrupted"
+                elif chosen[row] == NOT_FINITE:
+                    text.stop_reason = "not_finite"
+                else:
+                    yield row, text.push(chosen[row])
+
+    def _reprime(
+        self,
+        loop: DecodeLoop,
+        spec: SamplerSpec,
+        values: list[dict[str, Value]],
+        texts: list[Text],
+        going: list[int],
+    ) -> Iterator[RowEvent]:
+        """Begin a full context anew with the last tokens of each row."""
+        size = self._info.context_length
+        windows = np.zeros((loop.rows, size), np.int32)
+        for row, text in enumerate(texts):
+            # What has ended goes on unseen, with tokens of any kind.
+            seen = text.seen if row in going else texts[going[0]].seen
+            text.seen = context.reprimed(seen, size)
+            windows[row] = self._window(text.seen)[0]
+        for row in going:
+            place = len(texts[row].token_ids)
+            texts[row].reprimed.append(place)
+            yield row, Reprimed(place, len(texts[row].seen))
+        loop.begin(spec.name, values, windows, len(texts[0].seen) + 1)
+
+    def _search(
+        self, spec: SamplerSpec, values: dict[str, Value], text: Text
+    ) -> Iterator[RowEvent]:
+        """Some steps a call; what each weighed, and tokens that are final."""
+        assert spec.search is not None
+        loop = self._search_loop(spec, values)
+        state = loop.begin(values, self._window(text.seen), len(text.seen) + 1)
+        first = index = len(text.seen) + 1
+        end = min(first + text.request.length, self._info.context_length)
+        # A step at a time where something is looked at after each.
+        is_watched = (
+            text.request.with_details
+            or text.request.stop != "none"
+            or spec.search.shows == "drafts"
+        )
+        survivors: tuple[Hypothesis, ...] = ()
+        revised, pace = RevisedText(text.new_decoder), _Pace()
+        while index < end and text.stop_reason is None:
+            if self._stopping.is_set():
+                text.stop_reason = "interrupted"
+                break
+            steps = 1 if is_watched else min(pace.count, end - index)
+            before, (state, asked) = state, pace.call(loop.advance, steps, state)
+            after = int(state["index"])
+            if not np.isfinite(asked.logits.max(axis=-1)).all():
+                text.stop_reason = "not_finite"
+            elif spec.search.shows == "hypotheses":
+                earlier, survivors = survivors, hypotheses(state, first)
+                shown = revised.of(survivors[0].token_ids)
+                yield 0, HypothesesChanged(survivors, shown, pruned(earlier, survivors))
+                if text.ends_with(survivors[0].token_ids):
+                    text.stop_reason = "stop"
+            else:
+                place = len(text.token_ids)
+                weighed: Event | None = None
+                if spec.search.shows == "drafts":
+                    weighed = draft_verified(place, index, state, asked)
+                    text.count_drafts(weighed)
+                elif text.request.with_details:
+                    weighed = candidates_weighed(place, before, asked, values)
+                if weighed is not None and text.request.with_details:
+                    yield 0, weighed
+                for token_id in state["prompt"].numpy()[0, index:after].tolist():
+                    if text.stop_reason is None:
+                        yield 0, text.push(token_id, after >= end)
+            index = after
+        yield from ((0, event) for event in text.settle(survivors))
+
+    def _scores(
+        self, spec: SamplerSpec, texts: list[Text]
+    ) -> list[Sequence[TokenScore | None]]:
+        """A score for each token of each text that wants them."""
+        scores: list[Sequence[TokenScore | None]] = []
+        for text in texts:
+            count = len(text.token_ids)
+            scores.append([None] * count)
+            if text.request.with_scores and count:
+                values = self._chosen(spec.name, text.request.parameters)[1]
+                ids = (*text.started.prompt_ids, *text.token_ids)
+                rows = inspection.text_logits(self.logits(ids), count)
+                kept = inspection.kept_mask(spec, values, rows)
+                scores[-1] = inspection.score_tokens(rows, text.token_ids, kept)
+        return scores
+
+    def _window(self, token_ids: tuple[int, ...]) -> np.ndarray:
+        text = self._model.text
+        return context.window(
+            token_ids, self._info.context_length, text.start_id, text.pad_id
         )
 
     def _chosen(
@@ -172,26 +364,50 @@ class LocalEngine:
     ) -> tuple[SamplerSpec, dict[str, Value]]:
         """The sampler that does what was asked, and its parameters, checked."""
         spec = find_sampler(name)
-        limits = {"vocabulary": len(self._vocabulary)}
-        values = spec.check(parameters, limits)
+        values = spec.check(parameters, {"vocabulary": self._model.vocabulary_size})
         if values.get("temperature") == 0:
             return find_sampler("greedy"), {}
         return spec, values
 
-    def _sampler(
+    def _batch_key(self, request: Request) -> tuple[object, ...]:
+        """Equal for texts that can be rows of one batch."""
+        spec, values = self._chosen(request.sampler, request.parameters)
+        same: tuple[object, ...] = (spec.name, request.prompt, request.prompt_ids)
+        if spec.takes_rows:
+            return same
+        values_key = tuple(values.items())
+        return (*same, values_key, id(request) if spec.search else None)
+
+    def _decode_loop(
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int
+    ) -> DecodeLoop:
+        count = filled_up(rows)
+        if spec.takes_rows:
+            together = [s for s in all_samplers() if s.takes_rows]
+        else:
+            together = [spec]
+        key = (count, *((s.name, _structure(s, values)) for s in together))
+        samplers = [(s, values if s is spec else s.defaults()) for s in together]
+        return self._loop(
+            key, lambda: DecodeLoop(self._model, samplers, count, self._note_trace)
+        )
+
+    def _search_loop(
         self, spec: SamplerSpec, values: Mapping[str, Value]
-    ) -> SteppedSampler:
-        key = (spec.sampler, structure_of(spec, values))
-        sampler = self._samplers.pop(key, None)
-        if sampler is None:
-            sampler = SteppedSampler(
-                spec, values, self._target, self._draft, self._note_trace
-            )
-        self._samplers[key] = sampler  # the one used last comes last
-        if len(self._samplers) > MOST_SAMPLERS:
-            del self._samplers[next(iter(self._samplers))]
-            let_go_of_functions()
-        return sampler
+    ) -> SearchLoop:
+        return self._loop(
+            (spec.name, _structure(spec, values)),
+            lambda: SearchLoop(
+                spec, values, self._model, self._draft, self._note_trace
+            ),
+        )
+
+    def _loop(self, key: tuple[object, ...], make: Callable[[], Loop]) -> Loop:
+        loop: Loop = self._loops.pop(key, None) or make()
+        self._loops[key] = loop  # the one used last comes last
+        if len(self._loops) > MOST_LOOPS:
+            del self._loops[next(iter(self._loops))]
+        return loop
 
     def _note_trace(self) -> None:
         self.trace_count += 1
@@ -199,6 +415,26 @@ class LocalEngine:
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the engine is closed")
+
+
+class _Pace:
+    """How many tokens a call makes: what took `CALL_S` in the last one."""
+
+    def __init__(self) -> None:
+        self.count = 1
+
+    def call(self, function: Callable[..., Made], count: int, *arguments: Any) -> Made:
+        """Call a function that makes `count` tokens, and learn from its time."""
+        clock = time.perf_counter()
+        made = function(count, *arguments)
+        token_s = (time.perf_counter() - clock) / count
+        self.count = max(1, min(MOST_TOKENS, 4 * count, round(CALL_S / token_s)))
+        return made
+
+
+def _structure(spec: SamplerSpec, values: Mapping[str, Value]) -> tuple[Value, ...]:
+    """The values that shape a sampler's graph."""
+    return tuple(values[p.name] for p in spec.parameters if not p.is_live)
 
 
 def _give_back_memory() -> None:

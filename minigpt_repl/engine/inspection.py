@@ -52,14 +52,17 @@ def temperature_of(values: Mapping[str, Value]) -> float:
 def kept_mask(
     spec: SamplerSpec, values: Mapping[str, Value], logits: "np.ndarray"
 ) -> "np.ndarray":
-    """Which ids a sampler's rule leaves to choose from, `(vocabulary,)` bool.
+    """Which ids a sampler's rule leaves to choose from, bool like `logits`.
 
     The rule sees the distribution with the sampler's temperature applied.
     Temperature 0 means greedy, whatever the sampler.
     """
+    import numpy as np
+
     temperature = temperature_of(values)
     rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
-    kept: np.ndarray = rule.keeps(probabilities(logits, temperature or 1.0), values)
+    shares = probabilities(logits, temperature or 1.0)
+    kept: np.ndarray = rule.kept(np, shares, values)
     return kept
 
 
@@ -74,7 +77,7 @@ def kept_distribution(
     """
     kept = kept_mask(spec, values, logits)
     left: np.ndarray = probabilities(logits, temperature_of(values) or 1.0) * kept
-    left /= left.sum()
+    left /= left.sum(axis=-1, keepdims=True)
     return left
 
 
@@ -142,14 +145,14 @@ def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":
 
 
 def score_tokens(
-    rows: "np.ndarray", token_ids: Sequence[int], kept: Sequence["np.ndarray"]
+    rows: "np.ndarray", token_ids: Sequence[int], kept: "np.ndarray"
 ) -> tuple[TokenScore, ...]:
     """Scores of tokens as the engine gives them with `with_scores`.
 
     Args:
         rows: logits `(tokens, vocabulary)`, each from before its token.
         token_ids: the tokens.
-        kept: for each token, the mask `(vocabulary,)` of what the rule kept.
+        kept: the masks of what the rule kept, like `rows`.
     """
     scores = []
     for row, token_id, mask in zip(rows, token_ids, kept, strict=True):
@@ -181,7 +184,7 @@ def with_scores(generation: Generation, logits: "np.ndarray") -> Generation:
     request = generation.request
     spec = find_sampler(request.sampler)
     rows = text_logits(logits, len(generation.tokens))
-    kept = [kept_mask(spec, request.parameters, row) for row in rows]
+    kept = kept_mask(spec, request.parameters, rows)
     scores = score_tokens(rows, generation.token_ids, kept)
     tokens = tuple(
         replace(token, score=score)

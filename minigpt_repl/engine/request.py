@@ -13,10 +13,10 @@ from minigpt_repl.sampling.parameters import Value
 if TYPE_CHECKING:
     import numpy as np
 
-StopReason = Literal["length", "stop", "context", "interrupted", "picked"]
+StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
 """Why a text ended: the length was reached, the stop rule held, the model's
-context was full (samplers that work on whole sequences), someone stopped it, or
-someone picked its only token (`:step`)."""
+context was full (searches), someone stopped it, someone picked its only token
+(`:step`), or the model's logits were no finite numbers."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Request:
             the length.
         prompt_ids: token ids to continue, without `[BOS]`; used in place of
             `prompt` where the exact tokens matter (`:continue`, `:step`).
-        with_scores: whether each token carries its `TokenScore`. Costs a little
-            time per token.
+        with_scores: whether each token of the finished text carries its
+            `TokenScore`. Costs a pass over the text at its end.
         with_details: whether samplers report what they weighed: hypotheses,
             candidates, drafts.
     """
@@ -152,11 +152,21 @@ class Reprimed:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds: loading (0 if loaded before), to the first token, all decoding."""
+    """How long texts took that were made together.
+
+    Attributes:
+        load_s: seconds of loading, 0 if the model was loaded before.
+        first_token_s: seconds to the first token.
+        decode_s: seconds of all decoding.
+        rows: texts that were made together; a text has no speed of its own.
+        tokens: new tokens of all of them.
+    """
 
     load_s: float
     first_token_s: float
     decode_s: float
+    rows: int = 1
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,10 +209,11 @@ class Generation:
 
     @property
     def tokens_per_second(self) -> float:
-        """New tokens by decoding time; 0 for an empty text."""
-        if not self.tokens or self.timings.decode_s <= 0:
+        """New tokens of all texts made together by their time; 0 for empty ones."""
+        timings = self.timings
+        if not self.tokens or timings.decode_s <= 0:
             return 0.0
-        return len(self.tokens) / self.timings.decode_s
+        return (timings.tokens or len(self.tokens)) / timings.decode_s
 
 
 @dataclass(frozen=True)
@@ -221,6 +232,10 @@ Event = (
     | Reprimed
     | Finished
 )
+
+
+RowEvent = tuple[int, Event]
+"""The number of a request, and what happened to its text."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +283,14 @@ class Engine(Protocol):
         """Events of one text, as they happen: `Started`, tokens, `Finished`.
 
         Closing the iterator stops the work within one step of the model.
+        """
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        """Events of several texts, each with the number of its request.
+
+        Texts of one prompt and sampler are made together, as rows of a batch, and
+        grow together; each is the one that its seed gives alone. The `Finished` of
+        all come at the end of a batch. One that ends does not end its neighbours.
         """
 
     def stop(self) -> None:

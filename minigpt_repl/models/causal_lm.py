@@ -80,7 +80,7 @@ class MiniGPTCausalLM(CausalLM):
         )
         return self.logits(hidden_states), hidden_states, cache
 
-    def build_cache(self, token_ids: Any) -> tuple[Any, Any]:
+    def _build_cache(self, token_ids: Any) -> tuple[Any, Any]:
         """One pass over a whole prompt, to have its keys and values.
 
         Args:
@@ -109,7 +109,7 @@ class MiniGPTCausalLM(CausalLM):
             A dictionary of the same structure, with the new tokens in place.
         """
         token_ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
-        hidden_states, cache = self.build_cache(token_ids)
+        hidden_states, cache = self._build_cache(token_ids)
         # The first position that some prompt leaves free.
         index = ops.min(ops.sum(ops.cast(padding_mask, "int32"), axis=-1))
 

@@ -54,6 +54,13 @@ class Parameter:
     smallest: float | None = None
     is_structural: bool = False
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a new value needs no new graph."""
+        if self.is_structural or self.kind not in (int, float):
+            return False
+        return not self.optional or self.maximum == "vocabulary"
+
     def parse(self, text: str, limits: Limits | None = None) -> Value:
         """The value that a user typed.
 

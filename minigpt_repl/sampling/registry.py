@@ -8,21 +8,35 @@ A package adds a sampler through an entry point of the group
 `minigpt_repl.samplers` that loads a `SamplerSpec`; a program calls `register()`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.sampling import rules
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
 from minigpt_repl.suggest import did_you_mean, quoted
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    KeepRule = Callable[[np.ndarray, Mapping[str, Value]], np.ndarray]
-
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a sampler searches whose loop keeps more than the last token.
+
+    It runs step by step, can't go on past the model's context, and is made alone.
+
+    Attributes:
+        state: names of the loop's variables, in the order of KerasHub's loop.
+        shows: what it tells of each step: `hypotheses`, `candidates` or `drafts`.
+        rows: name of the structural parameter that says how many texts it keeps, or
+            `None` for one.
+    """
+
+    state: tuple[str, ...]
+    shows: str
+    rows: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,15 +52,11 @@ class SamplerSpec:
         sampler: import path `module:Class` of a `keras_hub.samplers.Sampler`.
         parameters: what the user can set; given to the class as keywords.
         is_random: whether the seed matters.
-        is_whole_sequence: whether it revises or looks back over its text, so
-            that it can't go on past the model's context.
-        parallel: name of the structural parameter that says how many texts it
-            puts side by side, or `None` for one.
-        keeps: from the probabilities `(vocabulary,)` of the next token, the
-            boolean mask of the tokens that its rule leaves to choose from.
-        is_compiled: whether XLA compiles its choice: faster where no chance is in
-            it. XLA's random numbers are not TensorFlow's, so a random sampler would
-            not choose what KerasHub's does for the same seed.
+        rule: the limits of the tokens that it chooses from; see `rules`.
+        takes_rows: whether it chooses for all rows of a batch at once, in a program
+            of XLA: its parameters have the shape `(rows, 1)` and its
+            `seed_generator` gives `(rows, 2)`. Others choose for a row at a time.
+        search: how it searches, where it does not go token by token.
     """
 
     name: str
@@ -56,10 +66,22 @@ class SamplerSpec:
     sampler: str
     parameters: tuple[Parameter, ...]
     is_random: bool
-    keeps: "KeepRule"
-    is_whole_sequence: bool = False
-    parallel: str | None = None
-    is_compiled: bool = False
+    rule: rules.Rule = rules.no_limits
+    takes_rows: bool = False
+    search: Search | None = None
+
+    def kept(self, ns: Any, probabilities: Any, values: Mapping[str, Value]) -> Any:
+        """Which tokens its rule leaves to choose from.
+
+        Args:
+            ns: `numpy` or `keras.ops`.
+            probabilities: `(..., vocabulary)`, temperature applied.
+            values: its parameters.
+
+        Returns:
+            bool, of the same shape.
+        """
+        return rules.kept(ns, probabilities, self.rule(ns, probabilities, values))
 
     def load_class(self) -> type:
         """The sampler's class; imports KerasHub."""
@@ -178,44 +200,6 @@ def _load_plugins() -> None:
             ) from error
 
 
-def _keeps_all(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
-    return probabilities > 0
-
-
-def _keeps_best(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
-    return _top(probabilities, 1)
-
-
-def _keeps_k(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
-    return _top(probabilities, int(values["k"] or 1))
-
-
-def _keeps_beams(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
-    return _top(probabilities, int(values["num_beams"] or 1))
-
-
-def _keeps_p(probabilities: "np.ndarray", values: Mapping[str, Value]) -> Any:
-    # As KerasHub does it: the token that crosses p is kept, and a pre-cut to
-    # the k best does not renormalise before the sum is taken.
-    p, k = float(values["p"] or 0.0), values.get("k")
-    falling = -probabilities
-    falling.sort()
-    falling = -falling[: None if k is None else int(k)]
-    before = falling.cumsum() - falling
-    return _top(probabilities, max(1, int((before <= p).sum())))
-
-
-def _top(probabilities: "np.ndarray", k: int) -> Any:
-    # Of equal ones those with the lowest ids. A partition takes a tenth of a sort.
-    place = max(0, len(probabilities) - k)
-    split = probabilities.copy()
-    split.partition(place)
-    keep = probabilities > split[place]
-    ties = (probabilities == split[place]).nonzero()[0]
-    keep[ties[: k - int(keep.sum())]] = True
-    return keep & (probabilities > 0)
-
-
 _TEMPERATURE = Parameter(
     "temperature",
     float,
@@ -244,8 +228,8 @@ _BUILT_IN = (
         sampler="keras_hub.samplers:GreedySampler",
         parameters=(),
         is_random=False,
-        keeps=_keeps_best,
-        is_compiled=True,
+        rule=rules.best,
+        takes_rows=True,
     ),
     SamplerSpec(
         name="beam",
@@ -271,10 +255,12 @@ _BUILT_IN = (
             _TEMPERATURE,
         ),
         is_random=False,
-        keeps=_keeps_beams,
-        is_whole_sequence=True,
-        parallel="num_beams",
-        is_compiled=True,
+        rule=rules.top("num_beams"),
+        search=Search(
+            state=("prompt", "cache", "index", "mask", "log_probs"),
+            shows="hypotheses",
+            rows="num_beams",
+        ),
     ),
     SamplerSpec(
         name="random",
@@ -285,10 +271,11 @@ _BUILT_IN = (
             "It shows what the model really believes, tail included. "
             "Thousands of unlikely tokens together are likely, so the text wanders."
         ),
-        sampler="keras_hub.samplers:RandomSampler",
+        sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
         is_random=True,
-        keeps=_keeps_all,
+        rule=rules.no_limits,
+        takes_rows=True,
     ),
     SamplerSpec(
         name="top_k",
@@ -300,10 +287,11 @@ _BUILT_IN = (
             "The same k is too many where the model is sure and too few where it "
             "is not."
         ),
-        sampler="keras_hub.samplers:TopKSampler",
+        sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
         is_random=True,
-        keeps=_keeps_k,
+        rule=rules.top("k"),
+        takes_rows=True,
     ),
     SamplerSpec(
         name="top_p",
@@ -315,7 +303,7 @@ _BUILT_IN = (
             "It keeps few tokens where the model is sure and many where it is not. "
             "It has to sort the vocabulary for every token."
         ),
-        sampler="keras_hub.samplers:TopPSampler",
+        sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
             Parameter(
                 "p",
@@ -330,7 +318,8 @@ _BUILT_IN = (
             _TEMPERATURE,
         ),
         is_random=True,
-        keeps=_keeps_p,
+        rule=rules.top_p,
+        takes_rows=True,
     ),
     SamplerSpec(
         name="contrastive",
@@ -357,9 +346,12 @@ _BUILT_IN = (
             _TEMPERATURE,
         ),
         is_random=False,
-        keeps=_keeps_k,
-        is_whole_sequence=True,
-        parallel="k",
+        rule=rules.top("k"),
+        search=Search(
+            state=("prompt", "cache", "index", "logits", "hidden_states"),
+            shows="candidates",
+            rows="k",
+        ),
     ),
     SamplerSpec(
         name="speculative",
@@ -387,8 +379,10 @@ _BUILT_IN = (
             # first choice, and no temperature changes which one that is.
         ),
         is_random=False,
-        keeps=_keeps_best,
-        is_whole_sequence=True,
+        rule=rules.best,
+        search=Search(
+            state=("prompt", "cache", "draft_cache", "index"), shows="drafts"
+        ),
     ),
 )
 

@@ -1,9 +1,111 @@
-"""KerasHub's samplers where they need a correction; each says what was wrong."""
+"""KerasHub's samplers where they need a correction or would be slow.
+
+Each has the parameters, the kept set and the distribution of KerasHub's class, which
+is its oracle in the tests, and can be used in its place anywhere. Where the classes
+there draw a random number for each token of the vocabulary and sort it, these draw
+one number and test one token.
+"""
 
 from typing import Any
 
+import keras
 import keras_hub
 from keras import ops
+
+from minigpt_repl.sampling import noise, rules
+
+
+class RowSeeds(keras.random.SeedGenerator):
+    """Gives each row of a batch the numbers of its own seed.
+
+    Attributes:
+        current: what `next()` gives: int `(rows, 2)`, each row's seed and the number
+            of the token that is chosen; or `(2,)` while a single row is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(seed=0)
+        self.current: Any = None
+
+    def next(self, ordered: bool = True) -> Any:
+        """The seeds in use; they change with the token, not with the call."""
+        return self.current
+
+
+class _DrawOneToken:
+    """Draws from what a rule keeps, without finding all that it keeps.
+
+    A token is drawn from the whole distribution; if the rule does not keep it, it
+    keeps none behind it in the order either, and the next is drawn from those before
+    it. So the result is distributed as a draw from the kept tokens: the rejection
+    sampling of FlashInfer, Ye et al. 2025, "Sorting-Free GPU Kernels for LLM
+    Sampling", with one pivot.
+    """
+
+    seed_generator: Any
+
+    def limits(self, probabilities: Any) -> rules.Limits:
+        """The limits of the rule, with this sampler's parameters."""
+        raise NotImplementedError
+
+    def get_next_token(self, probabilities: Any) -> Any:
+        """Draws a token for each row.
+
+        Args:
+            probabilities: `(rows, vocabulary)`.
+
+        Returns:
+            int32 `(rows,)`.
+        """
+        rows = probabilities.shape[0]
+        limits = self.limits(probabilities)
+        seeds = ops.convert_to_tensor(self.seed_generator.next())
+        first, apart = 0, 1
+        if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
+            seeds = ops.broadcast_to(seeds, (rows, 2))
+            first, apart = ops.arange(rows, dtype="int32")[:, None], rows
+
+        def attempt(trial: Any, is_done: Any, token_ids: Any, weights: Any) -> Any:
+            number = first + apart * trial
+            uniform = noise.uniform(ops, seeds[:, :1], seeds[:, 1:], number)
+            drawn = ops.cast(rules.draw(ops, weights, uniform), "int32")
+            token_ids = ops.where(is_done, token_ids, drawn)
+            before = rules.before(ops, probabilities, token_ids)
+            is_done = is_done | rules.hold(ops, before, limits)
+            return trial + 1, is_done, token_ids, ops.where(before, probabilities, 0.0)
+
+        # With no number among the probabilities there is nothing to find.
+        total = ops.sum(probabilities, axis=-1, keepdims=True)
+        is_done = ops.logical_not(total > 0)
+        state = (0, is_done, ops.zeros((rows, 1), "int32"), probabilities)
+        state = ops.while_loop(
+            lambda trial, is_done, *_: ops.logical_not(ops.all(is_done)), attempt, state
+        )
+        return ops.squeeze(state[2], axis=-1)
+
+
+class RandomSampler(_DrawOneToken, keras_hub.samplers.RandomSampler):
+    """Draws from the whole distribution."""
+
+    def limits(self, probabilities: Any) -> rules.Limits:
+        """None."""
+        return rules.no_limits(ops, probabilities, {})
+
+
+class TopKSampler(_DrawOneToken, keras_hub.samplers.TopKSampler):
+    """Draws from the k most probable tokens."""
+
+    def limits(self, probabilities: Any) -> rules.Limits:
+        """At most k tokens."""
+        return rules.top("k")(ops, probabilities, {"k": self.k})
+
+
+class TopPSampler(_DrawOneToken, keras_hub.samplers.TopPSampler):
+    """Draws from the fewest tokens that together exceed probability p."""
+
+    def limits(self, probabilities: Any) -> rules.Limits:
+        """At most probability p before a token, and k tokens if k is set."""
+        return rules.top_p(ops, probabilities, {"p": self.p, "k": self.k})
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):

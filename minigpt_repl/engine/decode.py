@@ -1,0 +1,232 @@
+"""The decode loop: several tokens of several texts in each call.
+
+A call is one compiled program: the model's step, the sampler's choice, and the next
+token's step, as many times as it is told. What is chosen, and how, is the sampler's:
+`compute_probabilities(logits)` and `get_next_token(probabilities)`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec
+from minigpt_repl.sampling.samplers import RowSeeds
+
+MOST_TOKENS = 64
+"""Tokens of a text that a call makes at most."""
+
+MOST_ROWS = 64
+"""Texts that are made together at most."""
+
+ROW_COUNTS = (1, 8, 32, MOST_ROWS)
+"""Numbers of rows that a program is compiled for; other numbers are filled up."""
+
+NOT_FINITE = -1
+"""In place of a token where the model's logits are not finite numbers."""
+
+
+def filled_up(rows: int) -> int:
+    """The number of rows of the program that makes so many texts."""
+    return next(count for count in ROW_COUNTS if count >= rows)
+
+
+class DecodeLoop:
+    """Samplers that choose token by token, and a model, as one program.
+
+    The samplers of a loop share the program, which is most of the work of compiling
+    one: a text that uses another of them waits for nothing.
+
+    Args:
+        model: the model.
+        samplers: the samplers, each with its parameters; those that are not live
+            are fixed from now on.
+        rows: texts made together.
+        on_trace: called whenever a graph is traced.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        samplers: Sequence[tuple[SamplerSpec, Mapping[str, Value]]],
+        rows: int,
+        on_trace: Callable[[], None],
+    ) -> None:
+        self.rows = rows
+        self._model, self._on_trace = model, on_trace
+        self._cache = model.new_cache(rows)
+        names = [spec.name for spec, _ in samplers]
+        self._places = {name: place for place, name in enumerate(names)}
+        self._choosers = [
+            _Chooser(spec, values, model, rows) for spec, values in samplers
+        ]
+        # XLA makes the random numbers of other samplers slowly, and can't compile all.
+        is_compiled = all(spec.takes_rows for spec, _ in samplers)
+        # Without AutoGraph: there is nothing for it to do, and it writes files.
+        self._call = tf.function(
+            self._decode, autograph=False, jit_compile=is_compiled or None
+        )
+        self._step: Any = model.decode_step
+        if not is_compiled:
+            self._step = tf.function(self._step, autograph=False, jit_compile=True)
+
+    def begin(
+        self,
+        sampler: str,
+        values: Sequence[Mapping[str, Value]],
+        token_ids: np.ndarray,
+        length: int,
+    ) -> None:
+        """Read the prompts.
+
+        Args:
+            sampler: name of one of the loop's samplers.
+            values: its parameters, for each row.
+            token_ids: int32 `(rows, context)`, or `(1, context)` where all rows have
+                the same prompt; padded at the end.
+            length: how many of them are the prompt.
+        """
+        self._which = self._places[sampler]
+        self._choosers[self._which].set(values)
+        if length > 1:
+            # Of a single token nothing comes before what the first step reads.
+            _, _, cache = self._model.prefill(tf.constant(token_ids))
+            self._cache.fill(cache)
+        self._last = np.broadcast_to(token_ids[:, length - 1], (self.rows,))
+        self._index = length - 1
+
+    def decode(self, count: int, seeds: np.ndarray, step: int) -> np.ndarray:
+        """Make the next `count` tokens of every row, at most `MOST_TOKENS`.
+
+        Args:
+            count: how many; there must be room for them in the context.
+            seeds: int32 `(rows,)`.
+            step: number of the first of them in its text.
+
+        Returns:
+            int32 `(count, rows)`; `NOT_FINITE` where the logits were no numbers.
+        """
+        made = self._call(
+            tf.constant(self._last),
+            tf.constant(self._index),
+            tf.constant(count),
+            tf.constant(seeds),
+            tf.constant(step),
+            tf.constant(self._which),
+        )
+        token_ids: np.ndarray = made.numpy()[:count]
+        self._last = np.maximum(token_ids[-1], 0)
+        self._index += count
+        return token_ids
+
+    def _decode(
+        self,
+        last: tf.Tensor,
+        index: tf.Tensor,
+        count: tf.Tensor,
+        seeds: tf.Tensor,
+        step: tf.Tensor,
+        which: tf.Tensor,
+    ) -> tf.Tensor:
+        self._on_trace()
+        made = tf.fill((MOST_TOKENS, self.rows), NOT_FINITE)
+
+        def body(n: tf.Tensor, last: tf.Tensor, made: tf.Tensor) -> tuple[Any, ...]:
+            logits, _ = self._step(last[:, None], self._cache, index + n)
+            logits = logits[:, 0]  # (rows, vocabulary)
+            chosen = self._choose(which, logits, seeds, step + n)
+            # Minus infinity is what ids have that are never chosen.
+            is_finite = tf.math.is_finite(tf.reduce_max(logits, axis=-1))
+            is_number = ~tf.reduce_any(tf.math.is_nan(logits), axis=-1)
+            chosen = tf.where(is_finite & is_number, chosen, NOT_FINITE)
+            made = tf.tensor_scatter_nd_update(made, [[n]], chosen[None])
+            return n + 1, tf.maximum(chosen, 0), made
+
+        _, _, made = tf.while_loop(
+            lambda n, *_: n < count,
+            body,
+            (tf.constant(0), last, made),
+            maximum_iterations=MOST_TOKENS,
+            parallel_iterations=1,
+        )
+        return made
+
+    def _choose(
+        self, which: tf.Tensor, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
+        if len(self._choosers) == 1:
+            return self._choosers[0].choose(logits, seeds, step)
+        return tf.switch_case(
+            which,
+            [
+                lambda chooser=chooser: chooser.choose(logits, seeds, step)
+                for chooser in self._choosers
+            ],
+        )
+
+
+class _Chooser:
+    """A sampler object whose parameters are variables.
+
+    One that takes rows chooses for all at once and has a value for each row; any
+    other chooses for one row at a time, with the same values for all.
+    """
+
+    def __init__(
+        self,
+        spec: SamplerSpec,
+        values: Mapping[str, Value],
+        model: LanguageModel,
+        rows: int,
+    ) -> None:
+        self._spec, self._rows, self._size = spec, rows, model.logits_size
+        shape = (rows, 1) if spec.takes_rows else ()
+        self._variables = {
+            parameter.name: tf.Variable(
+                tf.ones(shape, tf.int32 if parameter.kind is int else tf.float32),
+                trainable=False,
+            )
+            for parameter in spec.parameters
+            if parameter.is_live
+        }
+        sampler_class: Any = spec.load_class()
+        self._sampler: Any = sampler_class(**{**values, **self._variables})
+        self._seeds = RowSeeds()
+        if hasattr(self._sampler, "seed_generator"):
+            self._sampler.seed_generator = self._seeds
+
+    def set(self, values: Sequence[Mapping[str, Value]]) -> None:
+        """Set the parameters: of each row, of the last one for those beyond."""
+        for name, variable in self._variables.items():
+            column = [self._number(row[name]) for row in values]
+            if self._spec.takes_rows:
+                column += column[-1:] * (self._rows - len(column))
+                variable.assign(np.array(column)[:, None])
+            else:
+                variable.assign(column[0])
+
+    def choose(self, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """A token for each row, int32 `(rows,)`; to be traced."""
+        seeds = tf.stack([seeds, tf.fill((self._rows,), step)], axis=1)  # (rows, 2)
+        if self._spec.takes_rows:
+            return self._choose(logits, seeds)
+        return tf.map_fn(
+            lambda row: self._choose(row[0][None], row[1])[0],
+            (logits, seeds),
+            fn_output_signature=tf.int32,
+        )
+
+    def _choose(self, logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        self._seeds.current = seeds
+        probabilities = self._sampler.compute_probabilities(logits)
+        return tf.cast(self._sampler.get_next_token(probabilities), tf.int32)
+
+    def _number(self, value: Value) -> float | int:
+        # "Off" for a number of tokens means all of them.
+        if value is None:
+            return self._size
+        assert isinstance(value, (int, float))
+        return value

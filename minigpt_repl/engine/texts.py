@@ -1,0 +1,163 @@
+"""One text being made: its tokens, its readable form, and when it ends."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+from minigpt_repl.engine.request import (
+    DraftVerified,
+    Generation,
+    Hypothesis,
+    Request,
+    Started,
+    StopReason,
+    Timings,
+    Token,
+    TokenChosen,
+    TokenScore,
+)
+from minigpt_repl.models.text.codec import Decoder, TextCodec
+
+
+class Text:
+    """The text of one request.
+
+    Args:
+        request: with its seed filled in.
+        started: what became of the prompt.
+        prompt_ids: all tokens of the prompt, before it was cropped.
+        text: what token ids stand for.
+
+    Attributes:
+        seen: the tokens that the model reads, without the start token.
+        token_ids: the new tokens.
+        stop_reason: why it has ended; `None` while it goes on.
+        reprimed: numbers of the tokens at which the context was begun anew.
+        accepted: drafted tokens that were accepted, and all that were drafted.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        started: Started,
+        prompt_ids: tuple[int, ...],
+        text: TextCodec,
+    ) -> None:
+        self.request, self.started = request, started
+        self.seen = started.prompt_ids
+        self.token_ids: list[int] = []
+        self.stop_reason: StopReason | None = None
+        self.reprimed: list[int] = []
+        self.accepted: tuple[int, int] | None = None
+        self._prompt_ids, self._text = prompt_ids, text
+        self._shown = ""
+        self._decoder = self.new_decoder()
+        self._sentences = None
+        if request.stop == "sentence":
+            self._sentences = text.sentence_ends(prompt_ids)
+
+    @property
+    def room(self) -> int:
+        """New tokens that it may still get."""
+        return self.request.length - len(self.token_ids)
+
+    def new_decoder(self) -> Decoder:
+        """A decoder whose text is put right behind the prompt."""
+        return self._text.decoder(self.request.prompt, self._prompt_ids)
+
+    def push(self, token_id: int, is_last: bool = False) -> TokenChosen:
+        """Take a new token; the text ends with it if it is full or a stop rule holds.
+
+        Args:
+            token_id: the token.
+            is_last: whether none can follow.
+        """
+        is_end = self._sentences is not None and self._sentences.push(token_id)
+        if is_end and 2 * (len(self.token_ids) + 1) >= self.request.length:
+            self.stop_reason = "stop"
+        elif self.room == 1:
+            self.stop_reason = "length"
+        return self._add(token_id, is_last or self.stop_reason is not None)
+
+    def settle(self, survivors: Sequence[Hypothesis]) -> Iterator[TokenChosen]:
+        """End a search: the tokens of the best hypothesis, if it kept several."""
+        ids = survivors[0].token_ids if survivors else ()
+        for place, token_id in enumerate(ids):
+            yield self._add(token_id, place == len(ids) - 1)
+        if self.stop_reason is None:
+            self.stop_reason = "length" if self.room == 0 else "context"
+
+    def count_drafts(self, verified: DraftVerified) -> None:
+        """Add a round of speculative decoding to `accepted`."""
+        accepted, drafted = self.accepted or (0, 0)
+        self.accepted = (
+            accepted + verified.accepted,
+            drafted + len(verified.drafted),
+        )
+
+    def _add(self, token_id: int, is_last: bool) -> TokenChosen:
+        self.token_ids.append(token_id)
+        self.seen = (*self.seen, token_id)
+        delta = self._decoder.push(token_id)
+        if is_last:
+            delta += self._decoder.flush()
+        self._shown += delta
+        token = Token(token_id, self._text.piece(token_id))
+        return TokenChosen(len(self.token_ids) - 1, token, delta)
+
+    def ends_with(self, token_ids: Sequence[int]) -> bool:
+        """Whether the stop rule holds for other new tokens than it has."""
+        if self.request.stop != "sentence" or 2 * len(token_ids) < self.request.length:
+            return False
+        ends = self._text.sentence_ends(self._prompt_ids)
+        return [ends.push(token_id) for token_id in token_ids][-1]
+
+    def generation(
+        self,
+        timings: Timings,
+        checkpoint_sha256: str,
+        scores: Sequence[TokenScore | None],
+    ) -> Generation:
+        """The finished text."""
+        self._shown += self._decoder.flush()
+        tokens = tuple(
+            Token(token_id, self._text.piece(token_id), score)
+            for token_id, score in zip(self.token_ids, scores, strict=True)
+        )
+        return Generation(
+            request=replace(self.request, seed=self.started.seed),
+            started=self.started,
+            tokens=tokens,
+            text=self._shown,
+            raw_text=self._text.raw_text(self.token_ids),
+            stop_reason=self.stop_reason or "length",
+            timings=timings,
+            reprimed=tuple(self.reprimed),
+            accepted=self.accepted,
+            checkpoint_sha256=checkpoint_sha256,
+        )
+
+
+class RevisedText:
+    """Readable form of tokens that are revised: most often by one more token.
+
+    Args:
+        new_decoder: makes the decoder that the text begins with.
+    """
+
+    def __init__(self, new_decoder: Callable[[], Decoder]) -> None:
+        self._new_decoder = new_decoder
+        self._decoder = new_decoder()
+        self._token_ids: tuple[int, ...] = ()
+        self._text = ""
+
+    def of(self, token_ids: tuple[int, ...]) -> str:
+        """The text of `token_ids`; constant time for each that is new."""
+        known = len(self._token_ids)
+        if token_ids[:known] != self._token_ids:
+            self._decoder, self._text, known = self._new_decoder(), "", 0
+        for token_id in token_ids[known:]:
+            self._text += self._decoder.push(token_id)
+        self._token_ids = token_ids
+        # What is held back is shown without ending the text.
+        return self._text + deepcopy(self._decoder).flush()

@@ -1,0 +1,239 @@
+"""What a language model is to the rest, and every KerasHub `CausalLM` as one.
+
+The engine knows `LanguageModel` only. `KerasLanguageModel` makes one of any
+KerasHub `CausalLM` with a `call_with_cache`, whatever the shape of its cache.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from minigpt_repl.models.text.codec import TextCodec
+
+Tensors = Any
+"""Tensors in any structure, each with the rows as its first axis."""
+
+
+class LanguageModel(Protocol):
+    """Scores of the next token, for texts that are the rows of a batch.
+
+    Attributes:
+        text: the model's tokens as text; needs no TensorFlow.
+        context_length: positions of the model.
+        vocabulary_size: ids that have a token.
+        logits_size: logits of a position; those beyond the vocabulary and those of
+            special ids are minus infinity.
+        allowed_count: ids that may be chosen.
+        hidden_dim: width of the hidden states.
+    """
+
+    text: TextCodec
+    context_length: int
+    vocabulary_size: int
+    logits_size: int
+    allowed_count: int
+    hidden_dim: int
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without the start token."""
+
+    def new_cache(self, rows: int) -> "KVCache":
+        """Room for the keys and values of `rows` texts."""
+
+    def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        """One pass over whole texts, int `(rows, length)`.
+
+        Returns:
+            Logits `(rows, length, logits_size)`, hidden states
+            `(rows, length, hidden_dim)`, and keys and values for `KVCache.fill`.
+        """
+
+    def decode_step(
+        self, token_ids: tf.Tensor, cache: "KVCache", index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Add tokens, int `(rows, new)`, to the texts of a cache; to be traced.
+
+        Args:
+            token_ids: the tokens.
+            cache: where their keys and values are written.
+            index: position of the first of them.
+
+        Returns:
+            Logits `(rows, new, logits_size)` and hidden states
+            `(rows, new, hidden_dim)`.
+        """
+
+
+class KVCache:
+    """Keys and values of the rows of a batch, in variables updated in place.
+
+    Args:
+        empty: the keys and values of one row, of any values.
+        rows: how many texts.
+    """
+
+    def __init__(self, empty: Tensors, rows: int) -> None:
+        self.rows = rows
+        self._structure = empty
+        shapes = [(rows, *each.shape[1:]) for each in tf.nest.flatten(empty)]
+        self._shapes = shapes
+        # The first two axes are kept as one: where a model works on all heads of all
+        # rows at once it makes one axis of them, and XLA can then write in place.
+        self._variables = [
+            tf.Variable(_flat(tf.zeros(shape, each.dtype)), trainable=False)
+            for shape, each in zip(shapes, tf.nest.flatten(empty), strict=True)
+        ]
+
+    def fill(self, values: Tensors) -> None:
+        """Take over keys and values of as many rows, or of one for all rows."""
+        for variable, value in zip(
+            self._variables, tf.nest.flatten(values), strict=True
+        ):
+            if value.shape[0] != self.rows:
+                value = tf.repeat(value, self.rows, axis=0)
+            variable.assign(_flat(value))
+
+    def select(self, rows: tf.Tensor) -> None:
+        """Row i goes on from what row `rows[i]` holds; `rows` is int `(rows,)`."""
+        for variable, shape in zip(self._variables, self._shapes, strict=True):
+            selected = tf.gather(tf.reshape(variable, shape), rows)
+            variable.assign(_flat(selected))
+
+    def read(self) -> Tensors:
+        """The keys and values, in the model's own structure."""
+        values = [
+            tf.reshape(variable, shape)
+            for variable, shape in zip(self._variables, self._shapes, strict=True)
+        ]
+        return tf.nest.pack_sequence_as(self._structure, values)
+
+    def write(self, values: Tensors) -> None:
+        """The opposite of `read`."""
+        for variable, value in zip(
+            self._variables, tf.nest.flatten(values), strict=True
+        ):
+            variable.assign(_flat(value))
+
+
+class KerasLanguageModel:
+    """A KerasHub `CausalLM` as a `LanguageModel`.
+
+    The weights are copied for the compiled steps and must not change: passing
+    forty variables to each call would double its cost, and as constants they would
+    be kept ten times over.
+
+    Args:
+        causal_lm: a KerasHub `CausalLM` with `call_with_cache(token_ids, cache,
+            index)` and `_build_cache(token_ids)`.
+        text: its tokens as text.
+        encode: from text to token ids.
+        on_trace: called whenever a graph of the model is traced.
+        context_length: positions in use; the backbone's own, if it tells them.
+    """
+
+    def __init__(
+        self,
+        causal_lm: Any,
+        text: TextCodec,
+        encode: Callable[[str], Sequence[int]],
+        on_trace: Callable[[], None] = lambda: None,
+        context_length: int | None = None,
+    ) -> None:
+        backbone = causal_lm.backbone
+        self._causal_lm = causal_lm
+        self._encode = encode
+        self._on_trace = on_trace
+        self.text = text
+        self.context_length = int(context_length or backbone.max_sequence_length)
+        self.vocabulary_size = len(text.pieces)
+        self.logits_size = int(backbone.vocabulary_size)
+        self.hidden_dim = int(backbone.hidden_dim)
+        bias = np.zeros(self.logits_size, np.float32)
+        bias[sorted(text.special_ids)] = -np.inf
+        bias[self.vocabulary_size :] = -np.inf
+        self._bias = bias
+        self.allowed_count = int(np.isfinite(bias).sum())
+        # As fast without XLA, and a compile would cost seconds and 100 MB.
+        self._prefill = tf.function(self._run_prefill, autograph=False)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without the start token."""
+        return tuple(int(token_id) for token_id in self._encode(text))
+
+    def new_cache(self, rows: int) -> KVCache:
+        """Room for the keys and values of `rows` texts."""
+        return KVCache(self._empty_row, rows)
+
+    def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        """One pass over whole texts; see `LanguageModel`."""
+        made: tuple[tf.Tensor, tf.Tensor, Tensors] = self._prefill(token_ids)
+        return made
+
+    def decode_step(
+        self, token_ids: tf.Tensor, cache: KVCache, index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Add tokens to the texts of a cache; see `LanguageModel`."""
+        self._on_trace()
+        with tf.init_scope():  # where variables have values
+            weights = self._weights
+        frozen = [(variable, turn(kept)) for variable, kept, turn in weights]
+        with keras.StatelessScope(state_mapping=frozen):
+            logits, hidden_states, updated = self._causal_lm.call_with_cache(
+                token_ids, cache.read(), index
+            )
+        cache.write(updated)
+        return self._masked(logits), hidden_states
+
+    def _run_prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        self._on_trace()
+        rows = tf.shape(token_ids)[0]
+        cache = tf.nest.map_structure(
+            lambda each: tf.zeros((rows, *each.shape[1:]), each.dtype), self._empty_row
+        )
+        logits, hidden_states, cache = self._causal_lm.call_with_cache(
+            token_ids, cache, 0
+        )
+        return self._masked(logits), hidden_states, cache
+
+    def _masked(self, logits: tf.Tensor) -> tf.Tensor:
+        return tf.cast(logits, tf.float32) + self._bias
+
+    @cached_property
+    def _empty_row(self) -> Tensors:
+        # Only the model knows the structure of its cache.
+        token_ids = tf.zeros((1, self.context_length), tf.int32)
+        with tf.init_scope():
+            _, cache = self._causal_lm._build_cache(token_ids)
+        return tf.nest.map_structure(tf.zeros_like, cache)
+
+    @cached_property
+    def _weights(self) -> list[tuple[Any, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]]:
+        return [_laid_out(variable) for variable in self._causal_lm.variables]
+
+
+def _flat(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(tensor, (-1, *tensor.shape[2:]))
+
+
+def _laid_out(variable: Any) -> tuple[Any, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """A variable, its value as a product reads it, and the way back to its shape.
+
+    Inside a compiled step XLA sees that nothing is to be done for the way back.
+    """
+    value = np.asarray(variable)
+    if variable.name == "embeddings" and value.ndim == 2:
+        # A head that shares it multiplies by its transpose. A look-up reads one
+        # row, which may as well be a column.
+        return variable, tf.constant(value.T.copy()), tf.transpose
+    if value.ndim > 2:
+        # A projection to heads or from heads: heads and their width are one axis.
+        shape = value.shape
+        is_to_heads = shape[0] >= shape[-1]
+        matrix = (shape[0], -1) if is_to_heads else (-1, shape[-1])
+        flat = tf.constant(value.reshape(matrix))
+        return variable, flat, lambda kept: tf.reshape(kept, shape)
+    return variable, tf.constant(value), tf.identity

@@ -1,0 +1,62 @@
+"""A model's tokens as text, as the engine and the terminal use them.
+
+A tokenizer may need TensorFlow; this does not, so the terminal's process can have
+one too.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+
+class Decoder(Protocol):
+    """Turns tokens that come one by one into parts of a text."""
+
+    def push(self, token_id: int) -> str:
+        """Take the next token; returns the text that is certain now, maybe `""`."""
+
+    def flush(self) -> str:
+        """End the text; returns what was held back."""
+
+
+class SentenceEnds(Protocol):
+    """Finds the ends of sentences in a text that grows."""
+
+    def push(self, token_id: int) -> bool:
+        """Take the next token; returns whether it ends a sentence."""
+
+
+class TextCodec(Protocol):
+    """What token ids stand for.
+
+    Attributes:
+        pieces: what each id stands for, as the vocabulary has it.
+        special_ids: ids that stand for no text and are never chosen.
+        start_id: the token before every text.
+        pad_id: what fills a row up.
+    """
+
+    pieces: tuple[str, ...]
+    special_ids: frozenset[int]
+    start_id: int
+    pad_id: int
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What stands for anything the vocabulary can't spell, if something does."""
+
+    def piece(self, token_id: int) -> str:
+        """What an id stands for; a placeholder where it has no piece."""
+
+    def unknown_words(
+        self, text: str, encode: Callable[[str], Sequence[int]]
+    ) -> tuple[str, ...]:
+        """Words and marks of a text that can't be spelled, each once, in order."""
+
+    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> Decoder:
+        """A decoder whose text is put right behind a prompt."""
+
+    def sentence_ends(self, prompt_ids: Iterable[int]) -> SentenceEnds:
+        """Finds the ends of sentences behind a prompt."""
+
+    def raw_text(self, token_ids: Iterable[int]) -> str:
+        """The pieces joined, with nothing else done to them."""

@@ -1,0 +1,109 @@
+"""WordPiece ids as text: words, `##` pieces, and the display form of lowercased text.
+
+Works without TensorFlow, so the terminal's process has one too. Does not tokenize
+text; that is the tokenizer's work.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from minigpt_repl.errors import CheckpointError
+from minigpt_repl.models.text import sentence, stream
+from minigpt_repl.models.text.display import raw_text
+from minigpt_repl.models.text.marks import split_piece
+from minigpt_repl.models.text.normalize import normalize_text
+
+WORD = re.compile(r"\w+|[^\w\s]")
+RESERVED_WORDS = ("[PAD]", "[UNK]", "[BOS]")
+
+
+class WordPieceText:
+    """A WordPiece vocabulary; a `TextCodec`.
+
+    Ids from `len(pieces)` on have no word (a model may have more rows than words);
+    they are shown as a placeholder, `[#4950]`.
+
+    Args:
+        pieces: the words; the first three are `[PAD]`, `[UNK]` and `[BOS]`.
+        lowercase: whether the vocabulary is in lower case, so that capitals have to
+            be guessed.
+
+    Raises:
+        CheckpointError: the reserved words are not where they belong.
+    """
+
+    pad_id = 0
+    unknown_id: int | None = 1
+    start_id = 2
+    special_ids = frozenset((0, 1, 2))
+
+    def __init__(self, pieces: Sequence[str], lowercase: bool = True) -> None:
+        first = tuple(pieces[: len(RESERVED_WORDS)])
+        if first != RESERVED_WORDS:
+            raise CheckpointError(
+                f"a vocabulary begins with {' '.join(RESERVED_WORDS)}; "
+                f"this one begins with {' '.join(first) or 'nothing'}"
+            )
+        self.pieces = tuple(pieces)
+        self.lowercase = lowercase
+
+    def piece(self, token_id: int) -> str:
+        """The word of an id, `##` and all; a placeholder where it has none."""
+        if 0 <= token_id < len(self.pieces):
+            return self.pieces[token_id]
+        return f"[#{token_id}]"
+
+    def is_continuation(self, token_id: int) -> bool:
+        """Whether an id is a `##` piece, which continues the word before it."""
+        return split_piece(self.piece(token_id))[1]
+
+    def unknown_words(
+        self, text: str, encode: Callable[[str], Sequence[int]]
+    ) -> tuple[str, ...]:
+        """Words and marks of a text that become `[UNK]`, each once, in order."""
+        words = dict.fromkeys(WORD.findall(normalize_text(text)))
+        return tuple(word for word in words if self.unknown_id in encode(word))
+
+    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
+        """A decoder whose text is put right behind a prompt."""
+        words = [self.piece(token_id) for token_id in prompt_ids]
+        return WordPieceDecoder(
+            self, stream.TextStream.after(prompt, words, self.lowercase)
+        )
+
+    def sentence_ends(self, prompt_ids: Iterable[int]) -> "WordPieceSentenceEnds":
+        """Finds the ends of sentences behind a prompt."""
+        ends = WordPieceSentenceEnds(self)
+        for token_id in prompt_ids:
+            ends.push(token_id)
+        return ends
+
+    def raw_text(self, token_ids: Iterable[int]) -> str:
+        """The words with a space between them, `##` pieces joined."""
+        return raw_text([self.piece(token_id) for token_id in token_ids])
+
+
+class WordPieceDecoder:
+    """Display text of ids that come one by one; a `Decoder`."""
+
+    def __init__(self, text: WordPieceText, words: stream.TextStream) -> None:
+        self._text, self._words = text, words
+
+    def push(self, token_id: int) -> str:
+        """Take the next token; returns the text that is certain now, maybe `""`."""
+        return self._words.push(self._text.piece(token_id))
+
+    def flush(self) -> str:
+        """End the text; returns what was held back."""
+        return self._words.flush()
+
+
+class WordPieceSentenceEnds:
+    """Finds the ends of sentences in ids; a `SentenceEnds`."""
+
+    def __init__(self, text: WordPieceText) -> None:
+        self._text, self._words = text, sentence.SentenceEnds()
+
+    def push(self, token_id: int) -> bool:
+        """Take the next token; returns whether it ends a sentence."""
+        return self._words.push(self._text.piece(token_id))

@@ -1,0 +1,65 @@
+"""Random numbers that depend on a few counters only, the same everywhere.
+
+`uniform` is a function of its arguments: no state, the same numbers in numpy and in
+a compiled graph, for one row or for many. So a text depends on its seed alone,
+whatever batch it was made in and however many tokens a call made.
+"""
+
+from typing import Any
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+
+
+def uniform(ns: Any, seed: Any, step: Any, trial: Any) -> Any:
+    """A uniform number in [0, 1) for each (seed, step, trial).
+
+    The first word of Threefry-2x32 with 20 rounds under the key (seed, 0): Salmon
+    et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.
+
+    Args:
+        ns: `numpy` or `keras.ops`.
+        seed: int array, any shape.
+        step: int array that fits it: which token of the text.
+        trial: int array that fits it: which number for that token.
+
+    Returns:
+        A float32 array, multiples of 2**-24.
+    """
+    key = _word(ns, seed)
+    zero = ns.zeros_like(key)
+    keys = (key, zero, ns.bitwise_xor(key, _constant(ns, PARITY)))
+    # Adding zero makes both counters as wide as the key.
+    left, right = _word(ns, step) + zero + keys[0], _word(ns, trial) + zero + keys[1]
+    for turn in range(5):
+        for rotation in ROTATIONS[turn % 2]:
+            left = left + right
+            right = ns.bitwise_xor(_rotated(ns, right, rotation), left)
+        left = left + keys[(turn + 1) % 3]
+        right = right + keys[(turn + 2) % 3] + _constant(ns, turn + 1)
+    high = ns.bitwise_right_shift(left, _constant(ns, 8))
+    # By way of int32: not every backend makes floats of unsigned numbers.
+    return ns.array(_cast(ns, _cast(ns, high, "int32"), "float32")) * _float(2.0**-24)
+
+
+def _rotated(ns: Any, word: Any, by: int) -> Any:
+    up = ns.bitwise_left_shift(word, _constant(ns, by))
+    return ns.bitwise_or(up, ns.bitwise_right_shift(word, _constant(ns, 32 - by)))
+
+
+def _word(ns: Any, value: Any) -> Any:
+    return _cast(ns, ns.array(value), "uint32")
+
+
+def _constant(ns: Any, value: int) -> Any:
+    return ns.array(value, dtype="uint32")
+
+
+def _float(value: float) -> Any:
+    import numpy as np
+
+    return np.float32(value)
+
+
+def _cast(ns: Any, value: Any, dtype: str) -> Any:
+    return ns.cast(value, dtype) if hasattr(ns, "cast") else value.astype(dtype)

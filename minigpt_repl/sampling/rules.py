@@ -1,0 +1,184 @@
+"""What a rule leaves of the next token, once, for numpy and for compiled graphs.
+
+The rules here take tokens in order of falling probability, equal ones by id, until
+a limit is reached. A limit is a pair (weights, bound): a token stays as long as the
+weights of all tokens before it sum to at most the bound. Top-k counts tokens, top-p
+adds up probability, and a rule may have several limits or none.
+
+Functions take the array namespace first, `numpy` or `keras.ops`; `probabilities` has
+shape `(..., vocabulary)`, parameters are numbers or broadcast against it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+Limit = tuple[Any, Any]
+"""Weights that broadcast against the probabilities, and their bound."""
+
+Limits = tuple[Limit, ...]
+
+Rule = Callable[[Any, Any, Any], Limits]
+"""From the array namespace, probabilities and a sampler's parameters to limits."""
+
+
+def no_limits(ns: Any, probabilities: Any, values: Any) -> Limits:
+    """Every token stays."""
+    return ()
+
+
+def best(ns: Any, probabilities: Any, values: Any) -> Limits:
+    """The most probable token alone."""
+    return ((1.0, 0.0),)
+
+
+def top(name: str) -> Rule:
+    """The rule that leaves the k most probable tokens, `values[name]` being k.
+
+    Top-k: Fan et al. 2018, "Hierarchical Neural Story Generation",
+    arXiv:1805.04833, section 5.4.
+    """
+
+    def limits(ns: Any, probabilities: Any, values: Any) -> Limits:
+        return ((1.0, _number(ns, values[name]) - 1.0),)
+
+    return limits
+
+
+def top_p(ns: Any, probabilities: Any, values: Any) -> Limits:
+    """The fewest tokens that together exceed probability p, of the k best if k is set.
+
+    The nucleus of Holtzman et al. 2020, "The Curious Case of Neural Text
+    Degeneration", arXiv:1904.09751, section 3.1; as in KerasHub the token that
+    crosses p stays, and the cut to k does not renormalise.
+    """
+    limits: Limits = ((probabilities, _number(ns, values["p"])),)
+    if values.get("k") is not None:
+        limits += ((1.0, _number(ns, values["k"]) - 1.0),)
+    return limits
+
+
+def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:
+    """Which tokens the limits leave, bool of the shape of `probabilities`.
+
+    Finds the lowest probability that stays by bisection over the bit patterns of
+    floats, which are in the order of the numbers: exact, and needs no sort, which
+    XLA does slowly on a CPU. Tokens of probability 0 never stay.
+    """
+    positive = probabilities > 0
+    if not limits:
+        return positive
+    bits = _bits(ns, probabilities)
+    high = ns.max(bits, axis=-1, keepdims=True)
+    low = ns.zeros_like(high)  # below every positive number
+
+    def halve(low: Any, high: Any) -> tuple[Any, Any]:
+        middle = low + (high - low) // 2
+        is_enough = hold(ns, bits > middle, limits)
+        return ns.where(is_enough, low, middle), ns.where(is_enough, middle, high)
+
+    low, high = _repeat(ns, _width(bits) - 1, halve, (low, high))
+    above, ties = bits > high, bits == high
+    for weight, bound in limits:
+        ties = ties & (_weight_before(ns, above, bits == high, weight) <= bound)
+    return (above | ties) & positive
+
+
+def before(ns: Any, probabilities: Any, token_ids: Any) -> Any:
+    """Which tokens come before one of each row in the order of the rules.
+
+    Args:
+        ns: the array namespace.
+        probabilities: `(rows, vocabulary)`.
+        token_ids: int `(rows, 1)`.
+
+    Returns:
+        bool `(rows, vocabulary)`.
+    """
+    own = ns.take_along_axis(probabilities, token_ids, axis=-1)
+    ids = ns.arange(probabilities.shape[-1])
+    return (probabilities > own) | ((probabilities == own) & (ids < token_ids))
+
+
+def hold(ns: Any, mask: Any, limits: Limits) -> Any:
+    """Whether the weights of the tokens in a mask are within all limits.
+
+    Args:
+        ns: the array namespace.
+        mask: bool `(rows, vocabulary)`.
+        limits: of the rule.
+
+    Returns:
+        bool `(rows, 1)`; a token stays if this holds for those `before` it.
+    """
+    holds = ns.ones_like(mask[..., :1])
+    for weight, bound in limits:
+        total = ns.sum(ns.where(mask, weight, 0.0), axis=-1, keepdims=True)
+        holds = holds & (total <= bound)
+    return holds
+
+
+def draw(ns: Any, weights: Any, uniform: Any) -> Any:
+    """The token whose part of the summed weights holds a uniform number.
+
+    Args:
+        ns: the array namespace.
+        weights: `(rows, vocabulary)`, not negative, not all 0.
+        uniform: `(rows, 1)`, from 0 up to but not 1.
+
+    Returns:
+        int `(rows, 1)`; never a token of weight 0.
+    """
+    # Two sums over blocks in place of one long running sum, which takes longer.
+    rows, size = weights.shape
+    width = max(1, round(size**0.5))
+    blocks = -(-size // width)
+    padded = ns.pad(weights, ((0, 0), (0, blocks * width - size)))
+    padded = ns.reshape(padded, (rows, blocks, width))
+    sums = ns.sum(padded, axis=-1)
+    ends = ns.cumsum(sums, axis=-1)  # (rows, blocks)
+    target = _below(ns, uniform * ends[:, -1:], ends[:, -1:])
+    block = _count(ns, ends <= target)  # (rows, 1)
+    inside = ns.take_along_axis(padded, block[:, :, None], axis=1)[:, 0]
+    before = ns.take_along_axis(ends - sums, block, axis=1)
+    inner_ends = ns.cumsum(inside, axis=-1)  # (rows, width)
+    place = _count(ns, inner_ends <= _below(ns, target - before, inner_ends[:, -1:]))
+    return block * width + place
+
+
+def _below(ns: Any, target: Any, end: Any) -> Any:
+    # Rounding may take a target to the very end, where no token is any more.
+    return ns.minimum(target, end * (1 - 2.0**-23))
+
+
+def _count(ns: Any, mask: Any) -> Any:
+    return ns.sum(ns.where(mask, 1, 0), axis=-1, keepdims=True)
+
+
+def _weight_before(ns: Any, above: Any, ties: Any, weight: Any) -> Any:
+    """Weight of the tokens before each of those that are tied."""
+    total = ns.sum(ns.where(above, weight, 0.0), axis=-1, keepdims=True)
+    tied = ns.where(ties, weight, 0.0)
+    return total + ns.cumsum(tied, axis=-1) - tied
+
+
+def _number(ns: Any, value: Any) -> Any:
+    return ns.cast(value, "float32") if hasattr(ns, "cast") else value
+
+
+def _bits(ns: Any, x: Any) -> Any:
+    """The floats as whole numbers of the same order."""
+    if hasattr(ns, "view"):
+        return ns.view(x, dtype="int32")
+    return x.view("int64" if x.dtype == "float64" else "int32")
+
+
+def _width(bits: Any) -> int:
+    return 64 if "int64" in str(bits.dtype) else 32
+
+
+def _repeat(ns: Any, times: int, step: Any, state: Any) -> Any:
+    if hasattr(ns, "fori_loop"):
+        return ns.fori_loop(0, times, lambda _, state: step(*state), state)
+    for _ in range(times):
+        state = step(*state)
+    return state
