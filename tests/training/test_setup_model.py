@@ -104,7 +104,7 @@ def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
     state = place / "out.training" / "state.npz"
     wait_for(lambda: state.exists(), process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "--resume" in errors.splitlines()[-1]
