@@ -10,7 +10,8 @@ import sys
 import pytest
 from terminals import HERE, PipeTerminal, PtyTerminal
 
-BOTH = ("pipe", "pty")
+# A process for each test is for the whole run; the quick one has the pipe.
+BOTH = ("pipe", pytest.param("pty", marks=pytest.mark.slow))
 
 
 @pytest.fixture(params=BOTH)
