@@ -32,25 +32,6 @@ TINY_WORDS = (
 )
 
 
-# Tests that drive real processes and pseudo-terminals against a clock. A machine
-# that stalls for a second must not fail a change, so they may be tried again; what
-# is broken fails every time.
-TIMED_MODULES = {
-    "test_loop",
-    "test_pty",
-    "test_remote",
-    "test_setup_model",
-    "test_terminal_start",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests against a clock be tried again."""
-    for item in items:
-        if item.path.stem in TIMED_MODULES:
-            item.add_marker(pytest.mark.flaky(reruns=2))
-
-
 @pytest.fixture(scope="session")
 def tiny_words() -> tuple[str, ...]:
     """A vocabulary of 71 words: reserved, letters, pieces and a few words."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from fakes import FakeEngine
 
@@ -27,11 +28,17 @@ def make_engine(directory: str, verify: bool) -> FakeEngine:
     return FakeEngine(delay=0.02 if directory == "slow" else 0.0, directory=directory)
 
 
+def taken_up() -> Path:
+    """A file that is there as soon as an engine that hears nothing is at work."""
+    return Path(os.environ["XDG_STATE_HOME"], "taken_up")
+
+
 class CompilingEngine(FakeEngine):
     """Hears nothing until long after; only a request of length 1 is quick."""
 
     def generate(self, request):
         if request.length > 1:
+            taken_up().touch()
             time.sleep(600)
         yield from super().generate(request)
 
@@ -42,6 +49,7 @@ class TracingEngine(FakeEngine):
     def generate(self, request):
         events = super().generate(request)
         yield next(events)
+        taken_up().touch()
         time.sleep(600)
 
 

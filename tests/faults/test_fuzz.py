@@ -225,20 +225,20 @@ some_lines = st.lists(st.one_of(prompts, lines), min_size=1, max_size=6)
 
 
 @given(some_lines, answers, st.booleans())
-@settings(max_examples=300, **ANY)
+@settings(max_examples=80, **ANY)
 def test_any_lines(typed, replies, is_terminal):
     type_all(typed, replies, is_terminal)
 
 
 @pytest.mark.slow
 @given(some_lines, answers, st.booleans())
-@settings(max_examples=5000, **ANY)
+@settings(max_examples=1000, **ANY)
 def test_any_lines_at_length(typed, replies, is_terminal):
     type_all(typed, replies, is_terminal)
 
 
 @given(st.one_of(lines, nearly_valid()), st.lists(lines, max_size=2))
-@settings(max_examples=300, **ANY)
+@settings(max_examples=80, **ANY)
 def test_completion_of_anything(line, typed):
     bench = Bench()
     for before in typed:
@@ -251,7 +251,7 @@ def test_completion_of_anything(line, typed):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(arguments, answers)
-@settings(max_examples=25, **ANY)
+@settings(max_examples=8, **ANY)
 def test_every_command_with_any_arguments(name, typed, replies):
     bench = Bench(replies)
     for line in ("the little boy", f":{name} {typed}", f":{name}"):

@@ -1,6 +1,8 @@
 """Fake engines by the name of their folder, in this process or in a child."""
 
+import os
 import time
+from pathlib import Path
 
 from fakes import FakeEngine
 
@@ -15,16 +17,23 @@ def make_engine(directory: str, verify: bool = True) -> FakeEngine:
     if kind == "stuck":
         time.sleep(600)
     if kind == "late":
-        time.sleep(1.0)
+        while not at_home("go").exists():
+            time.sleep(0.01)
     if kind == "compiling":
         return CompilingEngine(directory=directory)
-    delay = {"slow": 0.05, "quick": 0.002}.get(kind, 0.0)
+    delay = {"slow": 0.02, "quick": 0.002}.get(kind, 0.0)
     return FakeEngine(delay=delay, directory=directory)
+
+
+def at_home(name: str) -> Path:
+    """A file by which an engine and a scenario wait for one another."""
+    return Path(os.environ["XDG_STATE_HOME"], name)
 
 
 class CompilingEngine(FakeEngine):
     """Takes no notice of anything for a long time before the first token."""
 
     def generate(self, request):
+        at_home("taken_up").touch()
         time.sleep(600)
         yield from super().generate(request)

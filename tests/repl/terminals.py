@@ -24,7 +24,9 @@ from minigpt_repl.repl.loop import run_terminal
 from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings
 
-PATIENCE = 60.0
+PATIENCE = 240.0
+"""Seconds: many, since a failure alone waits for them and a busy machine may."""
+
 HERE = Path(__file__).parent
 KEYS = {
     "enter": "\r",

@@ -275,7 +275,13 @@ def test_muon_steps_many_matrices_at_once_as_one_by_one(monkeypatch):
     monkeypatch.setattr(muon, "strategy", lambda: "any")
     one_by_one = make_trainer(small(DEFAULT), length=Length(steps=3))
     one_by_one.train()
-    for mine, other in zip(
-        together.model.get_weights(), one_by_one.model.get_weights(), strict=True
+    # Five iterations in bfloat16, whose eps is 0.008, may make ten of it.
+    for mine, other, start in zip(
+        together.model.get_weights(),
+        one_by_one.model.get_weights(),
+        make_trainer(small(DEFAULT)).model.get_weights(),
+        strict=True,
     ):
-        np.testing.assert_allclose(mine, other, atol=2e-4)
+        moved = np.abs(other - start).max()
+        assert moved > 1e-3
+        np.testing.assert_allclose(mine, other, atol=0.08 * moved)

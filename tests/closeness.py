@@ -1,0 +1,42 @@
+"""How near two float results must be that are equal but for rounding.
+
+A product of one row and one of many add the same numbers in another order: other
+kernels, other vector widths, with oneDNN and without, on each maker's processors.
+Each order is right to within the dtype's rounding, and the layers carry that on: a
+score of 20 in the softmax makes 20 of it, weights spread by 3 make 3 of it a layer.
+On the tests' tiny models two orders were 10 to 160 eps of the largest logit apart: 44
+to 131 in float32 on an Intel machine, with oneDNN and without, about 160 on an AMD
+one, 10 to 53 in float64. `GROWTH` is well above that, and in float64 the bound is
+still some 1e-11, where a wrong mask or position changes logits by 1 and more. So
+compare in float64 where the code under test runs in it, and take the bound from the
+numbers everywhere.
+"""
+
+from typing import Any
+
+import numpy as np
+
+GROWTH = 4096
+"""How many roundings of the largest value two orders of the same sums may part."""
+
+
+def rounding(expected: Any, dtype: Any = None, growth: float = GROWTH) -> float:
+    """The absolute difference that rounding alone may make.
+
+    Args:
+        expected: the values; only their size and dtype count.
+        dtype: what was computed in, where `expected` has a wider dtype.
+        growth: how much the computation may make of one rounding.
+    """
+    values = np.asarray(expected)
+    eps = np.finfo(dtype or values.dtype).eps
+    return float(growth * eps * np.abs(values).max())
+
+
+def assert_equal_but_rounding(
+    found: Any, expected: Any, dtype: Any = None, growth: float = GROWTH
+) -> None:
+    """Fail where `found` is farther from `expected` than rounding explains."""
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=rounding(expected, dtype, growth)
+    )
