@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.shown import HIDDEN
 from minigpt_repl.suggest import plain, quoted
 
 LARGEST_WHOLE = 2**31 - 1
@@ -32,7 +33,8 @@ Value = int | float | str | bool | None
 """A parameter of a sampler, or a setting."""
 
 StopReason = Literal["length", "stop", "context", "interrupted", "picked"]
-Stop = Annotated[Literal["none", "sentence"], Meta(description="the rule to end early")]
+StopRule = Literal["none", "sentence"]
+Stop = Annotated[StopRule, Meta(description="the rule to end early")]
 Sha256 = Annotated[
     str,
     Meta(
@@ -440,8 +442,8 @@ def schema(name: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
-# JSON itself escapes what is below the space.
-_HIDDEN = re.compile("[\x7f-\x9f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069]")
+# JSON itself escapes what is below the space; no line of it has a tab.
+_HIDDEN = re.compile(f"[{HIDDEN}]")
 
 
 def _json(text: str | bytes) -> Any:

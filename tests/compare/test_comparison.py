@@ -7,16 +7,18 @@ from fakes import FakeEngine
 from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
-from minigpt_repl.compare.heat import HeatView, digit, level
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import display_pieces, pieces_after, visible
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
     DIVERGENCE_MARK,
     FiguresView,
+    HeatView,
     TextsView,
     band_size,
     bar,
+    digit,
+    level,
     sparkline,
     split_words,
 )
