@@ -68,7 +68,7 @@ def to_markdown(comparisons: Sequence[Comparison]) -> str:
 
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
-_STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)])", re.MULTILINE)
+_STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))", re.MULTILINE)
 
 
 def escape(text: str) -> str:

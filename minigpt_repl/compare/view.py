@@ -21,6 +21,7 @@ from minigpt_repl.compare.comparison import (
 )
 from minigpt_repl.compare.measures import MEASURES, Interval, Measure
 from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.shown import shown
 
 NAME = "bold cyan"
 FAINT = "dim"
@@ -95,8 +96,7 @@ class TextsView:
     ) -> RenderResult:
         comparison = self.comparison
         columns = comparison.columns
-        prompt = Text(comparison.plan.prompt or "[BOS]", style="bold")
-        yield prompt
+        yield Text(shown(comparison.plan.prompt) or "[BOS]", style="bold")
         shared = [
             shared_words([split_words(column.texts[i]) for column in having])
             for i in range(comparison.plan.count)
@@ -159,7 +159,7 @@ def _cell(
 def marked_text(text: str, shared: int) -> Text:
     """A continuation, its first `shared` words dimmed, the next one marked."""
     marked = Text()
-    for place, word in enumerate(split_words(text)):
+    for place, word in enumerate(map(shown, split_words(text))):
         body = word.lstrip()
         if place > 0:
             marked.append(word[: len(word) - len(body)])
@@ -287,8 +287,8 @@ class HeatView:
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
         has_color = console.color_system is not None and not console.no_color
-        text = Text(self.prompt, style="dim")
-        for piece, bits in zip(self.pieces, self.bits, strict=True):
+        text = Text(shown(self.prompt), style="dim")
+        for piece, bits in zip(map(shown, self.pieces), self.bits, strict=True):
             if has_color:
                 text.append(piece, style=f"not dim {STYLES[level(bits)]}")
             else:

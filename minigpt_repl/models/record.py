@@ -34,6 +34,7 @@ PRESET_FILES = (
 LARGEST_JSON = 16 * 1024 * 1024
 """Bytes of the largest record or configuration that is read."""
 
+LONGEST_NAME = 200
 UNHASHED = (RECORD_FILE, "README.md")
 MEND = "make a good one with minigpt-setup, or name another with --checkpoint"
 
@@ -57,7 +58,8 @@ def read_record(directory: Path) -> Record:
     except formats.FormatError as error:
         raise CheckpointError(f"{error}: {MEND}") from None
     for name in record.files:
-        if ".." in Path(name).parts or Path(name).is_absolute():
+        is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
+        if not is_inside or not name.isprintable() or len(name) > LONGEST_NAME:
             raise CheckpointError(f"{path} names a file {quoted(name)}: {MEND}")
     return record
 
