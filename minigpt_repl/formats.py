@@ -24,6 +24,12 @@ LARGEST_WHOLE = 2**31 - 1
 LONGEST_SAID = 80
 """Characters that an error repeats of what is wrong with a field."""
 
+
+def says(description: str, **limits: Any) -> Meta:
+    """What a field means and allows, for its JSON Schema and for who reads it here."""
+    return Meta(description=description, **limits)
+
+
 Whole = Annotated[int, Meta(ge=0, le=LARGEST_WHOLE)]
 Positive = Annotated[int, Meta(ge=1, le=LARGEST_WHOLE)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -34,37 +40,24 @@ Value = int | float | str | bool | None
 
 StopReason = Literal["length", "stop", "context", "interrupted", "picked"]
 StopRule = Literal["none", "sentence"]
-Stop = Annotated[StopRule, Meta(description="the rule to end early")]
+Stop = Annotated[StopRule, says("the rule to end early")]
 Sha256 = Annotated[
     str,
-    Meta(
+    says(
+        "of weights, configuration and vocabulary; empty if unknown",
         pattern="^([0-9a-f]{64})?$",
-        description="of weights, configuration and vocabulary; empty if unknown",
     ),
 ]
-Piece = Annotated[str, Meta(description="the word piece as in the vocabulary")]
-LogProbability = (
-    Annotated[
-        float,
-        Meta(
-            le=0.000001,
-            description="natural logarithm of its probability under the model at "
-            "temperature 1, over the ids that have a word",
-        ),
-    ]
-    | None
-)
-Rank = Annotated[Positive, Meta(description="1 for the most probable token")] | None
-Prompt = Annotated[str, Meta(description="as it was given")]
-Length = Annotated[Positive, Meta(description="new tokens asked for")]
+Piece = Annotated[str, says("the word piece as in the vocabulary")]
+OfTheModel = says("natural, at temperature 1, over the ids that have a word", le=1e-6)
+LogProbability = Annotated[float, OfTheModel] | None
+Rank = Annotated[Positive, says("1 for the most probable token")] | None
+Prompt = Annotated[str, says("as it was given")]
+Length = Annotated[int, says("new tokens asked for", ge=1, le=100_000)]
 Cropped = Annotated[
-    Whole,
-    Meta(description="tokens dropped from the left of a prompt that was too long"),
+    Whole, says("tokens dropped from the left of a prompt that was too long")
 ]
-NewText = Annotated[
-    str,
-    Meta(description="in readable form, to be put right after the prompt"),
-]
+NewText = Annotated[str, says("in readable form, to be put right after the prompt")]
 
 
 class Document(Struct, frozen=True):
@@ -130,8 +123,7 @@ class Generation(
     stop_reason: StopReason
     cropped: Cropped
     unknown_words: Annotated[
-        tuple[str, ...],
-        Meta(description="words of the prompt that the vocabulary can't spell"),
+        tuple[str, ...], says("words of the prompt that the vocabulary can't spell")
     ]
     timings: Timings
     checkpoint_sha256: Sha256
@@ -145,17 +137,14 @@ class TokenLine(
     what: ClassVar[str] = "a token of --jsonl"
 
     schema_version: Literal[1]
-    text_index: Annotated[Whole, Meta(description="which text of -n")]
-    index: Annotated[Whole, Meta(description="which new token")]
+    text_index: Annotated[Whole, says("which text of -n")]
+    index: Annotated[Whole, says("which new token")]
     id: Whole
     text: Piece
     logprob: LogProbability
     rank: Rank
     delta: Annotated[
-        str,
-        Meta(
-            description="the readable text that this token makes certain; may be empty"
-        ),
+        str, says("the readable text that this token makes certain; may be empty")
     ]
 
 
@@ -224,20 +213,19 @@ class Comparison(
     prompt_ids: (
         Annotated[
             tuple[Whole, ...],
-            Meta(description="the exact tokens that were continued, where they matter"),
+            says("the exact tokens that were continued, where they matter"),
         ]
         | None
     )
     seed: Annotated[
-        Whole,
-        Meta(description="of the first text of every strategy; text i has seed + i"),
+        Whole, says("of the first text of every strategy; text i has seed + i")
     ]
-    count: Annotated[int, Meta(ge=1, le=100, description="texts a strategy")]
-    length: Annotated[int, Meta(ge=1, le=100_000, description="new tokens asked for")]
+    count: Annotated[int, says("texts a strategy", ge=1, le=100)]
+    length: Length
     stop: Stop
-    varied: Annotated[str, Meta(description="the parameter that a sweep varies")] | None
+    varied: Annotated[str, says("the parameter that a sweep varies")] | None
     is_interrupted: Annotated[
-        bool, Meta(description="whether it was stopped before all texts were made")
+        bool, says("whether it was stopped before all texts were made")
     ]
     checkpoint_sha256: Sha256
     versions: dict[str, str]
@@ -282,7 +270,7 @@ class Request(Struct, frozen=True):
     prompt: str
     sampler: str
     parameters: dict[str, Value]
-    length: Positive
+    length: Length
     seed: Whole
     stop: Stop
     prompt_ids: tuple[Whole, ...] | None
@@ -342,23 +330,18 @@ class Record(Document, frozen=True):
 
     what: ClassVar[str] = "a checkpoint's record"
 
-    vocabulary_size: Annotated[
-        Positive, Meta(description="words, reserved ones included")
-    ]
-    embedding_rows: Annotated[Positive, Meta(description="at least as many")]
-    context_length: Annotated[Positive, Meta(description="positions of the model")]
-    parameter_count: Annotated[int, Meta(ge=1, description="weights of the model")]
-    lowercase: Annotated[bool, Meta(description="whether the tokenizer folds case")]
-    has_draft: Annotated[
-        bool, Meta(description="whether a draft model is in the folder draft")
-    ]
+    vocabulary_size: Annotated[Positive, says("words, reserved ones included")]
+    embedding_rows: Annotated[Positive, says("at least as many")]
+    context_length: Annotated[Positive, says("positions of the model")]
+    parameter_count: Annotated[int, says("weights of the model", ge=1)]
+    lowercase: Annotated[bool, says("whether the tokenizer folds case")]
+    has_draft: Annotated[bool, says("whether a draft model is in the folder draft")]
     files: Annotated[
-        dict[str, str],
-        Meta(description="sha256 of each file, by its path inside the folder"),
+        dict[str, str], says("sha256 of each file, by its path inside the folder")
     ]
     training: Annotated[
         dict[str, Any],
-        Meta(description="recipe, data, history, metrics, seed, versions, wall time"),
+        says("recipe, data, history, metrics, seed, versions, wall time"),
     ] = {}
     version: Literal[1] = 1
 
