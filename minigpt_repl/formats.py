@@ -38,7 +38,7 @@ Figure = float | None
 Value = int | float | str | bool | None
 """A parameter of a sampler, or a setting."""
 
-StopReason = Literal["length", "stop", "context", "interrupted", "picked"]
+StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
 StopRule = Literal["none", "sentence"]
 Stop = Annotated[StopRule, says("the rule to end early")]
 Sha256 = Annotated[
@@ -57,6 +57,8 @@ Length = Annotated[int, says("new tokens asked for", ge=1, le=100_000)]
 Cropped = Annotated[
     Whole, says("tokens dropped from the left of a prompt that was too long")
 ]
+Rows = Annotated[Positive, says("texts that were made together")]
+TokensOfRows = Annotated[Whole, says("new tokens of all of them; 0 if not counted")]
 NewText = Annotated[str, says("in readable form, to be put right after the prompt")]
 
 
@@ -99,6 +101,8 @@ class Timings(Strict, frozen=True):
     load_s: Seconds
     first_token_s: Seconds
     decode_s: Seconds
+    rows: Rows = 1
+    tokens: TokensOfRows = 0
 
 
 class Generation(
@@ -167,6 +171,8 @@ class TextTimings(Strict, frozen=True):
 
     first_token_s: Seconds
     decode_s: Seconds
+    rows: Rows = 1
+    tokens: TokensOfRows = 0
 
 
 class ComparedText(Strict, frozen=True):

@@ -51,7 +51,11 @@ def test_what_was_read_is_written_as_it_was():
     assert formats.encode(record, indent=True) + "\n" == RECORD.read_text()
     text = (MADE / "comparison.json").read_text()
     comparison = formats.decode(text, "a", formats.Comparison)
-    assert json.loads(formats.encode(comparison)) == json.loads(text)
+    again = formats.encode(comparison)
+    assert formats.decode(again, "a", formats.Comparison) == comparison
+    # What 0.1.0 did not count yet has its default.
+    again = again.replace(',"rows":1,"tokens":0', "")
+    assert json.loads(again) == json.loads(text)
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",))), st.floats())

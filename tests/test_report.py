@@ -68,7 +68,13 @@ def test_a_generation_says_what_it_is_made_of():
     assert content["sampler"]["parameters"] == {"k": 10, "temperature": 1.0}
     assert content["seed"] == 7
     assert content["stop_reason"] == "length"
-    assert content["timings"] == {"load_s": 0, "first_token_s": 0.01, "decode_s": 0.02}
+    assert content["timings"] == {
+        "load_s": 0,
+        "first_token_s": 0.01,
+        "decode_s": 0.02,
+        "rows": 1,
+        "tokens": 0,
+    }
     assert content["unknown_words"] == ["강아지"]
     assert content["cropped"] == 2
     assert content["checkpoint_sha256"] == "ab" * 32

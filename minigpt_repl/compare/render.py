@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
+import msgspec
+
 from minigpt_repl import formats
 from minigpt_repl.compare.comparison import (
     Column,
@@ -134,7 +136,7 @@ def _text(generation: Generation) -> formats.ComparedText:
         stop_reason=generation.stop_reason,
         cropped=generation.started.cropped,
         tokens=tuple(map(_token, generation.tokens)),
-        timings=formats.TextTimings(timings.first_token_s, timings.decode_s),
+        timings=msgspec.convert(timings, formats.TextTimings, from_attributes=True),
     )
 
 
