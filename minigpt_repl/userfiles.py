@@ -28,8 +28,12 @@ def user_path(typed: str, usage: str) -> Path:
     return Path(os.path.expanduser(name))
 
 
-def read_user_file(path: Path) -> str:
+def read_user_file(path: Path, largest: int = LARGEST) -> str:
     """A text file's content.
+
+    Args:
+        path: of an ordinary file; nothing else is opened.
+        largest: bytes that it may have.
 
     Raises:
         MiniGPTError: if it is missing, no ordinary file, too large or not UTF-8.
@@ -41,11 +45,13 @@ def read_user_file(path: Path) -> str:
             raise MiniGPTError(f"can't read {shown}: it is a folder")
         if not stat.S_ISREG(status.st_mode):
             raise MiniGPTError(f"can't read {shown}: it is not an ordinary file")
-        if status.st_size > LARGEST:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
             raise MiniGPTError(
-                f"can't read {shown}: it is larger than {LARGEST // 2**20} MB"
+                f"can't read {shown}: it is larger than {largest // 2**20} MB"
             )
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode().removeprefix("\ufeff")
     except FileNotFoundError:
         raise MiniGPTError(
             f"can't read {shown}: there is no such file{_nearest(path)}"

@@ -130,15 +130,15 @@ def _write(
     html: str | None,
 ) -> None:
     """To the files that were named, as JSON, or as a page of text."""
-    from minigpt_repl.compare.export import comparison_to_json, render
-    from minigpt_repl.report import dump_line
+    from minigpt_repl.compare.render import comparison_to_json, render
+    from minigpt_repl.formats import encode
 
     for name, suffix in ((markdown, ".md"), (html, ".html")):
         if name is not None:
             write_user_file(Path(name), render([comparison], suffix, engine.info))
             _tell(f"wrote {name}")
     if as_json:
-        sys.stdout.write(f"{dump_line(comparison_to_json(comparison))}\n")
+        sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
     elif markdown is None and html is None:
         _print(comparison, str(settings.value("color")))
     sys.stdout.flush()

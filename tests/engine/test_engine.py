@@ -412,7 +412,7 @@ from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.engine.request import Request
 from minigpt_repl.models.checkpoint import Checkpoint
-from minigpt_repl.models.record import Record
+from minigpt_repl.formats import Record
 record = Record(71, 80, 32, 1, True, False, {{}}, {{}})
 model = tiny.make_tiny_causal_lm(seed=1)
 engine = LocalEngine(Checkpoint(Path("tiny"), model, record, None))

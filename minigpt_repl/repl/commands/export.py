@@ -32,8 +32,8 @@ def export(desk: Desk, arguments: str) -> Steps:
     else. `minigpt-repl replay FILE.json` runs the JSON again. A file that is there
     is replaced only if it is an export.
     """
-    from minigpt_repl.compare.export import check_suffix
-    from minigpt_repl.compare.export import export as write
+    from minigpt_repl.compare.render import check_suffix
+    from minigpt_repl.compare.render import export as write
 
     is_session = arguments.split(maxsplit=1)[:1] == [SESSION_FLAG]
     if is_session:
@@ -55,7 +55,7 @@ def export(desk: Desk, arguments: str) -> Steps:
 
 
 def _session(desk: Desk) -> Iterator[Comparison]:
-    from minigpt_repl.compare.export import comparison_of
+    from minigpt_repl.compare.render import comparison_of
 
     if not desk.session.nodes:
         raise UsageError(":export --session: there is no text yet; type a prompt")

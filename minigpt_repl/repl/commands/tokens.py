@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator
 
-from minigpt_repl.compare.heat import HeatView
 from minigpt_repl.compare.pieces import visible, words_of
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
+from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.command import Desk, Steps, command
