@@ -85,11 +85,10 @@ def train_each(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, Any]]]:
     """Train one recipe after the other; prints a row for each evaluation."""
     from minigpt_repl.training.callbacks import ShowProgress
-    from minigpt_repl.training.model import build_model
-    from minigpt_repl.training.plan import Plan
-    from minigpt_repl.training.prepared_text import training_data
-    from minigpt_repl.training.schedule import Length
-    from minigpt_repl.training.trainer import Trainer
+    from minigpt_repl.training.dataset import training_data
+    from minigpt_repl.training.recipes import Length
+    from minigpt_repl.training.trainable import build_model
+    from minigpt_repl.training.trainer import Plan, Trainer
 
     report: list[dict[str, Any]] = []
     curves: list[tuple[str, Any]] = []
@@ -145,10 +144,8 @@ def time_steps(
     The tutorial's is the example's own `fit`, compiled as Keras compiles it there,
     but fed with ids made beforehand; the example tokenizes while it trains.
     """
-    from minigpt_repl.training.feed import for_fit
-    from minigpt_repl.training.model import build_model, trainable
-    from minigpt_repl.training.prepared_text import training_data
-    from minigpt_repl.training.windows import batches
+    from minigpt_repl.training.dataset import batches, for_fit, training_data
+    from minigpt_repl.training.trainable import build_model, trainable
 
     fits = []
     for recipe in recipes:

@@ -26,18 +26,15 @@ from minigpt_repl.training.callbacks import (
     draw_curves,
 )
 from minigpt_repl.training.cluster import Cluster
+from minigpt_repl.training.dataset import steps_per_epoch, training_data
 from minigpt_repl.training.distribution import check_agreed, in_any_process, joined
 from minigpt_repl.training.mirrored import strategy
-from minigpt_repl.training.model import build_model, in_float32
-from minigpt_repl.training.plan import Plan, Run
-from minigpt_repl.training.prepared_text import Text, prepare_text, training_data
+from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import Progress, SilentProgress
-from minigpt_repl.training.recipes import DRAFT, Recipe
-from minigpt_repl.training.schedule import Length
-from minigpt_repl.training.stages import fingerprint
-from minigpt_repl.training.state import STATE_FILE, remove_state
-from minigpt_repl.training.trainer import Trainer
-from minigpt_repl.training.windows import steps_per_epoch
+from minigpt_repl.training.recipes import DRAFT, Length, Recipe
+from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
+from minigpt_repl.training.trainable import build_model, in_float32
+from minigpt_repl.training.trainer import Plan, Run, Trainer
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""

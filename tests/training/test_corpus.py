@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.training import sources
 from minigpt_repl.training.corpus import (
+    is_wrapped,
     load_corpus,
+    paragraphs,
     public_name,
     split_for_validation,
+    strip_gutenberg,
 )
-from minigpt_repl.training.plain_text import is_wrapped, paragraphs, strip_gutenberg
 
 LINES = [f"Paragraph {number} tells of things that were done." for number in range(200)]
 TEXT = "\n".join(LINES) + "\n"

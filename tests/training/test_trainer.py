@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from minigpt_repl.errors import CheckpointError, UsageError
-from minigpt_repl.training.recipes import DEFAULT, TUTORIAL
-from minigpt_repl.training.schedule import Length
-from minigpt_repl.training.windows import cut_windows, make_windows
+from minigpt_repl.training.dataset import cut_windows, make_windows
+from minigpt_repl.training.recipes import DEFAULT, TUTORIAL, Length
 
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *(f"w{number}" for number in range(40))]
 CONTEXT = 16
@@ -30,7 +29,7 @@ def small(recipe):
 
 def make_data(recipe, fingerprint="text"):
     """A made-up language: each word is one to three after the one before."""
-    from minigpt_repl.training.plan import TrainingData
+    from minigpt_repl.training.dataset import TrainingData
 
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, 200)
@@ -41,9 +40,8 @@ def make_data(recipe, fingerprint="text"):
 
 
 def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
-    from minigpt_repl.training.model import build_model
-    from minigpt_repl.training.plan import Plan
-    from minigpt_repl.training.trainer import Trainer
+    from minigpt_repl.training.trainable import build_model
+    from minigpt_repl.training.trainer import Plan, Trainer
 
     arguments = {"length": Length(steps=STEPS), "evaluate_every": EVERY} | plan
     trainer = Trainer(
@@ -125,7 +123,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run():
 
 
 def test_a_loss_that_is_no_number_ends_it_in_one_line():
-    from minigpt_repl.training.plan import DivergedError
+    from minigpt_repl.training.trainer import DivergedError
 
     trainer = make_trainer(small(DEFAULT))
     weight = trainer.model.trainable_variables[0]
@@ -268,11 +266,11 @@ def test_muon_steps_are_orthogonal_also_for_attention_kernels():
 
 def test_muon_steps_many_matrices_at_once_as_one_by_one(monkeypatch):
     """The batched step's oracle is the step of each variable by itself."""
-    from minigpt_repl.training import muon
+    from minigpt_repl.training import trainable as optimizers
 
     together = make_trainer(small(DEFAULT), length=Length(steps=3))
     together.train()
-    monkeypatch.setattr(muon, "strategy", lambda: "any")
+    monkeypatch.setattr(optimizers, "strategy", lambda: "any")
     one_by_one = make_trainer(small(DEFAULT), length=Length(steps=3))
     one_by_one.train()
     for mine, other in zip(
