@@ -16,9 +16,9 @@ from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.request import EngineInfo, Generation
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.report import dump_line
 from minigpt_repl.suggest import quoted
-from minigpt_repl.userfiles import read_user_file, write_user_file
 
 SCHEMA_VERSION = 1
 MARK = "minigpt-repl"

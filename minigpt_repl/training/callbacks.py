@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from minigpt_repl.atomic import explained
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.text.display import display_text
 from minigpt_repl.sampling.registry import SamplerSpec

@@ -17,8 +17,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from minigpt_repl.atomic import explained
 from minigpt_repl.errors import CorpusError
+from minigpt_repl.files import explained
 from minigpt_repl.training.http_transfer import HttpTransfer, Patience
 from minigpt_repl.training.part_file import PartFile, Version, read_version
 from minigpt_repl.training.progress import Progress, SilentProgress

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from minigpt_repl.atomic import explained, sync_folder, write_bytes_atomically
 from minigpt_repl.errors import CorpusError
+from minigpt_repl.files import explained, sync, write_bytes_atomically
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class PartFile:
             # The old file's note must not be taken for the new one's.
             _note(self.target).unlink(missing_ok=True)
             os.replace(self._path, self.target)
-            sync_folder(self.target.parent)
+            sync(self.target.parent)
             _note(self._path).unlink(missing_ok=True)
         _write_version(self.target, version)
 

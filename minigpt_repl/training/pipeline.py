@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from minigpt_repl.atomic import explained
+from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
 from minigpt_repl.sampling.registry import SamplerSpec

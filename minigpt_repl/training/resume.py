@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl import paths
-from minigpt_repl.atomic import (
+from minigpt_repl.errors import CheckpointError, UsageError
+from minigpt_repl.files import (
     explained,
     open_atomically,
     open_directory_atomically,
     write_bytes_atomically,
 )
-from minigpt_repl.errors import CheckpointError, UsageError
 
 STATE_FILE = "state.npz"
 FORMAT = 1

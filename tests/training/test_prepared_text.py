@@ -141,7 +141,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     code = f"""
         import os, signal
         from pathlib import Path
-        from minigpt_repl import atomic
+        from minigpt_repl import files
         from minigpt_repl.training import prepared_text
         from minigpt_repl.training.resume import StageCache
 
@@ -149,7 +149,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
             os.kill(os.getpid(), signal.SIGKILL)
 
         if {moment!r} == "sync":
-            atomic.replace_directory = die
+            files.replace_directory = die
             prepared_text._token_table = lambda *arguments: prepared_text._TokenTable(
                 *(prepared_text.np.zeros(99, prepared_text.np.int64) for _ in range(3))
             )
