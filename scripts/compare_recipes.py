@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 
 from minigpt_repl.engine.quiet import quiet
-from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
 from minigpt_repl.training.display import duration, make_progress
 from minigpt_repl.training.recipes import RECIPES, get_recipe
+from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
 ROUND = 10
 WARM_UP = 5

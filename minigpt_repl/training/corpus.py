@@ -17,12 +17,14 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.training.download import is_url
 from minigpt_repl.training.progress import Progress, SilentProgress
-from minigpt_repl.training.sources import Document, Source, open_source
-
-SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.zip"
-"""The reference example's data, 282 MB."""
+from minigpt_repl.training.sources import (
+    SIMPLEBOOKS_URL,
+    Document,
+    Source,
+    is_url,
+    open_source,
+)
 
 SIMPLEBOOKS_MIN_LENGTH = 512
 """The reference keeps lines longer than this; in bytes, as TensorFlow counts."""

@@ -19,10 +19,10 @@ import click
 from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
-from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
 from minigpt_repl.training.display import make_progress
 from minigpt_repl.training.recipes import RECIPES
 from minigpt_repl.training.setup_options import check_options, is_finished
+from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 from minigpt_repl.training.supervised import fork_and_watch
 
 
