@@ -21,9 +21,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import click
+from rich.console import Console
 
 from minigpt_repl.engine.quiet import quiet
-from minigpt_repl.training.display import duration, make_progress
+from minigpt_repl.training.progress import Display, duration
 from minigpt_repl.training.recipes import RECIPES, get_recipe
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
@@ -67,7 +68,7 @@ def compare(
     with quiet():
         from minigpt_repl.training.prepared_text import prepare_text
 
-        progress = make_progress(sys.stderr)
+        progress = Display(Console(file=sys.stderr))
         text = prepare_text(corpus, recipes[0].vocabulary_size, progress)
         if throughput is not None:
             report = time_steps(recipes, text, seed, throughput)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
-from minigpt_repl.training.display import make_progress
+from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
 from minigpt_repl.training.setup_options import check_options, is_finished
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
@@ -133,7 +134,7 @@ def command(**options: Any) -> int:
     # Inside: `quiet` gives `sys.stderr` a descriptor of its own.
     with (
         quiet(),
-        contextlib.closing(make_progress(sys.stderr)) as progress,
+        contextlib.closing(Display(Console(file=sys.stderr))) as progress,
         _stop_on_interrupt(progress.say) as should_stop,
     ):
         return _run(checked, progress, should_stop)
