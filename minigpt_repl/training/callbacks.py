@@ -16,7 +16,7 @@ from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.text.display import display_text
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.training.distribution import alone
+from minigpt_repl.training.devices import alone
 from minigpt_repl.training.losses import Evaluation
 from minigpt_repl.training.progress import Progress
 from minigpt_repl.training.recipes import Length

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training.mirrored import device_count
 from minigpt_repl.training.prepared_text import Text
 from minigpt_repl.training.recipes import Feeding, Recipe
 from minigpt_repl.training.resume import fingerprint
@@ -194,7 +193,13 @@ def _buffered_shuffle(
 
 
 def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
-    """Batches of inputs and labels; each device of a machine takes its rows of them.
+    """Batches of inputs and labels, as `fit` takes them without waiting.
+
+    With TensorFlow a dataset that does not tune itself. Keras makes one that does of
+    generators and arrays. The thread that tunes sleeps for 10 ms, then for twice as
+    long each time, up to a minute, and the end of `fit` may have to wait until it
+    wakes up: ten steps of 0.6 s took 10.3 s. Other backends get generators and arrays
+    as they are.
 
     Args:
         make_batches: begins to yield inputs and labels, `(batch, context_length)`.
@@ -204,15 +209,11 @@ def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
         return make_batches()
     import tensorflow as tf
 
-    def padded() -> Batches:
-        # Rows of zeros, `[PAD]`, count for nothing, and every device gets as many.
-        for inputs, labels in make_batches():
-            missing = [(0, -len(inputs) % device_count()), (0, 0)]
-            yield np.pad(inputs, missing), np.pad(labels, missing)
-
     # Not the generator itself: `fit` may take a batch to look at, and begins anew.
     rows = tf.TensorSpec((None, context_length), tf.int32)
-    dataset = tf.data.Dataset.from_generator(padded, output_signature=(rows, rows))
+    dataset = tf.data.Dataset.from_generator(
+        make_batches, output_signature=(rows, rows)
+    )
     return _untuned(dataset.prefetch(AHEAD))
 
 

@@ -19,15 +19,13 @@ import keras
 from keras import ops
 
 from minigpt_repl.training.dataset import PAD_ID, Windows, for_predict
-from minigpt_repl.training.distribution import local_devices, own_rows, whole
-from minigpt_repl.training.mirrored import sum_over_devices
+from minigpt_repl.training.devices import local_devices, own_rows, whole
 
 
 class FusedCrossEntropy(keras.losses.Loss):
     """Mean of `-log softmax(logits)[label]` over the positions with a label.
 
-    Positions whose label is `[PAD]`, 0, count for nothing. Of several devices each
-    has its own part of that mean: the sum of theirs is it. The result is float32
+    Positions whose label is `[PAD]`, 0, count for nothing. The result is float32
     whatever the logits are, and so is all arithmetic between.
     """
 
@@ -47,7 +45,7 @@ class FusedCrossEntropy(keras.losses.Loss):
         weights = ops.cast(ops.not_equal(labels, 0), "float32")
         if sample_weight is not None:
             weights *= ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-        weights /= ops.maximum(sum_over_devices(ops.sum(weights)), 1.0)
+        weights /= ops.maximum(ops.sum(weights), 1.0)
         logits = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
         return weighted_cross_entropy(logits, labels, weights)
 

@@ -25,10 +25,14 @@ from minigpt_repl.training.callbacks import (
     ShowSample,
     draw_curves,
 )
-from minigpt_repl.training.cluster import Cluster
 from minigpt_repl.training.dataset import steps_per_epoch, training_data
-from minigpt_repl.training.distribution import check_agreed, in_any_process, joined
-from minigpt_repl.training.mirrored import strategy
+from minigpt_repl.training.devices import (
+    Cluster,
+    check_agreed,
+    idle_gpus,
+    in_any_process,
+    joined,
+)
 from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.recipes import DRAFT, Length, Recipe
@@ -83,7 +87,7 @@ class Setup:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes files and is watched."""
-        return self.cluster is None or self.cluster.process == 0
+        return self.cluster is None or self.cluster.process_id == 0
 
 
 def training_folder(out: Path) -> Path:
@@ -131,8 +135,11 @@ def _train_and_save(
     setup: Setup, text: Text, progress: Progress, should_stop: Callable[[], bool]
 ) -> Run:
     folder = training_folder(setup.out)
-    if mirrored := strategy():
-        progress.say(f"{mirrored.num_replicas_in_sync} devices share every batch")
+    if unused := idle_gpus():
+        progress.say(
+            f"TensorFlow trains on one GPU, {unused} more stay idle: KERAS_BACKEND=jax "
+            "uses all (docs/scaling.md)"
+        )
     causal_lm = build_model(setup.recipe, text.vocabulary, text.lowercase, setup.seed)
     if setup.recipe.name == "tutorial":
         causal_lm.summary(print_fn=progress.say)
@@ -157,12 +164,10 @@ def _train_and_save(
 
 
 def _welcome(cluster: Cluster) -> str:
-    devices = keras.distribution.get_device_count()
-    return (
-        f"process {cluster.process} of {cluster.processes} has joined: {devices} "
-        "devices in all"
-        + ("" if cluster.process == 0 else "; process 0 shows the rest")
-    )
+    who = f"process {cluster.process_id} of {cluster.num_processes} has joined"
+    devices = f"{keras.distribution.get_device_count()} devices in all"
+    rest = "" if cluster.process_id == 0 else "; process 0 shows the rest"
+    return f"{who}: {devices}{rest}"
 
 
 def _what_is_trained(setup: Setup, text: Text) -> str:

@@ -20,11 +20,11 @@ from rich.console import Console
 from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
+from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
 from minigpt_repl.training.setup_options import check_options, is_finished
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
-from minigpt_repl.training.supervised import fork_and_watch
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,8 +114,8 @@ from minigpt_repl.training.supervised import fork_and_watch
     metavar="HOST:PORT",
     help="Train in several processes: where process 0 listens. See docs/scaling.md.",
 )
-@click.option("--processes", type=click.IntRange(1), help="How many there are.")
-@click.option("--process", type=click.IntRange(0), help="Which one this is, from 0.")
+@click.option("--num-processes", type=click.IntRange(1), help="How many there are.")
+@click.option("--process-id", type=click.IntRange(0), help="Which one this is, from 0.")
 @click.option("--debug", is_flag=True, help="Show a traceback for errors.")
 def command(**options: Any) -> int:
     """Learn a vocabulary, train a model, and save both as a checkpoint.

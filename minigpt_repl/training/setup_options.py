@@ -11,7 +11,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.models.record import RECORD_FILE
 from minigpt_repl.paths import default_output
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
-from minigpt_repl.training.cluster import Cluster, check_backend
+from minigpt_repl.training.devices import Cluster, check_backend
 from minigpt_repl.training.recipes import get_recipe
 
 NO_SAMPLE = "none"
@@ -60,11 +60,11 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cluster(options: dict[str, Any]) -> Cluster | None:
-    given = [options[name] for name in ("coordinator", "processes", "process")]
+    given = [options[name] for name in ("coordinator", "num_processes", "process_id")]
     if all(each is None for each in given):
         return None
     if any(each is None for each in given):
-        raise UsageError("--coordinator, --processes and --process go together")
+        raise UsageError("--coordinator, --num-processes and --process-id go together")
     if options["minutes"]:
         raise UsageError(
             "several processes have several clocks: give --steps or --epochs, "

@@ -26,7 +26,6 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.training.losses import FusedCrossEntropy
-from minigpt_repl.training.mirrored import ClipsSum, on_all_devices, strategy
 from minigpt_repl.training.recipes import Recipe
 
 
@@ -44,24 +43,23 @@ def build_model(
     keras.utils.set_random_seed(seed)
     # More words than rows can't be: a learner that returns fewer is usual.
     rows = max(recipe.vocabulary_size, len(vocabulary))
-    with on_all_devices():
-        causal_lm = _assemble(
-            MiniGPTBackbone(
-                vocabulary_size=rows,
-                num_layers=recipe.num_layers,
-                num_heads=recipe.num_heads,
-                hidden_dim=recipe.hidden_dim,
-                intermediate_dim=recipe.intermediate_dim,
-                max_sequence_length=recipe.context_length,
-                dropout=recipe.dropout,
-                activation=recipe.activation,
-                normalize_first=recipe.normalize_first,
-                tie_weights=recipe.tie_weights,
-                dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
-            ),
-            vocabulary,
-            lowercase,
-        )
+    causal_lm = _assemble(
+        MiniGPTBackbone(
+            vocabulary_size=rows,
+            num_layers=recipe.num_layers,
+            num_heads=recipe.num_heads,
+            hidden_dim=recipe.hidden_dim,
+            intermediate_dim=recipe.intermediate_dim,
+            max_sequence_length=recipe.context_length,
+            dropout=recipe.dropout,
+            activation=recipe.activation,
+            normalize_first=recipe.normalize_first,
+            tie_weights=recipe.tie_weights,
+            dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
+        ),
+        vocabulary,
+        lowercase,
+    )
     if recipe.embedding_stddev is not None:
         rng = np.random.default_rng(seed)
         for variable in causal_lm.trainable_variables:
@@ -99,8 +97,7 @@ def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
     logits = causal_lm({"token_ids": ids, "padding_mask": ids})
-    with on_all_devices():
-        return _compiled(keras.Model(ids, logits, name=recipe.name), recipe)
+    return _compiled(keras.Model(ids, logits, name=recipe.name), recipe)
 
 
 def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
@@ -120,13 +117,13 @@ def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """The recipe's optimizer; its rate is set at every step by the trainer."""
     if recipe.optimizer == "adam":
-        return Adam(
+        return keras.optimizers.Adam(
             recipe.learning_rate,
             beta_2=recipe.beta_2,
             global_clipnorm=recipe.clip_norm,
         )
     if recipe.optimizer == "adamw":
-        adamw = AdamW(
+        adamw = keras.optimizers.AdamW(
             recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             beta_2=recipe.beta_2,
@@ -145,14 +142,6 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     )
 
 
-class Adam(ClipsSum, keras.optimizers.Adam):
-    """Adam for one device or several."""
-
-
-class AdamW(ClipsSum, keras.optimizers.AdamW):
-    """AdamW for one device or several."""
-
-
 def _jit() -> Any:
     return "auto" if keras.backend.backend() != "tensorflow" else False
 
@@ -164,7 +153,7 @@ def _reference_perplexity() -> Any:
 
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
-class BatchedMuon(ClipsSum, keras.optimizers.Muon):
+class BatchedMuon(keras.optimizers.Muon):
     """Muon for the matrices of the decoder blocks, Adam for everything else.
 
     Args:
@@ -178,26 +167,15 @@ class BatchedMuon(ClipsSum, keras.optimizers.Muon):
     def build(self, variables: list[Any]) -> None:
         """Make the momenta, and note which matrix each variable is."""
         super().build(variables)
-        # By index: under a distribution strategy a variable has no path any more.
         self._matrix_shapes = [_matrix_shape(variable) for variable in variables]
 
     def _should_use_adamw(self, variable: Any) -> bool:
         in_block = "transformer_layer" in variable.path
         return not in_block or len(variable.shape) < 2 or "bias" in variable.path
 
-    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
-        """One variable's step; what `_backend_update_step` does to many at once."""
-        update, is_tall = self._direction(gradient, variable, m)
-        step = self._orthogonalized(update[None], lr)[0]
-        self._descend(variable, step, is_tall)
-
     def _backend_update_step(
         self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
     ) -> None:
-        if strategy() is not None:
-            # Each device updates its own copy, which Keras does for one variable.
-            super()._backend_update_step(grads, trainable_variables, learning_rate)
-            return
         matrices: dict[tuple[int, ...], list[tuple[Any, Any, bool]]] = {}
         others: list[tuple[Any, Any]] = []
         for gradient, variable in zip(grads, trainable_variables, strict=True):

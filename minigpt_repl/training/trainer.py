@@ -23,7 +23,7 @@ from minigpt_repl.training.dataset import (
     for_fit,
     steps_per_epoch,
 )
-from minigpt_repl.training.distribution import own_rows
+from minigpt_repl.training.devices import own_rows
 from minigpt_repl.training.losses import Evaluation, Evaluator
 from minigpt_repl.training.recipes import Length, Recipe, learning_rate
 from minigpt_repl.training.resume import State, check_same, load_state, save_state

@@ -153,13 +153,6 @@ def test_a_prediction_gets_all_rows_in_order():
     np.testing.assert_array_equal(np.concatenate([each for _, each in cut]), second)
 
 
-def test_each_of_two_devices_gets_as_many_rows(monkeypatch):
-    monkeypatch.setattr(dataset, "device_count", lambda: 2)
-    for inputs, labels in for_fit(made, context_length=4).as_numpy_iterator():
-        assert len(inputs) == len(labels) and len(inputs) % 2 == 0
-        assert not inputs[3:].any() and not labels[3:].any()
-
-
 def test_another_backend_gets_generators_and_arrays(monkeypatch):
     monkeypatch.setattr(dataset.keras.backend, "backend", lambda: "jax")
     assert isinstance(for_fit(made, context_length=4), GeneratorType)
