@@ -7,7 +7,6 @@ is finished is kept: a next run takes it up.
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import keras
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
-from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.callbacks import (
     CURVE_FILE,
     LOG_FILE,
@@ -37,57 +35,12 @@ from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.recipes import DRAFT, Length, Recipe
 from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
+from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a setup is asked to do.
-
-    Attributes:
-        corpus: where the text is; see `load_corpus`.
-        out: folder of the checkpoint.
-        recipe: how the model is trained.
-        steps: of the run, or `None`.
-        seconds: of the run, or `None`; with neither, the recipe's epochs.
-        seed: of initial weights, order and samples.
-        resume: take up an unfinished run.
-        min_length: bytes of the lines kept, or `None` for the corpus' own.
-        lowercase: whether the tokenizer folds case.
-        with_draft: also train a draft model for speculative decoding.
-        sampler: writes a text at each evaluation, or `None`.
-        prompt: how that text begins.
-        tensorboard: folder for TensorBoard, or `None`.
-        plot: draw the curve at the end.
-        patience: evaluations without a new best that end the run, or `None`.
-        cluster: the processes that train together, or `None` for this one alone.
-    """
-
-    corpus: str
-    out: Path
-    recipe: Recipe
-    steps: int | None = None
-    seconds: float | None = None
-    seed: int = 1
-    resume: bool = False
-    min_length: int | None = None
-    lowercase: bool = True
-    with_draft: bool = False
-    sampler: SamplerSpec | None = None
-    prompt: str = ""
-    tensorboard: Path | None = None
-    plot: bool = False
-    patience: int | None = None
-    cluster: Cluster | None = None
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes files and is watched."""
-        return self.cluster is None or self.cluster.process_id == 0
 
 
 def training_folder(out: Path) -> Path:
@@ -237,8 +190,8 @@ def _train(
 
 
 def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    if setup.seconds is not None:
-        return Length(seconds=setup.seconds * share)
+    if setup.minutes is not None:
+        return Length(seconds=setup.minutes * 60 * share)
     steps = setup.steps
     if steps is None:
         epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
