@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.files import read_user_file
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.sampling.parameters import Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
-from minigpt_repl.userfiles import read_user_file
 
 CONFIG_FILE = "config.toml"
 PREFIX = "MINIGPT_"

@@ -22,8 +22,8 @@ from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.request import EngineInfo, Generation, Token
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.suggest import quoted
-from minigpt_repl.userfiles import read_user_file, write_user_file
 
 MARK: Final = "minigpt-repl"
 SUFFIXES = (".md", ".html", ".json")

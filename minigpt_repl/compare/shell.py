@@ -20,8 +20,8 @@ import click
 from minigpt_repl import shell
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
+from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.startup import Options, prepare
-from minigpt_repl.userfiles import read_user_file, write_user_file
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison

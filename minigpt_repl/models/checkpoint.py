@@ -12,8 +12,8 @@ from typing import Any
 
 from keras_hub.models import CausalLM
 
-from minigpt_repl.atomic import explained, open_directory_atomically
 from minigpt_repl.errors import CheckpointError
+from minigpt_repl.files import explained, open_directory_atomically
 from minigpt_repl.formats import Record, encode
 from minigpt_repl.models.backbone import MiniGPTBackbone
 from minigpt_repl.models.causal_lm import MiniGPTCausalLM

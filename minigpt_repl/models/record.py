@@ -13,9 +13,9 @@ import msgspec
 
 from minigpt_repl import formats
 from minigpt_repl.errors import CheckpointError, MiniGPTError
+from minigpt_repl.files import read_user_file
 from minigpt_repl.formats import Record
 from minigpt_repl.suggest import quoted
-from minigpt_repl.userfiles import read_user_file
 
 RECORD_FILE = "training.json"
 VOCABULARY_FILE = "assets/tokenizer/vocabulary.txt"

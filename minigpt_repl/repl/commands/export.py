@@ -6,11 +6,11 @@ from dataclasses import replace
 from minigpt_repl.compare.comparison import Comparison, score
 from minigpt_repl.engine.inspection import has_scores
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import user_path
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.outputs import Notice
 from minigpt_repl.repl.words import file_words
 from minigpt_repl.suggest import shown_path
-from minigpt_repl.userfiles import user_path
 
 SESSION_FLAG = "--session"
 USAGE = ":export [--session] FILE.md|.html|.json"

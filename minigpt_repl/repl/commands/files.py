@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.files import read_user_file, user_path, write_user_file
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.lines import LineJoiner
 from minigpt_repl.repl.outputs import Mistake, Notice
@@ -12,7 +13,6 @@ from minigpt_repl.repl.saved import dump_session, is_saved_session, parse_sessio
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.words import file_words
 from minigpt_repl.suggest import shown_path
-from minigpt_repl.userfiles import read_user_file, user_path, write_user_file
 
 
 @command("save", usage="FILE", complete=file_words)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import user_path
 from minigpt_repl.models.record import check_folder
 from minigpt_repl.repl.command import Desk, Steps, command
 from minigpt_repl.repl.commands.show import model_facts
@@ -12,7 +13,6 @@ from minigpt_repl.repl.tables import facts_table
 from minigpt_repl.repl.words import folder_words
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.suggest import plain
-from minigpt_repl.userfiles import user_path
 
 
 @command("model", usage="[DIR]", complete=folder_words)

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt_repl.training import tokens
+from minigpt_repl.training import prepared_text
+from minigpt_repl.training.prepared_text import (
+    prepared_tokens,
+    read_tokens,
+    write_tokens,
+)
 from minigpt_repl.training.progress import SilentProgress
-from minigpt_repl.training.stages import StageCache
-from minigpt_repl.training.tokens import prepared_tokens, read_tokens, write_tokens
+from minigpt_repl.training.resume import StageCache
 
 LINES = [
     "the cat sat on the mat.",
@@ -53,8 +57,8 @@ def test_bytes_are_counted_in_utf8(tmp_path, tiny_words):
 
 
 def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypatch):
-    monkeypatch.setattr(tokens, "_LINES_AT_ONCE", 3)
-    monkeypatch.setattr(tokens, "_CHUNKS_AT_ONCE", 2)
+    monkeypatch.setattr(prepared_text, "_LINES_AT_ONCE", 3)
+    monkeypatch.setattr(prepared_text, "_CHUNKS_AT_ONCE", 2)
     lines = [f"the {'cat ' * (n % 4)}ran {chr(97 + n % 26)}" for n in range(20)] + [""]
     made = prepared_tokens(lines, "h", tiny_words, cache=StageCache(tmp_path))
     assert as_lists(made) == [list(row) for row in direct(lines, tiny_words)]
@@ -91,7 +95,7 @@ def test_no_lines_give_no_tokens(tmp_path, tiny_words):
 def test_tokens_are_made_once(tmp_path, tiny_words, monkeypatch):
     cache = StageCache(tmp_path)
     first = prepared_tokens(LINES, "h", tiny_words, cache=cache)
-    monkeypatch.setattr(tokens, "write_tokens", None)
+    monkeypatch.setattr(prepared_text, "write_tokens", None)
     again = prepared_tokens(LINES, "h", tiny_words, cache=cache)
     assert as_lists(again) == as_lists(first)
 
@@ -137,24 +141,24 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     code = f"""
         import os, signal
         from pathlib import Path
-        from minigpt_repl import atomic
-        from minigpt_repl.training import tokens
-        from minigpt_repl.training.stages import StageCache
+        from minigpt_repl import files
+        from minigpt_repl.training import prepared_text
+        from minigpt_repl.training.resume import StageCache
 
         def die(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
         if {moment!r} == "sync":
-            atomic.replace_directory = die
-            tokens._token_table = lambda *arguments: tokens._TokenTable(
-                *(tokens.np.zeros(99, tokens.np.int64) for _ in range(3))
+            files.replace_directory = die
+            prepared_text._token_table = lambda *arguments: prepared_text._TokenTable(
+                *(prepared_text.np.zeros(99, prepared_text.np.int64) for _ in range(3))
             )
         elif {moment!r} == "_write_ids":
-            tokens._token_table = lambda *arguments: None
-            tokens._write_ids = die
+            prepared_text._token_table = lambda *arguments: None
+            prepared_text._write_ids = die
         else:
-            tokens._token_table = die
-        tokens.prepared_tokens(
+            prepared_text._token_table = die
+        prepared_text.prepared_tokens(
             {LINES!r}, "h", {tiny_words!r}, cache=StageCache(Path({str(tmp_path)!r}))
         )
     """

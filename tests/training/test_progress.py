@@ -5,13 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from minigpt_repl.training.display import (
-    PLAIN_EVERY,
-    LiveProgress,
-    PlainProgress,
-    duration,
-    make_progress,
-)
+from minigpt_repl.training.progress import PLAIN_EVERY, Display, duration
 
 
 class Clock:
@@ -34,8 +28,7 @@ def stream():
 
 
 def test_a_pipe_gets_plain_lines(stream):
-    progress = make_progress(stream)
-    assert isinstance(progress, PlainProgress)
+    progress = Display(Console(file=stream))
     progress.start("download", 100, "bytes")
     progress.advance(50)
     progress.finish()
@@ -43,7 +36,7 @@ def test_a_pipe_gets_plain_lines(stream):
 
 
 def test_plain_lines_come_a_few_times_a_minute(stream, clock):
-    progress = PlainProgress(stream, clock)
+    progress = Display(Console(file=stream), clock)
     progress.start("train", 600, "steps")
     for second in range(120):
         clock.now = second
@@ -53,7 +46,7 @@ def test_plain_lines_come_a_few_times_a_minute(stream, clock):
 
 
 def test_a_line_says_how_far_how_fast_and_how_long_still(stream, clock):
-    progress = PlainProgress(stream, clock)
+    progress = Display(Console(file=stream), clock)
     progress.start("tokenize", 1000, "lines")
     progress.advance(0)
     clock.now = 20.0
@@ -64,7 +57,7 @@ def test_a_line_says_how_far_how_fast_and_how_long_still(stream, clock):
 
 
 def test_a_resumed_stage_is_not_taken_for_a_fast_one(stream, clock):
-    progress = PlainProgress(stream, clock)
+    progress = Display(Console(file=stream), clock)
     progress.start("train", 1000, "steps")
     progress.advance(900)
     clock.now = 20.0
@@ -73,7 +66,7 @@ def test_a_resumed_stage_is_not_taken_for_a_fast_one(stream, clock):
 
 
 def test_training_figures_are_named(stream, clock):
-    progress = PlainProgress(stream, clock)
+    progress = Display(Console(file=stream), clock)
     progress.start("train", 1000, "steps")
     clock.now = 20.0
     progress.advance(
@@ -98,7 +91,7 @@ def test_training_figures_are_named(stream, clock):
 
 
 def test_nobody_knows_how_much_there_is(stream, clock):
-    progress = PlainProgress(stream, clock)
+    progress = Display(Console(file=stream), clock)
     progress.start("download", None, "bytes")
     progress.advance(0)
     clock.now = 20.0
@@ -110,7 +103,7 @@ def test_nobody_knows_how_much_there_is(stream, clock):
 
 def test_a_terminal_gets_a_panel_that_goes_away_and_lines_that_stay(stream, clock):
     console = Console(file=stream, force_terminal=True, width=80)
-    progress = LiveProgress(console, clock)
+    progress = Display(console, clock)
     progress.start("train", 100, "steps")
     progress.advance(40, loss=4.2)
     progress.say("a sample [with brackets]")
@@ -124,7 +117,7 @@ def test_a_terminal_gets_a_panel_that_goes_away_and_lines_that_stay(stream, cloc
 
 
 def test_a_sample_with_markup_is_shown_as_it_is(stream):
-    progress = LiveProgress(Console(file=stream, force_terminal=True, width=80))
+    progress = Display(Console(file=stream, force_terminal=True, width=80))
     progress.say("[UNK] [/bold] :smile:")
     assert "[UNK] [/bold] :smile:" in stream.getvalue()
 

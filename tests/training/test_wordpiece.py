@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.training import vocabulary
-from minigpt_repl.training.stages import StageCache
-from minigpt_repl.training.vocabulary import (
+from minigpt_repl.training import wordpiece
+from minigpt_repl.training.resume import StageCache
+from minigpt_repl.training.wordpiece import (
     RESERVED,
     count_words,
     learn_vocabulary,
+    learn_wordpieces,
     prepared_vocabulary,
 )
-from minigpt_repl.training.wordpiece_learner import learn_wordpieces
 
 ENGLISH = [
     "The old king walked to the river, and the river walked to the sea.",
@@ -160,14 +160,14 @@ class TestPreparedVocabulary:
     def test_is_learned_once(self, tmp_path, monkeypatch):
         cache = StageCache(tmp_path)
         first = prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
-        monkeypatch.setattr(vocabulary, "count_words", None)
-        monkeypatch.setattr(vocabulary, "learn_vocabulary", None)
+        monkeypatch.setattr(wordpiece, "count_words", None)
+        monkeypatch.setattr(wordpiece, "learn_vocabulary", None)
         assert prepared_vocabulary(self.LINES, "hash", 200, cache=cache) == first
 
     def test_another_size_uses_the_counts_again(self, tmp_path, monkeypatch):
         cache = StageCache(tmp_path)
         prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
-        monkeypatch.setattr(vocabulary, "count_words", None)
+        monkeypatch.setattr(wordpiece, "count_words", None)
         other = prepared_vocabulary(self.LINES, "hash", 120, cache=cache)
         assert other == reference(self.LINES, 120)
 

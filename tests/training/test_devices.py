@@ -14,8 +14,7 @@ import pytest
 from test_setup_model import made_up_text, record, start, wait_for
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.training.cluster import Cluster, check_backend
-from minigpt_repl.training.distribution import is_status, own_rows
+from minigpt_repl.training.devices import Cluster, check_backend, is_status, own_rows
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None,
@@ -25,7 +24,7 @@ needs_jax = pytest.mark.skipif(
 EXACT = ("--full-precision", "--batch-size", "7")
 """bfloat16 rounds sums of another order in another way; 7 is odd, so one is padded."""
 
-SECOND_OF_TWO = ("--coordinator", "h:1", "--processes", "2", "--process", "1")
+SECOND_OF_TWO = ("--coordinator", "h:1", "--num-processes", "2", "--process-id", "1")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,14 @@ def start_cluster(place, out, *arguments):
         start(
             place,
             *arguments,
-            *("--coordinator", address, "--processes", "2", "--process", str(process)),
+            *(
+                "--coordinator",
+                address,
+                "--num-processes",
+                "2",
+                "--process-id",
+                str(process),
+            ),
             out=out,
         )
         for process in range(2)
@@ -124,7 +130,7 @@ SAVE_LOGITS = """
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from test_distribution import logits
+from test_devices import logits
 np.savez(sys.argv[2], *map(logits, sys.argv[3:]))
 """
 
@@ -180,7 +186,7 @@ def test_the_backend_is_checked_before_keras_is_loaded(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--processes", "2"), "go together"),
+        (("--num-processes", "2"), "go together"),
         (
             (*SECOND_OF_TWO, "--minutes", "1"),
             "not --minutes",
@@ -219,7 +225,7 @@ def test_one_device_feeds_every_row():
 
 WATCHED = """
 import os, signal, sys, time
-from minigpt_repl.training.supervised import fork_and_watch
+from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.errors import MiniGPTError
 try:
     code = fork_and_watch("the others are gone")

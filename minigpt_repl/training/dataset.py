@@ -1,21 +1,29 @@
-"""Token ids of lines -> training windows -> the order of the batches.
+"""Token ids of lines -> training windows -> the batches that Keras is fed.
 
 A window is `context_length` input ids and as many labels, each the token after its
-input. Knows numpy only: no text, no model, no files.
+input. Knows shapes and orders; nothing of models or text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training.recipes import Feeding
+from minigpt_repl.training.prepared_text import Text
+from minigpt_repl.training.recipes import Feeding, Recipe
+from minigpt_repl.training.resume import fingerprint
 
 Ids = NDArray[Any]
 Indices = NDArray[np.int64]
+
+Batches = Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
+
+AHEAD = 2
+"""Batches that are made while a step runs."""
 
 PAD_ID = 0
 BOS_ID = 2
@@ -182,3 +190,88 @@ def _buffered_shuffle(
             buffer[place] = buffer[-1]
             buffer.pop()
     return order
+
+
+def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
+    """Batches of inputs and labels, as `fit` takes them without waiting.
+
+    With TensorFlow a dataset that does not tune itself. Keras makes one that does of
+    generators and arrays. The thread that tunes sleeps for 10 ms, then for twice as
+    long each time, up to a minute, and the end of `fit` may have to wait until it
+    wakes up: ten steps of 0.6 s took 10.3 s. Other backends get generators and arrays
+    as they are.
+
+    Args:
+        make_batches: begins to yield inputs and labels, `(batch, context_length)`.
+        context_length: tokens of a row.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return make_batches()
+    import tensorflow as tf
+
+    # Not the generator itself: `fit` may take a batch to look at, and begins anew.
+    rows = tf.TensorSpec((None, context_length), tf.int32)
+    dataset = tf.data.Dataset.from_generator(
+        make_batches, output_signature=(rows, rows)
+    )
+    return _untuned(dataset.prefetch(AHEAD))
+
+
+def for_predict(inputs: list[NDArray[Any]], batch_size: int) -> dict[str, Any]:
+    """The arguments of `predict`: a model's inputs and how they are cut.
+
+    Args:
+        inputs: arrays with as many rows each, one for each input of the model.
+        batch_size: rows at once.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {"x": inputs, "batch_size": batch_size}
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.from_tensor_slices((tuple(inputs),))
+    return {"x": _untuned(rows.batch(batch_size).prefetch(AHEAD))}
+
+
+def _untuned(dataset: Any) -> Any:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on and measured with.
+
+    Attributes:
+        train: windows as the recipe's feeding makes them.
+        validation: windows as the reference cuts them.
+        tokens_per_byte: of the validation text.
+        fingerprint: tells this text and vocabulary from all others.
+    """
+
+    train: Windows
+    validation: Windows
+    tokens_per_byte: float
+    fingerprint: str
+
+
+def training_data(recipe: Recipe, text: Text) -> TrainingData:
+    """The windows that a recipe trains on and is measured with."""
+    return TrainingData(
+        make_windows(
+            recipe.feeding,
+            text.train.ids,
+            np.diff(text.train.offsets),
+            recipe.context_length,
+        ),
+        cut_windows(text.valid.ids, np.diff(text.valid.offsets), recipe.context_length),
+        len(text.valid.ids) / int(text.valid.line_bytes.sum()),
+        fingerprint(
+            train=text.corpus.train_sha256,
+            valid=text.corpus.valid_sha256,
+            vocabulary=text.vocabulary,
+            lowercase=text.lowercase,
+        ),
+    )

@@ -28,7 +28,7 @@ def plain(logits, labels, weights):
 def fused(logits, labels, weights, upstream=1.0):
     import tensorflow as tf
 
-    from minigpt_repl.training.loss import weighted_cross_entropy
+    from minigpt_repl.training.losses import weighted_cross_entropy
 
     logits = tf.convert_to_tensor(logits)
     with tf.GradientTape() as tape:
@@ -76,7 +76,7 @@ def test_huge_logits_do_not_overflow(case):
 
 
 def test_padding_counts_for_nothing():
-    from minigpt_repl.training.loss import FusedCrossEntropy
+    from minigpt_repl.training.losses import FusedCrossEntropy
 
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(2, 6, ROWS)).astype("float32")
@@ -91,7 +91,7 @@ def test_padding_counts_for_nothing():
 
 
 def test_a_batch_of_padding_only_is_no_division_by_zero():
-    from minigpt_repl.training.loss import FusedCrossEntropy
+    from minigpt_repl.training.losses import FusedCrossEntropy
 
     logits = np.ones((1, 4, ROWS), "float32")
     assert float(FusedCrossEntropy()(np.zeros((1, 4), "int32"), logits)) == 0.0
