@@ -17,7 +17,7 @@ SCREEN = ("click", "prompt_toolkit", "rich")
 FORBIDDEN = {
     "models": (
         *SCREEN,
-        *(f"minigpt_repl.{name}" for name in ("cli", "shell", "repl", "engine")),
+        *(f"minigpt_repl.{name}" for name in ("cli", "repl", "engine")),
     ),
     "sampling": (
         *SCREEN,
@@ -26,12 +26,11 @@ FORBIDDEN = {
         "minigpt_repl.models",
         "minigpt_repl.engine",
     ),
-    "training": ("prompt_toolkit", "minigpt_repl.repl", "minigpt_repl.shell"),
+    "training": ("prompt_toolkit", "minigpt_repl.repl"),
     "engine": (
         *SCREEN,
         "minigpt_repl.repl",
         "minigpt_repl.cli",
-        "minigpt_repl.shell",
     ),
     "models/text": (
         *SCREEN,
@@ -45,7 +44,6 @@ FORBIDDEN = {
         *(name for name in HEAVY if name != "numpy"),
         "minigpt_repl.training",
         "minigpt_repl.cli",
-        "minigpt_repl.shell",
     ),
     "compare": (
         *(name for name in HEAVY if name != "numpy"),
@@ -91,7 +89,7 @@ def test_dependencies_point_one_way(folder):
 
 
 def test_only_the_ends_of_the_program_choose_exit_codes():
-    may = {"cli.py", "errors.py", "repl/loop.py", "training/setup_model.py"}
+    may = {"cli.py", "errors.py", "repl/terminal.py", "training/setup_model.py"}
     users = {
         str(path.relative_to(PACKAGE))
         for path in MODULES
@@ -206,11 +204,11 @@ class Refusing(socket.socket):
 socket.socket = Refusing
 socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
 sys.path[:0] = ["tests/cli", "tests"]
-from minigpt_repl import shell
+from minigpt_repl.repl import entry
 from minigpt_repl.cli import main
 if sys.argv.pop(1) == "fake":
     import program
-    shell.open_engine = program.open_fake_engine
+    entry.open_engine = program.open_fake_engine
 sys.exit(main())
 """
 

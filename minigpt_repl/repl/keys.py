@@ -6,7 +6,7 @@ from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import emacs_insert_mode, has_focus, vi_insert_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from minigpt_repl.repl.lines import CLOSING, OPENING
+from minigpt_repl.repl.dispatch import CLOSING, OPENING
 
 
 def make_keys() -> KeyBindings:

@@ -8,7 +8,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
+import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
@@ -16,18 +19,18 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import DummyHistory, InMemoryHistory
+from prompt_toolkit.history import DummyHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
 
-from minigpt_repl.repl.command import Desk
-from minigpt_repl.repl.history import LineHistory
+from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.paths import state_home
+from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.keys import is_open_block, make_keys, without_block_marks
-from minigpt_repl.repl.modes import Modes
-from minigpt_repl.repl.signals import Signals
-from minigpt_repl.repl.theme import colors, is_dumb
-from minigpt_repl.repl.toolbar import Fragment
+from minigpt_repl.repl.output import is_dumb
+from minigpt_repl.repl.signals import Modes, Signals
+from minigpt_repl.repl.toolbar import Fragment, colors
 from minigpt_repl.repl.wrapping import safe
 
 PROMPT = "> "
@@ -37,11 +40,82 @@ ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
 
 
+READ_LIMIT = 2_000_000
+"""Bytes that are read, from the file's end."""
+
+
+def history_file() -> Path:
+    """Where lines are kept."""
+    return state_home() / "history"
+
+
+class LineHistory(History):
+    """A history in a file of prompt_toolkit's format.
+
+    Args:
+        path: the file; it and its folder are made when first needed.
+
+    Attributes:
+        trouble: why lines are not kept, or `None`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self.trouble: str | None = None
+
+    def load_history_strings(self) -> Iterable[str]:
+        """Earlier lines, the last first."""
+        try:
+            with self._path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - READ_LIMIT))
+                content = file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self._note(error)
+            return []
+        return reversed(_parse(content))
+
+    def store_string(self, string: str) -> None:
+        """Add a line to the file."""
+        lines = "".join(f"+{line}\n" for line in string.split("\n"))
+        entry = f"\n# {datetime.now(UTC).replace(tzinfo=None)}\n{lines}"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            descriptor = os.open(self._path, flags, 0o600)
+            try:
+                os.write(descriptor, entry.encode("utf-8", "replace"))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._note(error)
+
+    def _note(self, error: OSError) -> None:
+        self.trouble = f"lines are not kept: {self._path}: {error.strerror}"
+
+
+def _parse(content: str) -> list[str]:
+    entries: list[list[str]] = []
+    is_open = False
+    for line in content.split("\n"):
+        if not line.startswith("+"):
+            is_open = False
+            continue
+        if not is_open:
+            entries.append([])
+            is_open = True
+        entries[-1].append(line[1:])
+    return ["\n".join(lines) for lines in entries]
+
+
 class Reader:
     """The input side of a terminal.
 
     Args:
-        desk: what completion may know.
+        context: what completion may know.
         toolbar: the words at the foot of the screen.
         on_first_prompt: called once, when a prompt can be typed at.
         signals: told what ^C means while we read.
@@ -56,7 +130,7 @@ class Reader:
 
     def __init__(
         self,
-        desk: Callable[[], Desk],
+        context: Callable[[], Context],
         toolbar: Callable[[], list[Fragment]],
         on_first_prompt: Callable[[], None],
         signals: Signals,
@@ -74,7 +148,7 @@ class Reader:
             [("class:prompt", PROMPT)],
             multiline=True,
             prompt_continuation=_continuation,
-            completer=_Completer(desk),
+            completer=_Completer(context),
             complete_while_typing=True,
             auto_suggest=AutoSuggestFromHistory(),
             history=history or InMemoryHistory(),
@@ -136,8 +210,6 @@ class Reader:
         Raises:
             MiniGPTError: if there is no editor that can be run.
         """
-        from minigpt_repl.repl.editor import edit_text
-
         with self._signals.ignored(), self._modes.usual():
             return edit_text(text)
 
@@ -189,8 +261,8 @@ class Reader:
 class _Completer(Completer):
     """Offers what `completion.py` finds."""
 
-    def __init__(self, desk: Callable[[], Desk]) -> None:
-        self._desk = desk
+    def __init__(self, context: Callable[[], Context]) -> None:
+        self._context = context
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -198,9 +270,10 @@ class _Completer(Completer):
         before = document.text_before_cursor
         if not before.startswith(":"):
             return
+        import minigpt_repl.repl.commands  # noqa: F401 - fills the table of commands
         from minigpt_repl.repl.completion import complete
 
-        for candidate in complete(before, self._desk()):
+        for candidate in complete(before, self._context()):
             yield Completion(
                 candidate.text,
                 start_position=candidate.start - len(before),
@@ -210,3 +283,17 @@ class _Completer(Completer):
 
 def _continuation(width: int, line: int, is_soft: int) -> StyleAndTextTuples:
     return [("class:continuation", " " * width if is_soft else CONTINUATION)]
+
+
+def edit_text(text: str) -> str | None:
+    """The text as the user left it, or `None` if it was not saved.
+
+    Raises:
+        MiniGPTError: if the editor can't be run.
+    """
+    try:
+        edited = click.edit(text, extension=".txt")
+    except (click.ClickException, OSError) as error:
+        reason = getattr(error, "message", str(error))
+        raise MiniGPTError(f"can't edit ({reason}): set EDITOR to an editor") from error
+    return None if edited is None else edited.removesuffix("\n")

@@ -1,12 +1,14 @@
-"""Signals on a terminal: ^C stops a text, and whoever ends us ends us cleanly.
+"""Signals and modes of a terminal: ^C stops a text, other signals end us cleanly.
 
 While a line is carried out, the first ^C asks the engine to stop and the second
 raises `KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise
 `Left` in either case, so that every `finally` runs and the terminal is sane.
+What is typed while nobody reads it is not shown, but kept for the next prompt.
 """
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -142,3 +144,60 @@ def _exit(app: "Application[Any]", error: BaseException) -> None:
     except Exception:  # noqa: BLE001, it is just beginning, or ending already
         if app.is_running and app.loop is not None:
             app.loop.call_later(RETRY_S, _exit, app, error)
+
+
+try:
+    import termios
+except ImportError:  # no such terminals on this system
+    termios = None  # type: ignore[assignment]
+
+
+class Modes:
+    """The modes of the terminal on standard input."""
+
+    def __init__(self) -> None:
+        self._usual = _modes()
+
+    @contextlib.contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What is typed is kept and not shown, from one prompt to the next."""
+        if self._usual is None:
+            yield
+            return
+        modes = list(self._usual)
+        # Not by lines: else a ^D would be spent on nobody, and lost.
+        modes[3] &= ~(termios.ECHO | termios.ICANON)
+        # Else the system drops words that are on their way when ^C is pressed.
+        modes[3] |= termios.NOFLSH
+        with self._set(modes):
+            yield
+
+    @contextlib.contextmanager
+    def usual(self) -> Iterator[None]:
+        """As the terminal was before us, for another program."""
+        with self._set(self._usual):
+            yield
+
+    @contextlib.contextmanager
+    def _set(self, modes: list[Any] | None) -> Iterator[None]:
+        before = _modes()
+        if modes is None or before is None:
+            yield
+            return
+        # A terminal that has gone has no modes to set.
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
+def _modes() -> list[Any] | None:
+    if termios is None:
+        return None
+    try:
+        return termios.tcgetattr(sys.stdin)
+    except (termios.error, OSError, ValueError, AttributeError, TypeError):
+        return None

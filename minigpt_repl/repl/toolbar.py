@@ -1,10 +1,45 @@
-"""The line at the foot of the terminal: what the next text is made with, and how
-the engine is. Pure: from a session and the engine's state to styled words."""
+"""The line at the foot of the terminal, and the colours of the line editor.
+
+The line tells what the next text is made with and how the engine is. Pure: from a
+session and the engine's state to styled words. Only the terminal's own palette is
+used, so that its owner's choice of colours holds.
+"""
+
+from collections.abc import Mapping
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
+
+DARK = {
+    "prompt": "bold ansibrightcyan",
+    "continuation": "ansibrightblack",
+    "auto-suggestion": "ansibrightblack",
+    "bottom-toolbar": "noreverse bg:ansiblack ansiwhite",
+    "bottom-toolbar.strong": "bold ansibrightcyan",
+    "bottom-toolbar.busy": "ansibrightyellow",
+    "bottom-toolbar.bad": "bold ansibrightred",
+    "completion-menu.completion": "bg:ansibrightblack ansiwhite",
+    "completion-menu.completion.current": "bg:ansicyan ansiblack",
+    "completion-menu.meta.completion": "bg:ansibrightblack ansiwhite",
+    "completion-menu.meta.completion.current": "bg:ansicyan ansiblack",
+}
+LIGHT = {
+    "prompt": "bold ansiblue",
+    "continuation": "ansibrightblack",
+    "auto-suggestion": "ansibrightblack",
+    "bottom-toolbar": "noreverse bg:ansiwhite ansiblack",
+    "bottom-toolbar.strong": "bold ansiblue",
+    "bottom-toolbar.busy": "bold ansimagenta",
+    "bottom-toolbar.bad": "bold ansired",
+    "completion-menu.completion": "bg:ansiwhite ansiblack",
+    "completion-menu.completion.current": "bg:ansiblue ansiwhite",
+    "completion-menu.meta.completion": "bg:ansiwhite ansiblack",
+    "completion-menu.meta.completion.current": "bg:ansiblue ansiwhite",
+}
+
+_LIGHT_BACKGROUNDS = ("7", "15")
 
 Fragment = tuple[str, str]
 """A style class of prompt_toolkit and the words that have it."""
@@ -88,3 +123,9 @@ def _context(node: Node, info: EngineInfo) -> str:
 def _speed(node: Node) -> str:
     speed = node.generation.tokens_per_second
     return f"{speed:.0f} tokens/s" if speed else ""
+
+
+def colors(environment: Mapping[str, str]) -> dict[str, str]:
+    """Styles for prompt_toolkit, by the background that the terminal reports."""
+    background = environment.get("COLORFGBG", "").rpartition(";")[2]
+    return LIGHT if background in _LIGHT_BACKGROUNDS else DARK

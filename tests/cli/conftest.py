@@ -10,8 +10,8 @@ import pytest
 from fakes import FakeEngine
 from recorded import make_recorded
 
-from minigpt_repl import shell
 from minigpt_repl.cli import main
+from minigpt_repl.repl import entry
 
 
 @dataclass
@@ -42,14 +42,14 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def engines(monkeypatch):
-    """The engines that were opened; `shell.open_engine` makes fake ones."""
+    """The engines that were opened; `entry.open_engine` makes fake ones."""
     opened = []
 
     def open_engine(directory, verify):
         opened.append(FakeEngine(directory=directory))
         return opened[-1]
 
-    monkeypatch.setattr(shell, "open_engine", open_engine)
+    monkeypatch.setattr(entry, "open_engine", open_engine)
     return opened
 
 

@@ -9,8 +9,8 @@ import sys
 
 from fakes import FakeEngine
 
-from minigpt_repl import shell
 from minigpt_repl.cli import main
+from minigpt_repl.repl import entry
 
 
 def open_fake_engine(directory: str, verify: bool) -> FakeEngine:
@@ -35,5 +35,5 @@ def start(*arguments: str, **keywords) -> subprocess.Popen:
 
 
 if __name__ == "__main__":
-    shell.open_engine = open_fake_engine
+    entry.open_engine = open_fake_engine
     sys.exit(main())

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from program import start
 
-from minigpt_repl import __version__, cli, shell
+from minigpt_repl import __version__, cli
 from minigpt_repl.errors import CheckpointError, EngineError
+from minigpt_repl.repl import entry
 from minigpt_repl.sampling.registry import all_samplers
 
 TIMEOUT = 60
@@ -85,7 +86,7 @@ def test_what_cannot_be_done_is_one_line_and_exits_1(run, monkeypatch, error):
     def fail(directory, verify):
         raise error
 
-    monkeypatch.setattr(shell, "open_engine", fail)
+    monkeypatch.setattr(entry, "open_engine", fail)
     result = run("-p", "x")
     assert (result.code, result.err) == (1, "minigpt-repl: broken\n")
 
@@ -94,7 +95,7 @@ def test_a_defect_is_one_line_and_a_traceback_only_on_demand(run, monkeypatch):
     def fail(directory, verify):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(shell, "open_engine", fail)
+    monkeypatch.setattr(entry, "open_engine", fail)
     result = run("-p", "x")
     assert result.code == 1
     assert len(result.err_lines) == 1

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from minigpt_repl.cli import main
-from minigpt_repl.repl import loop
+from minigpt_repl.repl import terminal
 from minigpt_repl.sampling.registry import all_samplers
 
 
@@ -25,7 +25,7 @@ def opened(home, monkeypatch):
         calls.append((session, open_engine, directory, keywords))
         return 7
 
-    monkeypatch.setattr(loop, "run_terminal", run_terminal)
+    monkeypatch.setattr(terminal, "run_terminal", run_terminal)
     monkeypatch.setattr(sys, "stdin", Terminal())
     return calls
 

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.text import Text
 from talk import Talk
 
-from minigpt_repl.repl.command import all_commands
-from minigpt_repl.repl.sheet import make_table
-from minigpt_repl.repl.tables import samplers_table, settings_table
+from minigpt_repl.repl.dispatch import all_commands
+from minigpt_repl.repl.tables import make_table, samplers_table, settings_table
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from talk import Talk
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.command import all_commands, find_command
-from minigpt_repl.repl.lines import LineJoiner
-from minigpt_repl.repl.outputs import ClearScreen, Quit
+from minigpt_repl.repl.dispatch import LineJoiner, all_commands, find_command
+from minigpt_repl.repl.output import ClearScreen, Quit
 
 
 @pytest.mark.parametrize("line", ["", "   ", "\t", "\x00\x07", "\u200b"])

@@ -8,11 +8,11 @@ import pytest
 from fakes import FakeEngine
 
 from minigpt_repl.engine.request import Finished
-from minigpt_repl.repl.history import LineHistory
 from minigpt_repl.repl.keys import is_open_block, without_block_marks
+from minigpt_repl.repl.output import wants_color
+from minigpt_repl.repl.reader import LineHistory
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.theme import DARK, LIGHT, colors, wants_color
-from minigpt_repl.repl.toolbar import toolbar
+from minigpt_repl.repl.toolbar import DARK, LIGHT, colors, toolbar
 from minigpt_repl.settings import Settings
 
 
@@ -93,7 +93,7 @@ def test_two_sessions_write_one_history(tmp_path):
 
 
 def test_of_a_huge_history_the_end_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("minigpt_repl.repl.history.READ_LIMIT", 500)
+    monkeypatch.setattr("minigpt_repl.repl.reader.READ_LIMIT", 500)
     path = tmp_path / "history"
     history = LineHistory(path)
     for number in range(100):

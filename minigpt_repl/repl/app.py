@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.command import Steps
-from minigpt_repl.repl.outputs import Output
+from minigpt_repl.repl.context import Steps
+from minigpt_repl.repl.output import Output
 from minigpt_repl.repl.session import Session
 
 

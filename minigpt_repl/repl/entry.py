@@ -1,4 +1,5 @@
-"""One run of the program: settings from all layers, then a prompt, lines or texts.
+"""One run of the program: settings from all layers, then a prompt, lines or texts,
+or a comparison.
 
 Decides between the terminal and the plain loop. Chooses no exit code and knows
 no click; imports the model's modules only when a text is wanted.
@@ -7,24 +8,35 @@ no click; imports the model's modules only when a text is wanted.
 import contextlib
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
 from minigpt_repl import paths
-from minigpt_repl.config import default_config_text, read_environment
+from minigpt_repl.config import (
+    Options,
+    default_config_text,
+    prepare,
+    read_environment,
+    read_settings_file,
+)
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.record import read_record, verify_files
+from minigpt_repl.repl.session import Session
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.startup import Options, prepare, read_settings_file
+from minigpt_repl.userfiles import read_user_file, write_user_file
 
 if TYPE_CHECKING:
+    from minigpt_repl.compare.comparison import Comparison
     from minigpt_repl.repl.plain import PlainLoop
-    from minigpt_repl.repl.session import Session
+    from minigpt_repl.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,8 @@ def run(options: Options) -> Outcome:
         sys.stdout.write(default_config_text())
         return Outcome()
     _check(options)
-    directory, session = prepare(options)
+    directory, settings = prepare(options)
+    session = Session(settings)
     if _is_interactive(options):
         return _run_terminal(options, directory, session)
     # What TensorFlow writes by itself goes nowhere; errors of ours are told.
@@ -60,10 +73,10 @@ def run(options: Options) -> Outcome:
     return Outcome(loop.has_failed, loop.quit_code or 0)
 
 
-def _run_terminal(options: Options, directory: Path, session: "Session") -> Outcome:
+def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
     from minigpt_repl.engine.remote import RemoteEngine
-    from minigpt_repl.repl.history import history_file
-    from minigpt_repl.repl.loop import run_terminal
+    from minigpt_repl.repl.reader import history_file
+    from minigpt_repl.repl.terminal import run_terminal
 
     defaults = session.settings
     in_use = defaults.sampler
@@ -83,6 +96,62 @@ def _run_terminal(options: Options, directory: Path, session: "Session") -> Outc
         debug=options.debug,
     )
     return Outcome(quit_code=code)
+
+
+def run_comparison(
+    options: Options,
+    specs: tuple[str, ...],
+    count: str,
+    as_json: bool,
+    markdown: str | None,
+    html: str | None,
+) -> None:
+    """Continue one prompt with several strategies, and print or write the texts.
+
+    Raises:
+        MiniGPTError: what went wrong, in one line.
+        KeyboardInterrupt: after ^C; what there was of the texts is written first.
+    """
+    from minigpt_repl.compare.comparison import finish, run_plan
+    from minigpt_repl.compare.spec import (
+        all_strategies,
+        make_plan,
+        parse_count,
+        parse_strategies,
+    )
+
+    texts = parse_count(count)
+    directory, settings = prepare(options)
+    strategies = parse_strategies(specs, settings)
+    with _open(directory, options) as engine:
+        if not strategies:
+            strategies = all_strategies(settings, engine.info.has_draft)
+        text = read_prompt(options.prompt or "")
+        plan = make_plan(settings, strategies, text, texts)
+        with _stopping(engine):
+            comparison = finish(run_plan(engine, plan))
+        _write(comparison, engine, settings, as_json, markdown, html)
+        if comparison.is_interrupted:
+            raise KeyboardInterrupt
+
+
+def run_replay(options: Options, path: Path) -> None:
+    """Make the texts of an exported comparison again.
+
+    Raises:
+        MiniGPTError: at the first token that differs, or what else went wrong.
+    """
+    from minigpt_repl.compare import replay as replaying
+
+    recorded = replaying.read_recorded(read_user_file(path), path.name)
+    directory, _ = prepare(options)
+    with _open(directory, options) as engine, _stopping(engine):
+        for one in recorded:
+            for warning in replaying.warnings(one, engine.info):
+                _tell(warning)
+            for line in replaying.replay(engine, one):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
 
 
 def run_doctor(options: Options) -> bool:
@@ -151,7 +220,7 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
             if not loop.run(source):
                 return
     if options.prompt is not None:
-        from minigpt_repl.repl.batch import continue_times
+        from minigpt_repl.repl.continuation import continue_times
 
         prompt = read_prompt(options.prompt)
         loop.run_steps(lambda desk: continue_times(desk, prompt, options.count))
@@ -172,7 +241,7 @@ def read_prompt(flag: str) -> str:
     return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
 
 
-def _make_loop(options: Options, directory: Path, session: "Session") -> "PlainLoop":
+def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":
     from minigpt_repl.engine.lazy import LazyEngine
     from minigpt_repl.repl.plain import PlainLoop
 
@@ -195,3 +264,81 @@ def _make_loop(options: Options, directory: Path, session: "Session") -> "PlainL
         hide_texts=options.wants_json,
         width=shutil.get_terminal_size().columns,
     )
+
+
+def _write(
+    comparison: "Comparison",
+    engine: Engine,
+    settings: "Settings",
+    as_json: bool,
+    markdown: str | None,
+    html: str | None,
+) -> None:
+    """To the files that were named, as JSON, or as a page of text."""
+    from minigpt_repl.compare.export import comparison_to_json, render
+    from minigpt_repl.report import dump_line
+
+    for name, suffix in ((markdown, ".md"), (html, ".html")):
+        if name is not None:
+            write_user_file(Path(name), render([comparison], suffix, engine.info))
+            _tell(f"wrote {name}")
+    if as_json:
+        sys.stdout.write(f"{dump_line(comparison_to_json(comparison))}\n")
+    elif markdown is None and html is None:
+        _print(comparison, str(settings.value("color")))
+    sys.stdout.flush()
+
+
+def _print(comparison: "Comparison", color: str) -> None:
+    from rich.console import Console
+
+    from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+    from minigpt_repl.repl.output import wants_color
+
+    has_color = wants_color(color, os.environ, sys.stdout.isatty())
+    console = Console(
+        file=sys.stdout,
+        width=shutil.get_terminal_size().columns,
+        force_terminal=has_color,
+        no_color=not has_color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    console.print(TextsView(comparison))
+    console.print()
+    console.print(FiguresView(comparison))
+    _tell(NOT_QUALITY)
+
+
+@contextlib.contextmanager
+def _open(directory: Path, options: Options) -> Iterator[Engine]:
+    # What TensorFlow writes by itself goes nowhere; errors of ours are told.
+    silence = contextlib.nullcontext() if options.debug else quiet()
+    with silence:
+        engine = open_engine(str(directory), not options.no_verify)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
+@contextlib.contextmanager
+def _stopping(engine: Engine) -> Iterator[None]:
+    """Let the first ^C end a text within a step, so that what is there is kept."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        engine.stop()
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"minigpt-repl: {message}\n")

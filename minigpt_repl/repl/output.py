@@ -1,9 +1,11 @@
 """What a command may show or ask: values that the loop carries out.
 
-Commands are generators of these; they never print. The terminal loop, the plain
-loop for pipes and the tests each carry them out in their own way.
+Commands are generators of these; they never print. The terminal, the plain loop
+for pipes and the tests each carry them out in their own way.
 """
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,3 +116,54 @@ Output = (
     | ClearScreen
     | Quit
 )
+
+
+DIM = ("\x1b[2m", "\x1b[22m")
+PLAIN = ("", "")
+RED = ("\x1b[31m", "\x1b[39m")
+
+
+def wants_color(
+    setting: str, environment: Mapping[str, str], is_terminal: bool
+) -> bool:
+    """Whether to colour: `always` and `never` as set, `auto` by where it goes.
+
+    https://no-color.org: a `NO_COLOR` that is not empty means no colour.
+    """
+    if setting != "auto":
+        return setting == "always"
+    if not is_terminal or environment.get("NO_COLOR"):
+        return False
+    return not is_dumb(environment)
+
+
+def is_dumb(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal can do no more than print."""
+    return environment.get("TERM", "dumb").lower() in ("dumb", "unknown", "")
+
+
+FRAME_S = 1 / 12
+
+
+class Pace:
+    """Tells when the next frame is due.
+
+    Args:
+        is_terminal: whether anyone sees frames before the last one.
+        clock: seconds, as `time.monotonic`.
+    """
+
+    def __init__(
+        self, is_terminal: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._is_terminal = is_terminal
+        self._clock = clock
+        self._due = 0.0
+
+    def is_due(self) -> bool:
+        """Whether to draw a frame now; if so the next one is due a while later."""
+        now = self._clock()
+        if not self._is_terminal or now < self._due:
+            return False
+        self._due = now + FRAME_S
+        return True

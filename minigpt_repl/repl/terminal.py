@@ -25,24 +25,21 @@ from minigpt_repl import __version__
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
-from minigpt_repl.repl import outputs
-from minigpt_repl.repl.command import Desk
-from minigpt_repl.repl.history import LineHistory
-from minigpt_repl.repl.modes import Modes
-from minigpt_repl.repl.perform import perform
-from minigpt_repl.repl.reader import Reader
-from minigpt_repl.repl.screen import Screen
+from minigpt_repl.repl import output as outputs
+from minigpt_repl.repl.app import perform
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.output import wants_color
+from minigpt_repl.repl.reader import LineHistory, Reader
+from minigpt_repl.repl.screen import FRAMES, PLAIN_FRAMES, Screen, Spinner
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.signals import Left, Signals
-from minigpt_repl.repl.spinner import FRAMES, PLAIN_FRAMES, Spinner
-from minigpt_repl.repl.theme import wants_color
+from minigpt_repl.repl.signals import Left, Modes, Signals
 from minigpt_repl.repl.toolbar import Fragment, loaded_info, status_of, toolbar
 
 SECOND_INTERRUPT = 2.0
 """Seconds in which a second ^C leaves, if the engine does not answer."""
 
 HANG_UP = 128 + int(getattr(signal, "SIGHUP", 1))
-COMMANDS = "minigpt_repl.repl.dispatch"
+COMMANDS = "minigpt_repl.repl.commands"
 """Imported, with all commands, a little after the prompt can be typed at."""
 
 IMPORT_DELAY = 0.3
@@ -120,7 +117,7 @@ class _Terminal:
         self._signals = Signals(self._stop_engines)
         self._modes = Modes()
         self._reader = Reader(
-            self._desk,
+            self._context,
             self._toolbar,
             self._begin,
             self._signals,
@@ -177,11 +174,12 @@ class _Terminal:
         self._spinner = Spinner(
             write, self._waiting_for, lambda: self._screen.width, frames
         )
+        import_module(COMMANDS)
         from minigpt_repl.repl.dispatch import run_line
 
         try:
             with self._signals.working(), self._spinner:
-                steps = run_line(line, self._desk())
+                steps = run_line(line, self._context())
                 self._session = perform(steps, self._carry_out)
         except MiniGPTError as error:
             self._reported = error
@@ -283,8 +281,10 @@ class _Terminal:
         if self._reader.print_above(notice):
             self._reported = failure
 
-    def _desk(self) -> Desk:
-        return Desk(self._session, self._engine, self._screen.width, is_terminal=True)
+    def _context(self) -> Context:
+        return Context(
+            self._session, self._engine, self._screen.width, is_terminal=True
+        )
 
     def _toolbar(self) -> list[Fragment]:
         return toolbar(
