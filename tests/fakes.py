@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -47,7 +48,7 @@ KEPT_AFTER_REPRIMING = 4
 
 
 class FakeEngine:
-    """Implements `minigpt_repl.engine.request.Engine`.
+    """Implements `minigpt_repl.engine.remote.ServedEngine`.
 
     Args:
         delay: seconds before each token; `stop()` ends the wait.
@@ -80,6 +81,7 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.warmed: list[str] = []
         self.closed = False
+        self.on_change = lambda: None
         self._stopping = threading.Event()
         size = len(VOCABULARY)
         # Row i: scores after token i. Spread, so that rules differ visibly.
@@ -103,6 +105,13 @@ class FakeEngine:
             training={"recipe": "fake", "metrics": {"validation_perplexity": 12.5}},
             words=VOCABULARY,
         )
+
+    @property
+    def status(self) -> Status:
+        return Status("ready", self.info)
+
+    def start(self) -> None:
+        """It is there already."""
 
     def encode(self, text: str) -> tuple[int, ...]:
         self._check()

@@ -1,6 +1,7 @@
 """Who may know whom, what is loaded when, and who may print or use the network."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -196,16 +197,20 @@ print(*sys.modules)
 
 
 NO_NETWORK = """
-import socket, sys
+import socket
 def refuse(*arguments, **keywords):
     raise AssertionError(f"the network was asked for: {arguments}")
 class Refusing(socket.socket):
     connect = connect_ex = sendto = refuse
 socket.socket = Refusing
 socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
-sys.path[:0] = ["tests/cli", "tests"]
-from minigpt_repl.repl import entry
+"""
+"""Python runs it at the start of the program and of the engine's process."""
+
+TALK = """
+import sys
 from minigpt_repl.cli import main
+from minigpt_repl.repl import entry
 if sys.argv.pop(1) == "fake":
     import program
     entry.open_engine = program.open_fake_engine
@@ -213,13 +218,16 @@ sys.exit(main())
 """
 
 
-def talk_without_network(engine: str, directory: Path, lines: str) -> str:
+def talk_without_network(engine: str, directory: Path, lines: str, place: Path) -> str:
+    (place / "sitecustomize.py").write_text(NO_NETWORK)
+    paths = [place, ROOT / "tests" / "cli", ROOT / "tests", ROOT]
     result = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, engine, "--checkpoint", str(directory)],
+        [sys.executable, "-c", TALK, engine, "--checkpoint", str(directory)],
         capture_output=True,
         input=lines,
         text=True,
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -228,7 +236,9 @@ def talk_without_network(engine: str, directory: Path, lines: str) -> str:
 def test_no_network_unless_asked_for(tmp_path):
     directory = make_recorded(tmp_path / "model")
     lines = "the king\n:sampler greedy\n:again 2\n:show model\n:help\n"
-    assert talk_without_network("fake", directory, lines).startswith("the king ")
+    assert talk_without_network("fake", directory, lines, tmp_path).startswith(
+        "the king "
+    )
 
 
 @pytest.mark.slow
@@ -237,5 +247,5 @@ def test_no_network_to_load_a_model(tmp_path, tiny_causal_lm):
 
     save_checkpoint(tmp_path / "model", tiny_causal_lm, {})
     lines = ":set length 5\nthe cat\n:sampler greedy\nthe dog\n"
-    out = talk_without_network("real", tmp_path / "model", lines)
+    out = talk_without_network("real", tmp_path / "model", lines, tmp_path)
     assert [line[:7] for line in out.splitlines()] == ["the cat", "the dog"]

@@ -8,12 +8,10 @@ no click; imports the model's modules only when a text is wanted.
 import contextlib
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
 from minigpt_repl import paths
@@ -27,14 +25,16 @@ from minigpt_repl.config import (
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
+from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.userfiles import read_user_file, write_user_file
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison
+    from minigpt_repl.engine.remote import ServedEngine
     from minigpt_repl.repl.plain import PlainLoop
     from minigpt_repl.settings import Settings
 
@@ -62,34 +62,27 @@ def run(options: Options) -> Outcome:
     session = Session(settings)
     if _is_interactive(options):
         return _run_terminal(options, directory, session)
-    # What TensorFlow writes by itself goes nowhere; errors of ours are told.
-    silence = contextlib.nullcontext() if options.debug else quiet()
-    with silence:
-        loop = _make_loop(options, directory, session)
-        try:
-            _run_plain(options, loop)
-        finally:
-            loop.close()
+    with _make_loop(options, directory, session) as loop:
+        _run_plain(options, loop)
     return Outcome(loop.has_failed, loop.quit_code or 0)
 
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
-    from minigpt_repl.engine.remote import RemoteEngine
     from minigpt_repl.repl.reader import history_file
     from minigpt_repl.repl.terminal import run_terminal
 
     defaults = session.settings
     in_use = defaults.sampler
 
-    def open_remote_engine(folder: str) -> RemoteEngine:
+    def open_warming_engine(folder: str) -> "ServedEngine":
         # Called when the prompt is there: only then are plugins looked for.
         others = [spec for spec in all_samplers() if spec.name != in_use.name]
         warm = [(spec.name, defaults.parameters(spec)) for spec in (in_use, *others)]
-        return RemoteEngine(folder, verify=not options.no_verify, warm=warm)
+        return open_engine(folder, replace(options, debug=False), warm)
 
     code = run_terminal(
         session,
-        open_remote_engine,
+        open_warming_engine,
         str(directory),
         history=None if options.no_history else history_file(),
         first_lines=options.commands,
@@ -123,15 +116,14 @@ def run_comparison(
     texts = parse_count(count)
     directory, settings = prepare(options)
     strategies = parse_strategies(specs, settings)
-    with _open(directory, options) as engine:
+    with _engine(directory, options) as engine, _stopping(engine) as signals:
         if not strategies:
             strategies = all_strategies(settings, engine.info.has_draft)
         text = read_prompt(options.prompt or "")
         plan = make_plan(settings, strategies, text, texts)
-        with _stopping(engine):
-            comparison = finish(run_plan(engine, plan))
+        comparison = finish(run_plan(engine, plan))
         _write(comparison, engine, settings, as_json, markdown, html)
-        if comparison.is_interrupted:
+        if signals.interrupts:
             raise KeyboardInterrupt
 
 
@@ -145,7 +137,7 @@ def run_replay(options: Options, path: Path) -> None:
 
     recorded = replaying.read_recorded(read_user_file(path), path.name)
     directory, _ = prepare(options)
-    with _open(directory, options) as engine, _stopping(engine):
+    with _engine(directory, options) as engine, _stopping(engine):
         for one in recorded:
             for warning in replaying.warnings(one, engine.info):
                 _tell(warning)
@@ -162,26 +154,31 @@ def run_doctor(options: Options) -> bool:
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
     problems = (*config.problems, *read_environment(os.environ).problems)
     is_well = True
+    verify = not options.no_verify
+
+    def open_one(folder: str, verify: bool) -> Engine:
+        return open_engine(folder, options)
+
+    # It asks TensorFlow for its devices, in this process.
     with contextlib.nullcontext() if options.debug else quiet():
-        verify = not options.no_verify
-        for finding in examine(directory, verify, problems, open_engine):
+        for finding in examine(directory, verify, problems, open_one):
             is_well = is_well and not finding.advice
             sys.stdout.write(f"{finding}\n")
             sys.stdout.flush()
     return is_well
 
 
-def open_engine(directory: str, verify: bool) -> Engine:
-    """An engine in this process.
+def open_engine(
+    directory: str,
+    options: Options,
+    warm: Sequence[tuple[str, Mapping[str, Value]]] = (),
+) -> "ServedEngine":
+    """The engine of a checkpoint's folder; it is started when it is needed."""
+    from minigpt_repl.engine.remote import RemoteEngine
 
-    Raises:
-        CheckpointError: if the checkpoint can't be used.
-    """
-    if verify:  # before the seconds that importing TensorFlow takes
-        verify_files(Path(directory), read_record(Path(directory)))
-    from minigpt_repl.engine.engine import load_engine
-
-    return load_engine(directory, verify)
+    return RemoteEngine(
+        directory, verify=not options.no_verify, warm=warm, shows_log=options.debug
+    )
 
 
 def _check(options: Options) -> None:
@@ -223,7 +220,7 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
         from minigpt_repl.repl.continuation import continue_times
 
         prompt = read_prompt(options.prompt)
-        loop.run_steps(lambda desk: continue_times(desk, prompt, options.count))
+        loop.run_steps(lambda context: continue_times(context, prompt, options.count))
 
 
 def _open_script(name: str) -> BinaryIO:
@@ -242,26 +239,18 @@ def read_prompt(flag: str) -> str:
 
 
 def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":
-    from minigpt_repl.engine.lazy import LazyEngine
     from minigpt_repl.repl.plain import PlainLoop
 
     writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
-
-    def lazily(folder: str) -> LazyEngine:
-        return LazyEngine(
-            lambda: open_engine(folder, not options.no_verify),
-            watch=writer.watch if writer else None,
-        )
-
     return PlainLoop(
         session,
-        lazily,
+        lambda folder: open_engine(folder, options),
         str(directory),
         sys.stdout,
         sys.stderr,
+        watch=writer.watch if writer else None,
         keep_going=options.keep_going,
         only_new=options.only_new,
-        hide_texts=options.wants_json,
         width=shutil.get_terminal_size().columns,
     )
 
@@ -313,31 +302,19 @@ def _print(comparison: "Comparison", color: str) -> None:
 
 
 @contextlib.contextmanager
-def _open(directory: Path, options: Options) -> Iterator[Engine]:
-    # What TensorFlow writes by itself goes nowhere; errors of ours are told.
-    silence = contextlib.nullcontext() if options.debug else quiet()
-    with silence:
-        engine = open_engine(str(directory), not options.no_verify)
-        try:
-            yield engine
-        finally:
-            engine.close()
+def _engine(directory: Path, options: Options) -> Iterator[Engine]:
+    engine = open_engine(str(directory), options)
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 @contextlib.contextmanager
-def _stopping(engine: Engine) -> Iterator[None]:
+def _stopping(engine: Engine) -> Iterator[Signals]:
     """Let the first ^C end a text within a step, so that what is there is kept."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        engine.stop()
-
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with Signals(engine.stop, leaving=()) as signals, signals.stopping():
+        yield signals
 
 
 def _tell(message: str) -> None:

@@ -1,13 +1,13 @@
-"""What a command may show or ask: values that the loop carries out.
+"""What a command may show or ask: values that a front end carries out.
 
-Commands are generators of these; they never print. The terminal, the plain loop
-for pipes and the tests each carry them out in their own way.
+Commands are generators of these; they never print. A `Display` shows them: there is
+one for terminals (`screen.py`) and one for pipes and files (`plain.py`).
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,6 +116,26 @@ Output = (
     | ClearScreen
     | Quit
 )
+
+
+class Display(Protocol):
+    """Where outputs are shown."""
+
+    @property
+    def width(self) -> int:
+        """Columns for tables."""
+
+    def show(self, output: Output) -> None:
+        """Show an output that asks for nothing back."""
+
+    def finish(self) -> None:
+        """End what is still open, so that what follows starts on a new line."""
+
+    def ask(self, question: str) -> str | None:
+        """The answer to a question, or `None` at the end of the input."""
+
+    def edit(self, text: str) -> str | None:
+        """A text as the user left it in an editor, or `None`."""
 
 
 DIM = ("\x1b[2m", "\x1b[22m")

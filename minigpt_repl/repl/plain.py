@@ -5,55 +5,49 @@ it comes; everything else goes to stderr, and no escape byte is written unless
 colour is forced. Imports no TensorFlow and no prompt_toolkit.
 """
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import BinaryIO, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from minigpt_repl.engine.lazy import LazyEngine
-from minigpt_repl.engine.request import EngineInfo
+from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.app import perform
+from minigpt_repl.repl.app import App
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import LineJoiner, run_line
 from minigpt_repl.repl.output import (
-    Ask,
-    AskEditor,
-    ClearScreen,
     Live,
     Mistake,
     Notice,
     Output,
-    Quit,
     Say,
-    SwitchModel,
     TextDelta,
     TextEnded,
     TextReplaced,
     TextStarted,
 )
 from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.signals import Signals
 from minigpt_repl.repl.wrapping import safe
+from minigpt_repl.sampling.parameters import Value
 
-DEFAULT_WIDTH = 80
+if TYPE_CHECKING:
+    import numpy as np
+
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class Page:
-    """Writes outputs to two streams.
+    """A `Display` of two streams.
 
     Args:
         out: gets the texts.
         err: gets notices and questions.
         answer: the next line of the input, or `None` at its end.
-        switch_model: loads another checkpoint and tells what it is.
         only_new: whether the prompt is left out.
         hide_texts: whether nothing but errors and notices is written, because
             someone else writes the texts in another form.
@@ -61,7 +55,6 @@ class Page:
 
     Attributes:
         color: whether escape bytes are allowed.
-        quit_code: what `Quit` carried, or `None`.
         has_mistakes: whether a line of a sourced file failed.
     """
 
@@ -69,40 +62,25 @@ class Page:
         self,
         out: TextIO,
         err: TextIO,
-        answer: Callable[[], str | None],
-        switch_model: Callable[[str], EngineInfo],
+        answer: Callable[[], str | None] = lambda: None,
         only_new: bool = False,
         hide_texts: bool = False,
-        width: int = DEFAULT_WIDTH,
+        width: int = 80,
     ) -> None:
         self._out = out
         self._err = err
         self._answer = answer
-        self._switch_model = switch_model
         self._only_new = only_new
         self._hide_texts = hide_texts
-        self._width = width
-        self.color = False
         self._replacement: str | None = None
         self._live: RenderableType | None = None
         self._is_in_line = False
-        self.quit_code: int | None = None
+        self.width = width
+        self.color = False
         self.has_mistakes = False
 
-    def carry_out(self, steps: Steps) -> Session:
-        """Run a command to its end; returns the session after it.
-
-        Raises:
-            MiniGPTError: what the command raised; a text that had begun is ended
-                with a line end first.
-        """
-        try:
-            return perform(steps, self._carry_out_one)
-        finally:
-            self._finish_live()
-            self._end_line()
-
-    def _carry_out_one(self, output: Output) -> object:
+    def show(self, output: Output) -> None:
+        """Write an output; of what can't be taken back only the last is written."""
         if not isinstance(output, Live):
             self._finish_live()
         match output:
@@ -119,32 +97,37 @@ class Page:
             case TextDelta(delta):
                 self._write_text(delta)
             case TextReplaced(text):
-                # What is written can't be taken back: only the last one counts.
                 self._replacement = text
             case TextEnded():
                 self._write_text(self._replacement or "")
                 self._replacement = None
                 self._end_text()
-            case Ask(question):
-                self._write_line(self._err, safe(question))
-                return self._answer()
-            case AskEditor() | ClearScreen():
-                pass  # there is no terminal to edit on or to clear
-            case SwitchModel(directory):
-                return self._switch_model(directory)
-            case Quit(exit_code):
-                self.quit_code = exit_code
-        return None
+
+    def finish(self) -> None:
+        """End what is still open with a line end."""
+        self._finish_live()
+        if self._is_in_line:
+            self._end_text()
+
+    def ask(self, question: str) -> str | None:
+        """The next line of the input."""
+        self._finish_live()
+        self._write_line(self._err, safe(question))
+        return self._answer()
+
+    def edit(self, text: str) -> None:
+        """There is no terminal to edit on."""
 
     def _say(self, content: RenderableType) -> None:
-        self._end_line()
+        if self._is_in_line:
+            self._end_text()
         stream = self._err if self._hide_texts else self._out
         if isinstance(content, str):
             self._write_line(stream, safe(content))
             return
         console = Console(
             file=stream,
-            width=self._width,
+            width=self.width,
             force_terminal=self.color,
             no_color=not self.color,
             highlight=False,
@@ -167,10 +150,6 @@ class Page:
             self._out.flush()
         self._is_in_line = False
 
-    def _end_line(self) -> None:
-        if self._is_in_line:
-            self._end_text()
-
     def _finish_live(self) -> None:
         if self._live is not None:
             content, self._live = self._live, None
@@ -181,7 +160,50 @@ class Page:
         stream.flush()
 
 
-BYTE_ORDER_MARK = "\ufeff"
+class WatchedEngine:
+    """An engine whose events someone else sees too.
+
+    A sampler is warmed before its first text, so that the figures of the text tell
+    of the text and not of a compile.
+
+    Args:
+        engine: does what is asked.
+        watch: gets every event of every text before the caller does. With it each
+            token carries its score, whether the caller asked or not.
+    """
+
+    def __init__(
+        self, engine: Engine, watch: Callable[[Event], None] | None = None
+    ) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._warmed: set[str] = set()
+        self.stop = engine.stop
+        self.close = engine.close
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._engine.info
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        if request.sampler not in self._warmed:
+            self._engine.warm(request.sampler, request.parameters)
+            self._warmed.add(request.sampler)
+        if self._watch is None:
+            yield from self._engine.generate(request)
+            return
+        for event in self._engine.generate(replace(request, with_scores=True)):
+            self._watch(event)
+            yield event
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return self._engine.encode(text)
+
+    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
+        return self._engine.logits(token_ids)
+
+    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+        self._engine.warm(sampler, parameters)
 
 
 @dataclass
@@ -214,63 +236,64 @@ def read_lines(file: BinaryIO) -> Iterator[str]:
 
 
 class PlainLoop:
-    """Runs lines and prompts one after another.
+    """Runs lines and prompts one after another. It is a context: within it, ^C is
+    handled; at its end the engine is given back.
 
     Args:
         session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder, loaded lazily.
+        open_engine: makes the engine of a checkpoint's folder without waiting for it.
         directory: the folder to start with.
         out: gets the texts.
         err: gets everything else.
+        watch: see `WatchedEngine`; with it, nobody else writes the texts.
         keep_going: whether a line that fails is only reported.
         only_new: whether prompts are left out of the texts.
-        hide_texts: whether someone else writes the texts.
         width: columns for tables.
-
-    Attributes:
-        session: the session after the last line.
     """
 
     def __init__(
         self,
         session: Session,
-        open_engine: Callable[[str], LazyEngine],
+        open_engine: Callable[[str], Engine],
         directory: str,
         out: TextIO,
         err: TextIO,
+        watch: Callable[[Event], None] | None = None,
         keep_going: bool = False,
         only_new: bool = False,
-        hide_texts: bool = False,
-        width: int = DEFAULT_WIDTH,
+        width: int = 80,
     ) -> None:
-        self.session = session
         self._has_failed = False
-        self._open_engine = open_engine
-        self._engine = open_engine(directory)
         self._err = err
         self._keep_going = keep_going
-        self._width = width
         self._input = Lines("", iter(()))
-        self._was_interrupted = False
         self._page = Page(
-            out,
-            err,
-            answer=lambda: self._input.take(),
-            switch_model=self._switch_model,
-            only_new=only_new,
-            hide_texts=hide_texts,
-            width=width,
+            out, err, self._answer, only_new, watch is not None, width=width
         )
+        self._app: App[Engine] = App(
+            session,
+            lambda folder: WatchedEngine(open_engine(folder), watch),
+            directory,
+            self._page,
+            is_terminal=False,
+        )
+        self._signals = Signals(self._app.stop, leaving=())
 
     @property
     def quit_code(self) -> int | None:
         """What `:quit` carried, or `None`."""
-        return self._page.quit_code
+        return self._app.quit_code
 
     @property
     def has_failed(self) -> bool:
         """Whether any line failed."""
         return self._has_failed or self._page.has_mistakes
+
+    def __enter__(self) -> "PlainLoop":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._app.close()
 
     def run(self, source: Lines) -> bool:
         """Handle every line. Returns whether to go on with what comes next.
@@ -286,7 +309,7 @@ class PlainLoop:
             number = source.number
             try:
                 if (whole := joiner.feed(line)) is not None:
-                    self._carry_out(run_line(whole, self._context()))
+                    self.run_steps(partial(run_line, whole))
                 if self._page.has_mistakes and not self._keep_going:
                     return False
             except MiniGPTError as error:
@@ -301,59 +324,25 @@ class PlainLoop:
         return True
 
     def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
-        """Carry out a command that was not typed.
+        """Carry out one command.
 
         Raises:
             MiniGPTError: what the command raised.
             KeyboardInterrupt: as `run`.
         """
-        self._carry_out(make_steps(self._context()))
+        color = self._app.session.settings.value("color")
+        self._page.color = color == "always"
+        with self._signals, self._signals.stopping():
+            self._app.carry_out(make_steps(self._app.context()))
+        if self._signals.interrupts:
+            raise KeyboardInterrupt
 
-    def close(self) -> None:
-        """Give the engine back."""
-        self._engine.close()
+    def _answer(self) -> str | None:
+        with self._signals.reading():
+            return self._input.take()
 
     def _goes_on_after(self, error: MiniGPTError, place: str) -> bool:
         self._has_failed = True
         self._err.write(f"{place}: {error}\n")
         self._err.flush()
         return self._keep_going
-
-    def _context(self) -> Context:
-        return Context(self.session, self._engine, self._width, is_terminal=False)
-
-    def _carry_out(self, steps: Steps) -> None:
-        self._page.color = self.session.settings.value("color") == "always"
-        with self._stopping_on_interrupt():
-            self.session = self._page.carry_out(steps)
-        if self._was_interrupted:
-            raise KeyboardInterrupt
-
-    def _switch_model(self, directory: str) -> EngineInfo:
-        engine = self._open_engine(directory)
-        info = engine.info
-        self._engine.close()
-        self._engine = engine
-        return info
-
-    @contextmanager
-    def _stopping_on_interrupt(self) -> Iterator[None]:
-        """Let the first ^C end a text within a step, and keep what there is."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._was_interrupted:
-            # Stuck in code that can't be interrupted, such as a compile.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        self._was_interrupted = True
-        if not self._engine.is_generating:
-            raise KeyboardInterrupt
-        self._engine.stop()

@@ -210,7 +210,7 @@ class Reader:
         Raises:
             MiniGPTError: if there is no editor that can be run.
         """
-        with self._signals.ignored(), self._modes.usual():
+        with self._signals.elsewhere(), self._modes.usual():
             return edit_text(text)
 
     def size(self) -> os.terminal_size:

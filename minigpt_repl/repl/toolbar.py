@@ -7,7 +7,8 @@ used, so that its owner's choice of colours holds.
 
 from collections.abc import Mapping
 
-from minigpt_repl.engine.request import Engine, EngineInfo
+from minigpt_repl.engine.remote import State, Status
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
@@ -45,7 +46,7 @@ Fragment = tuple[str, str]
 """A style class of prompt_toolkit and the words that have it."""
 
 SEPARATOR = " · "
-BUSY = {
+BUSY: dict[State, str] = {
     "stopped": "engine not running",
     "starting": "starting",
     "loading": "loading",
@@ -53,24 +54,16 @@ BUSY = {
     "ready": "ready",
     "failed": "not loaded",
 }
-STYLES = {"failed": ".bad", "stopped": ".bad", "ready": "", "warming": ""}
-
-
-def status_of(engine: Engine) -> str:
-    """What an engine is at; an engine in this process is always ready."""
-    return str(getattr(engine, "status", "ready"))
-
-
-def loaded_info(engine: Engine) -> EngineInfo | None:
-    """What an engine has loaded, without waiting for it."""
-    if hasattr(engine, "loaded"):
-        info: EngineInfo | None = engine.loaded
-        return info
-    return engine.info
+STYLES: dict[State, str] = {
+    "failed": ".bad",
+    "stopped": ".bad",
+    "ready": "",
+    "warming": "",
+}
 
 
 def toolbar(
-    session: Session, directory: str, status: str, info: EngineInfo | None, columns: int
+    session: Session, directory: str, status: Status, columns: int
 ) -> list[Fragment]:
     """The toolbar's words, as many as fit.
 
@@ -87,9 +80,13 @@ def toolbar(
         (0, "", _name_of(directory)),
         (3, "", "" if seed is None else f"seed {seed}"),
         (5, "", "" if node is None else _speed(node)),
-        (4, "", "" if node is None or info is None else _context(node, info)),
+        (
+            4,
+            "",
+            "" if node is None or status.info is None else _context(node, status.info),
+        ),
         (2, "", " ".join(shown)),
-        (6, STYLES.get(status, ".busy"), BUSY.get(status, status)),
+        (6, STYLES.get(status.state, ".busy"), BUSY[status.state]),
         (1, ".strong", settings.sampler.name),
     ]
     parts = [part for part in parts if part[2]]

@@ -42,15 +42,20 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def engines(monkeypatch):
-    """The engines that were opened; `entry.open_engine` makes fake ones."""
-    opened = []
+    """The engines that were used; `entry.open_engine` makes fake ones."""
+    used = []
 
-    def open_engine(directory, verify):
-        opened.append(FakeEngine(directory=directory))
-        return opened[-1]
+    class Used(FakeEngine):
+        def _check(self):
+            if self not in used:
+                used.append(self)
+            super()._check()
+
+    def open_engine(directory, options):
+        return Used(directory=directory)
 
     monkeypatch.setattr(entry, "open_engine", open_engine)
-    return opened
+    return used
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_flags_are_stronger_than_the_environment(run, monkeypatch, engines):
 
 @pytest.mark.parametrize("error", [CheckpointError("broken"), EngineError("broken")])
 def test_what_cannot_be_done_is_one_line_and_exits_1(run, monkeypatch, error):
-    def fail(directory, verify):
+    def fail(directory, options):
         raise error
 
     monkeypatch.setattr(entry, "open_engine", fail)
@@ -92,7 +92,7 @@ def test_what_cannot_be_done_is_one_line_and_exits_1(run, monkeypatch, error):
 
 
 def test_a_defect_is_one_line_and_a_traceback_only_on_demand(run, monkeypatch):
-    def fail(directory, verify):
+    def fail(directory, options):
         raise ZeroDivisionError("division\nby zero")
 
     monkeypatch.setattr(entry, "open_engine", fail)

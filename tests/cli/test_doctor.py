@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_written(run, whole, home, monkeypatch):
 
 @pytest.mark.parametrize("way", ["raises", "fails", "stops early"])
 def test_an_engine_that_makes_no_text(run, whole, monkeypatch, way):
-    def open_engine(directory, verify):
+    def open_engine(directory, options):
         if way == "raises":
             raise EngineError("no memory left")
         engine = FakeEngine(fail_at=3 if way == "fails" else None)

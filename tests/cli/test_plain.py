@@ -284,6 +284,7 @@ def test_ranges_are_those_of_the_checkpoint_before_it_is_loaded(run, engines):
 
 
 def test_stdout_is_flushed_as_the_text_comes(home, engines):
+    from minigpt_repl.repl.app import perform
     from minigpt_repl.repl.plain import Page
 
     flushed = []
@@ -299,8 +300,8 @@ def test_stdout_is_flushed_as_the_text_comes(home, engines):
     from minigpt_repl.repl.session import Session
     from minigpt_repl.settings import Settings
 
-    page = Page(Recorder(), io.StringIO(), lambda: None, lambda directory: None)
+    page = Page(Recorder(), io.StringIO())
     settings, _ = Settings().set({"length": "6"})
     steps = continue_times(Context(Session(settings), FakeEngine()), "the", 1)
-    page.carry_out(steps)
+    perform(steps, page.show)
     assert len(set(flushed)) >= 6

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from fakes import FakeEngine
 
+from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import Finished
 from minigpt_repl.repl.keys import is_open_block, without_block_marks
 from minigpt_repl.repl.output import wants_color
@@ -17,8 +18,8 @@ from minigpt_repl.settings import Settings
 
 
 def words(session: Session, status: str = "ready", columns: int = 120) -> str:
-    info = FakeEngine().info
-    parts = toolbar(session, "/somewhere/default", status, info, columns)
+    now = Status(status, FakeEngine().info)
+    parts = toolbar(session, "/somewhere/default", now, columns)
     return "".join(text for _, text in parts)
 
 
