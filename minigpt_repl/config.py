@@ -68,10 +68,8 @@ def read_config(path: Path | None = None) -> Layer:
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return Layer(
-            problems=(f"{_place(place, _line_in(str(error), text))}: {error}",)
-        )
-    return _read_content(content, _Lines(place, text))
+        return Layer(problems=(f"{shown_path(place)}: {error}",))
+    return _read_content(content, shown_path(place))
 
 
 def read_environment(variables: Mapping[str, str]) -> Layer:
@@ -138,35 +136,7 @@ def _toml(value: Value) -> str:
     return f'"{format_value(value)}"'
 
 
-class _Lines:
-    """Finds the line of a key; the TOML reader does not tell."""
-
-    _TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
-    _KEY = re.compile(r"\s*([\w\"'.-]+?)\s*=")
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._numbers: dict[tuple[str, str], int] = {}
-        table = ""
-        for number, line in enumerate(text.split("\n"), start=1):
-            if header := self._TABLE.match(line):
-                table = header[1].strip("\"'")
-                owner, _, name = table.partition(".")
-                self._numbers.setdefault((owner, name), number)
-            elif key := self._KEY.match(line):
-                owner, _, name = key[1].rpartition(".")
-                owner = owner or table
-                self._numbers.setdefault((owner, name.strip("\"'")), number)
-                self._numbers.setdefault((owner, ""), number)
-
-    def place(self, table: str, name: str) -> str:
-        """`FILE:LINE` of a key, of its table if the key is not found."""
-        places = ((table, name), (table, ""), ("", table))
-        number = next((self._numbers[p] for p in places if p in self._numbers), None)
-        return _place(self._path, number)
-
-
-def _read_content(content: Mapping[str, Any], lines: _Lines) -> Layer:
+def _read_content(content: Mapping[str, Any], file: str) -> Layer:
     values: dict[str, Value] = {}
     checkpoint = None
     problems = []
@@ -182,7 +152,7 @@ def _read_content(content: Mapping[str, Any], lines: _Lines) -> Layer:
                 key = _key(table, name)
                 values[key] = _parse(key, value)
         except UsageError as error:
-            problems.append(f"{lines.place(table, name)}: {error}")
+            problems.append(f"{file}: {plain(f'{table}.{name}'.lstrip('.'))}: {error}")
     return Layer(values, checkpoint, tuple(problems))
 
 
@@ -233,17 +203,6 @@ def _parse(key: str, value: Any) -> Value:
 
 def _variable(key: str) -> str:
     return PREFIX + key.upper().replace(".", "_")
-
-
-def _line_in(message: str, text: str) -> int | None:
-    if "end of document" in message:
-        return len(text.splitlines())
-    found = re.search(r"at line (\d+)", message)
-    return int(found[1]) if found else None
-
-
-def _place(path: Path, number: int | None) -> str:
-    return f"{shown_path(path)}:{number}" if number else shown_path(path)
 
 
 @dataclass(frozen=True)

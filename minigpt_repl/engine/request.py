@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from minigpt_repl.errors import EngineError
 from minigpt_repl.sampling.parameters import Value
 
 if TYPE_CHECKING:
     import numpy as np
+
+SEEDS = 2**31
+"""Seeds are 0 to one less; after the last comes the first."""
 
 StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
 """Why a text ended: the length was reached, the stop rule held, the model's
@@ -236,6 +240,17 @@ Event = (
 
 RowEvent = tuple[int, Event]
 """The number of a request, and what happened to its text."""
+
+
+def finished(last: Event | None) -> Generation:
+    """The generation that the last event of a text carries.
+
+    Raises:
+        EngineError: if the engine ended the text without it.
+    """
+    if isinstance(last, Finished):
+        return last.generation
+    raise EngineError("the engine ended a text without finishing it; try again")
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ for the model. A `Completer` gives every word that could stand where the last wo
 of `typed` stands; `complete` keeps those that go on from it.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.context import Context
@@ -191,29 +190,16 @@ def _values(settings: Settings, name: str) -> Iterator[str]:
 
 
 def _paths(typed: str, with_files: bool) -> Iterator[str]:
+    from prompt_toolkit.completion import CompleteEvent, PathCompleter
+    from prompt_toolkit.document import Document
+
     typed = typed.lstrip("\"'")
     folder, slash, start = typed.rpartition("/")
-    place = Path(os.path.expanduser(folder + slash) or ".")
-    try:
-        entries = sorted(os.scandir(place), key=lambda entry: entry.name)
-    except (OSError, ValueError):
-        return
-    shown = 0
-    for entry in entries:
-        is_hidden = entry.name.startswith(".") and not start.startswith(".")
-        if is_hidden or not entry.name.startswith(start):
-            continue
-        is_folder = _is_folder(entry)
-        if not (is_folder or with_files):
-            continue
-        yield f"{folder}{slash}{entry.name}{'/' if is_folder else ''}"
-        shown += 1
-        if shown == MOST_FILES:
-            return
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+    completer = PathCompleter(only_directories=not with_files, expanduser=True)
+    names = (
+        completion.display_text  # unlike its text, a folder's has a slash
+        for completion in completer.get_completions(Document(typed), CompleteEvent())
+    )
+    shown = (n for n in names if start.startswith(".") or not n.startswith("."))
+    for name in islice(shown, MOST_FILES):
+        yield f"{folder}{slash}{name}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from minigpt_repl.engine.request import (
+    SEEDS,
     Event,
     Finished,
     Generation,
@@ -18,6 +19,7 @@ from minigpt_repl.engine.request import (
     Started,
     Token,
     TokenChosen,
+    finished,
 )
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.text.normalize import normalize_text
@@ -84,28 +86,27 @@ def stream_text(
         is_raw=bool(context.session.settings.value("raw")),
         may_replace=context.is_terminal,
     )
-    generation = None
+    last: Event | None = None
     is_started = False
     # The engine's iterators have `close`; it ends the work if we are closed.
     events = cast("Generator[Event, None, None]", context.engine.generate(request))
     with closing(events):
         try:
             for event in events:
+                last = event
                 if isinstance(event, Started):
                     yield from map(Notice, _notices_before(event, shown))
                     yield TextStarted(shown)
                     is_started = True
                 elif isinstance(event, Finished):
-                    generation = event.generation
-                    yield from showing.finish(generation)
+                    yield from showing.finish(event.generation)
                 else:
                     yield from showing.follow(event)
         except EngineError:
             if is_started:
                 yield TextEnded()
             raise
-    if generation is None:
-        raise EngineError("the engine ended a text without finishing it; try again")
+    generation = finished(last)
     yield TextEnded()
     yield from map(Notice, _notices_after(generation))
     return generation
@@ -219,10 +220,6 @@ def _notices_after(generation: Generation) -> Iterator[str]:
 
 def _tokens(count: int) -> str:
     return f"{count} token" if count == 1 else f"{count} tokens"
-
-
-SEEDS = 2**31
-"""Seeds are 0 to one less; after the last comes the first."""
 
 
 def continue_times(context: Context, prompt: str, count: int) -> Steps:

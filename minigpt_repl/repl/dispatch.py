@@ -95,19 +95,22 @@ OPENING = ":{"
 CLOSING = ":}"
 
 
-class LineJoiner:
-    """Gives back whole inputs, line by line.
+def whole_input(text: str) -> str | None:
+    """What several lines that came together stand for: what is in their block, if
+    they begin with one, and `None` as long as it is open."""
+    first, *rest = text.split("\n")
+    joiner = LineJoiner()
+    if joiner.feed(first) is not None:
+        return text
+    wholes = (joiner.feed(line) for line in rest)
+    return next((whole for whole in wholes if whole is not None), None)
 
-    Attributes:
-        is_open: whether a block was opened and not closed yet.
-    """
+
+class LineJoiner:
+    """Gives back whole inputs, line by line."""
 
     def __init__(self) -> None:
         self._block: list[str] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._block is not None
 
     def feed(self, line: str) -> str | None:
         """The input that this line completes, or `None` while a block is open."""

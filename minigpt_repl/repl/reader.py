@@ -6,9 +6,8 @@ Knows how lines are read, not what becomes of them.
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -19,7 +18,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import DummyHistory, History, InMemoryHistory
+from prompt_toolkit.history import DummyHistory, FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
@@ -27,7 +26,8 @@ from prompt_toolkit.styles import Style
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.paths import state_home
 from minigpt_repl.repl.context import Context
-from minigpt_repl.repl.keys import is_open_block, make_keys, without_block_marks
+from minigpt_repl.repl.dispatch import whole_input
+from minigpt_repl.repl.keys import make_keys
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
 from minigpt_repl.repl.toolbar import Fragment, colors
@@ -40,17 +40,16 @@ ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
 
 
-READ_LIMIT = 2_000_000
-"""Bytes that are read, from the file's end."""
-
-
 def history_file() -> Path:
     """Where lines are kept."""
     return state_home() / "history"
 
 
-class LineHistory(History):
-    """A history in a file of prompt_toolkit's format.
+class LineHistory(FileHistory):
+    """Lines of earlier sessions, in a file that only its owner can read.
+
+    A history is a convenience: whatever is wrong with the file, the session goes on,
+    and says so once.
 
     Args:
         path: the file; it and its folder are made when first needed.
@@ -60,55 +59,30 @@ class LineHistory(History):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(path)
         self._path = path
         self.trouble: str | None = None
 
     def load_history_strings(self) -> Iterable[str]:
         """Earlier lines, the last first."""
-        try:
-            with self._path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - READ_LIMIT))
-                content = file.read().decode("utf-8", "replace")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            self._note(error)
-            return []
-        return reversed(_parse(content))
+        with self._noting():
+            return super().load_history_strings()
+        return []
 
     def store_string(self, string: str) -> None:
         """Add a line to the file."""
-        lines = "".join(f"+{line}\n" for line in string.split("\n"))
-        entry = f"\n# {datetime.now(UTC).replace(tzinfo=None)}\n{lines}"
-        try:
+        with self._noting():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            descriptor = os.open(self._path, flags, 0o600)
-            try:
-                os.write(descriptor, entry.encode("utf-8", "replace"))
-            finally:
-                os.close(descriptor)
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
+            # What a badly set terminal sends may be no text that can be encoded.
+            super().store_string(string.encode("utf-8", "replace").decode())
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            self._note(error)
-
-    def _note(self, error: OSError) -> None:
-        self.trouble = f"lines are not kept: {self._path}: {error.strerror}"
-
-
-def _parse(content: str) -> list[str]:
-    entries: list[list[str]] = []
-    is_open = False
-    for line in content.split("\n"):
-        if not line.startswith("+"):
-            is_open = False
-            continue
-        if not is_open:
-            entries.append([])
-            is_open = True
-        entries[-1].append(line[1:])
-    return ["\n".join(lines) for lines in entries]
+            self.trouble = f"lines are not kept: {self._path}: {error.strerror}"
 
 
 class Reader:
@@ -184,7 +158,8 @@ class Reader:
                 editing_mode=EditingMode.VI if keys == "vi" else EditingMode.EMACS,
                 color_depth=self._depth(color),
             )
-        return without_block_marks(line)
+        whole = whole_input(line)
+        return line if whole is None else whole
 
     def ask(self, question: str) -> str | None:
         """An answer to a question, or `None` after ^D or ^C."""
@@ -241,11 +216,11 @@ class Reader:
         self._note_first_prompt()
         with self._signals.reading():
             line = input(PROMPT)
-            while is_open_block(line):
+            while (whole := whole_input(line)) is None:
                 line += "\n" + input(CONTINUATION)
         if line.strip() and self._history is not None:
             self._history.store_string(line)
-        return without_block_marks(line)
+        return whole
 
     def _note_first_prompt(self) -> None:
         if self._on_first_prompt is not None:

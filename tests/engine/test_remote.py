@@ -168,7 +168,7 @@ def test_a_text_that_nobody_reads_on_is_stopped(open_engine):
 def test_stop_ends_the_wait_for_a_model_that_loads(open_engine, call):
     engine = open_engine("endless")
     engine.start()
-    stop_when(engine, lambda: engine._child._calls)
+    stop_when(engine, lambda: engine._process._calls)
     with pytest.raises(EngineError, match="the model is still loading"):
         if call == "generate":
             list(engine.generate(REQUEST))
@@ -184,7 +184,7 @@ def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
     assert engine.info
     process = engine._process
     for is_second in (False, True):
-        stop_when(engine, lambda: child._calls and taken_up().exists())
+        stop_when(engine, lambda: process._calls and taken_up().exists())
         with pytest.raises(EngineError, match="stopped before the first token"):
             list(engine.generate(REQUEST))
         assert is_second or engine.status.is_stuck  # at work on the first

@@ -21,15 +21,15 @@ from minigpt_repl.engine.request import (
     DraftVerified,
     EngineInfo,
     Event,
-    Finished,
     Generation,
     HypothesesChanged,
     Hypothesis,
     Request,
     Started,
     TokenChosen,
+    finished,
 )
-from minigpt_repl.errors import EngineError, UsageError
+from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.commands.comparing import prompt_for
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import stats_line
@@ -113,18 +113,17 @@ def _watch(
 ) -> Generator[Output, Any, Generation]:
     """Run a request; what `draw` makes of its events is shown live."""
     pace = Pace(context.is_terminal)
-    last: RenderableType | None = None
+    shown: RenderableType | None = None
+    event: Event | None = None
     events = cast("Generator[Event, None, None]", context.engine.generate(request))
     with closing(events):
         for event in events:
-            last = draw(event) or last
-            if last is not None and pace.is_due():
-                yield Live(last)
-            if isinstance(event, Finished):
-                if last is not None:
-                    yield Live(last)
-                return event.generation
-    raise EngineError("the engine ended a text without finishing it; try again")
+            shown = draw(event) or shown
+            if shown is not None and pace.is_due():
+                yield Live(shown)
+    if shown is not None:
+        yield Live(shown)
+    return finished(event)
 
 
 def _finish(context: Context, request: Request, generation: Generation) -> Steps:

@@ -10,12 +10,13 @@ from minigpt_repl.compare.pieces import pieces_after, words_of
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
-    Finished,
+    SEEDS,
     Generation,
     Request,
     Token,
+    finished,
 )
-from minigpt_repl.errors import EngineError, MiniGPTError, UsageError
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.commands.probabilities import distribution_table
 from minigpt_repl.repl.context import Context, Steps, current_ids
@@ -111,17 +112,15 @@ def _request(stand: Stand, strategy: Strategy, length: int, seed: int) -> Reques
         sampler=strategy.sampler,
         parameters=dict(strategy.parameters),
         length=length,
-        seed=seed % 2**31,
+        seed=seed % SEEDS,
         prompt_ids=stand.ids,
         with_scores=True,
     )
 
 
 def _one_token(context: Context, request: Request) -> Generation:
-    for event in context.engine.generate(request):
-        if isinstance(event, Finished):
-            return event.generation
-    raise EngineError("the engine ended a text without finishing it; try again")
+    *_, last = context.engine.generate(request)
+    return finished(last)
 
 
 def _show(

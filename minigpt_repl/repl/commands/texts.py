@@ -12,7 +12,7 @@ from rich.tree import Tree
 from minigpt_repl.compare.pieces import display_pieces
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.context import (
@@ -56,7 +56,7 @@ def again(context: Context, arguments: str) -> Steps:
     session = context.session
     for count in range(1, times + 1):
         if arguments and request.seed is not None:
-            seed = (node.generation.seed + count) % 2**31
+            seed = (node.generation.seed + count) % SEEDS
             request = replace(request, seed=seed)
         session = yield from continue_text(
             replace(context, session=session), request, shown, node.parent
