@@ -17,7 +17,8 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
 SCREEN = ("click", "prompt_toolkit", "rich")
 
 LAYERS = (
-    ("errors", "paths", "suggest", "atomic", "__init__"),
+    ("errors", "paths", "suggest", "__init__"),
+    ("atomic",),
     ("files", "userfiles", "schemas"),
     ("models", "sampling"),
     ("lm", "engine"),
