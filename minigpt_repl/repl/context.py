@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minigpt_repl.compare.pieces import display_pieces
-from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.output import Output
@@ -130,10 +128,14 @@ def inspect_text(context: Context, wanted_for: str) -> Inspected:
     Raises:
         UsageError: as `node_of_this_model`.
     """
+    # Not at the start: the prompt would come a little later.
+    from minigpt_repl.compare.pieces import display_pieces
+    from minigpt_repl.engine.inspection import text_logits
+
     node = node_of_this_model(context, wanted_for)
     made = node.generation
     logits = context.engine.logits((*made.started.prompt_ids, *made.token_ids))
-    rows = inspection.text_logits(logits, len(made.tokens))
+    rows = text_logits(logits, len(made.tokens))
     return Inspected(node, rows, tuple(display_pieces(made, context.engine.info)))
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.continuation import continue_prompt
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 Handler = Callable[[Context, str], Steps]
@@ -161,6 +160,9 @@ def run_line(line: str, context: Context) -> Steps:
     prompt = line.strip()
     if not prompt:
         return context.session
+    # Not at the start: the line editor imports this module for its blocks.
+    from minigpt_repl.repl.continuation import continue_prompt
+
     return (yield from continue_prompt(context, prompt))
 
 
