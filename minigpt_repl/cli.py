@@ -11,14 +11,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 from click.exceptions import Exit
-from click.shell_completion import shell_complete
+from click.shell_completion import CompletionItem, shell_complete
 
 from minigpt_repl import __version__
-from minigpt_repl.click_types import Assignment, Group, SamplerName
+from minigpt_repl.config import Options
 from minigpt_repl.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -26,33 +27,90 @@ from minigpt_repl.errors import (
     EXIT_USAGE,
     MiniGPTError,
 )
-from minigpt_repl.shell import run, run_doctor
-from minigpt_repl.startup import Options
+from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.settings import SESSION_PARAMETERS
+from minigpt_repl.suggest import did_you_mean, quoted
 
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
 
-LAZY_COMMANDS = {
-    "compare": "minigpt_repl.compare.shell:compare",
-    "replay": "minigpt_repl.compare.shell:replay",
-}
-"""Where further subcommands are; imported when they are asked for."""
+
+class SamplerName(click.ParamType[str]):
+    """A sampler's name; the settings check it, so that all spellings work."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin with what was typed, each with its summary."""
+        return [
+            CompletionItem(spec.name, help=spec.summary)
+            for spec in all_samplers()
+            if spec.name.startswith(incomplete)
+        ]
 
 
-@click.group(
-    cls=Group,
-    lazy=LAZY_COMMANDS,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-    epilog="Without -p, --script and a terminal, each line of standard input is "
-    "handled as if it had been typed.",
-)
-@click.option(
+class Assignment(click.ParamType[tuple[str, str]]):
+    """A setting and its value, as `k=10` or `top_p.p=0.5`."""
+
+    name = "k=v"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The name and the text of the value."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not (name.strip() and equals):
+            self.fail(f"--set takes NAME=VALUE, such as k=10; got {value!r}")
+        return name.strip(), text.strip()
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Settings of the session and of the samplers."""
+        names = [parameter.name for parameter in SESSION_PARAMETERS]
+        for spec in all_samplers():
+            names += [name for name in spec.parameter_names if name not in names]
+        return [
+            CompletionItem(f"{name}=") for name in names if name.startswith(incomplete)
+        ]
+
+
+class Group(click.Group):
+    """A group that helps who typed a prompt in place of a subcommand."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a better message."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names:
+            raise click.UsageError(
+                f"no command {quoted(args[0])}: there are {', '.join(names)}"
+                f"{did_you_mean(args[0], names)}; a text to continue goes after -p"
+            )
+        return super().resolve_command(ctx, args)
+
+
+_CHECKPOINT = click.option(
     "--checkpoint",
     metavar="DIR",
     type=click.Path(),
     help="Folder of the model; else MINIGPT_CHECKPOINT, the config, the default.",
 )
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="Without -p, --script and a terminal, each line of standard input is "
+    "handled as if it had been typed.",
+)
+@_CHECKPOINT
 @click.option("--no-verify", is_flag=True, help="Load it without checking its record.")
 @click.option(
     "-p", "--prompt", metavar="TEXT", help="Continue TEXT and leave; - reads stdin."
@@ -118,26 +176,82 @@ def cli(ctx: click.Context, /, **flags: Any) -> int:
     ctx.obj = Options(**flags)
     if ctx.invoked_subcommand is not None:
         return EXIT_OK
+    from minigpt_repl.repl.entry import run
+
     outcome = run(ctx.obj)
     return EXIT_RUNTIME if outcome.has_failed else outcome.quit_code
 
 
 @cli.command()
-@click.option("--checkpoint", metavar="DIR", type=click.Path(), help="Folder to check.")
+@_CHECKPOINT
 @click.option("--no-verify", is_flag=True, help="Do not compare it with its record.")
 @click.pass_obj
-def doctor(options: Options, checkpoint: str | None, no_verify: bool) -> int:
+def doctor(options: Options, /, checkpoint: str | None, no_verify: bool) -> int:
     """Check all that a text needs, and say what to do.
 
     Looks at versions, devices, checkpoint, settings and folders, and makes 20
     tokens. Each line is ok, or says what to do.
     """
+    from minigpt_repl.repl.entry import run_doctor
+
     chosen = replace(
         options,
         checkpoint=checkpoint or options.checkpoint,
         no_verify=no_verify or options.no_verify,
     )
     return EXIT_OK if run_doctor(chosen) else EXIT_RUNTIME
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@click.option("-p", "--prompt", metavar="TEXT", required=True, help="- reads stdin.")
+@click.option("--n", "-n", "count", default="1", metavar="N", help="Texts a strategy.")
+@click.option("--seed", metavar="N", help="Of the first text; text i uses N+i.")
+@click.option("--length", metavar="N", help="New tokens a text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", metavar="FILE", help="Write Markdown to FILE.")
+@click.option("--html", metavar="FILE", help="Write one self-contained page to FILE.")
+@_CHECKPOINT
+@click.pass_obj
+def compare(
+    options: Options,
+    /,
+    prompt: str,
+    checkpoint: str | None,
+    seed: str | None,
+    length: str | None,
+    **wanted: Any,
+) -> int:
+    """Continue one prompt with several strategies.
+
+    SPEC is a sampler, with parameters if you like: top_k:k=10,temperature=0.8.
+    Without one it is every sampler as it is set. The texts and their measures are
+    printed side by side, or written as JSON, Markdown or HTML.
+    """
+    from minigpt_repl.repl.entry import run_comparison
+
+    chosen = replace(
+        options,
+        prompt=prompt,
+        checkpoint=checkpoint or options.checkpoint,
+        seed=seed or options.seed,
+        length=length or options.length,
+    )
+    run_comparison(chosen, **wanted)
+    return EXIT_OK
+
+
+@cli.command()
+@click.argument("file", metavar="FILE.json")
+@_CHECKPOINT
+@click.pass_obj
+def replay(options: Options, /, file: str, checkpoint: str | None) -> int:
+    """Run an exported comparison again; fail at the first token that differs."""
+    from minigpt_repl.repl.entry import run_replay
+
+    chosen = replace(options, checkpoint=checkpoint or options.checkpoint)
+    run_replay(chosen, Path(file))
+    return EXIT_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

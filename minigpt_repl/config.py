@@ -1,20 +1,25 @@
-"""Settings from the user's config file and from the environment.
+"""Where settings come from: the config file, the environment, the flags.
 
-What is wrong in either is told, with file and line, and left out; the rest holds.
-Knows the tables of settings and samplers; knows no terminal and no model.
+What is wrong in file or environment is told, with file and key, and left out; the
+rest holds. Knows the tables of settings and samplers; of the checkpoint it reads
+no more than the record, for the limits it sets.
 """
 
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minigpt_repl import paths
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file
+from minigpt_repl.models.record import RECORD_FILE, check_folder, is_file, read_record
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
-from minigpt_repl.sampling.parameters import Parameter, Value, format_value
+from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
@@ -63,10 +68,8 @@ def read_config(path: Path | None = None) -> Layer:
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return Layer(
-            problems=(f"{_place(place, _line_in(str(error), text))}: {error}",)
-        )
-    return _read_content(content, _Lines(place, text))
+        return Layer(problems=(f"{shown_path(place)}: {error}",))
+    return _read_content(content, shown_path(place))
 
 
 def read_environment(variables: Mapping[str, str]) -> Layer:
@@ -133,35 +136,7 @@ def _toml(value: Value) -> str:
     return f'"{format_value(value)}"'
 
 
-class _Lines:
-    """Finds the line of a key; the TOML reader does not tell."""
-
-    _TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
-    _KEY = re.compile(r"\s*([\w\"'.-]+?)\s*=")
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._numbers: dict[tuple[str, str], int] = {}
-        table = ""
-        for number, line in enumerate(text.split("\n"), start=1):
-            if header := self._TABLE.match(line):
-                table = header[1].strip("\"'")
-                owner, _, name = table.partition(".")
-                self._numbers.setdefault((owner, name), number)
-            elif key := self._KEY.match(line):
-                owner, _, name = key[1].rpartition(".")
-                owner = owner or table
-                self._numbers.setdefault((owner, name.strip("\"'")), number)
-                self._numbers.setdefault((owner, ""), number)
-
-    def place(self, table: str, name: str) -> str:
-        """`FILE:LINE` of a key, of its table if the key is not found."""
-        places = ((table, name), (table, ""), ("", table))
-        number = next((self._numbers[p] for p in places if p in self._numbers), None)
-        return _place(self._path, number)
-
-
-def _read_content(content: Mapping[str, Any], lines: _Lines) -> Layer:
+def _read_content(content: Mapping[str, Any], file: str) -> Layer:
     values: dict[str, Value] = {}
     checkpoint = None
     problems = []
@@ -177,7 +152,7 @@ def _read_content(content: Mapping[str, Any], lines: _Lines) -> Layer:
                 key = _key(table, name)
                 values[key] = _parse(key, value)
         except UsageError as error:
-            problems.append(f"{lines.place(table, name)}: {error}")
+            problems.append(f"{file}: {plain(f'{table}.{name}'.lstrip('.'))}: {error}")
     return Layer(values, checkpoint, tuple(problems))
 
 
@@ -230,12 +205,94 @@ def _variable(key: str) -> str:
     return PREFIX + key.upper().replace(".", "_")
 
 
-def _line_in(message: str, text: str) -> int | None:
-    if "end of document" in message:
-        return len(text.splitlines())
-    found = re.search(r"at line (\d+)", message)
-    return int(found[1]) if found else None
+@dataclass(frozen=True)
+class Options:
+    """What the user gave on the command line, as it was given."""
+
+    checkpoint: str | None = None
+    no_verify: bool = False
+    prompt: str | None = None
+    sampler: str | None = None
+    assignments: tuple[tuple[str, str], ...] = ()
+    seed: str | None = None
+    length: str | None = None
+    count: int = 1
+    as_json: bool = False
+    jsonl: bool = False
+    only_new: bool = False
+    script: str | None = None
+    commands: tuple[str, ...] = ()
+    keep_going: bool = False
+    config: str | None = None
+    print_config: bool = False
+    color: str | None = None
+    no_history: bool = False
+    debug: bool = False
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether texts are written as JSON."""
+        return self.as_json or self.jsonl
 
 
-def _place(path: Path, number: int | None) -> str:
-    return f"{shown_path(path)}:{number}" if number else shown_path(path)
+def prepare(options: Options) -> tuple[Path, Settings]:
+    """The checkpoint's folder, and the settings of all layers.
+
+    Reads no more of the checkpoint than its record. What is wrong in the config
+    file or the environment is told on stderr and left out.
+
+    Raises:
+        MiniGPTError: for a checkpoint that is not there or a flag's value that is
+            not allowed.
+    """
+    config = read_settings_file(options)
+    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
+    limits = _limits(directory, verify=not options.no_verify)
+    layers = {"config": config, "environment": read_environment(os.environ)}
+    settings = Settings(
+        {name: _allowed(layer, name, limits) for name, layer in layers.items()}, limits
+    )
+    return directory, _with_flags(settings, options)
+
+
+def read_settings_file(options: Options) -> Layer:
+    """The settings of the config file that the options name, or of the user's own."""
+    return read_config(Path(options.config) if options.config else None)
+
+
+def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
+    """Values of a layer that the checkpoint allows too; tells what is left out."""
+    problems = list(layer.problems)
+    values = {}
+    for key, value in layer.values.items():
+        try:
+            if key != "sampler":
+                Settings().parameter(key).check(value, limits)
+            values[key] = value
+        except UsageError as error:
+            problems.append(f"{name}: {key}: {error}")
+    for problem in problems:
+        _tell(problem)
+    return values
+
+
+def _limits(directory: Path, verify: bool) -> dict[str, int]:
+    check_folder(directory)
+    if not verify and not is_file(directory / RECORD_FILE):
+        return {}
+    return {"vocabulary": read_record(directory).vocabulary_size}
+
+
+def _with_flags(settings: Settings, options: Options) -> Settings:
+    named = {
+        "sampler": options.sampler,
+        "seed": options.seed,
+        "length": options.length,
+        "color": options.color,
+    }
+    values = {name: value for name, value in named.items() if value is not None}
+    return settings.set(values | dict(options.assignments), origin="flag")[0]
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"minigpt-repl: {message}\n")

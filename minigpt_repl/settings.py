@@ -8,7 +8,7 @@ changed when any part of a change is not allowed. Knows no terminal and no model
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
@@ -26,7 +26,7 @@ SESSION_PARAMETERS = (
         None,
         "seed of the random choices; off draws a fresh one for each text",
         minimum=0,
-        maximum=2**31 - 1,
+        maximum=SEEDS - 1,
         optional=True,
     ),
     Parameter("length", int, 80, "new tokens a text", minimum=1, maximum=100_000),
@@ -141,18 +141,6 @@ class Settings:
     def reset(self) -> "Settings":
         """New settings without anything that `:set` gave."""
         return replace(self, layers={**self.layers, "set": {}})
-
-    def with_limits(self, limits: Limits) -> "Settings":
-        """The same settings on another checkpoint.
-
-        Raises:
-            UsageError: if a value in use is beyond the new limits.
-        """
-        after = replace(self, limits=dict(limits))
-        for key in after.names():
-            if key != "sampler":
-                after._parameter(key).check(after.value(key), limits)
-        return after
 
     def fitted_to(self, limits: Limits) -> tuple["Settings", tuple[Change, ...]]:
         """The same settings on another checkpoint; what is beyond its limits is

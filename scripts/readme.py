@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from minigpt_repl.repl.command import all_commands
+from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS

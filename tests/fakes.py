@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -23,6 +24,7 @@ from minigpt_repl.engine.request import (
     Hypothesis,
     Reprimed,
     Request,
+    RowEvent,
     Started,
     StopReason,
     Timings,
@@ -47,7 +49,7 @@ KEPT_AFTER_REPRIMING = 4
 
 
 class FakeEngine:
-    """Implements `minigpt_repl.engine.request.Engine`.
+    """Implements `minigpt_repl.engine.remote.ServedEngine`.
 
     Args:
         delay: seconds before each token; `stop()` ends the wait.
@@ -80,6 +82,7 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.warmed: list[str] = []
         self.closed = False
+        self.on_change = lambda: None
         self._stopping = threading.Event()
         size = len(VOCABULARY)
         # Row i: scores after token i. Spread, so that rules differ visibly.
@@ -104,6 +107,13 @@ class FakeEngine:
             words=VOCABULARY,
         )
 
+    @property
+    def status(self) -> Status:
+        return Status("ready", self.info)
+
+    def start(self) -> None:
+        """It is there already."""
+
     def encode(self, text: str) -> tuple[int, ...]:
         self._check()
         return tuple(_IDS.get(word, 1) for word in split(text))
@@ -112,10 +122,14 @@ class FakeEngine:
         self._check()
         return self._table[[2, *token_ids]]  # (len + 1, vocabulary)
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         self._check()
         find_sampler(sampler).check(parameters)
         self.warmed.append(sampler)
+
+    prepare = warm
 
     def stop(self) -> None:
         self._stopping.set()
@@ -147,7 +161,7 @@ class FakeEngine:
             if index == self.fail_at:
                 raise EngineError("the engine's process ended; it will be started anew")
             if len(seen) >= self.context_length:
-                if spec.is_whole_sequence:
+                if spec.search is not None:
                     reason = "context"
                     break
                 seen = [2, *seen[-KEPT_AFTER_REPRIMING:]]
@@ -193,6 +207,11 @@ class FakeEngine:
             )
         )
 
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        for row, request in enumerate(requests):
+            for event in self.generate(request):
+                yield row, event
+
     def _start(self, request: Request, spec: SamplerSpec) -> Started:
         ids = request.prompt_ids
         unknown: tuple[str, ...] = ()
@@ -201,7 +220,7 @@ class FakeEngine:
             words = split(request.prompt)
             unknown = tuple(dict.fromkeys(w for w in words if w not in _IDS))
         room = self.context_length - 1
-        if spec.is_whole_sequence:
+        if spec.search is not None:
             room = max(1, self.context_length - request.length)
         cropped = max(0, len(ids) - room)
         seed = request.seed
@@ -220,12 +239,12 @@ class FakeEngine:
         temperature = float(values.get("temperature") or 0.0)
         if spec.name == "contrastive":
             best = self._weigh(values, scores, seen)[0][0]
-            return best, spec.keeps(softmax(scores), values)
+            return best, spec.kept(np, softmax(scores), values)
         if not spec.is_random or temperature == 0:
             best = int(scores.argmax())
             return best, np.arange(len(scores)) == best
         probabilities = softmax(scores / temperature)
-        kept = spec.keeps(probabilities, values)
+        kept = spec.kept(np, probabilities, values)
         weights = np.where(kept, probabilities, 0.0)
         return int(random.choice(len(scores), p=weights / weights.sum())), kept
 

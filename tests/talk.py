@@ -7,9 +7,10 @@ from fakes import VOCABULARY, FakeEngine
 from rich.console import Console
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.command import Desk
+from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
+from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import run_line
-from minigpt_repl.repl.outputs import (
+from minigpt_repl.repl.output import (
     Ask,
     AskEditor,
     Live,
@@ -53,8 +54,8 @@ class Talk:
 
     def _type(self, line):
         self.outputs, self.error = [], None
-        desk = Desk(self.session, self.engine, 80, self.is_terminal)
-        steps = run_line(line, desk)
+        context = Context(self.session, self.engine, 80, self.is_terminal)
+        steps = run_line(line, context)
         reply = None
         try:
             while True:

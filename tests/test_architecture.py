@@ -1,8 +1,10 @@
 """Who may know whom, what is loaded when, and who may print or use the network."""
 
 import ast
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,43 +16,28 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
 SCREEN = ("click", "prompt_toolkit", "rich")
 
+LAYERS = (
+    ("errors", "paths", "suggest", "__init__"),
+    ("atomic",),
+    ("files", "userfiles", "schemas"),
+    ("models", "sampling"),
+    ("lm", "engine"),
+    ("settings", "formats", "report"),
+    ("config", "compare", "training", "doctor"),
+    ("repl",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the bottom up: a unit imports what is in its own files or below its layer."""
+
 FORBIDDEN = {
-    "models": (
-        *SCREEN,
-        *(f"minigpt_repl.{name}" for name in ("cli", "shell", "repl", "engine")),
-    ),
-    "sampling": (
-        *SCREEN,
-        "minigpt_repl.repl",
-        "minigpt_repl.cli",
-        "minigpt_repl.models",
-        "minigpt_repl.engine",
-    ),
-    "training": ("prompt_toolkit", "minigpt_repl.repl", "minigpt_repl.shell"),
-    "engine": (
-        *SCREEN,
-        "minigpt_repl.repl",
-        "minigpt_repl.cli",
-        "minigpt_repl.shell",
-    ),
-    "models/text": (
-        *SCREEN,
-        *HEAVY,
-        *(
-            f"minigpt_repl.{name}"
-            for name in ("sampling", "engine", "training", "repl")
-        ),
-    ),
-    "repl": (
-        *(name for name in HEAVY if name != "numpy"),
-        "minigpt_repl.training",
-        "minigpt_repl.cli",
-        "minigpt_repl.shell",
-    ),
-    "compare": (
-        *(name for name in HEAVY if name != "numpy"),
-        "minigpt_repl.training",
-    ),
+    "models": SCREEN,
+    "sampling": (*SCREEN, "keras_hub.models"),
+    "engine": SCREEN,
+    "training": ("prompt_toolkit",),
+    "models/text": (*SCREEN, *HEAVY),
+    "repl": tuple(name for name in HEAVY if name != "numpy"),
+    "compare": tuple(name for name in HEAVY if name != "numpy"),
 }
 """What no module of a folder may import, not even inside a function."""
 
@@ -77,8 +64,60 @@ def is_within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
+def name_of(path: Path) -> str:
+    """The full name of a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which modules of the package each of them imports."""
+    names = {name_of(path): path for path in MODULES}
+
+    def owner(name: str) -> str | None:
+        while name and name not in names:
+            name = name.rpartition(".")[0]
+        return name or None
+
+    return {
+        module: {owner(name) for name in imports_of(path)} - {None, module}
+        for module, path in names.items()
+    }
+
+
+def unit_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+def test_arrows_point_down_only():
+    level = {unit: place for place, units in enumerate(LAYERS) for unit in units}
+    assert {unit_of(module) for module in arrows()} <= level.keys()
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in arrows().items()
+        for other in others
+        if unit_of(other) != unit_of(module)
+        and level[unit_of(other)] >= level[unit_of(module)]
+    ]
+    assert wrong == []
+
+
+def test_no_two_modules_import_each_other_on_any_way():
+    left = arrows()
+    while ends := [module for module, others in left.items() if not others & {*left}]:
+        for module in ends:
+            del left[module]
+    assert left == {}
+
+
+def test_no_two_modules_have_one_name():
+    names = Counter(path.stem for path in MODULES if path.stem != "__init__")
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice <= {"display", "vocabulary"}  # of models and training
+
+
 @pytest.mark.parametrize("folder", FORBIDDEN)
-def test_dependencies_point_one_way(folder):
+def test_what_a_folder_knows_nothing_of(folder):
     modules = sorted((PACKAGE / folder).rglob("*.py"))
     assert modules
     wrong = [
@@ -91,7 +130,7 @@ def test_dependencies_point_one_way(folder):
 
 
 def test_only_the_ends_of_the_program_choose_exit_codes():
-    may = {"cli.py", "errors.py", "repl/loop.py", "training/setup_model.py"}
+    may = {"cli.py", "errors.py", "repl/terminal.py", "training/setup_model.py"}
     users = {
         str(path.relative_to(PACKAGE))
         for path in MODULES
@@ -177,7 +216,7 @@ def test_importing_the_package_and_the_command_line_is_light():
     assert not loaded & {*HEAVY, "prompt_toolkit", "rich"}
 
 
-def test_the_terminal_loads_no_model_code():
+def test_no_front_end_loads_model_code():
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for folder in ("repl", "compare")
@@ -198,30 +237,37 @@ print(*sys.modules)
 
 
 NO_NETWORK = """
-import socket, sys
+import socket
 def refuse(*arguments, **keywords):
     raise AssertionError(f"the network was asked for: {arguments}")
 class Refusing(socket.socket):
     connect = connect_ex = sendto = refuse
 socket.socket = Refusing
 socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
-sys.path[:0] = ["tests/cli", "tests"]
-from minigpt_repl import shell
+"""
+"""Python runs it at the start of the program and of the engine's process."""
+
+TALK = """
+import sys
 from minigpt_repl.cli import main
+from minigpt_repl.repl import entry
 if sys.argv.pop(1) == "fake":
     import program
-    shell.open_engine = program.open_fake_engine
+    entry.open_engine = program.open_fake_engine
 sys.exit(main())
 """
 
 
-def talk_without_network(engine: str, directory: Path, lines: str) -> str:
+def talk_without_network(engine: str, directory: Path, lines: str, place: Path) -> str:
+    (place / "sitecustomize.py").write_text(NO_NETWORK)
+    paths = [place, ROOT / "tests" / "cli", ROOT / "tests", ROOT]
     result = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, engine, "--checkpoint", str(directory)],
+        [sys.executable, "-c", TALK, engine, "--checkpoint", str(directory)],
         capture_output=True,
         input=lines,
         text=True,
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -230,7 +276,9 @@ def talk_without_network(engine: str, directory: Path, lines: str) -> str:
 def test_no_network_unless_asked_for(tmp_path):
     directory = make_recorded(tmp_path / "model")
     lines = "the king\n:sampler greedy\n:again 2\n:show model\n:help\n"
-    assert talk_without_network("fake", directory, lines).startswith("the king ")
+    assert talk_without_network("fake", directory, lines, tmp_path).startswith(
+        "the king "
+    )
 
 
 @pytest.mark.slow
@@ -239,5 +287,5 @@ def test_no_network_to_load_a_model(tmp_path, tiny_causal_lm):
 
     save_checkpoint(tmp_path / "model", tiny_causal_lm, {})
     lines = ":set length 5\nthe cat\n:sampler greedy\nthe dog\n"
-    out = talk_without_network("real", tmp_path / "model", lines)
+    out = talk_without_network("real", tmp_path / "model", lines, tmp_path)
     assert [line[:7] for line in out.splitlines()] == ["the cat", "the dog"]

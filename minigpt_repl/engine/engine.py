@@ -180,6 +180,11 @@ class LocalEngine:
             search.advance(1, search.begin(values, prompt, 2))
         _give_back_memory()
 
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        """Nothing: here a first use is the soonest that can be."""
+
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""
         self._is_closed = True

@@ -1,52 +1,106 @@
 """The engine seen from the terminal's process: `RemoteEngine`.
 
 Loading TensorFlow and compiling a graph can't be interrupted, so both happen in a
-child process (`child.py`, `worker.py`), which can be stopped, abandoned, killed and
-started anew. Here there is no TensorFlow. A call waits until the model is loaded,
-and `stop()` ends every wait.
+process of its own (`worker.py`), which can be stopped, abandoned, killed and started
+anew. Here there is no TensorFlow. A call waits until the model is loaded, and
+`stop()` ends every wait.
 """
 
+import contextlib
+import os
 import queue
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from minigpt_repl.engine.child import STOPPED, Child, Status, open_log
 from minigpt_repl.engine.request import (
+    Engine,
     EngineInfo,
     Event,
     Finished,
     Generation,
     HypothesesChanged,
     Request,
+    RowEvent,
     Started,
     Timings,
     TokenChosen,
 )
-from minigpt_repl.engine.worker import Load
+from minigpt_repl.engine.worker import STOP, Load
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
+from minigpt_repl.paths import PACKAGE, state_home
 from minigpt_repl.sampling.parameters import Value
 
 if TYPE_CHECKING:
     import numpy as np
 
-FACTORY = "minigpt_repl.engine.engine:load_engine"
+FACTORY = "minigpt_repl.engine.worker:load_engine"
 PATIENCE = 0.1
 """Seconds that a stopped request may still take to its first token."""
 
+LOG_LIMIT = 1_000_000
+
+# Not `-m`: that would look for modules in the current folder first.
+BOOT = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from minigpt_repl.engine.worker import main; main(int(sys.argv[1]))"
+)
+
+State = Literal["stopped", "starting", "loading", "warming", "ready", "failed"]
+"""What an engine is at; `stopped` if its process is not there or ended by itself."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an engine in a process of its own is.
+
+    Attributes:
+        state: what it is at.
+        info: what is loaded, or `None` while nothing is.
+        failure: why the process ended, if it did.
+        is_stuck: whether a request would have to wait for something else.
+    """
+
+    state: State = "stopped"
+    info: EngineInfo | None = None
+    failure: MiniGPTError | None = None
+    is_stuck: bool = False
+
+
+class ServedEngine(Engine, Protocol):
+    """An engine that is started, and that tells how it is without waiting.
+
+    Attributes:
+        on_change: called, from another thread, whenever the status changes.
+    """
+
+    on_change: Callable[[], None]
+
+    @property
+    def status(self) -> Status:
+        """How the engine is; never waits."""
+
+    def start(self) -> None:
+        """Begin to load, and do not wait for it."""
+
 
 class RemoteEngine:
-    """An engine in a child process; implements `request.Engine`.
+    """An engine in a process of its own; implements `ServedEngine`.
 
     Args:
         directory: the checkpoint's folder.
         verify: whether its files must agree with its record.
         warm: samplers and parameters to prepare in the background.
-        factory: import path of what makes the engine in the child.
-        on_change: called, from another thread, whenever `status` changes.
+        factory: import path of what makes the engine in that process.
+        shows_log: whether its log lines go to stderr in place of the log.
 
-    The child starts with `start()` or the first call, and again with the first
+    The process starts with `start()` or the first call, and again with the first
     call after it ended.
     """
 
@@ -57,62 +111,50 @@ class RemoteEngine:
         verify: bool = True,
         warm: Sequence[tuple[str, Mapping[str, Value]]] = (),
         factory: str = FACTORY,
-        on_change: Callable[[], None] = lambda: None,
+        shows_log: bool = False,
     ) -> None:
         self._load = Load(str(directory), verify, tuple(warm), factory)
-        self._child: Child | None = None
+        self._shows_log = shows_log
+        self._process: _Process | None = None
         self._is_closed = False
-        self.on_change = on_change
+        self.on_change: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Start the child, if there is none, and do not wait for it.
+        """Start the process, if there is none, and do not wait for it.
 
         Raises:
             EngineError: if the engine is closed or no process can be started.
         """
-        self._running_child()
+        self._running()
 
     @property
     def status(self) -> Status:
-        """What the child is at; never waits."""
-        return "stopped" if self._child is None else self._child.status
-
-    @property
-    def failure(self) -> MiniGPTError | None:
-        """Why the child ended, if it did; never waits."""
-        return None if self._child is None else self._child.ending
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether a request would have to wait for something else; never waits."""
-        child = self._child
-        if child is None or child.ending is not None:
-            return False
-        return child.info is None or child.is_held_up
-
-    @property
-    def loaded(self) -> EngineInfo | None:
-        """What is loaded, or `None`; never waits."""
-        return None if self._child is None else self._child.info
+        """How the process is; never waits."""
+        return Status() if self._process is None else self._process.status
 
     @property
     def info(self) -> EngineInfo:
         """What is loaded; waits until it is."""
-        info: EngineInfo = self.loaded or self._call("info")
+        info: EngineInfo = self.status.info or self._call("info")
         return info
 
     def generate(self, request: Request) -> Iterator[Event]:
-        """Events of one text, as they happen.
+        """Events of one text, as they happen; see `generate_rows`."""
+        for _, event in self.generate_rows([request]):
+            yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        """Events of several texts, as they happen.
 
         Raises:
-            EngineStopped: if `stop()` was called and the text had not begun
+            EngineStopped: if `stop()` was called and the texts had not begun
                 within `PATIENCE`, as while the model is loading.
         """
-        child = self._running_child()
-        was_held_up = child.is_held_up
-        call = child.open("generate", request)
+        process = self._running()
+        was_held_up = process.is_held_up
+        call = process.open("generate_rows", tuple(requests))
         is_done = has_token = False
-        started: Started | None = None
+        open_rows: dict[int, Started] = {}
         patience: float | None = None
         try:
             while True:
@@ -120,12 +162,13 @@ class RemoteEngine:
                     kind, content = call.replies.get(timeout=patience)
                 except queue.Empty:
                     if was_held_up:  # it has not answered twice: start another
-                        self._restart(child)
-                    if started is None:
-                        raise _stopped(child) from None
-                    yield Finished(_nothing(request, started))
+                        self._restart(process)
+                    if not open_rows:
+                        raise _stopped(process) from None
+                    for row, started in open_rows.items():
+                        yield row, Finished(_nothing(requests[row], started))
                     return
-                if kind == STOPPED:
+                if kind == STOP:
                     patience = None if has_token else PATIENCE
                     continue
                 is_done = kind in ("result", "error")
@@ -133,18 +176,21 @@ class RemoteEngine:
                     raise content
                 if is_done:
                     return
-                if isinstance(content, Started):
-                    started = content
-                elif isinstance(content, (TokenChosen, HypothesesChanged)):
+                row, event = content
+                if isinstance(event, Started):
+                    open_rows[row] = event
+                elif isinstance(event, Finished):
+                    del open_rows[row]
+                elif isinstance(event, (TokenChosen, HypothesesChanged)):
                     has_token, patience = True, None
-                yield content
+                yield row, event
         finally:
-            child.close(call, is_done)
+            process.close(call, is_done)
 
     def stop(self) -> None:
         """End all that is under way; may be called from a signal handler."""
-        if self._child is not None:
-            self._child.stop()
+        if self._process is not None:
+            self._process.stop()
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a text, without `[BOS]`."""
@@ -156,53 +202,225 @@ class RemoteEngine:
         scores: np.ndarray = self._call("logits", tuple(token_ids))
         return scores
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         """Trace and compile one sampler now."""
-        self._call("warm", sampler, dict(parameters))
+        self._call("warm", sampler, dict(parameters), rows)
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        """Have one sampler warmed when nothing else is to do; does not wait."""
+        if self._process is not None:
+            self._process.tell("prepare", sampler, dict(parameters), rows)
 
     def close(self) -> None:
-        """End the child."""
+        """End the process."""
         self._is_closed = True
-        if self._child is not None:
-            self._child.kill(EngineError("the engine is closed"))
+        if self._process is not None:
+            self._process.kill(EngineError("the engine is closed"))
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        child = self._running_child()
-        call = child.open(method, *arguments)
+        process = self._running()
+        call = process.open(method, *arguments)
         is_done = False
         try:
             kind, content = call.replies.get()
-            is_done = kind != STOPPED
+            is_done = kind != STOP
         finally:
-            child.close(call, is_done)
-        if kind == STOPPED:
-            raise _stopped(child)
+            process.close(call, is_done)
+        if kind == STOP:
+            raise _stopped(process)
         if kind == "error":
             raise content
         return content
 
-    def _running_child(self) -> Child:
+    def _running(self) -> "_Process":
         if self._is_closed:
             raise EngineError("the engine is closed")
-        if self._child is None or self._child.ending is not None:
-            self._child = self._start_child()
-        return self._child
+        if self._process is None or self._process.status.failure is not None:
+            self._process = self._start()
+        return self._process
 
-    def _start_child(self) -> Child:
-        log = open_log()
+    def _start(self) -> "_Process":
+        log = _open_log(self._shows_log)
         try:
-            return Child(self._load, log, lambda: self.on_change())
+            return _Process(self._load, log, lambda: self.on_change())
         except OSError as error:
             raise EngineError(
                 f"can't start the engine's process: {error.strerror}"
             ) from error
         finally:
-            if not isinstance(log, int):
-                log.close()
+            os.close(log)
 
-    def _restart(self, child: Child) -> None:
-        child.kill(EngineError("the engine did not answer and is started anew"))
-        self._child = self._start_child()
+    def _restart(self, process: "_Process") -> None:
+        process.kill(EngineError("the engine did not answer and is started anew"))
+        self._process = self._start()
+
+
+class _Call:
+    """One request on its way, and the replies to it that nobody took yet."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+
+class _Process:
+    """A worker's process, and the threads that send to it and sort its replies.
+
+    What `stop` uses is safe in a signal handler: `SimpleQueue`, and no lock.
+    """
+
+    def __init__(self, load: Load, log: int, on_change: Callable[[], None]) -> None:
+        self._status = Status("starting")
+        self._on_change = on_change
+        self._calls: dict[int, _Call] = {}
+        self._last = 0  # numbers of requests, which are answered in order
+        self._given_up = 0
+        self._answered = 0
+        self._lock = threading.Lock()
+        self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._outgoing.put(load)
+        self._connection, theirs = Pipe()
+        # Nothing is imported from the current folder, whatever lies there.
+        places = [place for place in sys.path if place] + [str(PACKAGE.parent)]
+        with theirs:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), *places],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # neither ^C nor a hang-up are for it
+            )
+        for work in (self._send, self._receive):
+            threading.Thread(target=work, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it is still at work on something that was given up."""
+        return self._given_up > self._answered
+
+    @property
+    def status(self) -> Status:
+        status = self._status
+        is_waited_for = status.info is None or self.is_held_up
+        return replace(status, is_stuck=status.failure is None and is_waited_for)
+
+    def open(self, method: str, *arguments: Any) -> _Call:
+        """Send a request.
+
+        Raises:
+            MiniGPTError: why the process has ended.
+        """
+        with self._lock:
+            if self._status.failure is not None:
+                raise self._status.failure
+            self._last += 1
+            call = self._calls[self._last] = _Call(self._last)
+            self._outgoing.put((call.number, method, arguments))
+        return call
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Send what needs no answer."""
+        self._outgoing.put((0, method, arguments))
+
+    def close(self, call: _Call, is_done: bool) -> None:
+        """Take no more replies to a request; it is stopped unless it is done."""
+        self._calls.pop(call.number, None)
+        if not is_done and self._status.failure is None:
+            self._given_up = call.number
+            self._outgoing.put((call.number, STOP, ()))
+
+    def stop(self) -> None:
+        """Stop every open request."""
+        self._outgoing.put((self._last, STOP, ()))
+        for call in list(self._calls.values()):
+            call.replies.put((STOP, None))
+
+    def kill(self, why: MiniGPTError) -> None:
+        """End the process now."""
+        self._end(why)
+        self._popen.kill()
+        self._popen.wait()
+
+    def _send(self) -> None:
+        with contextlib.suppress(OSError):  # the other thread tells why
+            while (message := self._outgoing.get()) is not None:
+                self._connection.send(message)
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                number, kind, content = self._connection.recv()
+            except Exception:  # noqa: BLE001, a torn message is an end as well
+                break
+            if number == 0:
+                self._note(kind, content)
+                continue
+            if kind in ("result", "error"):
+                self._answered = number
+            call = self._calls.get(number)
+            if call is not None:
+                call.replies.put((kind, content))
+        self._end(_why_ended(self._popen.wait()))
+
+    def _note(self, kind: str, content: Any) -> None:
+        """What the worker says of itself."""
+        if kind == "failed":
+            self._end(content)
+            return
+        with self._lock:
+            if self._status.failure is None:
+                key = "info" if kind == "loaded" else "state"
+                self._status = replace(self._status, **{key: content})
+        self._on_change()
+
+    def _end(self, why: MiniGPTError) -> None:
+        with self._lock:
+            if self._status.failure is not None:
+                return
+            state: State = "failed" if self._status.info is None else "stopped"
+            self._status = replace(self._status, state=state, failure=why)
+        self._outgoing.put(None)
+        for call in list(self._calls.values()):
+            call.replies.put(("error", why))
+        self._on_change()
+
+
+def log_file() -> Path:
+    """Where the engine's process and TensorFlow write what they have to say."""
+    return state_home() / "engine.log"
+
+
+def _open_log(is_stderr: bool) -> int:
+    """A descriptor to write to: the log's, or stderr's."""
+    path = log_file()
+    with contextlib.suppress(OSError):  # a log is a convenience
+        if is_stderr:
+            return os.dup(2)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_long = path.exists() and path.stat().st_size > LOG_LIMIT
+        how = os.O_TRUNC if is_long else os.O_APPEND
+        return os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+    return os.open(os.devnull, os.O_WRONLY)
+
+
+def _why_ended(exit_code: int) -> EngineError:
+    how = f"exit code {exit_code}"
+    if exit_code < 0:
+        with contextlib.suppress(ValueError):
+            how = signal.Signals(-exit_code).name
+    return EngineError(
+        f"the engine's process ended ({how}), see {log_file()}; "
+        "the next line starts another"
+    )
 
 
 def _nothing(request: Request, started: Started) -> Generation:
@@ -218,7 +436,7 @@ def _nothing(request: Request, started: Started) -> Generation:
     )
 
 
-def _stopped(child: Child) -> EngineStopped:
-    if child.info is None:
+def _stopped(process: _Process) -> EngineStopped:
+    if process.status.info is None:
         return EngineStopped("stopped: the model is still loading")
     return EngineStopped("stopped before the first token")

@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from minigpt_repl.errors import EngineError
 from minigpt_repl.sampling.parameters import Value
 
 if TYPE_CHECKING:
     import numpy as np
+
+SEEDS = 2**31
+"""Seeds are 0 to one less; after the last comes the first."""
 
 StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
 """Why a text ended: the length was reached, the stop rule held, the model's
@@ -238,6 +242,17 @@ RowEvent = tuple[int, Event]
 """The number of a request, and what happened to its text."""
 
 
+def finished(last: Event | None) -> Generation:
+    """The generation that the last event of a text carries.
+
+    Raises:
+        EngineError: if the engine ended the text without it.
+    """
+    if isinstance(last, Finished):
+        return last.generation
+    raise EngineError("the engine ended a text without finishing it; try again")
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """What an engine has loaded.
@@ -309,8 +324,15 @@ class Engine(Protocol):
         scored in the windows in which they would be generated.
         """
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         """Trace and compile one sampler now, so that its first use is fast."""
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        """The same when nothing else is to do; does not wait, and never fails."""
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""

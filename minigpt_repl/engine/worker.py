@@ -1,37 +1,34 @@
 """The engine's own process: loads a checkpoint, answers requests, warms samplers.
 
-`remote.py` starts it and talks to it over two sockets: one carries requests,
-replies and events as pickled values, the other only the number of the request up
-to which all is to be stopped. The second is read by a thread of its own, so that a
-stop is heard while the engine computes. The process ends when its parent does.
-Knows no terminal: what it and TensorFlow write goes to the engine's log.
+`remote.py` starts it and talks to it over one connection. A thread of its own reads
+that, so that a stop is heard while the engine computes. The process ends when its
+parent does. Knows no terminal: what it and TensorFlow write goes to the engine's log.
 """
 
 import os
 import queue
 import signal
-import struct
 import threading
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from minigpt_repl.engine.request import Engine, Request
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
+from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.sampling.parameters import Value
-
-STOP = struct.Struct("!q")
-"""What goes over the second socket."""
 
 IDLE = 1.0
 """Seconds without a request until warming goes on: it would keep the next waiting."""
 
-METHODS = ("encode", "info", "logits", "warm")
-"""What can be asked for beside `generate`."""
+PREPARE = "prepare"
+STOP = "stop"
+"""In place of a method: everything up to that request's number is to be stopped."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,8 @@ class Worker:
     `failed`.
     """
 
-    def __init__(self, connection: Connection, stop_descriptor: int) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._stop_descriptor = stop_descriptor
         self._requests: queue.SimpleQueue[tuple[int, str, tuple[Any, ...]]]
         self._requests = queue.SimpleQueue()
         self._engine: Engine | None = None
@@ -72,17 +68,13 @@ class Worker:
     def run(self) -> None:
         """Load, then answer until the parent hangs up."""
         load: Load = self._connection.recv()
-        for listen in (self._hear_requests, self._hear_stops):
-            threading.Thread(target=listen, daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
         self._send(0, "state", "loading")
         try:
             self._engine = _make_engine(load)
             info = self._engine.info
-        except MiniGPTError as error:
-            self._send(0, "failed", error)
-            return
-        except Exception as error:  # noqa: BLE001, a defect: reported, with a trace
-            self._send(0, "failed", _as_engine_error(error))
+        except Exception as error:  # noqa: BLE001, also a defect is reported
+            self._send(0, "failed", _as_our_error(error))
             return
         self._send(0, "loaded", info)
         self._serve(self._engine, deque(load.warm))
@@ -93,39 +85,38 @@ class Worker:
         while True:
             try:
                 request = self._requests.get(timeout=pause if to_warm else None)
-                number, method, arguments = request
-                pause = IDLE
             except queue.Empty:
                 pause = 0.0
                 _warm(engine, *to_warm.popleft())
                 if not to_warm:
                     self._send(0, "state", "ready")
                 continue
+            number, method, arguments = request
+            if method == PREPARE:
+                to_warm.append(arguments)
+                continue
+            pause = IDLE
             try:
-                self._answer(engine, number, method, arguments)
-            except MiniGPTError as error:
-                self._send(number, "error", error)
+                result = self._answer(engine, number, method, arguments)
+                self._send(number, "result", result)
             except Exception as error:  # noqa: BLE001, as above
-                self._send(number, "error", _as_engine_error(error))
+                self._send(number, "error", _as_our_error(error))
 
     def _answer(
         self, engine: Engine, number: int, method: str, arguments: tuple[Any, ...]
-    ) -> None:
+    ) -> Any:
         if number <= self._stopped_until:
             raise EngineStopped("stopped before the first token")
-        if method == "generate":
-            self._stream(engine, number, *arguments)
-        elif method == "info":
-            self._send(number, "result", engine.info)
-        elif method in METHODS:
-            self._send(number, "result", getattr(engine, method)(*arguments))
-        else:
-            raise EngineError(f"the engine's process knows no {method!r}")
+        if method == "generate_rows":
+            return self._stream(engine, number, *arguments)
+        if method == "info":
+            return engine.info
+        return getattr(engine, method)(*arguments)
 
-    def _stream(self, engine: Engine, number: int, request: Request) -> None:
+    def _stream(self, engine: Engine, number: int, requests: Sequence[Request]) -> None:
         self._current = number
         try:
-            for event in engine.generate(request):
+            for event in engine.generate_rows(requests):
                 self._send(number, "event", event)
                 # A stop that came before the engine took up the request is
                 # forgotten by it; say it again.
@@ -133,22 +124,18 @@ class Worker:
                     engine.stop()
         finally:
             self._current = 0
-        self._send(number, "result", None)
 
-    def _hear_requests(self) -> None:
+    def _listen(self) -> None:
         while True:
             try:
-                self._requests.put(self._connection.recv())
+                number, method, arguments = self._connection.recv()
             except (EOFError, OSError):
                 os._exit(0)
-
-    def _hear_stops(self) -> None:
-        while True:
-            message = os.read(self._stop_descriptor, STOP.size)
-            if len(message) < STOP.size:
-                os._exit(0)
-            (self._stopped_until,) = STOP.unpack(message)
-            if self._engine is not None and 0 < self._current <= self._stopped_until:
+            if method != STOP:
+                self._requests.put((number, method, arguments))
+                continue
+            self._stopped_until = number
+            if self._engine is not None and 0 < self._current <= number:
                 self._engine.stop()
 
     def _send(self, number: int, kind: str, content: Any) -> None:
@@ -158,30 +145,47 @@ class Worker:
             os._exit(0)
 
 
+def load_engine(directory: str, verify: bool) -> Engine:
+    """The engine of a checkpoint's folder.
+
+    Raises:
+        CheckpointError: if it is missing, damaged or of another kind.
+    """
+    if verify:  # before the seconds that importing TensorFlow takes
+        verify_files(Path(directory), read_record(Path(directory)))
+    from minigpt_repl.engine import engine
+
+    return engine.load_engine(directory, verify)
+
+
 def _make_engine(load: Load) -> Engine:
     module, _, name = load.factory.partition(":")
     engine: Engine = getattr(import_module(module), name)(load.directory, load.verify)
     return engine
 
 
-def _warm(engine: Engine, sampler: str, parameters: Mapping[str, Value]) -> None:
+def _warm(
+    engine: Engine, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+) -> None:
     # Warming is a favour: what can't be warmed fails, and says so, when asked for.
     try:
-        engine.warm(sampler, parameters)
+        engine.warm(sampler, parameters, rows)
     except Exception:  # noqa: BLE001
         traceback.print_exc()
 
 
-def _as_engine_error(error: Exception) -> EngineError:
+def _as_our_error(error: Exception) -> MiniGPTError:
     """A defect of ours as one line; the trace goes to the engine's log."""
+    if isinstance(error, MiniGPTError):
+        return error
     traceback.print_exception(error)
     line = (str(error).strip() or "no message").splitlines()[0]
     return EngineError(f"the engine failed: {type(error).__name__}: {line[:200]}")
 
 
-def main(connection_descriptor: int, stop_descriptor: int) -> None:
-    """Run in a process that `remote.py` started, with its two sockets."""
+def main(descriptor: int) -> None:
+    """Run in a process that `remote.py` started, with its end of the connection."""
     # The parent says when to stop; a ^C in its terminal is not for this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    Worker(Connection(connection_descriptor), stop_descriptor).run()
+    Worker(Connection(descriptor)).run()

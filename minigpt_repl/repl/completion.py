@@ -1,15 +1,21 @@
 """What may come next on the line: pure, without a terminal.
 
-Whatever stands on the line, it answers at once and raises nothing.
+Whatever stands on the line, it answers at once, raises nothing and does not wait
+for the model. A `Completer` gives every word that could stand where the last word
+of `typed` stands; `complete` keeps those that go on from it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.command import Desk, all_commands, find_command
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.dispatch import all_commands, find_command
+from minigpt_repl.repl.tables import all_keys
+from minigpt_repl.sampling.parameters import Parameter, format_value
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Candidate:
     meaning: str = ""
 
 
-def complete(line_before_cursor: str, desk: Desk) -> list[Candidate]:
+def complete(line_before_cursor: str, context: Context) -> list[Candidate]:
     """Candidates for the word before the cursor; none in a prompt."""
     line = line_before_cursor
     if not line.startswith(":") or "\n" in line:
@@ -45,34 +51,155 @@ def complete(line_before_cursor: str, desk: Desk) -> list[Candidate]:
         return []
     if command.complete is None:
         return []
-    words = command.complete(desk, typed)
-    return list(_going_on(words, typed, len(line), desk))
+    words = command.complete(context, typed)
+    return list(_going_on(words, typed, len(line), context))
 
 
 def _going_on(
-    words: Iterable[str], typed: str, cursor: int, desk: Desk
+    words: Iterable[str], typed: str, cursor: int, context: Context
 ) -> Iterable[Candidate]:
     """The words that go on from all that was typed, or from its last word."""
     argument = typed.lstrip()
     last = "" if not typed or typed[-1].isspace() else typed.split()[-1]
     for word in words:
         if argument and word.startswith(argument):
-            yield Candidate(word, cursor - len(argument), _meaning(word, desk))
+            yield Candidate(word, cursor - len(argument), _meaning(word, context))
         elif word.startswith(last):
-            yield Candidate(word, cursor - len(last), _meaning(word, desk))
+            yield Candidate(word, cursor - len(last), _meaning(word, context))
 
 
-def _meaning(word: str, desk: Desk) -> str:
+def _meaning(word: str, context: Context) -> str:
     """What a word stands for: a command, a setting or a sampler."""
     name = word.removesuffix("=")
     for command in all_commands():
         if command.name == name:
             return command.summary
     try:
-        return desk.session.settings.parameter(name).help
+        return context.session.settings.parameter(name).help
     except MiniGPTError:
         pass
     try:
         return find_sampler(name).summary
     except MiniGPTError:
         return ""
+
+
+_WHOLE_NUMBERS = ("1", "2", "3", "5", "10", "20", "40", "50", "80", "100", "200", "500")
+_NUMBERS = ("0", "0.1", "0.3", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "1", "1.2")
+MOST_FILES = 200
+
+
+def command_words(context: Context, typed: str) -> Iterable[str]:
+    """Names of commands."""
+    return (command.name for command in all_commands())
+
+
+def sampler_words(context: Context, typed: str) -> Iterator[str]:
+    """Names of samplers."""
+    return (spec.name for spec in all_samplers())
+
+
+def setting_words(context: Context, typed: str) -> Iterable[str]:
+    """Names of settings, and `sampler`."""
+    return ("sampler", *all_keys(context.session.settings))
+
+
+def assignment_words(context: Context, typed: str) -> Iterator[str]:
+    """For `:set`: a name, the value after a name, or the value in `name=`."""
+    return _assignments(context.session.settings, typed)
+
+
+def switch_words(context: Context, typed: str) -> Iterator[str]:
+    """For `:sampler`: a sampler, then its parameters and their values."""
+    name, space, rest = typed.lstrip().partition(" ")
+    if not space:
+        yield from sampler_words(context, typed)
+        return
+    try:
+        spec = find_sampler(name)
+    except MiniGPTError:
+        return
+    settings, _ = context.session.settings.set({"sampler": name})
+    yield from _assignments(settings, rest, spec)
+
+
+def file_words(context: Context, typed: str) -> Iterator[str]:
+    """Files and folders that start with what was typed; folders end in a slash."""
+    return _paths(typed, with_files=True)
+
+
+def folder_words(context: Context, typed: str) -> Iterator[str]:
+    """Folders that start with what was typed."""
+    return _paths(typed, with_files=False)
+
+
+def value_words(parameter: Parameter, settings: Settings) -> Iterator[str]:
+    """Values worth offering for a parameter: all of a few, some of many."""
+    if parameter.kind is bool:
+        yield from ("on", "off")
+        return
+    yield from parameter.choices
+    if parameter.kind is str:
+        return
+    numbers = _WHOLE_NUMBERS if parameter.kind is int else _NUMBERS
+    default = [] if parameter.default is None else [format_value(parameter.default)]
+    for text in dict.fromkeys((*default, *numbers)):
+        try:
+            parameter.parse(text, settings.limits)
+        except MiniGPTError:
+            continue
+        yield text
+    if parameter.optional:
+        yield "off"
+
+
+def _assignments(
+    settings: Settings, typed: str, spec: SamplerSpec | None = None
+) -> Iterator[str]:
+    words = typed.split()
+    last = "" if not words or typed[-1].isspace() else words.pop()
+    name, equals, _ = last.partition("=")
+    if equals:
+        for value in _values(settings, name):
+            yield f"{name}={value}"
+    elif _waits_for_value(words):
+        yield from _values(settings, words[-1])
+    elif spec is not None:
+        yield from (f"{name}=" for name in spec.parameter_names)
+    else:
+        yield from ("sampler", *all_keys(settings))
+
+
+def _waits_for_value(words: list[str]) -> bool:
+    """Whether the last word is a name whose value comes next."""
+    is_waiting = False
+    for word in words:
+        is_waiting = not is_waiting and "=" not in word
+    return is_waiting
+
+
+def _values(settings: Settings, name: str) -> Iterator[str]:
+    if name == "sampler":
+        yield from (spec.name for spec in all_samplers())
+        return
+    try:
+        parameter = settings.parameter(name)
+    except MiniGPTError:
+        return
+    yield from value_words(parameter, settings)
+
+
+def _paths(typed: str, with_files: bool) -> Iterator[str]:
+    from prompt_toolkit.completion import CompleteEvent, PathCompleter
+    from prompt_toolkit.document import Document
+
+    typed = typed.lstrip("\"'")
+    folder, slash, start = typed.rpartition("/")
+    completer = PathCompleter(only_directories=not with_files, expanduser=True)
+    names = (
+        completion.display_text  # unlike its text, a folder's has a slash
+        for completion in completer.get_completions(Document(typed), CompleteEvent())
+    )
+    shown = (n for n in names if start.startswith(".") or not n.startswith("."))
+    for name in islice(shown, MOST_FILES):
+        yield f"{folder}{slash}{name}"

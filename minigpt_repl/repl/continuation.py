@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from minigpt_repl.engine.request import (
+    SEEDS,
     Event,
     Finished,
     Generation,
@@ -18,11 +19,12 @@ from minigpt_repl.engine.request import (
     Started,
     Token,
     TokenChosen,
+    finished,
 )
-from minigpt_repl.errors import EngineError, UsageError
+from minigpt_repl.errors import EngineError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.repl.command import Desk, Steps
-from minigpt_repl.repl.outputs import (
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.output import (
     Notice,
     Output,
     TextDelta,
@@ -30,7 +32,6 @@ from minigpt_repl.repl.outputs import (
     TextReplaced,
     TextStarted,
 )
-from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.suggest import plain
 
@@ -44,37 +45,37 @@ REASONS = {
 }
 
 
-def continue_prompt(desk: Desk, prompt: str) -> Steps:
+def continue_prompt(context: Context, prompt: str) -> Steps:
     """Continue what the user typed; in a chat, the conversation so far with it."""
-    session = desk.session
+    session = context.session
     prompt = normalize_text(prompt)
     before = session.node if session.settings.value("chat") else None
     whole = prompt if before is None else f"{before.text} {prompt}"
     request = session.settings.request(whole)
     parent = None if before is None else before.id
-    return (yield from continue_text(desk, request, shown=prompt, parent=parent))
+    return (yield from continue_text(context, request, shown=prompt, parent=parent))
 
 
 def continue_text(
-    desk: Desk, request: Request, shown: str, parent: int | None = None
+    context: Context, request: Request, shown: str, parent: int | None = None
 ) -> Steps:
     """Carry out a request and add its text to the session.
 
     Args:
-        desk: what is at hand.
+        context: what is at hand.
         request: what to make; its prompt is the whole text before.
         shown: the part of the prompt that is put before the new text.
         parent: id of the node that the text goes on from.
     """
-    session = desk.session
-    generation = yield from stream_text(desk, request, shown)
+    session = context.session
+    generation = yield from stream_text(context, request, shown)
     if session.settings.value("stats"):
         yield Notice(stats_line(generation))
     return session.add(request.prompt, generation, parent)
 
 
 def stream_text(
-    desk: Desk, request: Request, shown: str
+    context: Context, request: Request, shown: str
 ) -> Generator[Output, Any, Generation]:
     """Show a text as it comes, with the notices that belong to it.
 
@@ -82,66 +83,33 @@ def stream_text(
         EngineError: from the engine; the text that was begun is ended first.
     """
     showing = _Showing(
-        is_raw=bool(desk.session.settings.value("raw")),
-        may_replace=desk.is_terminal,
+        is_raw=bool(context.session.settings.value("raw")),
+        may_replace=context.is_terminal,
     )
-    generation = None
+    last: Event | None = None
     is_started = False
     # The engine's iterators have `close`; it ends the work if we are closed.
-    events = cast("Generator[Event, None, None]", desk.engine.generate(request))
+    events = cast("Generator[Event, None, None]", context.engine.generate(request))
     with closing(events):
         try:
             for event in events:
+                last = event
                 if isinstance(event, Started):
                     yield from map(Notice, _notices_before(event, shown))
                     yield TextStarted(shown)
                     is_started = True
                 elif isinstance(event, Finished):
-                    generation = event.generation
-                    yield from showing.finish(generation)
+                    yield from showing.finish(event.generation)
                 else:
                     yield from showing.follow(event)
         except EngineError:
             if is_started:
                 yield TextEnded()
             raise
-    if generation is None:
-        raise EngineError("the engine ended a text without finishing it; try again")
+    generation = finished(last)
     yield TextEnded()
     yield from map(Notice, _notices_after(generation))
     return generation
-
-
-def again_request(desk: Desk, node: Node) -> Request:
-    """The request for another text from where a node's text began.
-
-    The exact tokens are used again where the node was continued from tokens and
-    the model is still the same.
-    """
-    made = node.generation
-    request = desk.session.settings.request(node.prompt)
-    if made.request.prompt_ids is None or not _is_of_this_model(desk, made):
-        return request
-    return replace(request, prompt_ids=made.request.prompt_ids)
-
-
-def going_on_request(desk: Desk, node: Node) -> Request:
-    """The request for a text that goes on from the end of a node's text.
-
-    By its exact tokens, if the model that made them is the one that is loaded.
-    """
-    request = desk.session.settings.request(node.text)
-    if not _is_of_this_model(desk, node.generation):
-        return request
-    ids = (*node.generation.started.prompt_ids, *node.generation.token_ids)
-    return replace(request, prompt_ids=ids)
-
-
-def prompt_ids_of(desk: Desk, node: Node) -> tuple[int, ...]:
-    """The tokens of a node's prompt, as the model that is loaded sees them."""
-    if _is_of_this_model(desk, node.generation):
-        return node.generation.started.prompt_ids
-    return desk.engine.encode(node.prompt)
 
 
 def ending(text: str, length: int) -> str:
@@ -254,16 +222,21 @@ def _tokens(count: int) -> str:
     return f"{count} token" if count == 1 else f"{count} tokens"
 
 
-def _is_of_this_model(desk: Desk, generation: Generation) -> bool:
-    return generation.checkpoint_sha256 == desk.engine.info.checkpoint_sha256
+def continue_times(context: Context, prompt: str, count: int) -> Steps:
+    """Continue a prompt `count` times; text i uses the first seed plus i.
 
-
-def last_node(session: Session, wanted_for: str) -> Node:
-    """The current text.
-
-    Raises:
-        UsageError: before the first text.
+    With no seed set the first text draws one, so that the others follow from it.
+    The prompt is text, never a command, and may be empty.
     """
-    if session.node is None:
-        raise UsageError(f"{wanted_for} needs a text: type a prompt first")
-    return session.node
+    session = context.session
+    prompt = normalize_text(prompt)
+    request = session.settings.request(prompt)
+    for _ in range(count):
+        session = yield from continue_text(
+            replace(context, session=session), request, shown=prompt
+        )
+        made = session.nodes[-1].generation
+        if made.stop_reason == "interrupted":
+            break
+        request = replace(request, seed=(made.seed + 1) % SEEDS)
+    return session

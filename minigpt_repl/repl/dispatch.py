@@ -1,21 +1,148 @@
 """One line of input, carried out: a command, a prompt, or nothing.
 
-The terminal loop, the plain loop, `:source` and the tests all come through here.
-Raises nothing but `MiniGPTError`, whatever the line holds.
+The table of commands is here, one decorated function for each; help, completion,
+abbreviations and the README derive from it. Whoever runs lines imports
+`repl.commands`, which fills it.
 """
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.command import Command, Desk, Steps, find_command
-from minigpt_repl.repl.continuation import continue_prompt
-from minigpt_repl.suggest import quoted
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.suggest import did_you_mean, plain, quoted
+
+Handler = Callable[[Context, str], Steps]
+Completer = Callable[[Context, str], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the REPL.
+
+    Attributes:
+        name: what the user types after the colon; any unique prefix will do.
+        usage: its arguments, such as `NAME [k=v ...]`; empty if it has none.
+        summary: one line; the first of the function's docstring.
+        help: the whole docstring.
+        aliases: further exact names, such as `q`.
+        complete: words that may follow, given all that was typed after the name.
+        run: the function.
+    """
+
+    name: str
+    usage: str
+    summary: str
+    help: str
+    aliases: tuple[str, ...]
+    complete: Completer | None
+    run: Handler
+
+
+_COMMANDS: dict[str, Command] = {}
+
+
+def command(
+    name: str,
+    usage: str = "",
+    aliases: tuple[str, ...] = (),
+    complete: Completer | None = None,
+) -> Callable[[Handler], Handler]:
+    """Enter the decorated generator function into the table."""
+
+    def enter(function: Handler) -> Handler:
+        help = inspect.getdoc(function) or ""
+        summary = help.splitlines()[0].rstrip(".")
+        _COMMANDS[name] = Command(
+            name, usage, summary, help, aliases, complete, function
+        )
+        return function
+
+    return enter
+
+
+def all_commands() -> tuple[Command, ...]:
+    """Every command, by name."""
+    return tuple(_COMMANDS[name] for name in sorted(_COMMANDS))
+
+
+def find_command(word: str) -> Command:
+    """The command of that name or alias, or the only one that starts so.
+
+    Raises:
+        UsageError: if there is none, or more than one.
+    """
+    if not word:
+        raise UsageError("a command's name follows the colon; :help lists them")
+    for entry in all_commands():
+        if word == entry.name or word in entry.aliases:
+            return entry
+    starting = [entry for entry in all_commands() if entry.name.startswith(word)]
+    if len(starting) == 1:
+        return starting[0]
+    if starting:
+        names = ", ".join(f":{entry.name}" for entry in starting)
+        raise UsageError(f":{word} could be {names}; type more of it")
+    near = did_you_mean(word, [entry.name for entry in all_commands()])
+    near = near.replace("did you mean ", "did you mean :")
+    raise UsageError(f"no command :{plain(word)}{near}; :help lists them")
+
+
+OPENING = ":{"
+CLOSING = ":}"
+
+
+def whole_input(text: str) -> str | None:
+    """What several lines that came together stand for: what is in their block, if
+    they begin with one, and `None` as long as it is open."""
+    first, *rest = text.split("\n")
+    joiner = LineJoiner()
+    if joiner.feed(first) is not None:
+        return text
+    wholes = (joiner.feed(line) for line in rest)
+    return next((whole for whole in wholes if whole is not None), None)
+
+
+class LineJoiner:
+    """Gives back whole inputs, line by line."""
+
+    def __init__(self) -> None:
+        self._block: list[str] | None = None
+
+    def feed(self, line: str) -> str | None:
+        """The input that this line completes, or `None` while a block is open."""
+        word = line.strip()
+        if self._block is None:
+            if word != OPENING:
+                return line
+            self._block = []
+            return None
+        if word != CLOSING:
+            self._block.append(line)
+            return None
+        block, self._block = self._block, None
+        return "\n".join(block)
+
+    def end(self) -> None:
+        """The input has ended.
+
+        Raises:
+            UsageError: if a block is still open.
+        """
+        if self._block is not None:
+            self._block = None
+            raise UsageError(
+                f"{OPENING} was never closed; end the block with {CLOSING}"
+            )
+
 
 MARK = ":"
 ESCAPED_MARK = "\\:"
 
 
-def run_line(line: str, desk: Desk) -> Steps:
+def run_line(line: str, context: Context) -> Steps:
     """Carry out a line; returns the session after it.
 
     A line that starts with a colon is a command, anything else a prompt. A
@@ -27,13 +154,16 @@ def run_line(line: str, desk: Desk) -> Steps:
     """
     line = normalize_text(line)
     if line.startswith(MARK):
-        return (yield from _run_command(line.removeprefix(MARK), desk))
+        return (yield from _run_command(line.removeprefix(MARK), context))
     if line.startswith(ESCAPED_MARK):
         line = line.removeprefix("\\")
     prompt = line.strip()
     if not prompt:
-        return desk.session
-    return (yield from continue_prompt(desk, prompt))
+        return context.session
+    # Not at the start: the line editor imports this module for its blocks.
+    from minigpt_repl.repl.continuation import continue_prompt
+
+    return (yield from continue_prompt(context, prompt))
 
 
 def leaves(line: str) -> bool:
@@ -44,11 +174,11 @@ def leaves(line: str) -> bool:
     return _split(line.removeprefix(MARK))[0].name == "quit"
 
 
-def _run_command(line: str, desk: Desk) -> Steps:
+def _run_command(line: str, context: Context) -> Steps:
     command, arguments = _split(line)
     if arguments and not command.usage:
         raise UsageError(f":{command.name} takes no arguments; got {quoted(arguments)}")
-    return (yield from command.run(desk, arguments))
+    return (yield from command.run(context, arguments))
 
 
 def _split(line: str) -> tuple[Command, str]:

@@ -6,7 +6,7 @@ from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import emacs_insert_mode, has_focus, vi_insert_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from minigpt_repl.repl.lines import CLOSING, OPENING
+from minigpt_repl.repl.dispatch import whole_input
 
 
 def make_keys() -> KeyBindings:
@@ -19,7 +19,7 @@ def make_keys() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         """Send the line; in an open block, begin another."""
         buffer = event.current_buffer
-        if is_open_block(buffer.text):
+        if whole_input(buffer.text) is None:
             buffer.newline(copy_margin=False)
         else:
             buffer.validate_and_handle()
@@ -57,19 +57,3 @@ def make_keys() -> KeyBindings:
             event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
 
     return keys
-
-
-def is_open_block(text: str) -> bool:
-    """Whether a text begins a block that is not closed yet."""
-    lines = [line.strip() for line in text.split("\n")]
-    return lines[0] == OPENING and CLOSING not in lines[1:]
-
-
-def without_block_marks(text: str) -> str:
-    """The text inside `:{` and `:}`; a text without them as it is."""
-    lines = text.split("\n")
-    if lines[0].strip() != OPENING:
-        return text
-    words = [line.strip() for line in lines]
-    end = words.index(CLOSING) if CLOSING in words else len(lines)
-    return "\n".join(lines[1:end])

@@ -1,28 +1,222 @@
 """The REPL where there is no terminal: lines from a pipe, a file or a flag.
 
-Each line is handled as if it had been typed. Knows neither exit codes nor how an
-engine is made; imports no TensorFlow and no prompt_toolkit.
+Each line is handled as if it had been typed. Only text goes to stdout, flushed as
+it comes; everything else goes to stderr, and no escape byte is written unless
+colour is forced. Imports no TensorFlow and no prompt_toolkit.
 """
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import BinaryIO, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from minigpt_repl.engine.lazy import LazyEngine
-from minigpt_repl.engine.request import EngineInfo
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.command import Desk, Steps
-from minigpt_repl.repl.dispatch import run_line
-from minigpt_repl.repl.lines import LineJoiner
-from minigpt_repl.repl.page import DEFAULT_WIDTH, Page
+from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
+from minigpt_repl.repl.app import App
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.dispatch import LineJoiner, run_line
+from minigpt_repl.repl.output import (
+    Live,
+    Mistake,
+    Notice,
+    Output,
+    Say,
+    TextDelta,
+    TextEnded,
+    TextReplaced,
+    TextStarted,
+)
 from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.signals import Signals
+from minigpt_repl.repl.wrapping import safe
+from minigpt_repl.sampling.parameters import Value
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BYTE_ORDER_MARK = "\ufeff"
+
+
+class Page:
+    """A `Display` of two streams.
+
+    Args:
+        out: gets the texts.
+        err: gets notices and questions.
+        answer: the next line of the input, or `None` at its end.
+        only_new: whether the prompt is left out.
+        hide_texts: whether nothing but errors and notices is written, because
+            someone else writes the texts in another form.
+        width: columns for tables.
+
+    Attributes:
+        color: whether escape bytes are allowed.
+        has_mistakes: whether a line of a sourced file failed.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        err: TextIO,
+        answer: Callable[[], str | None] = lambda: None,
+        only_new: bool = False,
+        hide_texts: bool = False,
+        width: int = 80,
+    ) -> None:
+        self._out = out
+        self._err = err
+        self._answer = answer
+        self._only_new = only_new
+        self._hide_texts = hide_texts
+        self._replacement: str | None = None
+        self._live: RenderableType | None = None
+        self._is_in_line = False
+        self.width = width
+        self.color = False
+        self.has_mistakes = False
+
+    def show(self, output: Output) -> None:
+        """Write an output; of what can't be taken back only the last is written."""
+        if not isinstance(output, Live):
+            self._finish_live()
+        match output:
+            case Say(content):
+                self._say(content)
+            case Notice(text):
+                self.has_mistakes |= isinstance(output, Mistake)
+                self._write_line(self._err, safe(text))
+            case Live(content):
+                self._live = content
+            case TextStarted(prompt):
+                self._replacement = None
+                self._write_text("" if self._only_new else prompt)
+            case TextDelta(delta):
+                self._write_text(delta)
+            case TextReplaced(text):
+                self._replacement = text
+            case TextEnded():
+                self._write_text(self._replacement or "")
+                self._replacement = None
+                self._end_text()
+
+    def finish(self) -> None:
+        """End what is still open with a line end."""
+        self._finish_live()
+        if self._is_in_line:
+            self._end_text()
+
+    def ask(self, question: str) -> str | None:
+        """The next line of the input."""
+        self._finish_live()
+        self._write_line(self._err, safe(question))
+        return self._answer()
+
+    def edit(self, text: str) -> None:
+        """There is no terminal to edit on."""
+
+    def _say(self, content: RenderableType) -> None:
+        if self._is_in_line:
+            self._end_text()
+        stream = self._err if self._hide_texts else self._out
+        if isinstance(content, str):
+            self._write_line(stream, safe(content))
+            return
+        console = Console(
+            file=stream,
+            width=self.width,
+            force_terminal=self.color,
+            no_color=not self.color,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            legacy_windows=False,
+        )
+        console.print(content, soft_wrap=isinstance(content, Text))
+        stream.flush()
+
+    def _write_text(self, text: str) -> None:
+        if text and not self._hide_texts:
+            self._out.write(text)
+            self._out.flush()
+            self._is_in_line = True
+
+    def _end_text(self) -> None:
+        if not self._hide_texts:
+            self._out.write("\n")
+            self._out.flush()
+        self._is_in_line = False
+
+    def _finish_live(self) -> None:
+        if self._live is not None:
+            content, self._live = self._live, None
+            self._say(content)
+
+    def _write_line(self, stream: TextIO, text: str) -> None:
+        stream.write(f"{text}\n")
+        stream.flush()
+
+
+class WatchedEngine:
+    """An engine whose events someone else sees too.
+
+    A sampler is warmed before its first text, so that the figures of the text tell
+    of the text and not of a compile.
+
+    Args:
+        engine: does what is asked.
+        watch: gets every event of every text before the caller does. With it each
+            token carries its score, whether the caller asked or not.
+    """
+
+    def __init__(
+        self, engine: Engine, watch: Callable[[Event], None] | None = None
+    ) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._warmed: set[str] = set()
+        self.stop = engine.stop
+        self.close = engine.close
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._engine.info
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        for _, event in self.generate_rows([request]):
+            yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        for request in requests:
+            if request.sampler not in self._warmed:
+                self._engine.warm(request.sampler, request.parameters, len(requests))
+                self._warmed.add(request.sampler)
+        if self._watch is None:
+            yield from self._engine.generate_rows(requests)
+            return
+        scored = [replace(request, with_scores=True) for request in requests]
+        for row, event in self._engine.generate_rows(scored):
+            self._watch(event)
+            yield row, event
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return self._engine.encode(text)
+
+    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
+        return self._engine.logits(token_ids)
+
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        self._engine.warm(sampler, parameters, rows)
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        self._engine.prepare(sampler, parameters, rows)
 
 
 @dataclass
@@ -55,63 +249,64 @@ def read_lines(file: BinaryIO) -> Iterator[str]:
 
 
 class PlainLoop:
-    """Runs lines and prompts one after another.
+    """Runs lines and prompts one after another. It is a context: within it, ^C is
+    handled; at its end the engine is given back.
 
     Args:
         session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder, loaded lazily.
+        open_engine: makes the engine of a checkpoint's folder without waiting for it.
         directory: the folder to start with.
         out: gets the texts.
         err: gets everything else.
+        watch: see `WatchedEngine`; with it, nobody else writes the texts.
         keep_going: whether a line that fails is only reported.
         only_new: whether prompts are left out of the texts.
-        hide_texts: whether someone else writes the texts.
         width: columns for tables.
-
-    Attributes:
-        session: the session after the last line.
     """
 
     def __init__(
         self,
         session: Session,
-        open_engine: Callable[[str], LazyEngine],
+        open_engine: Callable[[str], Engine],
         directory: str,
         out: TextIO,
         err: TextIO,
+        watch: Callable[[Event], None] | None = None,
         keep_going: bool = False,
         only_new: bool = False,
-        hide_texts: bool = False,
-        width: int = DEFAULT_WIDTH,
+        width: int = 80,
     ) -> None:
-        self.session = session
         self._has_failed = False
-        self._open_engine = open_engine
-        self._engine = open_engine(directory)
         self._err = err
         self._keep_going = keep_going
-        self._width = width
         self._input = Lines("", iter(()))
-        self._was_interrupted = False
         self._page = Page(
-            out,
-            err,
-            answer=lambda: self._input.take(),
-            switch_model=self._switch_model,
-            only_new=only_new,
-            hide_texts=hide_texts,
-            width=width,
+            out, err, self._answer, only_new, watch is not None, width=width
         )
+        self._app: App[Engine] = App(
+            session,
+            lambda folder: WatchedEngine(open_engine(folder), watch),
+            directory,
+            self._page,
+            is_terminal=False,
+        )
+        self._signals = Signals(self._app.stop, leaving=())
 
     @property
     def quit_code(self) -> int | None:
         """What `:quit` carried, or `None`."""
-        return self._page.quit_code
+        return self._app.quit_code
 
     @property
     def has_failed(self) -> bool:
         """Whether any line failed."""
         return self._has_failed or self._page.has_mistakes
+
+    def __enter__(self) -> "PlainLoop":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._app.close()
 
     def run(self, source: Lines) -> bool:
         """Handle every line. Returns whether to go on with what comes next.
@@ -127,7 +322,7 @@ class PlainLoop:
             number = source.number
             try:
                 if (whole := joiner.feed(line)) is not None:
-                    self._carry_out(run_line(whole, self._desk()))
+                    self.run_steps(partial(run_line, whole))
                 if self._page.has_mistakes and not self._keep_going:
                     return False
             except MiniGPTError as error:
@@ -141,60 +336,26 @@ class PlainLoop:
             return self._goes_on_after(error, f"{source.name}:{source.number}")
         return True
 
-    def run_steps(self, make_steps: Callable[[Desk], Steps]) -> None:
-        """Carry out a command that was not typed.
+    def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
+        """Carry out one command.
 
         Raises:
             MiniGPTError: what the command raised.
             KeyboardInterrupt: as `run`.
         """
-        self._carry_out(make_steps(self._desk()))
+        color = self._app.session.settings.value("color")
+        self._page.color = color == "always"
+        with self._signals, self._signals.stopping():
+            self._app.carry_out(make_steps(self._app.context()))
+        if self._signals.interrupts:
+            raise KeyboardInterrupt
 
-    def close(self) -> None:
-        """Give the engine back."""
-        self._engine.close()
+    def _answer(self) -> str | None:
+        with self._signals.reading():
+            return self._input.take()
 
     def _goes_on_after(self, error: MiniGPTError, place: str) -> bool:
         self._has_failed = True
         self._err.write(f"{place}: {error}\n")
         self._err.flush()
         return self._keep_going
-
-    def _desk(self) -> Desk:
-        return Desk(self.session, self._engine, self._width, is_terminal=False)
-
-    def _carry_out(self, steps: Steps) -> None:
-        self._page.color = self.session.settings.value("color") == "always"
-        with self._stopping_on_interrupt():
-            self.session = self._page.carry_out(steps)
-        if self._was_interrupted:
-            raise KeyboardInterrupt
-
-    def _switch_model(self, directory: str) -> EngineInfo:
-        engine = self._open_engine(directory)
-        info = engine.info
-        self._engine.close()
-        self._engine = engine
-        return info
-
-    @contextmanager
-    def _stopping_on_interrupt(self) -> Iterator[None]:
-        """Let the first ^C end a text within a step, and keep what there is."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._was_interrupted:
-            # Stuck in code that can't be interrupted, such as a compile.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        self._was_interrupted = True
-        if not self._engine.is_generating:
-            raise KeyboardInterrupt
-        self._engine.stop()

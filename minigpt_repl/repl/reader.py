@@ -6,9 +6,11 @@ Knows how lines are read, not what becomes of them.
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
@@ -16,18 +18,19 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import DummyHistory, InMemoryHistory
+from prompt_toolkit.history import DummyHistory, FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
 
-from minigpt_repl.repl.command import Desk
-from minigpt_repl.repl.history import LineHistory
-from minigpt_repl.repl.keys import is_open_block, make_keys, without_block_marks
-from minigpt_repl.repl.modes import Modes
-from minigpt_repl.repl.signals import Signals
-from minigpt_repl.repl.theme import colors, is_dumb
-from minigpt_repl.repl.toolbar import Fragment
+from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.paths import state_home
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.dispatch import whole_input
+from minigpt_repl.repl.keys import make_keys
+from minigpt_repl.repl.output import is_dumb
+from minigpt_repl.repl.signals import Modes, Signals
+from minigpt_repl.repl.toolbar import Fragment, colors
 from minigpt_repl.repl.wrapping import safe
 
 PROMPT = "> "
@@ -37,11 +40,56 @@ ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
 
 
+def history_file() -> Path:
+    """Where lines are kept."""
+    return state_home() / "history"
+
+
+class LineHistory(FileHistory):
+    """Lines of earlier sessions, in a file that only its owner can read.
+
+    A history is a convenience: whatever is wrong with the file, the session goes on,
+    and says so once.
+
+    Args:
+        path: the file; it and its folder are made when first needed.
+
+    Attributes:
+        trouble: why lines are not kept, or `None`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+        self.trouble: str | None = None
+
+    def load_history_strings(self) -> Iterable[str]:
+        """Earlier lines, the last first."""
+        with self._noting():
+            return super().load_history_strings()
+        return []
+
+    def store_string(self, string: str) -> None:
+        """Add a line to the file."""
+        with self._noting():
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
+            # What a badly set terminal sends may be no text that can be encoded.
+            super().store_string(string.encode("utf-8", "replace").decode())
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.trouble = f"lines are not kept: {self._path}: {error.strerror}"
+
+
 class Reader:
     """The input side of a terminal.
 
     Args:
-        desk: what completion may know.
+        context: what completion may know.
         toolbar: the words at the foot of the screen.
         on_first_prompt: called once, when a prompt can be typed at.
         signals: told what ^C means while we read.
@@ -56,7 +104,7 @@ class Reader:
 
     def __init__(
         self,
-        desk: Callable[[], Desk],
+        context: Callable[[], Context],
         toolbar: Callable[[], list[Fragment]],
         on_first_prompt: Callable[[], None],
         signals: Signals,
@@ -74,7 +122,7 @@ class Reader:
             [("class:prompt", PROMPT)],
             multiline=True,
             prompt_continuation=_continuation,
-            completer=_Completer(desk),
+            completer=_Completer(context),
             complete_while_typing=True,
             auto_suggest=AutoSuggestFromHistory(),
             history=history or InMemoryHistory(),
@@ -110,7 +158,8 @@ class Reader:
                 editing_mode=EditingMode.VI if keys == "vi" else EditingMode.EMACS,
                 color_depth=self._depth(color),
             )
-        return without_block_marks(line)
+        whole = whole_input(line)
+        return line if whole is None else whole
 
     def ask(self, question: str) -> str | None:
         """An answer to a question, or `None` after ^D or ^C."""
@@ -136,9 +185,7 @@ class Reader:
         Raises:
             MiniGPTError: if there is no editor that can be run.
         """
-        from minigpt_repl.repl.editor import edit_text
-
-        with self._signals.ignored(), self._modes.usual():
+        with self._signals.elsewhere(), self._modes.usual():
             return edit_text(text)
 
     def size(self) -> os.terminal_size:
@@ -169,11 +216,11 @@ class Reader:
         self._note_first_prompt()
         with self._signals.reading():
             line = input(PROMPT)
-            while is_open_block(line):
+            while (whole := whole_input(line)) is None:
                 line += "\n" + input(CONTINUATION)
         if line.strip() and self._history is not None:
             self._history.store_string(line)
-        return without_block_marks(line)
+        return whole
 
     def _note_first_prompt(self) -> None:
         if self._on_first_prompt is not None:
@@ -189,8 +236,8 @@ class Reader:
 class _Completer(Completer):
     """Offers what `completion.py` finds."""
 
-    def __init__(self, desk: Callable[[], Desk]) -> None:
-        self._desk = desk
+    def __init__(self, context: Callable[[], Context]) -> None:
+        self._context = context
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -198,9 +245,10 @@ class _Completer(Completer):
         before = document.text_before_cursor
         if not before.startswith(":"):
             return
+        import minigpt_repl.repl.commands  # noqa: F401 - fills the table of commands
         from minigpt_repl.repl.completion import complete
 
-        for candidate in complete(before, self._desk()):
+        for candidate in complete(before, self._context()):
             yield Completion(
                 candidate.text,
                 start_position=candidate.start - len(before),
@@ -210,3 +258,17 @@ class _Completer(Completer):
 
 def _continuation(width: int, line: int, is_soft: int) -> StyleAndTextTuples:
     return [("class:continuation", " " * width if is_soft else CONTINUATION)]
+
+
+def edit_text(text: str) -> str | None:
+    """The text as the user left it, or `None` if it was not saved.
+
+    Raises:
+        MiniGPTError: if the editor can't be run.
+    """
+    try:
+        edited = click.edit(text, extension=".txt")
+    except (click.ClickException, OSError) as error:
+        reason = getattr(error, "message", str(error))
+        raise MiniGPTError(f"can't edit ({reason}): set EDITOR to an editor") from error
+    return None if edited is None else edited.removesuffix("\n")

@@ -4,11 +4,17 @@ The model's words and what commands say go to stdout, notices dimmed to stderr;
 both are the same terminal as a rule. Knows neither commands nor the engine.
 """
 
+import threading
+import time
 from collections.abc import Callable
 from os import terminal_size
+from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from minigpt_repl.repl.outputs import (
+from minigpt_repl.repl.output import (
+    DIM,
+    PLAIN,
+    RED,
     ClearScreen,
     Live,
     Notice,
@@ -18,8 +24,14 @@ from minigpt_repl.repl.outputs import (
     TextReplaced,
     TextStarted,
 )
-from minigpt_repl.repl.theme import DIM, PLAIN, RED
-from minigpt_repl.repl.wrapping import CLEAR_BELOW, UP, TextBlock, safe, wrap
+from minigpt_repl.repl.wrapping import (
+    CLEAR_BELOW,
+    CLEAR_LINE,
+    UP,
+    TextBlock,
+    safe,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -191,3 +203,81 @@ class Screen:
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+DELAY = 0.25
+PERIOD = 0.1
+FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+PLAIN_FRAMES = "|/-\\"
+
+
+class Spinner:
+    """Shows that work goes on, after `DELAY` seconds without any output.
+
+    Args:
+        write: writes to the terminal; the cursor is at the start of a line.
+        label: what the wait is for, asked again for each frame.
+        columns: of the terminal now; a line that is too long could not be erased.
+        frames: characters shown one after another.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        label: Callable[[], str],
+        columns: Callable[[], int],
+        frames: str = FRAMES,
+    ) -> None:
+        self._write = write
+        self._label = label
+        self._columns = columns
+        self._frames = frames
+        self._lock = threading.Lock()
+        self._waiting_since: float | None = None
+        self._is_drawn = False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._turn, daemon=True)
+
+    def __enter__(self) -> "Spinner":
+        self.resume()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self.hold()
+
+    def hold(self) -> None:
+        """Take the line away, if it is there; none is drawn until `resume`."""
+        with self._lock:
+            self._waiting_since = None
+            if self._is_drawn:
+                self._is_drawn = False
+                self._write(f"\r{CLEAR_LINE}")
+
+    def resume(self) -> None:
+        """The wait begins again; the cursor is at the start of a line."""
+        self._waiting_since = time.monotonic()
+
+    def _turn(self) -> None:
+        count = 0
+        while not self._done.wait(PERIOD):
+            with self._lock:
+                since = self._waiting_since
+                if since is None or time.monotonic() - since < DELAY:
+                    continue
+                count += 1
+                frame = self._frames[count % len(self._frames)]
+                seconds = int(time.monotonic() - since)
+                tail = f" ({seconds} s)" if seconds else ""
+                line = f"{frame} {self._label()}{tail}"[: self._columns() - 1]
+                self._is_drawn = True
+                try:
+                    self._write(f"\r{line}{CLEAR_LINE}")
+                except OSError:  # the terminal has gone; the main thread is told
+                    return

@@ -1,26 +1,37 @@
-"""Signals on a terminal: ^C stops a text, and whoever ends us ends us cleanly.
+"""Signals and modes of a terminal: ^C stops a text, other signals end us cleanly.
 
-While a line is carried out, the first ^C asks the engine to stop and the second
-raises `KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise
-`Left` in either case, so that every `finally` runs and the terminal is sane.
+The only place that handles ^C, for the terminal and for pipes. While a line is
+carried out, the first ^C asks the engine to stop and the second raises
+`KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise `Left`, so
+that every `finally` runs and the terminal is sane.
+What is typed while nobody reads it is not shown, but kept for the next prompt.
 """
 
 import contextlib
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from prompt_toolkit.application import Application
+from minigpt_repl.errors import MiniGPTError
+
+if TYPE_CHECKING:
+    from prompt_toolkit.application import Application
+
+try:
+    import termios
+except ImportError:  # no such terminals on this system
+    termios = None  # type: ignore[assignment]
 
 LEAVING = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-
-
 RETRY_S = 0.01
 """After which an application that could not leave is told again."""
+
+Phase = Literal["elsewhere", "reading", "working"]
 
 
 class Left(BaseException):
@@ -37,16 +48,19 @@ class Signals:
 
     Args:
         stop: asks whatever is running to stop; takes no lock.
+        leaving: the signals that raise `Left`.
 
     Attributes:
         interrupts: ^C since the line began to be carried out.
         left: exit code of the signal that told us to leave, or 0.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, stop: Callable[[], None], leaving: Sequence[int] = LEAVING
+    ) -> None:
         self._stop = stop
-        self._is_working = False
-        self._is_reading = False
+        self._leaving = leaving
+        self._phase: Phase = "elsewhere"
         self._app: Application[Any] | None = None
         self._before: dict[int, Any] = {}
         self.interrupts = 0
@@ -54,9 +68,9 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, *LEAVING):
-                handler = self._leave if number in LEAVING else self._interrupt
-                self._before[number] = signal.signal(number, handler)
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
+            for number in self._leaving:
+                self._before[number] = signal.signal(number, self._leave)
         return self
 
     def __exit__(
@@ -70,13 +84,22 @@ class Signals:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """A line is carried out: ^C stops it."""
+        """A line is carried out: ^C stops it, the second raises
+        `KeyboardInterrupt`."""
         self.interrupts = 0
-        self._is_working = True
-        try:
+        with self._in("working"):
             yield
-        finally:
-            self._is_working = False
+
+    @contextlib.contextmanager
+    def stopping(self) -> Iterator[None]:
+        """As `working`, and whatever fails after a ^C is a `KeyboardInterrupt`."""
+        with self.working():
+            try:
+                yield
+            except MiniGPTError:
+                if self.interrupts:
+                    raise KeyboardInterrupt from None
+                raise
 
     @contextlib.contextmanager
     def at_prompt(self, app: "Application[Any]") -> Iterator[None]:
@@ -87,38 +110,37 @@ class Signals:
         """
         if self.left:
             raise Left(self.left)
-        was_working, self._is_working = self._is_working, False
         self._app = app
         try:
-            yield
+            with self.elsewhere():
+                yield
         finally:
             self._app = None
-            self._is_working = was_working
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """A line is read without an application: ^C raises `KeyboardInterrupt`."""
-        was_working, self._is_working = self._is_working, False
-        self._is_reading = True
-        try:
+        with self._in("reading"):
             yield
-        finally:
-            self._is_reading = False
-            self._is_working = was_working
 
     @contextlib.contextmanager
-    def ignored(self) -> Iterator[None]:
-        """Another program has the terminal: ^C is for it."""
-        was_working, self._is_working = self._is_working, False
+    def elsewhere(self) -> Iterator[None]:
+        """Someone else has the terminal: ^C is for them."""
+        with self._in("elsewhere"):
+            yield
+
+    @contextlib.contextmanager
+    def _in(self, phase: Phase) -> Iterator[None]:
+        before, self._phase = self._phase, phase
         try:
             yield
         finally:
-            self._is_working = was_working
+            self._phase = before
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._is_reading:
+        if self._phase == "reading":
             raise KeyboardInterrupt
-        if not self._is_working:
+        if self._phase == "elsewhere":
             return
         self.interrupts += 1
         self._stop()
@@ -142,3 +164,54 @@ def _exit(app: "Application[Any]", error: BaseException) -> None:
     except Exception:  # noqa: BLE001, it is just beginning, or ending already
         if app.is_running and app.loop is not None:
             app.loop.call_later(RETRY_S, _exit, app, error)
+
+
+class Modes:
+    """The modes of the terminal on standard input."""
+
+    def __init__(self) -> None:
+        self._usual = _modes()
+
+    @contextlib.contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What is typed is kept and not shown, from one prompt to the next."""
+        if self._usual is None:
+            yield
+            return
+        modes = list(self._usual)
+        # Not by lines: else a ^D would be spent on nobody, and lost.
+        modes[3] &= ~(termios.ECHO | termios.ICANON)
+        # Else the system drops words that are on their way when ^C is pressed.
+        modes[3] |= termios.NOFLSH
+        with self._set(modes):
+            yield
+
+    @contextlib.contextmanager
+    def usual(self) -> Iterator[None]:
+        """As the terminal was before us, for another program."""
+        with self._set(self._usual):
+            yield
+
+    @contextlib.contextmanager
+    def _set(self, modes: list[Any] | None) -> Iterator[None]:
+        before = _modes()
+        if modes is None or before is None:
+            yield
+            return
+        # A terminal that has gone has no modes to set.
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
+def _modes() -> list[Any] | None:
+    if termios is None:
+        return None
+    try:
+        return termios.tcgetattr(sys.stdin)
+    except (termios.error, OSError, ValueError, AttributeError, TypeError):
+        return None

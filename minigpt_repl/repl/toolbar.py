@@ -1,16 +1,52 @@
-"""The line at the foot of the terminal: what the next text is made with, and how
-the engine is. Pure: from a session and the engine's state to styled words."""
+"""The line at the foot of the terminal, and the colours of the line editor.
 
-from minigpt_repl.engine.request import Engine, EngineInfo
+The line tells what the next text is made with and how the engine is. Pure: from a
+session and the engine's state to styled words. Only the terminal's own palette is
+used, so that its owner's choice of colours holds.
+"""
+
+from collections.abc import Mapping
+
+from minigpt_repl.engine.remote import State, Status
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
+
+DARK = {
+    "prompt": "bold ansibrightcyan",
+    "continuation": "ansibrightblack",
+    "auto-suggestion": "ansibrightblack",
+    "bottom-toolbar": "noreverse bg:ansiblack ansiwhite",
+    "bottom-toolbar.strong": "bold ansibrightcyan",
+    "bottom-toolbar.busy": "ansibrightyellow",
+    "bottom-toolbar.bad": "bold ansibrightred",
+    "completion-menu.completion": "bg:ansibrightblack ansiwhite",
+    "completion-menu.completion.current": "bg:ansicyan ansiblack",
+    "completion-menu.meta.completion": "bg:ansibrightblack ansiwhite",
+    "completion-menu.meta.completion.current": "bg:ansicyan ansiblack",
+}
+LIGHT = {
+    "prompt": "bold ansiblue",
+    "continuation": "ansibrightblack",
+    "auto-suggestion": "ansibrightblack",
+    "bottom-toolbar": "noreverse bg:ansiwhite ansiblack",
+    "bottom-toolbar.strong": "bold ansiblue",
+    "bottom-toolbar.busy": "bold ansimagenta",
+    "bottom-toolbar.bad": "bold ansired",
+    "completion-menu.completion": "bg:ansiwhite ansiblack",
+    "completion-menu.completion.current": "bg:ansiblue ansiwhite",
+    "completion-menu.meta.completion": "bg:ansiwhite ansiblack",
+    "completion-menu.meta.completion.current": "bg:ansiblue ansiwhite",
+}
+
+_LIGHT_BACKGROUNDS = ("7", "15")
 
 Fragment = tuple[str, str]
 """A style class of prompt_toolkit and the words that have it."""
 
 SEPARATOR = " · "
-BUSY = {
+BUSY: dict[State, str] = {
     "stopped": "engine not running",
     "starting": "starting",
     "loading": "loading",
@@ -18,24 +54,16 @@ BUSY = {
     "ready": "ready",
     "failed": "not loaded",
 }
-STYLES = {"failed": ".bad", "stopped": ".bad", "ready": "", "warming": ""}
-
-
-def status_of(engine: Engine) -> str:
-    """What an engine is at; an engine in this process is always ready."""
-    return str(getattr(engine, "status", "ready"))
-
-
-def loaded_info(engine: Engine) -> EngineInfo | None:
-    """What an engine has loaded, without waiting for it."""
-    if hasattr(engine, "loaded"):
-        info: EngineInfo | None = engine.loaded
-        return info
-    return engine.info
+STYLES: dict[State, str] = {
+    "failed": ".bad",
+    "stopped": ".bad",
+    "ready": "",
+    "warming": "",
+}
 
 
 def toolbar(
-    session: Session, directory: str, status: str, info: EngineInfo | None, columns: int
+    session: Session, directory: str, status: Status, columns: int
 ) -> list[Fragment]:
     """The toolbar's words, as many as fit.
 
@@ -52,9 +80,13 @@ def toolbar(
         (0, "", _name_of(directory)),
         (3, "", "" if seed is None else f"seed {seed}"),
         (5, "", "" if node is None else _speed(node)),
-        (4, "", "" if node is None or info is None else _context(node, info)),
+        (
+            4,
+            "",
+            "" if node is None or status.info is None else _context(node, status.info),
+        ),
         (2, "", " ".join(shown)),
-        (6, STYLES.get(status, ".busy"), BUSY.get(status, status)),
+        (6, STYLES.get(status.state, ".busy"), BUSY[status.state]),
         (1, ".strong", settings.sampler.name),
     ]
     parts = [part for part in parts if part[2]]
@@ -88,3 +120,9 @@ def _context(node: Node, info: EngineInfo) -> str:
 def _speed(node: Node) -> str:
     speed = node.generation.tokens_per_second
     return f"{speed:.0f} tokens/s" if speed else ""
+
+
+def colors(environment: Mapping[str, str]) -> dict[str, str]:
+    """Styles for prompt_toolkit, by the background that the terminal reports."""
+    background = environment.get("COLORFGBG", "").rpartition(";")[2]
+    return LIGHT if background in _LIGHT_BACKGROUNDS else DARK

@@ -10,8 +10,8 @@ import pytest
 from fakes import FakeEngine
 from recorded import make_recorded
 
-from minigpt_repl import shell
 from minigpt_repl.cli import main
+from minigpt_repl.repl import entry
 
 
 @dataclass
@@ -42,15 +42,20 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def engines(monkeypatch):
-    """The engines that were opened; `shell.open_engine` makes fake ones."""
-    opened = []
+    """The engines that were used; `entry.open_engine` makes fake ones."""
+    used = []
 
-    def open_engine(directory, verify):
-        opened.append(FakeEngine(directory=directory))
-        return opened[-1]
+    class Used(FakeEngine):
+        def _check(self):
+            if self not in used:
+                used.append(self)
+            super()._check()
 
-    monkeypatch.setattr(shell, "open_engine", open_engine)
-    return opened
+    def open_engine(directory, options):
+        return Used(directory=directory)
+
+    monkeypatch.setattr(entry, "open_engine", open_engine)
+    return used
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The program with the fake engine, to be run in a process of its own.
+"""The program with the fake engine, each in a process of its own.
 
 FAKE_DELAY: seconds before each token; FAKE_FAIL_AT: the token that fails.
 """
@@ -9,17 +9,24 @@ import sys
 
 from fakes import FakeEngine
 
-from minigpt_repl import shell
 from minigpt_repl.cli import main
+from minigpt_repl.engine.remote import RemoteEngine
+from minigpt_repl.repl import entry
 
 
-def open_fake_engine(directory: str, verify: bool) -> FakeEngine:
+def make_engine(directory: str, verify: bool) -> FakeEngine:
     os.write(2, b"I0000 a line that TensorFlow would write\n")
     fail_at = os.environ.get("FAKE_FAIL_AT")
     return FakeEngine(
         delay=float(os.environ.get("FAKE_DELAY", "0")),
         fail_at=None if fail_at is None else int(fail_at),
         directory=directory,
+    )
+
+
+def open_fake_engine(directory, options) -> RemoteEngine:
+    return RemoteEngine(
+        directory, factory="program:make_engine", shows_log=options.debug
     )
 
 
@@ -35,5 +42,5 @@ def start(*arguments: str, **keywords) -> subprocess.Popen:
 
 
 if __name__ == "__main__":
-    shell.open_engine = open_fake_engine
+    entry.open_engine = open_fake_engine
     sys.exit(main())

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from program import start
 
-from minigpt_repl import __version__, cli, shell
+from minigpt_repl import __version__, cli
 from minigpt_repl.errors import CheckpointError, EngineError
+from minigpt_repl.repl import entry
 from minigpt_repl.sampling.registry import all_samplers
 
 TIMEOUT = 60
@@ -82,19 +83,19 @@ def test_flags_are_stronger_than_the_environment(run, monkeypatch, engines):
 
 @pytest.mark.parametrize("error", [CheckpointError("broken"), EngineError("broken")])
 def test_what_cannot_be_done_is_one_line_and_exits_1(run, monkeypatch, error):
-    def fail(directory, verify):
+    def fail(directory, options):
         raise error
 
-    monkeypatch.setattr(shell, "open_engine", fail)
+    monkeypatch.setattr(entry, "open_engine", fail)
     result = run("-p", "x")
     assert (result.code, result.err) == (1, "minigpt-repl: broken\n")
 
 
 def test_a_defect_is_one_line_and_a_traceback_only_on_demand(run, monkeypatch):
-    def fail(directory, verify):
+    def fail(directory, options):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr(shell, "open_engine", fail)
+    monkeypatch.setattr(entry, "open_engine", fail)
     result = run("-p", "x")
     assert result.code == 1
     assert len(result.err_lines) == 1
@@ -122,7 +123,7 @@ def test_a_bad_line_in_the_config_is_told_and_left_out(run, home, engines):
     config.write_text("length = 5\nlenth = 6\n")
     result = run("-p", "x", "--set", "stats=off")
     assert result.code == 0
-    assert f"{config}:2" in result.err
+    assert f"{config}: lenth: " in result.err
     assert engines[0].requests[0].length == 5
 
 

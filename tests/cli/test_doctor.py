@@ -7,8 +7,9 @@ import pytest
 from fakes import FakeEngine
 from recorded import make_recorded
 
-from minigpt_repl import doctor, shell
+from minigpt_repl import doctor
 from minigpt_repl.errors import EngineError
+from minigpt_repl.repl import entry
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_folder_that_cannot_be_written(run, whole, home, monkeypatch):
 
 @pytest.mark.parametrize("way", ["raises", "fails", "stops early"])
 def test_an_engine_that_makes_no_text(run, whole, monkeypatch, way):
-    def open_engine(directory, verify):
+    def open_engine(directory, options):
         if way == "raises":
             raise EngineError("no memory left")
         engine = FakeEngine(fail_at=3 if way == "fails" else None)
@@ -101,7 +102,7 @@ def test_an_engine_that_makes_no_text(run, whole, monkeypatch, way):
             monkeypatch.setattr(engine, "generate", lambda request: iter([None]))
         return engine
 
-    monkeypatch.setattr(shell, "open_engine", open_engine)
+    monkeypatch.setattr(entry, "open_engine", open_engine)
     result = run("doctor")
     assert result.code == 1
     assert lines_of(result)["20 tokens"] == "fix"

@@ -9,6 +9,7 @@ from fakes import VOCABULARY
 from recorded import make_recorded
 
 from minigpt_repl.formats import schema
+from minigpt_repl.repl import entry
 from minigpt_repl.sampling.registry import all_samplers
 
 SAMPLERS = [spec.name for spec in all_samplers()]
@@ -237,9 +238,7 @@ def test_a_very_long_line(run):
 def test_a_text_that_fails_midway_is_ended_and_told(run, monkeypatch):
     from fakes import FakeEngine
 
-    from minigpt_repl import shell
-
-    monkeypatch.setattr(shell, "open_engine", lambda *a: FakeEngine(fail_at=3))
+    monkeypatch.setattr(entry, "open_engine", lambda *a: FakeEngine(fail_at=3))
     result = run("--keep-going", stdin="the king\nthe boy\n")
     assert result.code == 1
     assert len(result.out.splitlines()) == 2
@@ -285,7 +284,8 @@ def test_ranges_are_those_of_the_checkpoint_before_it_is_loaded(run, engines):
 
 
 def test_stdout_is_flushed_as_the_text_comes(home, engines):
-    from minigpt_repl.repl.page import Page
+    from minigpt_repl.repl.app import perform
+    from minigpt_repl.repl.plain import Page
 
     flushed = []
 
@@ -295,13 +295,13 @@ def test_stdout_is_flushed_as_the_text_comes(home, engines):
 
     from fakes import FakeEngine
 
-    from minigpt_repl.repl.batch import continue_times
-    from minigpt_repl.repl.command import Desk
+    from minigpt_repl.repl.context import Context
+    from minigpt_repl.repl.continuation import continue_times
     from minigpt_repl.repl.session import Session
     from minigpt_repl.settings import Settings
 
-    page = Page(Recorder(), io.StringIO(), lambda: None, lambda directory: None)
+    page = Page(Recorder(), io.StringIO())
     settings, _ = Settings().set({"length": "6"})
-    steps = continue_times(Desk(Session(settings), FakeEngine()), "the", 1)
-    page.carry_out(steps)
+    steps = continue_times(Context(Session(settings), FakeEngine()), "the", 1)
+    perform(steps, page.show)
     assert len(set(flushed)) >= 6

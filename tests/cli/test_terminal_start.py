@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from minigpt_repl.cli import main
-from minigpt_repl.repl import loop
+from minigpt_repl.repl import terminal
 from minigpt_repl.sampling.registry import all_samplers
 
 
@@ -25,7 +25,7 @@ def opened(home, monkeypatch):
         calls.append((session, open_engine, directory, keywords))
         return 7
 
-    monkeypatch.setattr(loop, "run_terminal", run_terminal)
+    monkeypatch.setattr(terminal, "run_terminal", run_terminal)
     monkeypatch.setattr(sys, "stdin", Terminal())
     return calls
 
@@ -58,7 +58,7 @@ def test_no_history_means_none(opened):
 def test_the_engine_is_not_started_before_the_prompt(opened):
     start()
     engine = opened[0][1](opened[0][2])
-    assert engine.status == "stopped"
+    assert engine.status.state == "stopped"
     warmed = [name for name, _ in engine._load.warm]
     assert warmed[0] == "top_k"
     assert sorted(warmed) == sorted(spec.name for spec in all_samplers())

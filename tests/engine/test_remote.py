@@ -12,8 +12,7 @@ import pytest
 from child_engines import taken_up
 from fakes import FakeEngine
 
-from minigpt_repl.engine.child import log_file
-from minigpt_repl.engine.remote import RemoteEngine
+from minigpt_repl.engine.remote import RemoteEngine, log_file
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
 from minigpt_repl.errors import CheckpointError, EngineError, UsageError
 from minigpt_repl.sampling.registry import all_samplers
@@ -98,7 +97,7 @@ def test_an_error_in_the_middle_of_a_text_leaves_a_working_engine(open_engine):
     engine = open_engine("failing")
     with pytest.raises(EngineError, match="process ended"):
         list(engine.generate(REQUEST))
-    assert engine.status == "ready"
+    assert engine.status.state == "ready"
     assert engine.encode("the") == FakeEngine().encode("the")
 
 
@@ -115,18 +114,18 @@ def test_a_load_that_fails_is_one_line_every_time(open_engine, directory, error,
         with pytest.raises(error, match=line) as raised:
             list(engine.generate(REQUEST))
         assert "\n" not in str(raised.value)
-        assert engine.status == "failed"
+        assert engine.status.state == "failed"
 
 
 def test_samplers_are_warmed_while_nothing_is_asked(open_engine):
     changes = threading.Semaphore(0)
     engine = open_engine(
         warm=[("top_k", {"k": 3}), ("nonsense", {}), ("beam", {})],
-        on_change=changes.release,
     )
-    assert engine.status == "stopped"
+    engine.on_change = changes.release
+    assert engine.status.state == "stopped"
     engine.start()
-    wait_until(lambda: engine.status == "ready")
+    wait_until(lambda: engine.status.state == "ready")
     assert changes.acquire(blocking=False)
     assert "nonsense" in log_file().read_text()  # said there, and nowhere else
 
@@ -162,14 +161,14 @@ def test_a_text_that_nobody_reads_on_is_stopped(open_engine):
     next(events)
     events.close()
     assert len(list(engine.generate(REQUEST))) == 14
-    assert not engine.is_stuck
+    assert not engine.status.is_stuck
 
 
 @pytest.mark.parametrize("call", ["generate", "info", "encode"])
 def test_stop_ends_the_wait_for_a_model_that_loads(open_engine, call):
     engine = open_engine("endless")
     engine.start()
-    stop_when(engine, lambda: engine._child._calls)
+    stop_when(engine, lambda: engine._process._calls)
     with pytest.raises(EngineError, match="the model is still loading"):
         if call == "generate":
             list(engine.generate(REQUEST))
@@ -177,22 +176,22 @@ def test_stop_ends_the_wait_for_a_model_that_loads(open_engine, call):
             engine.encode("the")
         else:
             engine.info  # noqa: B018
-    assert engine.is_stuck
+    assert engine.status.is_stuck
 
 
 def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
     engine = open_engine("compiling")
     assert engine.info
-    child = engine._child
+    process = engine._process
     for is_second in (False, True):
-        stop_when(engine, lambda: child._calls and taken_up().exists())
+        stop_when(engine, lambda: process._calls and taken_up().exists())
         with pytest.raises(EngineError, match="stopped before the first token"):
             list(engine.generate(REQUEST))
-        assert is_second or engine.is_stuck  # at work on the first
-        assert (engine._child is not child) == is_second
+        assert is_second or engine.status.is_stuck  # at work on the first
+        assert (engine._process is not process) == is_second
     short = Request("", "greedy", {}, length=1)
     assert len(list(engine.generate(short))) == 3
-    assert not engine.is_stuck
+    assert not engine.status.is_stuck
 
 
 def test_a_text_stopped_before_its_first_token_is_an_empty_text(open_engine):
@@ -210,19 +209,19 @@ def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):
     engine = open_engine("crashing")
     with pytest.raises(EngineError, match=r"process ended \(exit code 9\)"):
         list(engine.generate(REQUEST))
-    assert engine.status == "stopped"
+    assert engine.status.state == "stopped"
     short = Request("", "greedy", {}, length=2)
     assert len(list(engine.generate(short))) == 4
-    engine._child.process.kill()
-    wait_until(lambda: engine.status == "stopped")
-    assert "SIGKILL" in str(engine.failure)
+    os.kill(engine._process.pid, signal.SIGKILL)
+    wait_until(lambda: engine.status.state == "stopped")
+    assert "SIGKILL" in str(engine.status.failure)
     assert engine.encode("the") == FakeEngine().encode("the")
 
 
 def test_a_closed_engine_has_no_child_and_says_so(open_engine):
     engine = open_engine()
     assert engine.info
-    process = engine._child.process.pid
+    process = engine._process.pid
     engine.close()
     assert not is_running(process)
     with pytest.raises(EngineError, match="closed"):
@@ -239,9 +238,9 @@ import sys, time
 from minigpt_repl.engine.remote import RemoteEngine
 engine = RemoteEngine(sys.argv[1], factory="child_engines:make_engine")
 engine.start()
-while engine.status != ("ready" if sys.argv[1] == "plain" else "loading"):
+while engine.status.state != ("ready" if sys.argv[1] == "plain" else "loading"):
     time.sleep(0.01)
-print(engine._child.process.pid, flush=True)
+print(engine._process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -267,11 +266,32 @@ def test_the_child_ends_with_its_parent(directory, tmp_path):
 def test_the_child_is_out_of_reach_of_the_terminal(open_engine):
     engine = open_engine()
     assert engine.info
-    process = engine._child.process.pid
+    process = engine._process.pid
     assert os.getsid(process) == process != os.getsid(0)
     os.kill(process, signal.SIGINT)
     assert engine.encode("the") == FakeEngine().encode("the")
-    assert engine._child.process.pid == process
+    assert engine._process.pid == process
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path):
+    (tmp_path / "socket.py").write_text("raise SystemExit('imported from here')")
+    code = (
+        "from minigpt_repl.engine.remote import RemoteEngine; "
+        "engine = RemoteEngine('plain', factory='child_engines:make_engine'); "
+        "print(engine.encode('the')); engine.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "XDG_STATE_HOME": str(tmp_path),
+        },
+    )
+    assert done.stdout.strip() == str(FakeEngine().encode("the")), done.stderr
 
 
 def test_importing_it_loads_neither_tensorflow_nor_numpy():

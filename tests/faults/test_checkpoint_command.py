@@ -109,7 +109,7 @@ def test_no_permission(copy):
     # The interpreter's own files may be closed to others: import first.
     code = """
 import os, sys
-import minigpt_repl.repl.batch, minigpt_repl.repl.plain
+import minigpt_repl.repl.continuation, minigpt_repl.repl.plain
 from minigpt_repl.cli import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main(["--checkpoint", sys.argv[1], "-p", "the cat"]))

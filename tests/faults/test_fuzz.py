@@ -12,12 +12,11 @@ from rich.console import Console
 
 from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
-from minigpt_repl.repl.command import Desk, all_commands
+from minigpt_repl.repl.app import perform
 from minigpt_repl.repl.completion import complete
-from minigpt_repl.repl.dispatch import run_line
-from minigpt_repl.repl.lines import LineJoiner
-from minigpt_repl.repl.outputs import Ask, AskEditor, Live, Notice, Say, SwitchModel
-from minigpt_repl.repl.perform import perform
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.dispatch import LineJoiner, all_commands, run_line
+from minigpt_repl.repl.output import Ask, AskEditor, Live, Notice, Say, SwitchModel
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
@@ -52,9 +51,9 @@ class Bench:
         if whole is None:
             return
         self.engine.requests.clear()
-        desk = Desk(self.session, self.engine, width=60, is_terminal=is_terminal)
+        context = Context(self.session, self.engine, width=60, is_terminal=is_terminal)
         try:
-            self.session = perform(run_line(whole, desk), self.carry_out)
+            self.session = perform(run_line(whole, context), self.carry_out)
         except MiniGPTError as error:
             check_line(str(error))
         check_session(self.session)
@@ -243,8 +242,8 @@ def test_completion_of_anything(line, typed):
     bench = Bench()
     for before in typed:
         bench.type(before, is_terminal=True)
-    desk = Desk(bench.session, bench.engine, is_terminal=True)
-    for candidate in complete(line, desk):
+    context = Context(bench.session, bench.engine, is_terminal=True)
+    for candidate in complete(line, context):
         assert 0 <= candidate.start <= len(line)
         check_line(candidate.text)
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from minigpt_repl import files
 from minigpt_repl.config import read_config, read_environment
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.command import Desk
+from minigpt_repl.repl.app import perform
+from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import run_line
-from minigpt_repl.repl.history import LineHistory
-from minigpt_repl.repl.outputs import Notice
-from minigpt_repl.repl.perform import perform
+from minigpt_repl.repl.output import Notice
+from minigpt_repl.repl.reader import LineHistory
 from minigpt_repl.repl.saved import dump_session, parse_session
 from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings
@@ -35,8 +35,8 @@ class Typist:
 
     def type(self, *lines):
         for line in lines:
-            desk = Desk(self.session, self.engine)
-            self.session = perform(run_line(line, desk), self.carry_out)
+            context = Context(self.session, self.engine)
+            self.session = perform(run_line(line, context), self.carry_out)
 
     def carry_out(self, output):
         if isinstance(output, Notice):

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from minigpt_repl.engine.remote import RemoteEngine
-from minigpt_repl.repl.loop import run_terminal
 from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.terminal import run_terminal
 from minigpt_repl.settings import Settings
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from minigpt_repl.repl.loop import run_terminal
 from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.terminal import run_terminal
 from minigpt_repl.settings import Settings
 
 PATIENCE = 240.0

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.text import Text
 from talk import Talk
 
-from minigpt_repl.repl.command import all_commands
-from minigpt_repl.repl.sheet import make_table
-from minigpt_repl.repl.tables import samplers_table, settings_table
+from minigpt_repl.repl.dispatch import all_commands
+from minigpt_repl.repl.tables import make_table, samplers_table, settings_table
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 
@@ -45,7 +44,7 @@ def test_explain_works_the_rule_on_the_models_own_distribution(spec):
     assert spec.story[:60] in said
     scores = talk.engine.logits(talk.engine.encode("the king"))[-1]
     probabilities = softmax(scores)
-    kept = spec.keeps(probabilities, talk.session.settings.parameters(spec))
+    kept = spec.kept(np, probabilities, talk.session.settings.parameters(spec))
     rows = [line.split() for line in talk.said.splitlines() if "%" in line]
     best = np.argsort(-probabilities, kind="stable")[:10]
     words = [row for row in rows if row[1] != "more"]

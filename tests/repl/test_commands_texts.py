@@ -8,7 +8,7 @@ from talk import Talk
 
 from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.errors import EngineError
-from minigpt_repl.repl.outputs import (
+from minigpt_repl.repl.output import (
     AskEditor,
     Notice,
     TextDelta,

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from talk import Talk
 
-from minigpt_repl.repl.command import Desk, find_command
-from minigpt_repl.repl.outputs import ClearScreen, Live
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.dispatch import find_command
+from minigpt_repl.repl.output import ClearScreen, Live
 from minigpt_repl.sampling.registry import all_samplers
 
 
@@ -357,8 +358,8 @@ def test_exports_that_can_not_be(line, said):
 )
 def test_what_may_come_next_is_offered(command, typed, word):
     after = talk("the king")
-    desk = Desk(after.session, after.engine)
-    assert word in list(find_command(command).complete(desk, typed))
+    context = Context(after.session, after.engine)
+    assert word in list(find_command(command).complete(context, typed))
 
 
 COMMANDS = [

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import EngineError
-from minigpt_repl.repl.command import Desk, all_commands
 from minigpt_repl.repl.completion import complete
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
@@ -18,7 +19,7 @@ def make_desk(**values):
     settings, _ = settings.set(values)
     # Not loaded: anything that asked the engine would fail.
     engine = FakeEngine(broken=EngineError("not loaded"))
-    return Desk(Session(settings), engine)
+    return Context(Session(settings), engine)
 
 
 def texts(line, **values):
@@ -90,9 +91,9 @@ def test_every_setting_is_offered():
 
 @pytest.mark.parametrize("name", [n for n in Settings().names() if n != "sampler"])
 def test_every_offered_value_is_allowed(name):
-    desk = make_desk()
+    context = make_desk()
     for word in texts(f":set {name} "):
-        desk.session.settings.set({name: word})
+        context.session.settings.set({name: word})
 
 
 @pytest.mark.parametrize(

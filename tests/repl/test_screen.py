@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 from terminals import Screen as Emulated
 
-from minigpt_repl.repl.outputs import (
+from minigpt_repl.repl.output import (
     ClearScreen,
     Live,
     Notice,

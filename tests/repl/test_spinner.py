@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from minigpt_repl.repl import spinner as module
-from minigpt_repl.repl.spinner import Spinner
+from minigpt_repl.repl import screen as module
+from minigpt_repl.repl.screen import Spinner
 
 
 @pytest.fixture

@@ -7,18 +7,19 @@ from dataclasses import replace
 import pytest
 from fakes import FakeEngine
 
+from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import Finished
-from minigpt_repl.repl.history import LineHistory
-from minigpt_repl.repl.keys import is_open_block, without_block_marks
+from minigpt_repl.repl.dispatch import whole_input
+from minigpt_repl.repl.output import wants_color
+from minigpt_repl.repl.reader import LineHistory
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.theme import DARK, LIGHT, colors, wants_color
-from minigpt_repl.repl.toolbar import toolbar
+from minigpt_repl.repl.toolbar import DARK, LIGHT, colors, toolbar
 from minigpt_repl.settings import Settings
 
 
 def words(session: Session, status: str = "ready", columns: int = 120) -> str:
-    info = FakeEngine().info
-    parts = toolbar(session, "/somewhere/default", status, info, columns)
+    now = Status(status, FakeEngine().info)
+    parts = toolbar(session, "/somewhere/default", now, columns)
     return "".join(text for _, text in parts)
 
 
@@ -92,17 +93,6 @@ def test_two_sessions_write_one_history(tmp_path):
     assert list(LineHistory(path).load_history_strings()) == expected
 
 
-def test_of_a_huge_history_the_end_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("minigpt_repl.repl.history.READ_LIMIT", 500)
-    path = tmp_path / "history"
-    history = LineHistory(path)
-    for number in range(100):
-        history.store_string(f"line {number}")
-    read = list(history.load_history_strings())
-    assert 3 < len(read) < 20
-    assert read[0] == "line 99"
-
-
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00+\n\n+", b"no history at all", b""])
 def test_a_damaged_history_does_no_harm(tmp_path, content):
     path = tmp_path / "history"
@@ -130,12 +120,11 @@ def test_an_unwritable_history_is_told(tmp_path):
 
 
 def test_blocks_of_lines():
-    assert is_open_block(":{")
-    assert is_open_block(":{\nthe king")
-    assert not is_open_block(":{\nthe king\n:}")
-    assert not is_open_block("the :{ king")
-    assert without_block_marks(":{\nthe\nking\n:}") == "the\nking"
-    assert without_block_marks("the king") == "the king"
+    assert whole_input(":{") is None
+    assert whole_input(":{\nthe king") is None
+    assert whole_input(":{\nthe\nking\n:}") == "the\nking"
+    assert whole_input("the :{ king") == "the :{ king"
+    assert whole_input("the king\n:{") == "the king\n:{"
 
 
 def test_an_unfinished_text_has_no_speed(session):

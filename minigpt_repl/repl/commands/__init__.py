@@ -1,42 +1,30 @@
-"""The commands: importing this package fills the table of `repl.command`.
+"""The commands: importing this package fills the table of `repl.dispatch`.
 
-Each module holds commands that share one idea.
+Each module holds the commands of one subject.
 """
 
 from minigpt_repl.repl.commands import (
-    compare,
-    diff,
-    explain,
-    export,
-    files,
-    help,
-    model,
-    screen,
+    comparing,
+    probabilities,
+    program,
+    saving,
+    searches,
     setting,
-    show,
     stepping,
     texts,
-    tokens,
     tour,
-    tree,
-    views,
+    why,
 )
 
 __all__ = [
-    "compare",
-    "diff",
-    "explain",
-    "export",
-    "files",
-    "help",
-    "model",
-    "screen",
+    "comparing",
+    "probabilities",
+    "program",
+    "saving",
+    "searches",
     "setting",
-    "show",
     "stepping",
     "texts",
-    "tokens",
     "tour",
-    "tree",
-    "views",
+    "why",
 ]

@@ -1,35 +1,44 @@
-"""Commands that change settings: all of a change or nothing, and it is echoed."""
+"""Commands that change settings, all of a change or nothing, or show what holds:
+`:sampler`, `:set`, `:unset`, `:reset`, `:show`.
+"""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.outputs import Notice, Say
+from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.continuation import stats_line
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (
+    facts_table,
+    history_table,
     origin_word,
+    origins_table,
     other_settings_table,
     samplers_table,
     settings_table,
+    stats_table,
 )
-from minigpt_repl.repl.words import assignment_words, setting_words, switch_words
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change
-from minigpt_repl.suggest import plain
+from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
 @command("sampler", usage="[NAME [k=v ...]]", complete=switch_words)
-def switch_sampler(desk: Desk, arguments: str) -> Steps:
+def switch_sampler(context: Context, arguments: str) -> Steps:
     """Switch the sampler, or show all samplers with their parameters.
 
     Parameters may be set in the same line: `:sampler top_k k=5 temperature=0.8`.
     Each sampler keeps its own parameters while another is in use. `topk`, `top-k`
     and `top_k` are the same.
     """
-    settings = desk.session.settings
+    settings = context.session.settings
     if not arguments:
         yield Say(samplers_table(settings))
-        return desk.session
+        return context.session
     name, *rest = arguments.split(maxsplit=1)
     pairs = read_assignments("".join(rest))
     if "sampler" in pairs:
@@ -43,37 +52,37 @@ def switch_sampler(desk: Desk, arguments: str) -> Steps:
         switched = f"{before} -> {switched}"
     yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
     yield from map(Notice, describe_changes(changes[1:]))
-    return desk.session.with_settings(after)
+    return context.session.with_settings(after)
 
 
 @command("set", usage="[NAME VALUE | NAME=VALUE ...]", complete=assignment_words)
-def set_values(desk: Desk, arguments: str) -> Steps:
+def set_values(context: Context, arguments: str) -> Steps:
     """Change settings, or show every setting with its range.
 
     `:set k 10` and `:set k=10 temperature=0.8` are both understood; either all of
     a line holds or nothing is changed. A name alone shows that setting. `k` is the
     parameter of the sampler in use, `top_p.k` that of another.
     """
-    settings = desk.session.settings
+    settings = context.session.settings
     if not arguments:
         yield Say(settings_table(settings))
         yield Say(other_settings_table(settings))
-        return desk.session
+        return context.session
     if len(arguments.split()) == 1 and "=" not in arguments:
         if arguments == "sampler":
             yield Say(samplers_table(settings))
         else:
             yield Say(settings_table(settings, [arguments]))
-        return desk.session
+        return context.session
     after, changes = settings.set(read_assignments(arguments))
     yield from map(Notice, describe_changes(changes))
-    return desk.session.with_settings(after)
+    return context.session.with_settings(after)
 
 
 @command("unset", usage="NAME ...", complete=setting_words)
-def unset_values(desk: Desk, arguments: str) -> Steps:
+def unset_values(context: Context, arguments: str) -> Steps:
     """Take back what :set gave to settings; flag, config or default hold again."""
-    after = desk.session.settings
+    after = context.session.settings
     if not arguments:
         raise UsageError(":unset NAME: name a setting; :set shows them all")
     lines = []
@@ -82,13 +91,13 @@ def unset_values(desk: Desk, arguments: str) -> Steps:
         after, change = after.unset(name)
         lines.append(f"{_arrow(change)} ({origin_word(after, key)})")
     yield from map(Notice, lines)
-    return desk.session.with_settings(after)
+    return context.session.with_settings(after)
 
 
 @command("reset")
-def reset(desk: Desk, arguments: str) -> Steps:
+def reset(context: Context, arguments: str) -> Steps:
     """Take back everything that :set and :sampler changed."""
-    before = desk.session.settings
+    before = context.session.settings
     after = before.reset()
     changes = [
         Change(key, before.shown(key), after.shown(key))
@@ -98,7 +107,7 @@ def reset(desk: Desk, arguments: str) -> Steps:
     yield from map(Notice, map(_arrow, changes))
     if not changes:
         yield Notice("nothing was set")
-    return desk.session.with_settings(after)
+    return context.session.with_settings(after)
 
 
 def read_assignments(text: str) -> dict[str, str]:
@@ -138,3 +147,78 @@ def _arrow(change: Change) -> str:
     if before == after:
         return f"{change.name}: {after}, as before"
     return f"{change.name}: {before} -> {after}"
+
+
+def _subjects(context: Context, typed: str) -> Iterable[str]:
+    return SUBJECTS
+
+
+@command("show", usage="settings|model|history|stats", complete=_subjects)
+def show(context: Context, arguments: str) -> Steps:
+    """Show the settings, the model, the texts so far or their figures.
+
+    `settings` tells where each value came from: default, config, environment,
+    flag or :set.
+    """
+    names = [name for name in SUBJECTS if arguments and name.startswith(arguments)]
+    if len(names) != 1:
+        got = f"got {quoted(arguments)}" if arguments else "got nothing"
+        near = did_you_mean(arguments, SUBJECTS)
+        allowed = ", ".join(SUBJECTS)
+        raise UsageError(f":show takes one of {allowed}; {got}{near}")
+    yield from SUBJECTS[names[0]](context)
+    return context.session
+
+
+def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
+    """What there is to say of a loaded checkpoint, by name."""
+    yield "folder", info.directory
+    yield "checkpoint", info.checkpoint_sha256[:12]
+    yield "parameters", f"{info.parameter_count:,}"
+    yield "vocabulary", f"{info.vocabulary_size:,} words"
+    yield "context", f"{info.context_length} tokens"
+    yield "case", "lower case only" if info.lowercase else "kept"
+    yield "draft model", "yes" if info.has_draft else "no"
+    yield "loaded in", f"{info.load_s:.1f} s"
+    for name, value in info.training.items():
+        if isinstance(value, (str, int, float)):
+            yield _fact(name, value)
+        elif name == "metrics" and isinstance(value, dict):
+            yield from (_fact(metric, number) for metric, number in value.items())
+
+
+def _fact(name: str, value: object) -> tuple[str, str]:
+    shown = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+    return name.replace("_", " "), shown
+
+
+def _settings(context: Context) -> Iterator[Output]:
+    yield Say(origins_table(context.session.settings))
+
+
+def _model(context: Context) -> Iterator[Output]:
+    yield Say(facts_table(model_facts(context.engine.info)))
+
+
+def _history(context: Context) -> Iterator[Output]:
+    if context.session.nodes:
+        yield Say(history_table(context.session, context.width))
+    else:
+        yield Notice("no texts yet: type a prompt")
+
+
+def _stats(context: Context) -> Iterator[Output]:
+    node = context.session.node
+    if node is None:
+        yield Notice("no texts yet: type a prompt")
+        return
+    yield Say(stats_table(context.session))
+    yield Notice(f"text {node.id}: {stats_line(node.generation)}")
+
+
+SUBJECTS: dict[str, Callable[[Context], Iterator[Output]]] = {
+    "settings": _settings,
+    "model": _model,
+    "history": _history,
+    "stats": _stats,
+}

@@ -10,18 +10,19 @@ from minigpt_repl.compare.pieces import pieces_after, words_of
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
-    Finished,
+    SEEDS,
     Generation,
     Request,
     Token,
+    finished,
 )
-from minigpt_repl.errors import EngineError, MiniGPTError, UsageError
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.repl.command import Desk, Steps, command
+from minigpt_repl.repl.commands.probabilities import distribution_table
+from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import continue_text, ending
-from minigpt_repl.repl.distribution import distribution_table
-from minigpt_repl.repl.inspected import current_ids
-from minigpt_repl.repl.outputs import Ask, Mistake, Notice, Output, Say
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Ask, Mistake, Notice, Output, Say
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.suggest import quoted
@@ -49,7 +50,7 @@ class Stand:
 
 
 @command("step", usage="[PROMPT]")
-def step(desk: Desk, arguments: str) -> Steps:
+def step(context: Context, arguments: str) -> Steps:
     """Make a text one token at a time, with a say in each.
 
     It starts from a prompt, or goes on from the current text. Enter accepts the
@@ -57,23 +58,23 @@ def step(desk: Desk, arguments: str) -> Steps:
     the sampler from this token on, `c` runs on, `q` leaves. Every choice is a
     node of the tree, one that was undone too: see `:tree`.
     """
-    session = desk.session
+    session = context.session
     settings = session.settings
-    stands = [_beginning(desk, normalize_text(arguments).strip())]
+    stands = [_beginning(context, normalize_text(arguments).strip())]
     strategy = Strategy(settings.sampler.name, settings.parameters())
     length = int(settings.value("length") or 0)
     seed = int(settings.value("seed") or 0)
     while stands[-1].done < length:
         stand = stands[-1]
         request = _request(stand, strategy, 1, seed + stand.done)
-        proposed = _one_token(desk, request)
+        proposed = _one_token(context, request)
         if not proposed.tokens:
             yield Notice("the sampler can't go on from here: the context is full")
             break
         # What the sampler saw: a long text is cropped.
-        logits = desk.engine.logits(proposed.started.prompt_ids)[-1]
-        yield from _show(desk, stand, strategy, logits, proposed.token_ids[0])
-        answer = yield from _ask(desk, stands, logits)
+        logits = context.engine.logits(proposed.started.prompt_ids)[-1]
+        yield from _show(context, stand, strategy, logits, proposed.token_ids[0])
+        answer = yield from _ask(context, stands, logits)
         if answer == "q":
             break
         if answer == "u":
@@ -82,27 +83,27 @@ def step(desk: Desk, arguments: str) -> Steps:
         elif answer == "c":
             rest = _request(stand, strategy, length - stand.done, seed + stand.done)
             shown = ending(stand.text, SHOWN_BEFORE)
-            place = replace(desk, session=session)
+            place = replace(context, session=session)
             return (yield from continue_text(place, rest, shown, stand.node))
         elif isinstance(answer, Strategy):
             strategy = answer
         else:
             chosen = proposed
             if isinstance(answer, int) and answer != proposed.token_ids[0]:
-                chosen = _picked(desk, stand, strategy, logits, proposed, answer)
+                chosen = _picked(context, stand, strategy, logits, proposed, answer)
             session, after = _accept(session, stand, chosen)
             stands.append(after)
     yield Say(_text_so_far(stands[-1]))
     return session
 
 
-def _beginning(desk: Desk, prompt: str) -> Stand:
+def _beginning(context: Context, prompt: str) -> Stand:
     if prompt:
-        return Stand(prompt, desk.engine.encode(prompt), None)
-    node = desk.session.node
+        return Stand(prompt, context.engine.encode(prompt), None)
+    node = context.session.node
     if node is None:
         raise UsageError(":step needs a text to go on from, or a prompt: :step PROMPT")
-    return Stand(node.text, current_ids(desk), node.id)
+    return Stand(node.text, current_ids(context), node.id)
 
 
 def _request(stand: Stand, strategy: Strategy, length: int, seed: int) -> Request:
@@ -111,28 +112,26 @@ def _request(stand: Stand, strategy: Strategy, length: int, seed: int) -> Reques
         sampler=strategy.sampler,
         parameters=dict(strategy.parameters),
         length=length,
-        seed=seed % 2**31,
+        seed=seed % SEEDS,
         prompt_ids=stand.ids,
         with_scores=True,
     )
 
 
-def _one_token(desk: Desk, request: Request) -> Generation:
-    for event in desk.engine.generate(request):
-        if isinstance(event, Finished):
-            return event.generation
-    raise EngineError("the engine ended a text without finishing it; try again")
+def _one_token(context: Context, request: Request) -> Generation:
+    *_, last = context.engine.generate(request)
+    return finished(last)
 
 
 def _show(
-    desk: Desk, stand: Stand, strategy: Strategy, logits: Any, choice: int
+    context: Context, stand: Stand, strategy: Strategy, logits: Any, choice: int
 ) -> Iterator[Output]:
     yield Say(_text_so_far(stand))
     yield Say(
         distribution_table(
             logits,
             (strategy,),
-            desk.engine.info,
+            context.engine.info,
             SHOWN_TOKENS,
             chosen=choice,
             numbered=True,
@@ -145,7 +144,7 @@ def _text_so_far(stand: Stand) -> Text:
 
 
 def _ask(
-    desk: Desk, stands: list[Stand], logits: Any
+    context: Context, stands: list[Stand], logits: Any
 ) -> Generator[Output, Any, int | str | Strategy | None]:
     """The user's answer, asked for until it can be carried out.
 
@@ -170,7 +169,7 @@ def _ask(
         elif answer.startswith("s "):
             try:
                 (strategy,) = parse_strategies(
-                    [answer.removeprefix("s ").strip()], desk.session.settings
+                    [answer.removeprefix("s ").strip()], context.session.settings
                 )
             except MiniGPTError as error:
                 yield Mistake(str(error))
@@ -184,7 +183,7 @@ def _ask(
 
 
 def _picked(
-    desk: Desk,
+    context: Context,
     stand: Stand,
     strategy: Strategy,
     logits: Any,
@@ -192,14 +191,14 @@ def _picked(
     token_id: int,
 ) -> Generation:
     """The proposed step, with the token that the user picked in its place."""
-    info = desk.engine.info
+    info = context.engine.info
     (word,) = words_of((token_id,), info)
     before = words_of(stand.ids, info)
     (piece,) = pieces_after(stand.text, before, [word], info.lowercase)
     kept = inspection.kept_mask(
         find_sampler(strategy.sampler), strategy.parameters, logits
     )
-    (score,) = inspection.score_tokens(logits[None], (token_id,), (kept,))
+    (score,) = inspection.score_tokens(logits[None], (token_id,), kept[None])
     token = Token(token_id, word, score)
     return replace(
         proposed, tokens=(token,), text=piece, raw_text=word, stop_reason="picked"

@@ -1,24 +1,39 @@
-"""Commands that work on the texts so far."""
+"""Commands that make texts and go about in the tree of them: `:again`, `:continue`,
+`:undo`, `:raw`, `:edit`, `:tree`, `:goto`, `:branch`.
+"""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich.text import Text
+from rich.tree import Tree
 
-from minigpt_repl.engine.request import Request
+from minigpt_repl.compare.pieces import display_pieces
+from minigpt_repl.compare.spec import read_whole
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.continuation import (
+from minigpt_repl.repl.context import (
+    Context,
+    Steps,
     again_request,
+    going_on_request,
+    inspect_text,
+    last_node,
+)
+from minigpt_repl.repl.continuation import (
     continue_prompt,
     continue_text,
     describe_sampler,
     ending,
-    going_on_request,
-    last_node,
+    ending_in_a_line,
 )
-from minigpt_repl.repl.outputs import AskEditor, Notice, Say
-from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import AskEditor, Notice, Say
+from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.suggest import quoted
 
@@ -28,23 +43,23 @@ SHOWN_BEFORE = 200
 
 
 @command("again", usage="[N]")
-def again(desk: Desk, arguments: str) -> Steps:
+def again(context: Context, arguments: str) -> Steps:
     """Continue the last prompt once more, with the settings as they are now.
 
     With a number, that many times, each with a new seed. If a seed is set, the
     seeds count up from that of the last text.
     """
-    node = last_node(desk.session, ":again")
+    node = last_node(context.session, ":again")
     times = _read_times(arguments)
-    request = again_request(desk, node)
-    shown = _shown_of(desk.session, node.prompt, node.parent)
-    session = desk.session
+    request = again_request(context, node)
+    shown = _shown_of(context.session, node.prompt, node.parent)
+    session = context.session
     for count in range(1, times + 1):
         if arguments and request.seed is not None:
-            seed = (node.generation.seed + count) % 2**31
+            seed = (node.generation.seed + count) % SEEDS
             request = replace(request, seed=seed)
         session = yield from continue_text(
-            replace(desk, session=session), request, shown, node.parent
+            replace(context, session=session), request, shown, node.parent
         )
         made = session.nodes[-1].generation
         if made.stop_reason == "interrupted":
@@ -56,18 +71,18 @@ def again(desk: Desk, arguments: str) -> Steps:
 
 
 @command("continue")
-def go_on(desk: Desk, arguments: str) -> Steps:
+def go_on(context: Context, arguments: str) -> Steps:
     """Go on from the end of the last text, by its exact tokens."""
-    node = last_node(desk.session, ":continue")
-    request = going_on_request(desk, node)
+    node = last_node(context.session, ":continue")
+    request = going_on_request(context, node)
     shown = ending(node.text, SHOWN_BEFORE)
-    return (yield from continue_text(desk, request, shown, node.id))
+    return (yield from continue_text(context, request, shown, node.id))
 
 
 @command("undo")
-def undo(desk: Desk, arguments: str) -> Steps:
+def undo(context: Context, arguments: str) -> Steps:
     """Drop the newest text."""
-    session = desk.session
+    session = context.session
     if not session.nodes:
         raise UsageError(":undo: there is no text to drop")
     *rest, dropped = session.nodes
@@ -81,27 +96,27 @@ def undo(desk: Desk, arguments: str) -> Steps:
 
 
 @command("raw")
-def raw(desk: Desk, arguments: str) -> Steps:
+def raw(context: Context, arguments: str) -> Steps:
     """Show the new tokens of the last text as the model made them."""
-    node = last_node(desk.session, ":raw")
+    node = last_node(context.session, ":raw")
     words = (token.text for token in node.generation.tokens)
     yield Say(Text(" ".join(words)))
-    return desk.session
+    return context.session
 
 
 @command("edit")
-def edit(desk: Desk, arguments: str) -> Steps:
+def edit(context: Context, arguments: str) -> Steps:
     """Edit the last prompt in $EDITOR, then continue it."""
-    node = desk.session.node
+    node = context.session.node
     before = "" if node is None else node.generation.request.prompt
     if node is not None:
-        before = _shown_of(desk.session, node.prompt, node.parent)
+        before = _shown_of(context.session, node.prompt, node.parent)
     edited = yield AskEditor(before)
     prompt = normalize_text(edited or "").strip()
     if not prompt:
         yield Notice("nothing to continue")
-        return desk.session
-    return (yield from continue_prompt(desk, prompt))
+        return context.session
+    return (yield from continue_prompt(context, prompt))
 
 
 def _why_the_same(request: Request) -> str:
@@ -130,3 +145,144 @@ def _read_times(arguments: str) -> int:
             f":again takes a whole number 1..{MOST_AGAIN}; got {quoted(arguments)}"
         )
     return times
+
+
+SHOWN_BEFORE = 200
+SHOWN_WORDS = 60
+
+
+def node_words(context: Context, typed: str) -> Iterable[str]:
+    """Numbers of the texts."""
+    return (str(node.id) for node in context.session.nodes)
+
+
+@command("tree")
+def tree(context: Context, arguments: str) -> Steps:
+    """Draw the texts of the session as a tree, the current one marked.
+
+    Tokens that were stepped one after the other stand in one line; `:goto N`
+    goes to any of them.
+    """
+    if not context.session.nodes:
+        raise UsageError(":tree: there is no text yet; type a prompt")
+    yield Say(draw_tree(context.session, context.width))
+    return context.session
+
+
+@command("goto", usage="N", complete=node_words)
+def goto(context: Context, arguments: str) -> Steps:
+    """Make another text of the tree the current one, and go on from there."""
+    nodes = context.session.nodes
+    node = context.session.find(read_whole(arguments) or 0)
+    if node is None:
+        there = (
+            f"there are {nodes[0].id}..{nodes[-1].id}" if nodes else "there are none"
+        )
+        raise UsageError(
+            f":goto takes the number of a text, {there}; got {quoted(arguments)}"
+        )
+    shown = quoted(ending_in_a_line(node.text, SHOWN_WORDS))
+    yield Notice(f"at text {node.id}: {shown}; :continue goes on from it")
+    return replace(context.session, current=node.id)
+
+
+@command("branch", usage="[N]")
+def branch(context: Context, arguments: str) -> Steps:
+    """Cut the current text after N of its new tokens, and go on from there.
+
+    Both stay in the tree. Without N it is cut where the model was least sure.
+    """
+    text = inspect_text(context, ":branch")
+    node, tokens = text.node, text.generation.tokens
+    kept = _read_kept(arguments, len(tokens)) if arguments else None
+    if kept is None:
+        unsure = [
+            inspection.entropy(inspection.probabilities(row)) for row in text.rows
+        ]
+        kept = max(range(len(unsure)), key=unsure.__getitem__)
+        yield Notice(f"cut after token {kept} of {len(tokens)}, before the least sure")
+    session, parent = context.session, node.parent
+    made = node.generation
+    if kept:
+        start = replace(
+            made,
+            tokens=tokens[:kept],
+            text="".join(display_pieces(made, context.engine.info)[:kept]),
+            raw_text=" ".join(token.text for token in tokens[:kept]),
+            stop_reason="interrupted",
+        )
+        session = session.add(node.prompt, start, node.parent)
+        parent = session.current
+    begun = node.prompt + (
+        session.node.generation.text if kept and session.node else ""
+    )
+    ids = (*made.started.prompt_ids, *made.token_ids[:kept])
+    request = replace(session.settings.request(begun), prompt_ids=ids)
+    shown = ending(begun, SHOWN_BEFORE)
+    place = replace(context, session=session)
+    return (yield from continue_text(place, request, shown, parent))
+
+
+def draw_tree(session: Session, width: int) -> Tree:
+    """Every text under the one that it goes on from."""
+    runs: dict[int, list[Node]] = {}  # by id of each node in it
+    parents: list[tuple[list[Node], list[Node] | None]] = []
+    children = Counter(node.parent for node in session.nodes)
+    for node in session.nodes:
+        before = runs.get(node.parent) if node.parent is not None else None
+        is_alone = children[node.parent] == 1
+        if before is not None and is_alone and _is_step(node) and _is_step(before[-1]):
+            runs[node.id] = before
+            before.append(node)
+        else:
+            runs[node.id] = [node]
+            parents.append((runs[node.id], before))
+    root = Tree("", hide_root=True, guide_style=FAINT)
+    drawn: dict[int, Tree] = {}  # by id of the first node of a run
+    for run, before in parents:
+        under = root if before is None else drawn[before[0].id]
+        drawn[run[0].id] = under.add(_label(run, before is None, session, width))
+    return root
+
+
+def _is_step(node: Node) -> bool:
+    return len(node.generation.tokens) == 1
+
+
+def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> Text:
+    first, last = run[0], run[-1]
+    is_current = any(node.id == session.current for node in run)
+    label = Text(_ranges(run), style=STRONG if is_current else "")
+    if is_current:
+        where = "" if first is last else f" {session.current}"
+        label.append(f" *{where}", style=STRONG)
+    label.append(f" {first.generation.request.sampler}", style=f"not bold {NAME}")
+    words = "".join(node.generation.text for node in run)
+    if is_root:
+        words = f"{first.prompt}|{words}"
+    room = max(20, width - 40)
+    words = " ".join(words.split())
+    shown = words if len(words) <= room else f"{words[: room - 3]}..."
+    label.append(f" {shown}", style="not bold default")
+    return label
+
+
+def _ranges(run: Sequence[Node]) -> str:
+    """Numbers of nodes in short: `2,6-7`."""
+    spans: list[list[int]] = []
+    for node in run:
+        if spans and node.id == spans[-1][-1] + 1:
+            spans[-1][1:] = [node.id]
+        else:
+            spans.append([node.id])
+    return ",".join("-".join(map(str, span)) for span in spans)
+
+
+def _read_kept(arguments: str, count: int) -> int:
+    kept = read_whole(arguments) or 0
+    if not 1 <= kept <= count:
+        raise UsageError(
+            f":branch takes a whole number 1..{count}, the tokens to keep; "
+            f"got {quoted(arguments)}"
+        )
+    return kept

@@ -15,11 +15,11 @@ from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import Plan, Strategy, make_plan
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.outputs import Ask, ClearScreen, Live, Notice, Output, Say
-from minigpt_repl.repl.pace import Pace
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.sheet import NAME
+from minigpt_repl.repl.tables import NAME
 from minigpt_repl.sampling.registry import find_sampler
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -127,14 +127,14 @@ def _mends(figures: Figures, sampler: str) -> bool:
 
 
 @command("tour", usage="[PROMPT]")
-def tour(desk: Desk, arguments: str) -> Steps:
+def tour(context: Context, arguments: str) -> Steps:
     """See what each strategy is good and bad at, on the loaded model.
 
     Six texts of one prompt, one screen each; Enter goes on, `q` leaves. Each claim
     is checked by a measure of the text just made. The texts are then the last
     comparison, for `:export`.
     """
-    session = desk.session
+    session = context.session
     prompt = normalize_text(arguments).strip() or _first_prompt(session)
     settings = session.settings
     strategies = [
@@ -144,11 +144,11 @@ def tour(desk: Desk, arguments: str) -> Steps:
     plan = make_plan(settings, strategies, prompt)
     told: Comparison | None = None
     for place, stop in enumerate(STOPS):
-        if place and desk.is_terminal:
+        if place and context.is_terminal:
             answer = yield Ask("Enter goes on, q leaves: ")
             if answer is None or answer.strip().lower() in ("q", ":q", "quit"):
                 break
-        one = yield from _tell(desk, plan, place, told)
+        one = yield from _tell(context, plan, place, told)
         told = one if told is None else _joined(told, one)
         plan = replace(plan, seed=told.plan.seed)
         if one.is_interrupted:
@@ -169,19 +169,19 @@ def _first_prompt(session: Session) -> str:
 
 
 def _tell(
-    desk: Desk, plan: Plan, place: int, told: Comparison | None
+    context: Context, plan: Plan, place: int, told: Comparison | None
 ) -> Generator[Output, Any, Comparison]:
     """One screen: the claim, then the text while it is made."""
     stop = STOPS[place]
     strategy = plan.strategies[place]
-    if desk.is_terminal:
+    if context.is_terminal:
         yield ClearScreen()
     title = Text(f"{place + 1} of {len(STOPS)}: {strategy.sampler}", style=NAME)
     title.append(f" {strategy.words}", style="not bold default dim")
     yield Say(title)
     yield Say(Text(f"{stop.claim}\n"))
-    pace = Pace(desk.is_terminal)
-    steps = run_plan(desk.engine, replace(plan, strategies=(strategy,)))
+    pace = Pace(context.is_terminal)
+    steps = run_plan(context.engine, replace(plan, strategies=(strategy,)))
     try:
         while True:
             try:

@@ -22,27 +22,22 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from minigpt_repl import __version__
-from minigpt_repl.engine.remote import RemoteEngine
-from minigpt_repl.engine.request import Engine, EngineInfo
+from minigpt_repl.engine.remote import ServedEngine
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
-from minigpt_repl.repl import outputs
-from minigpt_repl.repl.command import Desk
-from minigpt_repl.repl.history import LineHistory
-from minigpt_repl.repl.modes import Modes
-from minigpt_repl.repl.perform import perform
-from minigpt_repl.repl.reader import Reader
-from minigpt_repl.repl.screen import Screen
+from minigpt_repl.repl import output as outputs
+from minigpt_repl.repl.app import App
+from minigpt_repl.repl.output import wants_color
+from minigpt_repl.repl.reader import LineHistory, Reader
+from minigpt_repl.repl.screen import FRAMES, PLAIN_FRAMES, Screen, Spinner
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.signals import Left, Signals
-from minigpt_repl.repl.spinner import FRAMES, PLAIN_FRAMES, Spinner
-from minigpt_repl.repl.theme import wants_color
-from minigpt_repl.repl.toolbar import Fragment, loaded_info, status_of, toolbar
+from minigpt_repl.repl.signals import Left, Modes, Signals
+from minigpt_repl.repl.toolbar import Fragment, toolbar
 
 SECOND_INTERRUPT = 2.0
 """Seconds in which a second ^C leaves, if the engine does not answer."""
 
 HANG_UP = 128 + int(getattr(signal, "SIGHUP", 1))
-COMMANDS = "minigpt_repl.repl.dispatch"
+COMMANDS = "minigpt_repl.repl.commands"
 """Imported, with all commands, a little after the prompt can be typed at."""
 
 IMPORT_DELAY = 0.3
@@ -56,7 +51,7 @@ WAITING = {
 
 def run_terminal(
     session: Session,
-    open_engine: Callable[[str], Engine],
+    open_engine: Callable[[str], ServedEngine],
     directory: str,
     *,
     history: Path | None = None,
@@ -98,29 +93,25 @@ def run_terminal(
 
 
 class _Terminal:
-    """One run of the loop. The engine in use is `_engine`; `:model` changes it."""
+    """One run of the loop, and the `Display` of its outputs."""
 
     def __init__(
         self,
         session: Session,
-        open_engine: Callable[[str], Engine],
+        open_engine: Callable[[str], ServedEngine],
         directory: str,
         history: LineHistory | None,
         editor: tuple[Input | None, Output | None],
         streams: tuple[TextIO, TextIO],
         debug: bool,
     ) -> None:
-        self._session = session
         self._open_engine = open_engine
-        self._directory = directory
-        self._engine = open_engine(directory)
-        self._opening: Engine | None = None
         self._history = history
         self._debug = debug
-        self._signals = Signals(self._stop_engines)
+        self._signals = Signals(lambda: self._app.stop())
         self._modes = Modes()
         self._reader = Reader(
-            self._desk,
+            lambda: self._app.context(),
             self._toolbar,
             self._begin,
             self._signals,
@@ -130,14 +121,15 @@ class _Terminal:
         )
         self._is_dumb = self._reader.is_dumb
         self._screen = Screen(*streams, self._reader.size, not self._is_dumb)
-        self._spinner: Spinner | None = None
+        self._spinner = self._new_spinner()
         self._exit_code: int | None = None
         self._interrupted_at = -SECOND_INTERRUPT
         self._reported: MiniGPTError | None = None
+        self._app = App(session, self._open, directory, self, is_terminal=True)
 
     def run(self, first_lines: Iterable[str]) -> int:
         with ExitStack() as stack:
-            stack.callback(lambda: self._engine.close())
+            stack.callback(self._app.close)
             stack.enter_context(self._signals)
             if not self._is_dumb:
                 stack.enter_context(self._modes.unseen())
@@ -146,7 +138,7 @@ class _Terminal:
             try:
                 for line in first_lines:
                     if self._exit_code is None:
-                        self._carry_out_line(line)
+                        self._carry_out(line)
                 while self._exit_code is None:
                     self._turn()
             except Left as left:
@@ -157,10 +149,42 @@ class _Terminal:
                 self._exit_code = self._signals.left or HANG_UP
         return self._exit_code
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal now."""
+        return self._screen.width
+
+    def show(self, output: outputs.Output) -> None:
+        """Show an output; where the cursor is at a line's start, we may wait."""
+        self._spinner.hold()
+        self._screen.show(output)
+        if self._screen.is_at_line_start:
+            self._spinner.resume()
+
+    def finish(self) -> None:
+        """End a text or a live block."""
+        self._spinner.hold()
+        with suppress(OSError):
+            self._screen.finish()
+
+    def ask(self, question: str) -> str | None:
+        """An answer to a question, or `None` after ^D or ^C."""
+        self.finish()
+        answer = self._reader.ask(question)
+        self._spinner.resume()
+        return answer
+
+    def edit(self, text: str) -> str | None:
+        """A text as the user left it in an editor, or `None`."""
+        self.finish()
+        edited = self._reader.edit(text)
+        self._spinner.resume()
+        return edited
+
     def _turn(self) -> None:
         """Read one line and carry it out."""
         self._apply_color()
-        keys = str(self._session.settings.value("keys"))
+        keys = str(self._app.session.settings.value("keys"))
         try:
             line = self._reader.read(keys, self._screen.color)
         except EOFError:
@@ -169,20 +193,17 @@ class _Terminal:
             self._hint()
         else:
             self._tell_history_trouble()
-            self._carry_out_line(line)
+            self._carry_out(line)
 
-    def _carry_out_line(self, line: str) -> None:
-        frames = FRAMES if _can_write(FRAMES, self._screen.encoding) else PLAIN_FRAMES
-        write = (lambda text: None) if self._is_dumb else self._screen.write_over
-        self._spinner = Spinner(
-            write, self._waiting_for, lambda: self._screen.width, frames
-        )
+    def _carry_out(self, line: str) -> None:
+        import_module(COMMANDS)
         from minigpt_repl.repl.dispatch import run_line
 
+        self._spinner = self._new_spinner()
         try:
             with self._signals.working(), self._spinner:
-                steps = run_line(line, self._desk())
-                self._session = perform(steps, self._carry_out)
+                self._app.carry_out(run_line(line, self._app.context()))
+            self._exit_code = self._app.quit_code
         except MiniGPTError as error:
             self._reported = error
             self._screen.notice(str(error), is_error=True)
@@ -193,60 +214,17 @@ class _Terminal:
                 raise
             self._screen.notice(_describe_defect(error), is_error=True)
         finally:
-            with suppress(OSError):
-                self._screen.finish()
             if self._signals.interrupts:
                 self._interrupted_at = time.monotonic()
 
-    def _carry_out(self, output: outputs.Output) -> object:
-        """Do what a command asks; returns what it gets back."""
-        spinner = self._spinner
-        assert spinner is not None
-        spinner.hold()
-        reply: object = None
-        match output:
-            case outputs.Ask(question):
-                self._screen.finish()
-                reply = self._reader.ask(question)
-            case outputs.AskEditor(text):
-                self._screen.finish()
-                reply = self._reader.edit(text)
-            case outputs.SwitchModel(directory):
-                spinner.resume()
-                reply = self._switch_model(directory)
-                spinner.hold()
-            case outputs.Quit(exit_code):
-                self._exit_code = exit_code
-            case _:
-                self._screen.show(output)
-        if self._screen.is_at_line_start:
-            spinner.resume()
-        return reply
-
-    def _switch_model(self, directory: str) -> EngineInfo:
-        """Load another checkpoint; the engine in use stays if that fails."""
-        engine = self._opening = self._open_engine(directory)
-        try:
-            info = engine.info
-        except BaseException:
-            engine.close()
-            raise
-        finally:
-            self._opening = None
-        self._engine.close()
-        self._engine, self._directory = engine, directory
-        self._watch(engine)
-        return info
-
-    def _stop_engines(self) -> None:
-        """Called by the signal handler."""
-        for engine in (self._opening, self._engine):
-            if engine is not None:
-                engine.stop()
+    def _open(self, directory: str) -> ServedEngine:
+        engine = self._open_engine(directory)
+        engine.on_change = partial(self._on_change, engine)
+        return engine
 
     def _give_up(self) -> None:
         """The second ^C: leave if the engine is stuck, else end the command."""
-        if getattr(self._engine, "is_stuck", False) or self._opening is not None:
+        if self._app.engine.status.is_stuck or self._app.opening is not None:
             self._exit_code = EXIT_INTERRUPTED
         else:
             self._screen.notice("stopped")
@@ -254,7 +232,7 @@ class _Terminal:
     def _hint(self) -> None:
         """^C on an empty line."""
         recently = time.monotonic() - self._interrupted_at < SECOND_INTERRUPT
-        if recently and getattr(self._engine, "is_stuck", False):
+        if recently and self._app.engine.status.is_stuck:
             self._exit_code = EXIT_INTERRUPTED
             return
         self._interrupted_at = time.monotonic()
@@ -265,38 +243,27 @@ class _Terminal:
         importing = threading.Timer(IMPORT_DELAY, import_module, args=(COMMANDS,))
         importing.daemon = True
         importing.start()
-        self._watch(self._engine)
-        if isinstance(self._engine, RemoteEngine):
-            self._engine.start()
+        self._app.engine.start()
 
-    def _watch(self, engine: Engine) -> None:
-        if isinstance(engine, RemoteEngine):
-            engine.on_change = partial(self._on_change, engine)
-
-    def _on_change(self, engine: RemoteEngine) -> None:
-        """The engine's state changed; called from another thread."""
+    def _on_change(self, engine: ServedEngine) -> None:
+        """An engine's status changed; called from another thread."""
+        if engine is not self._app.engine:
+            return
         self._reader.refresh()
-        failure = engine.failure
-        if engine.status != "failed" or failure is None or failure is self._reported:
+        status = engine.status
+        failure = status.failure
+        if status.state != "failed" or failure is None or failure is self._reported:
             return
         notice = partial(self._screen.notice, str(failure), is_error=True)
         if self._reader.print_above(notice):
             self._reported = failure
 
-    def _desk(self) -> Desk:
-        return Desk(self._session, self._engine, self._screen.width, is_terminal=True)
-
     def _toolbar(self) -> list[Fragment]:
-        return toolbar(
-            self._session,
-            self._directory,
-            status_of(self._engine),
-            loaded_info(self._engine),
-            self._reader.size().columns,
-        )
+        app, columns = self._app, self._reader.size().columns
+        return toolbar(app.session, app.directory, app.engine.status, columns)
 
     def _apply_color(self) -> None:
-        setting = str(self._session.settings.value("color"))
+        setting = str(self._app.session.settings.value("color"))
         self._screen.color = wants_color(setting, os.environ, is_terminal=True)
 
     def _banner(self) -> None:
@@ -310,9 +277,14 @@ class _Terminal:
             self._screen.notice(self._history.trouble)
             self._history.trouble = None
 
+    def _new_spinner(self) -> Spinner:
+        frames = FRAMES if _can_write(FRAMES, self._screen.encoding) else PLAIN_FRAMES
+        write = (lambda text: None) if self._is_dumb else self._screen.write_over
+        return Spinner(write, self._waiting_for, lambda: self._screen.width, frames)
+
     def _waiting_for(self) -> str:
-        engine = self._opening or self._engine
-        return f"{WAITING.get(status_of(engine), 'working')}; ^C goes back"
+        engine = self._app.opening or self._app.engine
+        return f"{WAITING.get(engine.status.state, 'working')}; ^C goes back"
 
 
 def _is_hang_up(error: Exception) -> bool:

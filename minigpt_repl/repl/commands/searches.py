@@ -1,30 +1,135 @@
-"""What samplers of whole texts report, as tables: beams, candidates, drafts.
+"""What the samplers that look at whole texts weigh: `:beams`, `:candidates`, `:drafts`.
 
-Each view is fed the engine's events in their order and gives what to draw; it
-asks no engine and shows nothing itself.
+Each makes one text of the last prompt and shows what was decided on the way. A view
+is fed the engine's events in their order and gives what to draw.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import shared_words
 from minigpt_repl.compare.pieces import pieces_after, visible, words_of
+from minigpt_repl.compare.spec import split_prompt
 from minigpt_repl.compare.view import marked_text, split_words
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
     EngineInfo,
     Event,
+    Generation,
     HypothesesChanged,
     Hypothesis,
     Request,
     Started,
     TokenChosen,
+    finished,
 )
-from minigpt_repl.repl.sheet import NAME, STRONG, make_table
+from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.commands.comparing import prompt_for
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.continuation import stats_line
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
+from minigpt_repl.repl.tables import NAME, STRONG, make_table
+from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.suggest import quoted
+
+Draw = Callable[[Event], RenderableType | None]
+
+
+@command("beams", usage="[-- PROMPT]")
+def beams(context: Context, arguments: str) -> Steps:
+    """Watch beam search: the surviving hypotheses, then the best that were dropped.
+
+    Each has its log-probability, the sum over its new tokens.
+    """
+    request, info = _request(context, "beam", arguments), context.engine.info
+    view = BeamsView(request.prompt, info)
+    generation = yield from _watch(context, request, view.draw)
+    if dropped := view.closest():
+        yield Say(Text("\ndropped by the smallest margins"))
+        yield Say(view.dropped(dropped))
+    return (yield from _finish(context, request, generation))
+
+
+@command("candidates", usage="[-- PROMPT]")
+def candidates(context: Context, arguments: str) -> Steps:
+    """Watch contrastive search: probability against likeness, for each candidate.
+
+    After it, the tokens that were chosen in place of the most probable one.
+    """
+    request, info = _request(context, "contrastive", arguments), context.engine.info
+    view = CandidatesView(request, info)
+    generation = yield from _watch(context, request, view.draw)
+    yield Say(view.changes())
+    return (yield from _finish(context, request, generation))
+
+
+@command("drafts", usage="[-- PROMPT]")
+def drafts(context: Context, arguments: str) -> Steps:
+    """Watch speculative decoding: which guesses of the draft model were accepted.
+
+    One line a round: `+` accepted, `-` rejected, `=` the model's own token.
+    """
+    info = context.engine.info
+    if not info.has_draft:
+        raise UsageError(":drafts needs a draft model, and the checkpoint has none")
+    request = _request(context, "speculative", arguments)
+    view = DraftsView(info)
+    generation = yield from _watch(context, request, view.draw)
+    yield Say(Text(f"\n{request.prompt}{generation.text}"))
+    yield Notice(view.rate(len(generation.tokens)))
+    return (yield from _finish(context, request, generation))
+
+
+def _request(context: Context, sampler: str, arguments: str) -> Request:
+    """The last prompt, or the one that was typed, with that sampler as it is set."""
+    settings = context.session.settings
+    words, typed = split_prompt(arguments)
+    if words:
+        raise UsageError(
+            f":{_NAMES[sampler]} takes a prompt after --; got {quoted(words)}"
+        )
+    prompt, ids = prompt_for(context, typed, f":{_NAMES[sampler]}")
+    return replace(
+        settings.request(prompt),
+        sampler=sampler,
+        parameters=settings.parameters(find_sampler(sampler)),
+        prompt_ids=ids,
+        with_details=True,
+    )
+
+
+_NAMES = {"beam": "beams", "contrastive": "candidates", "speculative": "drafts"}
+
+
+def _watch(
+    context: Context, request: Request, draw: Draw
+) -> Generator[Output, Any, Generation]:
+    """Run a request; what `draw` makes of its events is shown live."""
+    pace = Pace(context.is_terminal)
+    shown: RenderableType | None = None
+    event: Event | None = None
+    events = cast("Generator[Event, None, None]", context.engine.generate(request))
+    with closing(events):
+        for event in events:
+            shown = draw(event) or shown
+            if shown is not None and pace.is_due():
+                yield Live(shown)
+    if shown is not None:
+        yield Live(shown)
+    return finished(event)
+
+
+def _finish(context: Context, request: Request, generation: Generation) -> Steps:
+    yield Notice(stats_line(generation))
+    return context.session.add(request.prompt, generation)
+
 
 SHOWN_PRUNED = 10
 SHOWN_TAIL = 12

@@ -1,70 +1,50 @@
-"""Commands that look into one text: `:next`, `:why`, `:heat`."""
+"""Commands that look into the last text: `:why`, `:heat`, `:diff`."""
 
 import math
 from collections.abc import Iterator
 
+from rich.console import RenderableType
+from rich.text import Text
+
 from minigpt_repl.compare.pieces import visible, words_of
-from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
+from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.commands.compare import strategy_words
+from minigpt_repl.repl.commands.probabilities import distribution_table
+from minigpt_repl.repl.context import (
+    Context,
+    Inspected,
+    Steps,
+    inspect_text,
+)
 from minigpt_repl.repl.continuation import ending_in_a_line
-from minigpt_repl.repl.distribution import distribution_table
-from minigpt_repl.repl.inspected import Inspected, current_ids, inspect_text
-from minigpt_repl.repl.outputs import Notice, Say
-from minigpt_repl.repl.tables import facts_table
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Notice, Say
+from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
-from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
 
 SHOWN_TOKENS = 10
-MOST_TOKENS = 100
 SHOWN_REMOVED = 5
 SHOWN_CONTEXT = 60
 
 
-@command("next", usage="[N] [SPEC ...]", complete=strategy_words)
-def next_token(desk: Desk, arguments: str) -> Steps:
-    """Show the model's distribution of the next token after the text.
-
-    A bar for each of the N most probable tokens (10), then a column for each
-    sampler: which tokens its rule keeps, temperature (T) applied, renormalised.
-    `·king` begins a word, `##ing` goes on with one. Name strategies, such as
-    `:next 20 top_k:k=5 top_p:p=0.5`, to see those.
-    """
-    words = arguments.split()
-    count = SHOWN_TOKENS
-    if words and words[0].strip("+-0123456789") == "":
-        count = _read_count(words.pop(0))
-    settings = desk.session.settings
-    strategies = parse_strategies(words, settings) or _drawing(settings)
-    logits = desk.engine.logits(current_ids(desk))[-1]  # (vocabulary,)
-    node = desk.session.node
-    where = "at the start"
-    if node is not None:
-        where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
-    yield Notice(f"the next token {where}")
-    yield Say(distribution_table(logits, strategies, desk.engine.info, count))
-    return desk.session
-
-
-def token_words(desk: Desk, typed: str) -> Iterator[str]:
+def token_words(context: Context, typed: str) -> Iterator[str]:
     """For `:why`: the tokens of the last text."""
-    node = desk.session.node
+    node = context.session.node
     tokens = () if node is None else node.generation.tokens
     yield from dict.fromkeys(token.text for token in tokens)
 
 
 @command("why", usage="[N | WORD]", complete=token_words)
-def why(desk: Desk, arguments: str) -> Steps:
+def why(context: Context, arguments: str) -> Steps:
     """Tell why a token of the last text was chosen.
 
     N counts the new tokens from 1, from the end if negative; a word means the
     first token of that spelling. Without either it is the most surprising one.
     """
-    text = inspect_text(desk, ":why")
+    text = inspect_text(context, ":why")
     place = _place(text, arguments)
     made = text.generation
     token = made.tokens[place]
@@ -81,7 +61,7 @@ def why(desk: Desk, arguments: str) -> Steps:
             f"{found.entropy:.2f} nats: as unsure as among "
             f"{math.exp(found.entropy):.0f} equal tokens",
         ),
-        *_rule_facts(desk, text, place),
+        *_rule_facts(context, text, place),
         *_smallest_facts(text, place),
     ]
     yield Say(facts_table(facts))
@@ -91,21 +71,21 @@ def why(desk: Desk, arguments: str) -> Steps:
         distribution_table(
             text.rows[place],
             (strategy,),
-            desk.engine.info,
+            context.engine.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
             chosen=token.id,
         )
     )
-    return desk.session
+    return context.session
 
 
 @command("heat")
-def heat(desk: Desk, arguments: str) -> Steps:
+def heat(context: Context, arguments: str) -> Steps:
     """Show the last text by surprisal: how little the model expected each token.
 
     Without colour every token is followed by its surprisal in bits, as a digit.
     """
-    text = inspect_text(desk, ":heat")
+    text = inspect_text(context, ":heat")
     ids = text.generation.token_ids
     bits = [
         inspection.verdict(inspection.probabilities(row), token_id).surprisal
@@ -119,25 +99,7 @@ def heat(desk: Desk, arguments: str) -> Steps:
         f"{visible(text.generation.tokens[worst].text)} (:why {worst + 1}), "
         f"{bits[worst]:.1f} bits"
     )
-    return desk.session
-
-
-def _drawing(settings: Settings) -> tuple[Strategy, ...]:
-    """The samplers that choose from one distribution, and the one in use."""
-    return tuple(
-        Strategy(spec.name, settings.parameters(spec))
-        for spec in all_samplers()
-        if not spec.is_whole_sequence or spec.name == settings.sampler.name
-    )
-
-
-def _read_count(word: str) -> int:
-    count = read_whole(word)
-    if count is None or not 1 <= count <= MOST_TOKENS:
-        raise UsageError(
-            f":next takes a whole number 1..{MOST_TOKENS}; got {quoted(word)}"
-        )
-    return count
+    return context.session
 
 
 def _place(text: Inspected, arguments: str) -> int:
@@ -167,7 +129,7 @@ def _place(text: Inspected, arguments: str) -> int:
     return place
 
 
-def _rule_facts(desk: Desk, text: Inspected, place: int) -> list[tuple[str, str]]:
+def _rule_facts(context: Context, text: Inspected, place: int) -> list[tuple[str, str]]:
     """What the sampler's rule removed at this token."""
     request = text.generation.request
     spec = find_sampler(request.sampler)
@@ -183,7 +145,7 @@ def _rule_facts(desk: Desk, text: Inspected, place: int) -> list[tuple[str, str]
     ]
     best = inspection.top_ids(tempered * ~kept, SHOWN_REMOVED)
     if best:
-        words = words_of(best, desk.engine.info)
+        words = words_of(best, context.engine.info)
         shown = "  ".join(
             f"{visible(word)} {_percent(float(tempered[i]))}"
             for word, i in zip(words, best, strict=True)
@@ -216,3 +178,70 @@ def _percent(part: float) -> str:
     if 0 < percent < 0.01:
         return f"{percent:.1e}%"
     return f"{percent:.2f}%" if percent < 1 else f"{percent:.1f}%"
+
+
+SHOWN_PLACES = 10
+OUTSIDE_MARK = "†"
+
+
+@command("diff")
+def diff(context: Context, arguments: str) -> Steps:
+    """Show where other samplers would have chosen otherwise in the last text.
+
+    Each saw the same distribution at each step. `word{other}` marks a place where
+    greedy would have taken the other token; `†` behind it, that the rule of at least
+    one other sampler would not have allowed the word.
+    """
+    text = inspect_text(context, ":diff")
+    settings = context.session.settings
+    strategies = [
+        Strategy(spec.name, settings.parameters(spec)) for spec in all_samplers()
+    ]
+    allowed = {strategy.sampler: _allowed(strategy, text) for strategy in strategies}
+    ids = text.generation.token_ids
+    best = [int(row.argmax()) for row in text.rows]
+    greedy_words = words_of(best, context.engine.info)
+    rules = [name for name in allowed if name not in ("greedy", "speculative")]
+    shown = Text(text.node.prompt, style="dim")
+    for place, piece in enumerate(text.pieces):
+        is_same = best[place] == ids[place]
+        shown.append(piece, style="not dim" if is_same else "not dim bold")
+        if not is_same:
+            shown.append(f"{{{greedy_words[place]}}}", style="not dim cyan")
+        if not all(allowed[name][place] for name in rules):
+            shown.append(OUTSIDE_MARK, style="not dim bold red")
+    yield Say(shown)
+    yield Notice(
+        f"{{word}}: what greedy would have taken; {OUTSIDE_MARK}: outside some rule"
+    )
+    yield Say("")
+    yield Say(_agreement(strategies, allowed, len(ids)))
+    return context.session
+
+
+def _allowed(strategy: Strategy, text: Inspected) -> list[bool]:
+    """Whether a sampler's rule keeps each token of a text."""
+    spec = find_sampler(strategy.sampler)
+    ids = text.generation.token_ids
+    return [
+        bool(inspection.kept_mask(spec, strategy.parameters, row)[token_id])
+        for row, token_id in zip(text.rows, ids, strict=True)
+    ]
+
+
+def _agreement(
+    strategies: list[Strategy], allowed: dict[str, list[bool]], count: int
+) -> RenderableType:
+    rows = []
+    for strategy in strategies:
+        outside = [i + 1 for i, ok in enumerate(allowed[strategy.sampler]) if not ok]
+        places = " ".join(map(str, outside[:SHOWN_PLACES]))
+        more = f" and {len(outside) - SHOWN_PLACES} more"
+        rows.append(
+            (
+                Text(strategy.sampler, style=NAME),
+                f"{count - len(outside)} of {count}",
+                places + (more if len(outside) > SHOWN_PLACES else ""),
+            )
+        )
+    return make_table(("its rule", "allows", "but not token"), rows, right="allows")

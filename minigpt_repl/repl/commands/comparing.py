@@ -18,17 +18,17 @@ from minigpt_repl.compare.spec import (
 )
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.repl.command import Desk, Steps, command
-from minigpt_repl.repl.outputs import Live, Notice, Output, Say
-from minigpt_repl.repl.pace import Pace
-from minigpt_repl.repl.words import value_words
+from minigpt_repl.repl.completion import value_words
+from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 
 Prompt = tuple[str, tuple[int, ...] | None]
 
 
-def strategy_words(desk: Desk, typed: str) -> Iterator[str]:
+def strategy_words(context: Context, typed: str) -> Iterator[str]:
     """For `:compare`: samplers, and after a colon their parameters and values."""
     words = typed.split()
     last = "" if not words or typed[-1].isspace() else words[-1]
@@ -47,22 +47,22 @@ def strategy_words(desk: Desk, typed: str) -> Iterator[str]:
     if not equals:
         yield from (f"{before}{parameter}=" for parameter in spec.parameter_names)
     elif key in spec.parameter_names:
-        values = value_words(spec.parameter(key), desk.session.settings)
+        values = value_words(spec.parameter(key), context.session.settings)
         yield from (f"{before}{key}={value}" for value in values)
 
 
-def parameter_words(desk: Desk, typed: str) -> Iterator[str]:
+def parameter_words(context: Context, typed: str) -> Iterator[str]:
     """For `:sweep`: a parameter of the sampler in use, then its values."""
-    spec = desk.session.settings.sampler
+    spec = context.session.settings.sampler
     name, space, _ = typed.lstrip().partition(" ")
     if not space:
         yield from spec.parameter_names
     elif name in spec.parameter_names:
-        yield from value_words(spec.parameter(name), desk.session.settings)
+        yield from value_words(spec.parameter(name), context.session.settings)
 
 
 @command("compare", usage="[SPEC ...] [n=5] [-- PROMPT]", complete=strategy_words)
-def compare(desk: Desk, arguments: str) -> Steps:
+def compare(context: Context, arguments: str) -> Steps:
     """Continue one prompt with several strategies, side by side.
 
     A strategy is a sampler with parameters, such as `top_k:k=10,temperature=0.8`;
@@ -71,45 +71,45 @@ def compare(desk: Desk, arguments: str) -> Steps:
     texts share from the start are dimmed, the first that differs is marked.
     `:export` writes the comparison to a file.
     """
-    session = desk.session
+    session = context.session
     typed = parse_typed(arguments, session.settings)
-    prompt, ids = prompt_for(desk, typed.prompt, ":compare")
+    prompt, ids = prompt_for(context, typed.prompt, ":compare")
     strategies = typed.strategies
     if not strategies:
-        has_draft = desk.engine.info.has_draft
+        has_draft = context.engine.info.has_draft
         strategies = all_strategies(session.settings, has_draft)
         if not has_draft:
             yield Notice("speculative is left out: the checkpoint has no draft model")
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
-    comparison = yield from show_comparison(desk, plan)
+    comparison = yield from show_comparison(context, plan)
     return replace(session, comparison=comparison)
 
 
 @command("sweep", usage="PARAM V1 V2 ... [-- PROMPT]", complete=parameter_words)
-def sweep(desk: Desk, arguments: str) -> Steps:
+def sweep(context: Context, arguments: str) -> Steps:
     """Continue one prompt with several values of one parameter.
 
     `:sweep temperature 0.2 1 1.4`, or `0.2..1.4/5` for five values. Sampler,
     seed and prompt are the same for all; the last row of the table draws each
     measure from the first value to the last.
     """
-    session = desk.session
+    session = context.session
     words, typed_prompt = split_prompt(arguments)
     name, *values = words.split() or [""]
     strategies = _sweep(session.settings, name, values)
-    prompt, ids = prompt_for(desk, typed_prompt, ":sweep")
+    prompt, ids = prompt_for(context, typed_prompt, ":sweep")
     plan = make_plan(session.settings, strategies, prompt, prompt_ids=ids)
-    comparison = yield from show_comparison(desk, plan, varied=name)
+    comparison = yield from show_comparison(context, plan, varied=name)
     return replace(session, comparison=comparison)
 
 
 def show_comparison(
-    desk: Desk, plan: Plan, varied: str | None = None
+    context: Context, plan: Plan, varied: str | None = None
 ) -> Generator[Output, Any, Comparison]:
     """Run a plan and show it while it grows, then the figures."""
-    steps = run_plan(desk.engine, plan, varied)
+    steps = run_plan(context.engine, plan, varied)
     with closing(steps):
-        comparison = yield from _show_growing(steps, Pace(desk.is_terminal))
+        comparison = yield from _show_growing(steps, Pace(context.is_terminal))
     yield Live(TextsView(comparison))
     yield Say("")
     yield Say(FiguresView(comparison))
@@ -134,7 +134,7 @@ def _show_growing(
             yield Live(TextsView(comparison))
 
 
-def prompt_for(desk: Desk, typed: str | None, wanted_for: str) -> Prompt:
+def prompt_for(context: Context, typed: str | None, wanted_for: str) -> Prompt:
     """The prompt that was typed, or the last one with its exact tokens.
 
     Raises:
@@ -142,7 +142,7 @@ def prompt_for(desk: Desk, typed: str | None, wanted_for: str) -> Prompt:
     """
     if typed is not None:
         return typed, None
-    node = desk.session.node
+    node = context.session.node
     if node is None:
         raise UsageError(
             f"{wanted_for} needs a text: type a prompt first, or {wanted_for} -- PROMPT"
@@ -150,7 +150,7 @@ def prompt_for(desk: Desk, typed: str | None, wanted_for: str) -> Prompt:
     made = node.generation
     if made.request.prompt_ids is None:
         return node.prompt, None
-    is_ours = made.checkpoint_sha256 == desk.engine.info.checkpoint_sha256
+    is_ours = made.checkpoint_sha256 == context.engine.info.checkpoint_sha256
     return node.prompt, made.request.prompt_ids if is_ours else None
 
 

@@ -1,0 +1,150 @@
+"""What a command has at hand, and the text that it works on.
+
+Knows the session and the engine; shows nothing.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minigpt_repl.engine.request import Engine, Generation, Request
+from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.output import Output
+from minigpt_repl.repl.session import Node, Session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Steps = Generator[Output, Any, Session]
+"""What a command does, output by output; it returns the session after it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a command has at hand.
+
+    Attributes:
+        session: the session before the command.
+        engine: generates text; its calls wait until the model is loaded.
+        width: columns of the terminal, or of the page if there is none.
+        is_terminal: whether a person is looking.
+        sources: the files that `:source` is in the middle of, outermost first.
+    """
+
+    session: Session
+    engine: Engine
+    width: int = 80
+    is_terminal: bool = False
+    sources: tuple[Path, ...] = ()
+
+
+def again_request(context: Context, node: Node) -> Request:
+    """The request for another text from where a node's text began.
+
+    The exact tokens are used again where the node was continued from tokens and
+    the model is still the same.
+    """
+    made = node.generation
+    request = context.session.settings.request(node.prompt)
+    if made.request.prompt_ids is None or not _is_of_this_model(context, made):
+        return request
+    return replace(request, prompt_ids=made.request.prompt_ids)
+
+
+def going_on_request(context: Context, node: Node) -> Request:
+    """The request for a text that goes on from the end of a node's text.
+
+    By its exact tokens, if the model that made them is the one that is loaded.
+    """
+    request = context.session.settings.request(node.text)
+    if not _is_of_this_model(context, node.generation):
+        return request
+    ids = (*node.generation.started.prompt_ids, *node.generation.token_ids)
+    return replace(request, prompt_ids=ids)
+
+
+def prompt_ids_of(context: Context, node: Node) -> tuple[int, ...]:
+    """The tokens of a node's prompt, as the model that is loaded sees them."""
+    if _is_of_this_model(context, node.generation):
+        return node.generation.started.prompt_ids
+    return context.engine.encode(node.prompt)
+
+
+def _is_of_this_model(context: Context, generation: Generation) -> bool:
+    return generation.checkpoint_sha256 == context.engine.info.checkpoint_sha256
+
+
+def last_node(session: Session, wanted_for: str) -> Node:
+    """The current text.
+
+    Raises:
+        UsageError: before the first text.
+    """
+    if session.node is None:
+        raise UsageError(f"{wanted_for} needs a text: type a prompt first")
+    return session.node
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A text and what the model thought at each of its new tokens.
+
+    Attributes:
+        node: the text.
+        rows: logits `(tokens, vocabulary)`, each from before its token.
+        pieces: display form of each token, with the space before it.
+    """
+
+    node: Node
+    rows: "np.ndarray"
+    pieces: tuple[str, ...]
+
+    @property
+    def generation(self) -> Generation:
+        """How the text was made."""
+        return self.node.generation
+
+
+def node_of_this_model(context: Context, wanted_for: str) -> Node:
+    """The current text, if it has tokens of the model that is loaded.
+
+    Raises:
+        UsageError: if it is another model's, has no tokens, or there is none.
+    """
+    node = last_node(context.session, wanted_for)
+    if node.generation.checkpoint_sha256 != context.engine.info.checkpoint_sha256:
+        raise UsageError(
+            f"{wanted_for}: another model made the last text; :again makes it anew"
+        )
+    if not node.generation.tokens:
+        raise UsageError(f"{wanted_for}: the last text has no new tokens; :again")
+    return node
+
+
+def inspect_text(context: Context, wanted_for: str) -> Inspected:
+    """The current text with the model's scores.
+
+    Raises:
+        UsageError: as `node_of_this_model`.
+    """
+    # Not at the start: the prompt would come a little later.
+    from minigpt_repl.compare.pieces import display_pieces
+    from minigpt_repl.engine.inspection import text_logits
+
+    node = node_of_this_model(context, wanted_for)
+    made = node.generation
+    logits = context.engine.logits((*made.started.prompt_ids, *made.token_ids))
+    rows = text_logits(logits, len(made.tokens))
+    return Inspected(node, rows, tuple(display_pieces(made, context.engine.info)))
+
+
+def current_ids(context: Context) -> tuple[int, ...]:
+    """Tokens of the whole current text; none before the first text."""
+    node = context.session.node
+    if node is None:
+        return ()
+    made = node.generation
+    if made.checkpoint_sha256 != context.engine.info.checkpoint_sha256:
+        return context.engine.encode(node.text)
+    return (*made.started.prompt_ids, *made.token_ids)

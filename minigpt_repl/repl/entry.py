@@ -1,0 +1,321 @@
+"""One run of the program: settings from all layers, then a prompt, lines or texts,
+or a comparison.
+
+Decides between the terminal and the plain loop. Chooses no exit code and knows
+no click; imports the model's modules only when a text is wanted.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from minigpt_repl import paths
+from minigpt_repl.config import (
+    Options,
+    default_config_text,
+    prepare,
+    read_environment,
+    read_settings_file,
+)
+from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.request import Engine
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.files import read_user_file, write_user_file
+from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.signals import Signals
+from minigpt_repl.report import JsonWriter
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import all_samplers
+
+if TYPE_CHECKING:
+    from minigpt_repl.compare.comparison import Comparison
+    from minigpt_repl.engine.remote import ServedEngine
+    from minigpt_repl.repl.plain import PlainLoop
+    from minigpt_repl.settings import Settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: whether a line failed, and what `:quit` carried."""
+
+    has_failed: bool = False
+    quit_code: int = 0
+
+
+def run(options: Options) -> Outcome:
+    """Do what the options say, with the standard streams of this process.
+
+    Raises:
+        MiniGPTError: what went wrong, in one line.
+        KeyboardInterrupt: after ^C.
+    """
+    if options.print_config:
+        sys.stdout.write(default_config_text())
+        return Outcome()
+    _check(options)
+    directory, settings = prepare(options)
+    session = Session(settings)
+    if _is_interactive(options):
+        return _run_terminal(options, directory, session)
+    with _make_loop(options, directory, session) as loop:
+        _run_plain(options, loop)
+    return Outcome(loop.has_failed, loop.quit_code or 0)
+
+
+def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
+    from minigpt_repl.repl.reader import history_file
+    from minigpt_repl.repl.terminal import run_terminal
+
+    defaults = session.settings
+    in_use = defaults.sampler
+
+    def open_warming_engine(folder: str) -> "ServedEngine":
+        # Called when the prompt is there: only then are plugins looked for.
+        others = [spec for spec in all_samplers() if spec.name != in_use.name]
+        warm = [(spec.name, defaults.parameters(spec)) for spec in (in_use, *others)]
+        return open_engine(folder, replace(options, debug=False), warm)
+
+    code = run_terminal(
+        session,
+        open_warming_engine,
+        str(directory),
+        history=None if options.no_history else history_file(),
+        first_lines=options.commands,
+        debug=options.debug,
+    )
+    return Outcome(quit_code=code)
+
+
+def run_comparison(
+    options: Options,
+    specs: tuple[str, ...],
+    count: str,
+    as_json: bool,
+    markdown: str | None,
+    html: str | None,
+) -> None:
+    """Continue one prompt with several strategies, and print or write the texts.
+
+    Raises:
+        MiniGPTError: what went wrong, in one line.
+        KeyboardInterrupt: after ^C; what there was of the texts is written first.
+    """
+    from minigpt_repl.compare.comparison import finish, run_plan
+    from minigpt_repl.compare.spec import (
+        all_strategies,
+        make_plan,
+        parse_count,
+        parse_strategies,
+    )
+
+    texts = parse_count(count)
+    directory, settings = prepare(options)
+    strategies = parse_strategies(specs, settings)
+    with _engine(directory, options) as engine, _stopping(engine) as signals:
+        if not strategies:
+            strategies = all_strategies(settings, engine.info.has_draft)
+        text = read_prompt(options.prompt or "")
+        plan = make_plan(settings, strategies, text, texts)
+        comparison = finish(run_plan(engine, plan))
+        _write(comparison, engine, settings, as_json, markdown, html)
+        if signals.interrupts:
+            raise KeyboardInterrupt
+
+
+def run_replay(options: Options, path: Path) -> None:
+    """Make the texts of an exported comparison again.
+
+    Raises:
+        MiniGPTError: at the first token that differs, or what else went wrong.
+    """
+    from minigpt_repl.compare import replay as replaying
+
+    recorded = replaying.read_recorded(read_user_file(path), path.name)
+    directory, _ = prepare(options)
+    with _engine(directory, options) as engine, _stopping(engine):
+        for one in recorded:
+            for warning in replaying.warnings(one, engine.info):
+                _tell(warning)
+            for line in replaying.replay(engine, one):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+
+
+def run_doctor(options: Options) -> bool:
+    """Print what `doctor` finds, line by line; returns whether all is well."""
+    from minigpt_repl.doctor import examine
+
+    config = read_settings_file(options)
+    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
+    problems = (*config.problems, *read_environment(os.environ).problems)
+    is_well = True
+    verify = not options.no_verify
+
+    def open_one(folder: str, verify: bool) -> Engine:
+        return open_engine(folder, options)
+
+    # It asks TensorFlow for its devices, in this process.
+    with contextlib.nullcontext() if options.debug else quiet():
+        for finding in examine(directory, verify, problems, open_one):
+            is_well = is_well and not finding.advice
+            sys.stdout.write(f"{finding}\n")
+            sys.stdout.flush()
+    return is_well
+
+
+def open_engine(
+    directory: str,
+    options: Options,
+    warm: Sequence[tuple[str, Mapping[str, Value]]] = (),
+) -> "ServedEngine":
+    """The engine of a checkpoint's folder; it is started when it is needed."""
+    from minigpt_repl.engine.remote import RemoteEngine
+
+    return RemoteEngine(
+        directory, verify=not options.no_verify, warm=warm, shows_log=options.debug
+    )
+
+
+def _check(options: Options) -> None:
+    if options.prompt is None and options.count != 1:
+        raise UsageError(
+            "-n makes several texts of one prompt: give the prompt with -p"
+        )
+    of_pipes = {
+        "--json": options.as_json,
+        "--jsonl": options.jsonl,
+        "--only-new": options.only_new,
+        "--keep-going": options.keep_going,
+    }
+    given = [name for name, is_given in of_pipes.items() if is_given]
+    if given and _is_interactive(options):
+        raise UsageError(f"{given[0]} needs -p, --script or lines on standard input")
+
+
+def _is_interactive(options: Options) -> bool:
+    is_asked = options.prompt is None and options.script is None
+    return is_asked and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _run_plain(options: Options, loop: "PlainLoop") -> None:
+    """Run the sources in their order: -e, then --script, then -p or stdin."""
+    from minigpt_repl.repl.plain import Lines, read_lines
+
+    with contextlib.ExitStack() as stack:
+        sources = [Lines("-e", iter(options.commands))]
+        if options.script is not None:
+            file = stack.enter_context(_open_script(options.script))
+            sources.append(Lines(options.script, read_lines(file)))
+        elif options.prompt is None:
+            sources.append(Lines("stdin", read_lines(sys.stdin.buffer)))
+        for source in sources:
+            if not loop.run(source):
+                return
+    if options.prompt is not None:
+        from minigpt_repl.repl.continuation import continue_times
+
+        prompt = read_prompt(options.prompt)
+        loop.run_steps(lambda context: continue_times(context, prompt, options.count))
+
+
+def _open_script(name: str) -> BinaryIO:
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise MiniGPTError(f"can't read {name}: {error.strerror}") from error
+
+
+def read_prompt(flag: str) -> str:
+    """The prompt that a flag gives; `-` reads standard input."""
+    if flag != "-":
+        # A byte that is no UTF-8 came as a surrogate, which nothing can encode.
+        return flag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":
+    from minigpt_repl.repl.plain import PlainLoop
+
+    writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
+    return PlainLoop(
+        session,
+        lambda folder: open_engine(folder, options),
+        str(directory),
+        sys.stdout,
+        sys.stderr,
+        watch=writer.watch if writer else None,
+        keep_going=options.keep_going,
+        only_new=options.only_new,
+        width=shutil.get_terminal_size().columns,
+    )
+
+
+def _write(
+    comparison: "Comparison",
+    engine: Engine,
+    settings: "Settings",
+    as_json: bool,
+    markdown: str | None,
+    html: str | None,
+) -> None:
+    """To the files that were named, as JSON, or as a page of text."""
+    from minigpt_repl.compare.render import comparison_to_json, render
+    from minigpt_repl.formats import encode
+
+    for name, suffix in ((markdown, ".md"), (html, ".html")):
+        if name is not None:
+            write_user_file(Path(name), render([comparison], suffix, engine.info))
+            _tell(f"wrote {name}")
+    if as_json:
+        sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
+    elif markdown is None and html is None:
+        _print(comparison, str(settings.value("color")))
+    sys.stdout.flush()
+
+
+def _print(comparison: "Comparison", color: str) -> None:
+    from rich.console import Console
+
+    from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+    from minigpt_repl.repl.output import wants_color
+
+    has_color = wants_color(color, os.environ, sys.stdout.isatty())
+    console = Console(
+        file=sys.stdout,
+        width=shutil.get_terminal_size().columns,
+        force_terminal=has_color,
+        no_color=not has_color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    console.print(TextsView(comparison))
+    console.print()
+    console.print(FiguresView(comparison))
+    _tell(NOT_QUALITY)
+
+
+@contextlib.contextmanager
+def _engine(directory: Path, options: Options) -> Iterator[Engine]:
+    engine = open_engine(str(directory), options)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def _stopping(engine: Engine) -> Iterator[Signals]:
+    """Let the first ^C end a text within a step, so that what is there is kept."""
+    with Signals(engine.stop, leaving=()) as signals, signals.stopping():
+        yield signals
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"minigpt-repl: {message}\n")

@@ -1,0 +1,189 @@
+"""What a command may show or ask: values that a front end carries out.
+
+Commands are generators of these; they never print. A `Display` shows them: there is
+one for terminals (`screen.py`) and one for pipes and files (`plain.py`).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Say:
+    """A block for stdout: text, or anything that rich can draw."""
+
+    content: "RenderableType"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One line for stderr, dimmed: figures, warnings, what was changed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Mistake(Notice):
+    """A line of a sourced file failed: a notice, and a script's exit code 1."""
+
+
+@dataclass(frozen=True)
+class TextStarted:
+    """A continuation begins: the prompt, shown dimmed before the new text."""
+
+    prompt: str
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """New text that goes on right where the last delta ended."""
+
+    delta: str
+
+
+@dataclass(frozen=True)
+class TextReplaced:
+    """The whole new text so far, in place of what was shown (beam search)."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TextEnded:
+    """The continuation is complete; what follows starts on a new line."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A block redrawn in place by the next `Live`; the last one stays.
+
+    Where there is no terminal only the last of a run is shown.
+    """
+
+    content: "RenderableType"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question; the loop sends back the answer, or `None` at end of input."""
+
+    question: str
+
+
+@dataclass(frozen=True)
+class AskEditor:
+    """Text to edit in $EDITOR; the loop sends back the text, or `None`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SwitchModel:
+    """Load another checkpoint; the loop sends back its `EngineInfo`, or raises
+    `CheckpointError` into the command and keeps the old one."""
+
+    directory: str
+
+
+@dataclass(frozen=True)
+class ClearScreen:
+    """Clear the terminal, if there is one."""
+
+
+@dataclass(frozen=True)
+class Quit:
+    """Leave the program."""
+
+    exit_code: int = 0
+
+
+Output = (
+    Say
+    | Notice
+    | TextStarted
+    | TextDelta
+    | TextReplaced
+    | TextEnded
+    | Live
+    | Ask
+    | AskEditor
+    | SwitchModel
+    | ClearScreen
+    | Quit
+)
+
+
+class Display(Protocol):
+    """Where outputs are shown."""
+
+    @property
+    def width(self) -> int:
+        """Columns for tables."""
+
+    def show(self, output: Output) -> None:
+        """Show an output that asks for nothing back."""
+
+    def finish(self) -> None:
+        """End what is still open, so that what follows starts on a new line."""
+
+    def ask(self, question: str) -> str | None:
+        """The answer to a question, or `None` at the end of the input."""
+
+    def edit(self, text: str) -> str | None:
+        """A text as the user left it in an editor, or `None`."""
+
+
+DIM = ("\x1b[2m", "\x1b[22m")
+PLAIN = ("", "")
+RED = ("\x1b[31m", "\x1b[39m")
+
+
+def wants_color(
+    setting: str, environment: Mapping[str, str], is_terminal: bool
+) -> bool:
+    """Whether to colour: `always` and `never` as set, `auto` by where it goes.
+
+    https://no-color.org: a `NO_COLOR` that is not empty means no colour.
+    """
+    if setting != "auto":
+        return setting == "always"
+    if not is_terminal or environment.get("NO_COLOR"):
+        return False
+    return not is_dumb(environment)
+
+
+def is_dumb(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal can do no more than print."""
+    return environment.get("TERM", "dumb").lower() in ("dumb", "unknown", "")
+
+
+FRAME_S = 1 / 12
+
+
+class Pace:
+    """Tells when the next frame is due.
+
+    Args:
+        is_terminal: whether anyone sees frames before the last one.
+        clock: seconds, as `time.monotonic`.
+    """
+
+    def __init__(
+        self, is_terminal: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._is_terminal = is_terminal
+        self._clock = clock
+        self._due = 0.0
+
+    def is_due(self) -> bool:
+        """Whether to draw a frame now; if so the next one is due a while later."""
+        now = self._clock()
+        if not self._is_terminal or now < self._due:
+            return False
+        self._due = now + FRAME_S
+        return True
