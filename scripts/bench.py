@@ -6,11 +6,11 @@
     scripts/bench.py --peers
 
 In one run, on one checkpoint: the reference example's own loop (the whole model on
-all positions for every token), KerasHub's `generate()` compiled, this engine, and
-its compiled step inside an unmodified sampler's loop, which cannot stream. Tokens
-per second are medians; the contenders take turns, so that whatever else the machine
-does slows all. With --peers also Hugging Face transformers and llama.cpp, where they
-are installed: `pip install -e .[bench]`.
+all positions for every token), KerasHub's `generate()` compiled, and this engine,
+streamed; then the samplers that can with 8, 32 and 64 rows, the tokens of all rows
+counted. Tokens per second are medians; the contenders take turns, so that whatever
+else the machine does slows all. With --peers also Hugging Face transformers and
+llama.cpp, where they are installed: `pip install -e .[bench]`.
 """
 
 import json
@@ -33,7 +33,6 @@ from bench_contenders import (
     example_loop,
     request,
     streamed,
-    whole_loop,
 )
 from bench_peers import Timed, find_peers
 
@@ -49,15 +48,18 @@ CONTENDERS: dict[str, Mapping[str, Any]] = {
     "beam": {"num_beams": 10},
     "contrastive": {"k": 5},
 }
-FLOORS = {
-    "greedy": (70, 2),
-    "random": (70, 2),
-    "top_k": (70, 2),
-    "top_p": (50, 2),
-    "beam": (35, 1.2),
-    "contrastive": (35, None),
+FLOORS: dict[str, tuple[float, float | None, float | None]] = {
+    "greedy": (120, 3, 0.6),
+    "random": (100, 3, 0.5),
+    "top_k": (100, 3, 0.5),
+    "top_p": (80, 3, 0.7),
+    "beam": (45, 1.8, None),
+    "contrastive": (45, None, None),
 }
-"""Streamed, against the example's loop and against transformers."""
+"""Streamed, against the example's loop, transformers and llama.cpp."""
+
+ROWS = (8, 32, 64)
+"""Texts made together. 64 of top_k: at least 3 times one, 1.2 times transformers'."""
 
 
 @click.command()
@@ -108,12 +110,17 @@ def bench(
         contenders: dict[str, Timed] = {
             "example": example_loop(causal_lm, spec, values, 4 if quick else 16),
             "generate": compiled_generate(causal_lm, spec, values),
-            "whole": whole_loop(causal_lm, spec, values),
             "streamed": streamed(engine, spec, values),
         }
         for other, peer in others.items():
             if name in peer.samplers:
                 contenders[other] = peer.timed(name)
+        for rows in ROWS if spec.search is None else ():
+            engine.warm(name, values, rows)
+            contenders[f"{rows} rows"] = streamed(engine, spec, values, rows)
+            if "transformers" in others:
+                peer = others["transformers"]
+                contenders[f"transformers, {rows} rows"] = peer.timed(name, rows)
         found = measure(contenders, rounds)
         found["first_use_s"] = first_use_s
         found["first_token_ms"] = 1000 * first_token_s(engine, spec, values, rounds)
@@ -210,14 +217,12 @@ def resident_mb(script: str) -> float:
 def row(name: str, found: Mapping[str, float]) -> str:
     """One sampler's line: rates, and ratios against the floors."""
     example, streamed = found["example"], found["streamed"]
-    floor, peer_floor = FLOORS[name]
+    floor, peer_floor, llama_floor = FLOORS[name]
     parts = [
         f"{name:<12} example {example:6.1f}",
         f"generate() {found['generate']:7.1f}",
-        f"whole loop {found['whole']:7.1f}",
         f"streamed {streamed:7.1f} tokens/s",
         f"{streamed / example:5.1f}x the example (floor {floor}x)",
-        f"{100 * streamed / found['whole']:3.0f}% of whole",
         f"first {found['first_token_ms']:.1f} ms",
         f"first use {found['first_use_s']:.1f} s",
     ]
@@ -227,7 +232,15 @@ def row(name: str, found: Mapping[str, float]) -> str:
             f"(floor {peer_floor}x)"
         )
     if llama_cpp := found.get("llama.cpp"):
-        parts.append(f"{streamed / llama_cpp:.2f}x llama.cpp's {llama_cpp:.0f}")
+        parts.append(
+            f"{streamed / llama_cpp:.2f}x llama.cpp's {llama_cpp:.0f} "
+            f"(floor {llama_floor}x)"
+        )
+    for rows in ROWS if f"{ROWS[0]} rows" in found else ():
+        rate = found[f"{rows} rows"]
+        parts.append(f"{rows} rows {rate:.0f}, {rate / streamed:.1f}x one")
+        if theirs := found.get(f"transformers, {rows} rows"):
+            parts[-1] += f", {rate / theirs:.1f}x transformers' {theirs:.0f}"
     return "; ".join(parts)
 
 

@@ -15,8 +15,11 @@ from minigpt_repl.sampling.registry import SamplerSpec
 
 def plain_sampler(spec: SamplerSpec, values: Mapping[str, Any]) -> Any:
     """KerasHub's sampler as it is."""
+    import keras_hub
+
     seed = {"seed": 1} if spec.is_random else {}
-    return spec.load_class()(**values, **seed)
+    name = spec.sampler.partition(":")[2]
+    return getattr(keras_hub.samplers, name)(**values, **seed)
 
 
 def example_loop(
@@ -76,64 +79,26 @@ def compiled_generate(
     return timed
 
 
-def whole_loop(causal_lm: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> Timed:
-    """This engine's compiled step inside the sampler's own loop, in one graph.
-
-    It gives nothing out before its end and can't be stopped.
-    """
-    import tensorflow as tf
-
-    from minigpt_repl.engine.answers import of_texts
-    from minigpt_repl.engine.cached_model import CachedModel
-    from minigpt_repl.models.text.vocabulary import Vocabulary
-
-    tokenizer = causal_lm.preprocessor.tokenizer
-    special = sorted(Vocabulary.special_ids)
-    model = CachedModel(
-        causal_lm, special, tokenizer.vocabulary_size(), on_trace=lambda: None
-    )
-    slots = model.slots(int(values[spec.parallel]) if spec.parallel else 1)
-    sampler = plain_sampler(spec, values)
-
-    def next(prompt: Any, rows: Any, index: Any) -> tuple[Any, ...]:
-        return of_texts(slots.look_ahead(prompt, rows, index), prompt.shape[0])
-
-    @tf.function(autograph=False)
-    def run(prompt: Any) -> Any:
-        hidden_states = slots.fill(prompt)
-        return sampler(
-            next=next,
-            prompt=prompt,
-            cache=tf.zeros((1, 1), tf.int32),
-            index=1,
-            hidden_states=hidden_states,
-        )
-
-    prompt = tf.constant([[BOS] + [0] * NEW_TOKENS])
-
-    def timed() -> float:
-        clock = time.perf_counter()
-        run(prompt).numpy()
-        return NEW_TOKENS / (time.perf_counter() - clock)
-
-    return timed
-
-
-def request(spec: SamplerSpec, values: Mapping[str, Any], length: int) -> Any:
+def request(
+    spec: SamplerSpec, values: Mapping[str, Any], length: int, seed: int = 1
+) -> Any:
     """A request for `length` tokens after `[BOS]`."""
     from minigpt_repl.engine.request import Request
 
-    return Request("", spec.name, values, length=length, seed=1)
+    return Request("", spec.name, values, length=length, seed=seed)
 
 
-def streamed(engine: Any, spec: SamplerSpec, values: Mapping[str, Any]) -> Timed:
-    """This engine, each token written as it comes."""
+def streamed(
+    engine: Any, spec: SamplerSpec, values: Mapping[str, Any], rows: int = 1
+) -> Timed:
+    """This engine, each token written as it comes; tokens of all rows count."""
+    requests = [request(spec, values, NEW_TOKENS, seed) for seed in range(rows)]
 
     def timed() -> float:
-        page = io.StringIO()
+        pages = [io.StringIO() for _ in requests]
         clock = time.perf_counter()
-        for event in engine.generate(request(spec, values, NEW_TOKENS)):
-            page.write(getattr(event, "delta", ""))
-        return NEW_TOKENS / (time.perf_counter() - clock)
+        for row, event in engine.generate_rows(requests):
+            pages[row].write(getattr(event, "delta", ""))
+        return rows * NEW_TOKENS / (time.perf_counter() - clock)
 
     return timed

@@ -29,8 +29,8 @@ class Peer(Protocol):
     """This project's name of each sampler that it has, and its own options."""
     description: str
 
-    def timed(self, name: str) -> Timed:
-        """The contender for one sampler."""
+    def timed(self, name: str, rows: int = 1) -> Timed:
+        """The contender for one sampler and so many texts at once."""
 
 
 def find_peers(causal_lm: Any) -> dict[str, Peer]:
@@ -38,7 +38,7 @@ def find_peers(causal_lm: Any) -> dict[str, Peer]:
     found: dict[str, Peer] = {}
     for name, load, packages in (
         ("transformers", Transformers, "torch transformers"),
-        ("llama.cpp", LlamaCpp, "gguf xllamacpp"),
+        ("llama.cpp", LlamaCpp, "gguf llama-cpp-python"),
     ):
         try:
             found[name] = load(causal_lm)
@@ -70,7 +70,6 @@ class Transformers:
         import torch
         import transformers
 
-        torch.set_num_threads(1)  # its best on a model of this size
         backbone = causal_lm.backbone
         config = transformers.GPT2Config(
             vocab_size=backbone.vocabulary_size,
@@ -87,17 +86,20 @@ class Transformers:
         self._torch = torch
         self._model = transformers.GPT2LMHeadModel(config).eval()
         self.description = (
-            f"transformers {transformers.__version__}, torch {torch.__version__}, 1 "
-            f"thread, GPT-2 with {config.n_layer} layers, {config.n_head} heads, "
+            f"transformers {transformers.__version__}, torch {torch.__version__}, "
+            f"GPT-2 with {config.n_layer} layers, {config.n_head} heads, "
             f"{config.n_embd} wide, {config.n_inner} in between, random weights"
         )
 
-    def timed(self, name: str) -> Timed:
-        """The contender for one sampler."""
+    def timed(self, name: str, rows: int = 1) -> Timed:
+        """The contender for one sampler and so many texts at once."""
         options = self.samplers[name]
-        ids = self._torch.tensor([[BOS]])
+        ids = self._torch.tensor([[BOS]] * rows)
+        # One thread is its best for one text, two are for many.
+        threads = 1 if rows == 1 else 2
 
         def timed() -> float:
+            self._torch.set_num_threads(threads)
             clock = time.perf_counter()
             with self._torch.inference_mode():
                 self._model.generate(
@@ -107,75 +109,67 @@ class Transformers:
                     min_new_tokens=NEW_TOKENS,
                     **options,
                 )
-            return NEW_TOKENS / (time.perf_counter() - clock)
+            return rows * NEW_TOKENS / (time.perf_counter() - clock)
 
         return timed
 
 
 class LlamaCpp:
-    """llama.cpp: a GPT-2 in a GGUF file, streamed.
+    """llama.cpp: a GPT-2 in a GGUF file, through its Python API, token by token.
 
-    Of its Python packages this one has wheels: llama-cpp-python is compiled when it
-    is installed. It runs llama.cpp's server in this process, without HTTP. The wheel
-    uses AVX2 and no wider instructions, so a build for the machine may be faster.
-    Two threads are its best on two idle cores; where something else runs, each waits
-    for the other at every layer, and the figure says little.
+    `pip install llama-cpp-python` compiles it for the machine. A figure is the best
+    of one and two threads: two share the reading of weights, but where something else
+    runs, each waits for the other at every layer.
     """
 
-    threads = 2
     samplers: Mapping[str, Mapping[str, Any]] = {
-        "greedy": {"samplers": ["top_k"], "top_k": 1},
-        "random": {"samplers": []},
-        "top_k": {"samplers": ["top_k"], "top_k": 10},
-        "top_p": {"samplers": ["top_p"], "top_p": 0.5},
+        "greedy": {"top_k": 1},
+        "random": {"top_k": 0, "top_p": 1.0},
+        "top_k": {"top_k": 10, "top_p": 1.0},
+        "top_p": {"top_k": 0, "top_p": 0.5},
     }
 
     def __init__(self, causal_lm: Any) -> None:
-        import xllamacpp
+        import llama_cpp
 
         backbone = causal_lm.backbone
-        settings = xllamacpp.CommonParams()
-        settings.n_ctx = backbone.max_sequence_length
-        settings.n_parallel = 1
-        settings.cpuparams.n_threads = self.threads
-        settings.verbosity = 0
+        size = backbone.max_sequence_length
         # The file may go once it is loaded: what is mapped of it stays.
         with tempfile.TemporaryDirectory() as folder, quiet():
-            settings.model.path = str(Path(folder) / "random.gguf")
-            write_gguf(settings.model.path, backbone)
-            self._server = xllamacpp.Server(settings)
+            path = str(Path(folder) / "random.gguf")
+            write_gguf(path, backbone)
+            self._models = [
+                llama_cpp.Llama(
+                    path,
+                    n_ctx=size,
+                    n_batch=size,
+                    n_threads=threads,
+                    n_threads_batch=threads,
+                    verbose=False,
+                )
+                for threads in (1, 2)
+            ]
         self.description = (
-            f"llama.cpp in xllamacpp {xllamacpp.__version__}, its server in process, "
-            f"{self.threads} threads, GPT-2 with {backbone.num_layers} layers, "
+            f"llama.cpp in llama-cpp-python {llama_cpp.__version__}, its Python API, "
+            f"best of 1 and 2 threads, GPT-2 with {backbone.num_layers} layers, "
             f"{nearest_heads(backbone)} heads, {backbone.hidden_dim} wide, "
             f"{backbone.intermediate_dim} in between, random float32 weights"
         )
 
-    def timed(self, name: str) -> Timed:
+    def timed(self, name: str, rows: int = 1) -> Timed:
         """The contender for one sampler."""
-        request = {
-            "prompt": [BOS],
-            "max_tokens": NEW_TOKENS,
-            "stream": True,
-            # Random weights end a text at any time.
-            "ignore_eos": True,
-            # The prompt is computed anew each time, as the others do.
-            "cache_prompt": False,
-            "temperature": 1.0,
-            **self.samplers[name],
-        }
+        rule = {"min_p": 0.0, "temp": 1.0, "repeat_penalty": 1.0, **self.samplers[name]}
 
-        def timed() -> float:
-            chunks: list[Any] = []
+        def rate(model: Any) -> float:
+            model.reset()
+            made = NEW_TOKENS - 1  # its context holds one fewer
             clock = time.perf_counter()
-            self._server.handle_completions(request, chunks.append)
-            seconds = time.perf_counter() - clock
-            made = chunks[-1]["usage"]["completion_tokens"]
-            if made != NEW_TOKENS:
-                raise RuntimeError(f"llama.cpp gave {made} tokens, not {NEW_TOKENS}")
-            return NEW_TOKENS / seconds
+            for number, _ in enumerate(model.generate([BOS], **rule), 1):
+                if number == made:
+                    break
+            return made / (time.perf_counter() - clock)
 
-        return timed
+        return lambda: max(map(rate, self._models))
 
 
 def write_gguf(path: str, backbone: Any) -> None:

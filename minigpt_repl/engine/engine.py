@@ -116,6 +116,7 @@ class LocalEngine:
         )
         self._unreported_load_s = load_s
         self._loops: dict[tuple[object, ...], Any] = {}
+        self._paces: dict[int, _Pace] = {}  # by the number of rows
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
@@ -246,7 +247,8 @@ class LocalEngine:
         seeds[: len(texts)] = [text.started.seed for text in texts]
         size = self._info.context_length
         index = len(texts[0].seen) + 1
-        made, count, pace, beside = 0, 1, _Pace(), self._beside.submit
+        made, count, beside = 0, 1, self._beside.submit
+        pace = self._paces.setdefault(loop.rows, _Pace())
         loop.begin(spec.name, values, self._window(texts[0].seen), index)
         call: Future[np.ndarray] | None = None
         try:
@@ -256,7 +258,8 @@ class LocalEngine:
                     if index >= size:
                         yield from self._reprime(loop, spec, values, texts, going)
                         index = len(texts[0].seen) + 1
-                    count = min(pace.count, room, size - index)
+                    # The first token is not to wait for others.
+                    count = min(pace.count, room, size - index) if made else 1
                     call = beside(pace.call, loop.decode, count, seeds, made)
                 token_ids = call.result()
                 made, index, room = made + count, index + count, room - count
@@ -440,7 +443,8 @@ class _Pace:
         clock = time.perf_counter()
         made = function(count, *arguments)
         token_s = (time.perf_counter() - clock) / count
-        self.count = max(1, min(MOST_TOKENS, 4 * count, round(CALL_S / token_s)))
+        if count > 1 or self.count == 1:  # a call has a cost of its own
+            self.count = max(1, min(MOST_TOKENS, round(CALL_S / token_s)))
         return made
 
 
