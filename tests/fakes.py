@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from minigpt_repl.engine.inspection import kept_mask
 from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
@@ -24,6 +25,7 @@ from minigpt_repl.engine.request import (
     Hypothesis,
     Reprimed,
     Request,
+    RowEvent,
     Started,
     StopReason,
     Timings,
@@ -156,7 +158,7 @@ class FakeEngine:
             if index == self.fail_at:
                 raise EngineError("the engine's process ended; it will be started anew")
             if len(seen) >= self.context_length:
-                if spec.is_whole_sequence:
+                if spec.search is not None:
                     reason = "context"
                     break
                 seen = [2, *seen[-KEPT_AFTER_REPRIMING:]]
@@ -202,6 +204,11 @@ class FakeEngine:
             )
         )
 
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        for row, request in enumerate(requests):
+            for event in self.generate(request):
+                yield row, event
+
     def _start(self, request: Request, spec: SamplerSpec) -> Started:
         ids = request.prompt_ids
         unknown: tuple[str, ...] = ()
@@ -210,7 +217,7 @@ class FakeEngine:
             words = split(request.prompt)
             unknown = tuple(dict.fromkeys(w for w in words if w not in _IDS))
         room = self.context_length - 1
-        if spec.is_whole_sequence:
+        if spec.search is not None:
             room = max(1, self.context_length - request.length)
         cropped = max(0, len(ids) - room)
         seed = request.seed
@@ -229,12 +236,12 @@ class FakeEngine:
         temperature = float(values.get("temperature") or 0.0)
         if spec.name == "contrastive":
             best = self._weigh(values, scores, seen)[0][0]
-            return best, spec.keeps(softmax(scores), values)
+            return best, kept_mask(spec, values, scores)
         if not spec.is_random or temperature == 0:
             best = int(scores.argmax())
             return best, np.arange(len(scores)) == best
         probabilities = softmax(scores / temperature)
-        kept = spec.keeps(probabilities, values)
+        kept = kept_mask(spec, values, scores)
         weights = np.where(kept, probabilities, 0.0)
         return int(random.choice(len(scores), p=weights / weights.sum())), kept
 

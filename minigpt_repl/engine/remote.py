@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from minigpt_repl.engine.request import (
     Engine,
@@ -27,6 +27,7 @@ from minigpt_repl.engine.request import (
     Generation,
     HypothesesChanged,
     Request,
+    RowEvent,
     Started,
     Timings,
     TokenChosen,
@@ -138,17 +139,24 @@ class RemoteEngine:
         return info
 
     def generate(self, request: Request) -> Iterator[Event]:
-        """Events of one text, as they happen.
+        """Events of one text, as they happen; see `generate_rows`."""
+        events = cast("Generator[RowEvent, None, None]", self.generate_rows([request]))
+        with contextlib.closing(events):
+            for _, event in events:
+                yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        """Events of several texts, each with the number of its request.
 
         Raises:
-            EngineStopped: if `stop()` was called and the text had not begun
-                within `PATIENCE`, as while the model is loading.
+            EngineStopped: if `stop()` was called and no text had begun within
+                `PATIENCE`, as while the model is loading.
         """
         process = self._running()
         was_held_up = process.is_held_up
-        call = process.open("generate", request)
+        call = process.open("generate_rows", tuple(requests))
         is_done = has_token = False
-        started: Started | None = None
+        started: dict[int, Started] = {}
         patience: float | None = None
         try:
             while True:
@@ -157,9 +165,10 @@ class RemoteEngine:
                 except queue.Empty:
                     if was_held_up:  # it has not answered twice: start another
                         self._restart(process)
-                    if started is None:
+                    if not started:
                         raise _stopped(process) from None
-                    yield Finished(_nothing(request, started))
+                    for row, start in started.items():
+                        yield row, Finished(_nothing(requests[row], start))
                     return
                 if kind == STOP:
                     patience = None if has_token else PATIENCE
@@ -169,11 +178,12 @@ class RemoteEngine:
                     raise content
                 if is_done:
                     return
-                if isinstance(content, Started):
-                    started = content
-                elif isinstance(content, (TokenChosen, HypothesesChanged)):
+                row, event = content
+                if isinstance(event, Started):
+                    started[row] = event
+                elif isinstance(event, (TokenChosen, HypothesesChanged)):
                     has_token, patience = True, None
-                yield content
+                yield row, event
         finally:
             process.close(call, is_done)
 

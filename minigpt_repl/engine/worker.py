@@ -103,18 +103,20 @@ class Worker:
     ) -> Any:
         if number <= self._stopped_until:
             raise EngineStopped("stopped before the first token")
-        if method == "generate":
+        if method == "generate_rows":
             return self._stream(engine, number, *arguments)
         if method == "info":
             return engine.info
         return getattr(engine, method)(*arguments)
 
-    def _stream(self, engine: Engine, number: int, request: Request) -> None:
+    def _stream(
+        self, engine: Engine, number: int, requests: tuple[Request, ...]
+    ) -> None:
         self._current = number
         try:
-            for event in engine.generate(request):
+            for event in engine.generate_rows(requests):
                 self._send(number, "event", event)
-                # A stop that came before the engine took up the request is
+                # A stop that came before the engine took up the requests is
                 # forgotten by it; say it again.
                 if number <= self._stopped_until:
                     engine.stop()

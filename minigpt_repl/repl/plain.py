@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request
+from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.app import App
@@ -186,15 +186,20 @@ class WatchedEngine:
         return self._engine.info
 
     def generate(self, request: Request) -> Iterator[Event]:
-        if request.sampler not in self._warmed:
-            self._engine.warm(request.sampler, request.parameters)
-            self._warmed.add(request.sampler)
-        if self._watch is None:
-            yield from self._engine.generate(request)
-            return
-        for event in self._engine.generate(replace(request, with_scores=True)):
-            self._watch(event)
+        for _, event in self.generate_rows([request]):
             yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        for request in requests:
+            if request.sampler not in self._warmed:
+                self._engine.warm(request.sampler, request.parameters)
+                self._warmed.add(request.sampler)
+        if self._watch is not None:
+            requests = [replace(request, with_scores=True) for request in requests]
+        for row, event in self._engine.generate_rows(requests):
+            if self._watch is not None:
+                self._watch(event)
+            yield row, event
 
     def encode(self, text: str) -> tuple[int, ...]:
         return self._engine.encode(text)

@@ -221,7 +221,7 @@ def _drawing(settings: Settings) -> tuple[Strategy, ...]:
     return tuple(
         Strategy(spec.name, settings.parameters(spec))
         for spec in all_samplers()
-        if not spec.is_whole_sequence or spec.name == settings.sampler.name
+        if spec.search is None or spec.name == settings.sampler.name
     )
 
 

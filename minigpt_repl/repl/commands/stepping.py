@@ -198,7 +198,7 @@ def _picked(
     kept = inspection.kept_mask(
         find_sampler(strategy.sampler), strategy.parameters, logits
     )
-    (score,) = inspection.score_tokens(logits[None], (token_id,), (kept,))
+    (score,) = inspection.score_tokens(logits[None], (token_id,), kept[None])
     token = Token(token_id, word, score)
     return replace(
         proposed, tokens=(token,), text=piece, raw_text=word, stop_reason="picked"
