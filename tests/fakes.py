@@ -12,7 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigpt_repl.engine.inspection import kept_mask
+from minigpt_repl.engine.inspection import (
+    kept_mask,
+    probabilities,
+    score_tokens,
+)
 from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
@@ -31,7 +35,6 @@ from minigpt_repl.engine.request import (
     Timings,
     Token,
     TokenChosen,
-    TokenScore,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.sampling.parameters import Value
@@ -166,7 +169,9 @@ class FakeEngine:
                 yield Reprimed(index, KEPT_AFTER_REPRIMING)
             scores = self._table[seen[-1]]
             chosen, kept = self._choose(spec, values, scores, seen, random)
-            score = _score(scores, chosen, kept) if request.with_scores else None
+            score = None
+            if request.with_scores:
+                (score,) = score_tokens(scores[None], (chosen,), kept[None])
             token = Token(chosen, VOCABULARY[chosen], score)
             delta = _delta(text or request.prompt, token)
             text += delta
@@ -240,23 +245,21 @@ class FakeEngine:
         if not spec.is_random or temperature == 0:
             best = int(scores.argmax())
             return best, np.arange(len(scores)) == best
-        probabilities = softmax(scores / temperature)
+        shares = probabilities(scores, temperature)
         kept = kept_mask(spec, values, scores)
-        weights = np.where(kept, probabilities, 0.0)
+        weights = np.where(kept, shares, 0.0)
         return int(random.choice(len(scores), p=weights / weights.sum())), kept
 
     def _weigh(
         self, values: Mapping[str, Value], scores: np.ndarray, seen: Sequence[int]
     ) -> tuple[tuple[int, float, float, float], ...]:
-        probabilities = softmax(scores)
+        shares = probabilities(scores)
         alpha = float(values["alpha"] or 0.0)
         rows = []
-        for candidate in (-probabilities).argsort(kind="stable")[: int(values["k"])]:
+        for candidate in (-shares).argsort(kind="stable")[: int(values["k"])]:
             likeness = 0.9 if int(candidate) in seen else 0.1
-            score = (1 - alpha) * float(probabilities[candidate]) - alpha * likeness
-            rows.append(
-                (int(candidate), float(probabilities[candidate]), likeness, score)
-            )
+            score = (1 - alpha) * float(shares[candidate]) - alpha * likeness
+            rows.append((int(candidate), float(shares[candidate]), likeness, score))
         return tuple(sorted(rows, key=lambda row: -row[3]))
 
     def _is_stopped(self) -> bool:
@@ -272,23 +275,6 @@ class FakeEngine:
 def split(text: str) -> list[str]:
     """Lowercased words and punctuation marks."""
     return re.findall(r"\w+|[^\w\s]", text.lower())
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities, in float64, of scores along the last axis."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def _score(scores: np.ndarray, chosen: int, kept: np.ndarray) -> TokenScore:
-    probabilities = softmax(scores)
-    allowed = probabilities[probabilities > 0]
-    return TokenScore(
-        logprob=float(np.log(probabilities[chosen])),
-        rank=1 + int((probabilities > probabilities[chosen]).sum()),
-        entropy=float(-(allowed * np.log(allowed)).sum()),
-        kept_mass=float(probabilities[kept].sum()),
-    )
 
 
 def _delta(before: str, token: Token) -> str:
