@@ -16,13 +16,13 @@ from typing import Any
 
 from minigpt_repl import paths
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.files import read_user_file
 from minigpt_repl.models.record import RECORD_FILE, check_folder, is_file, read_record
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
-from minigpt_repl.userfiles import read_user_file
 
 CONFIG_FILE = "config.toml"
 PREFIX = "MINIGPT_"

@@ -6,13 +6,15 @@ click nor exit codes; imports TensorFlow only for its own checks.
 
 import os
 import platform
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from minigpt_repl import __version__, paths
 from minigpt_repl.engine.request import Engine, Finished
@@ -88,33 +90,21 @@ def _version(package: str) -> str:
 
 
 def _package(name: str, version: str) -> Finding:
-    wanted = _requirements().get(name, "")
+    wanted = _requirements().get(name, SpecifierSet())
     install = f"run: pip install '{name}{wanted}'"
     if not version:
         return Finding(name, "is not installed", install)
-    return Finding(name, version, "" if _satisfies(version, wanted) else install)
+    return Finding(name, version, "" if version in wanted else install)
 
 
-def _requirements() -> Mapping[str, str]:
+def _requirements() -> Mapping[str, SpecifierSet]:
     """The range of versions that each dependency must be in, such as `>=8.1,<9`."""
     try:
         lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:  # run from a clone that is not installed
         lines = []
-    parsed = (re.fullmatch(r"([\w.-]+)\s*([<>=!~\d.,\s]*)", line) for line in lines)
-    return {match[1].lower(): match[2] for match in parsed if match}
-
-
-def _satisfies(version: str, wanted: str) -> bool:
-    found = _numbers(version)
-    for comparison, bound in re.findall(r"(>=|<)\s*([\d.]+)", wanted):
-        if (found >= _numbers(bound)) != (comparison == ">="):
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    parsed = map(Requirement, lines)
+    return {each.name: each.specifier for each in parsed if each.marker is None}
 
 
 def _devices() -> Finding:
@@ -181,7 +171,7 @@ def _generates(
         finally:
             engine.close()
     except MiniGPTError as error:
-        return Finding(subject, str(error), "mend what is said above and try again")
+        return Finding(subject, str(error), "correct what is said above and try again")
     generation = events[-1].generation if isinstance(events[-1], Finished) else None
     if generation is None or len(generation.tokens) != TEST_TOKENS:
         return Finding(subject, "did not come", f"report this, with {__version__}")

@@ -21,11 +21,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import click
+from rich.console import Console
 
 from minigpt_repl.engine.quiet import quiet
-from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
-from minigpt_repl.training.display import duration, make_progress
+from minigpt_repl.training.progress import Display, duration
 from minigpt_repl.training.recipes import RECIPES, get_recipe
+from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
 ROUND = 10
 WARM_UP = 5
@@ -67,7 +68,7 @@ def compare(
     with quiet():
         from minigpt_repl.training.prepared_text import prepare_text
 
-        progress = make_progress(sys.stderr)
+        progress = Display(Console(file=sys.stderr))
         text = prepare_text(corpus, recipes[0].vocabulary_size, progress)
         if throughput is not None:
             report = time_steps(recipes, text, seed, throughput)
@@ -85,11 +86,10 @@ def train_each(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, Any]]]:
     """Train one recipe after the other; prints a row for each evaluation."""
     from minigpt_repl.training.callbacks import ShowProgress
-    from minigpt_repl.training.model import build_model
-    from minigpt_repl.training.plan import Plan
-    from minigpt_repl.training.prepared_text import training_data
-    from minigpt_repl.training.schedule import Length
-    from minigpt_repl.training.trainer import Trainer
+    from minigpt_repl.training.dataset import training_data
+    from minigpt_repl.training.recipes import Length
+    from minigpt_repl.training.trainable import build_model
+    from minigpt_repl.training.trainer import Plan, Trainer
 
     report: list[dict[str, Any]] = []
     curves: list[tuple[str, Any]] = []
@@ -145,10 +145,8 @@ def time_steps(
     The tutorial's is the example's own `fit`, compiled as Keras compiles it there,
     but fed with ids made beforehand; the example tokenizes while it trains.
     """
-    from minigpt_repl.training.feed import for_fit
-    from minigpt_repl.training.model import build_model, trainable
-    from minigpt_repl.training.prepared_text import training_data
-    from minigpt_repl.training.windows import batches
+    from minigpt_repl.training.dataset import batches, for_fit, training_data
+    from minigpt_repl.training.trainable import build_model, trainable
 
     fits = []
     for recipe in recipes:

@@ -12,11 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigpt_repl.engine.inspection import (
-    kept_mask,
-    probabilities,
-    score_tokens,
-)
 from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
@@ -35,6 +30,7 @@ from minigpt_repl.engine.request import (
     Timings,
     Token,
     TokenChosen,
+    TokenScore,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.sampling.parameters import Value
@@ -126,10 +122,14 @@ class FakeEngine:
         self._check()
         return self._table[[2, *token_ids]]  # (len + 1, vocabulary)
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         self._check()
         find_sampler(sampler).check(parameters)
         self.warmed.append(sampler)
+
+    prepare = warm
 
     def stop(self) -> None:
         self._stopping.set()
@@ -169,9 +169,7 @@ class FakeEngine:
                 yield Reprimed(index, KEPT_AFTER_REPRIMING)
             scores = self._table[seen[-1]]
             chosen, kept = self._choose(spec, values, scores, seen, random)
-            score = None
-            if request.with_scores:
-                (score,) = score_tokens(scores[None], (chosen,), kept[None])
+            score = _score(scores, chosen, kept) if request.with_scores else None
             token = Token(chosen, VOCABULARY[chosen], score)
             delta = _delta(text or request.prompt, token)
             text += delta
@@ -241,25 +239,27 @@ class FakeEngine:
         temperature = float(values.get("temperature") or 0.0)
         if spec.name == "contrastive":
             best = self._weigh(values, scores, seen)[0][0]
-            return best, kept_mask(spec, values, scores)
+            return best, spec.kept(np, softmax(scores), values)
         if not spec.is_random or temperature == 0:
             best = int(scores.argmax())
             return best, np.arange(len(scores)) == best
-        shares = probabilities(scores, temperature)
-        kept = kept_mask(spec, values, scores)
-        weights = np.where(kept, shares, 0.0)
+        probabilities = softmax(scores / temperature)
+        kept = spec.kept(np, probabilities, values)
+        weights = np.where(kept, probabilities, 0.0)
         return int(random.choice(len(scores), p=weights / weights.sum())), kept
 
     def _weigh(
         self, values: Mapping[str, Value], scores: np.ndarray, seen: Sequence[int]
     ) -> tuple[tuple[int, float, float, float], ...]:
-        shares = probabilities(scores)
+        probabilities = softmax(scores)
         alpha = float(values["alpha"] or 0.0)
         rows = []
-        for candidate in (-shares).argsort(kind="stable")[: int(values["k"])]:
+        for candidate in (-probabilities).argsort(kind="stable")[: int(values["k"])]:
             likeness = 0.9 if int(candidate) in seen else 0.1
-            score = (1 - alpha) * float(shares[candidate]) - alpha * likeness
-            rows.append((int(candidate), float(shares[candidate]), likeness, score))
+            score = (1 - alpha) * float(probabilities[candidate]) - alpha * likeness
+            rows.append(
+                (int(candidate), float(probabilities[candidate]), likeness, score)
+            )
         return tuple(sorted(rows, key=lambda row: -row[3]))
 
     def _is_stopped(self) -> bool:
@@ -275,6 +275,23 @@ class FakeEngine:
 def split(text: str) -> list[str]:
     """Lowercased words and punctuation marks."""
     return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities, in float64, of scores along the last axis."""
+    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _score(scores: np.ndarray, chosen: int, kept: np.ndarray) -> TokenScore:
+    probabilities = softmax(scores)
+    allowed = probabilities[probabilities > 0]
+    return TokenScore(
+        logprob=float(np.log(probabilities[chosen])),
+        rank=1 + int((probabilities > probabilities[chosen]).sum()),
+        entropy=float(-(allowed * np.log(allowed)).sum()),
+        kept_mass=float(probabilities[kept].sum()),
+    )
 
 
 def _delta(before: str, token: Token) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fakes import VOCABULARY
 
-from minigpt_repl.models.record import RECORD_FILE, Record
+from minigpt_repl.formats import Record, encode
+from minigpt_repl.models.record import RECORD_FILE
 
 
 def make_recorded(directory: Path) -> Path:
@@ -19,5 +20,5 @@ def make_recorded(directory: Path) -> Path:
         has_draft=True,
         files={},
     )
-    (directory / RECORD_FILE).write_text(record.to_json())
+    (directory / RECORD_FILE).write_text(encode(record))
     return directory

@@ -15,19 +15,15 @@ from minigpt_repl.engine.request import (
     TokenChosen,
     TokenScore,
 )
-from minigpt_repl.report import (
-    dump_line,
-    generation_to_json,
-    load_schema,
-    token_event_to_json,
-)
+from minigpt_repl.formats import encode, schema
+from minigpt_repl.report import generation_to_json, token_event_to_json
 from minigpt_repl.sampling.registry import all_samplers
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    schema = load_schema(name)
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+    described = schema(name)
+    jsonschema.Draft202012Validator.check_schema(described)
+    return jsonschema.Draft202012Validator(described)
 
 
 def make_generation(sampler: str = "top_k", **changes) -> Generation:
@@ -53,7 +49,7 @@ def make_generation(sampler: str = "top_k", **changes) -> Generation:
 
 @pytest.mark.parametrize("sampler", [spec.name for spec in all_samplers()])
 def test_a_generation_keeps_to_its_schema_for_every_sampler(sampler):
-    line = dump_line(generation_to_json(make_generation(sampler)))
+    line = encode(generation_to_json(make_generation(sampler)))
     assert "\n" not in line
     content = json.loads(line)
     validator("generation").validate(content)
@@ -61,7 +57,7 @@ def test_a_generation_keeps_to_its_schema_for_every_sampler(sampler):
 
 
 def test_a_generation_says_what_it_is_made_of():
-    content = generation_to_json(make_generation())
+    content = json.loads(encode(generation_to_json(make_generation())))
     assert content["prompt"] == "the “강아지” "
     assert content["text"] == " cats."
     assert content["tokens"] == [
@@ -72,7 +68,13 @@ def test_a_generation_says_what_it_is_made_of():
     assert content["sampler"]["parameters"] == {"k": 10, "temperature": 1.0}
     assert content["seed"] == 7
     assert content["stop_reason"] == "length"
-    assert content["timings"] == {"load_s": 0, "first_token_s": 0.01, "decode_s": 0.02}
+    assert content["timings"] == {
+        "load_s": 0,
+        "first_token_s": 0.01,
+        "decode_s": 0.02,
+        "rows": 1,
+        "tokens": 0,
+    }
     assert content["unknown_words"] == ["강아지"]
     assert content["cropped"] == 2
     assert content["checkpoint_sha256"] == "ab" * 32
@@ -80,7 +82,7 @@ def test_a_generation_says_what_it_is_made_of():
 
 def test_an_impossible_token_is_valid_json_still():
     impossible = Token(3, "a", TokenScore(-math.inf, 71, math.nan, 0.0))
-    line = dump_line(generation_to_json(make_generation(tokens=(impossible,))))
+    line = encode(generation_to_json(make_generation(tokens=(impossible,))))
     content = json.loads(line, parse_constant=pytest.fail)
     validator("generation").validate(content)
     assert content["tokens"][0]["logprob"] is None
@@ -88,13 +90,13 @@ def test_an_impossible_token_is_valid_json_still():
 
 def test_a_token_event_keeps_to_its_schema():
     event = TokenChosen(4, Token(41, "##s", TokenScore(-3.25, 17, 2.0, 0.9)), "s ")
-    content = json.loads(dump_line(token_event_to_json(event, text_index=2)))
+    content = json.loads(encode(token_event_to_json(event, text_index=2)))
     validator("token").validate(content)
     assert (content["text_index"], content["index"], content["delta"]) == (2, 4, "s ")
 
 
 def test_the_schema_refuses_what_readers_do_not_expect():
-    content = generation_to_json(make_generation())
+    content = json.loads(encode(generation_to_json(make_generation())))
     check = validator("generation")
     for name in content:
         with pytest.raises(jsonschema.ValidationError):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from minigpt_repl.engine.request import EngineInfo, Generation
 from minigpt_repl.models.text.display import Typesetter
+from minigpt_repl.shown import shown_line
 
 SPACE_MARK = "·"
 """Stands for a space in front of a token where it has to be seen."""
@@ -51,7 +52,7 @@ def visible(word: str) -> str:
     """A word piece with what it does to the space before it made visible.
 
     `·king` begins a word; `##ing` goes on with one, as in the vocabulary; a mark
-    is itself, because its neighbours decide on its space.
+    is itself, because its neighbours decide on its space. So are its controls.
     """
     is_word = word[:1].isalnum()
-    return f"{SPACE_MARK}{word}" if is_word else word
+    return shown_line(f"{SPACE_MARK}{word}" if is_word else word)

@@ -1,4 +1,5 @@
-"""A comparison as rich draws it: texts side by side, figures in a table.
+"""A comparison as rich draws it: texts side by side, figures in a table, and a text
+by the surprisal of its tokens.
 
 Each view asks for the room when it is drawn, so it fits any terminal and a pipe
 alike. What colour says is said by a mark too. Knows no engine and no command.
@@ -20,6 +21,7 @@ from minigpt_repl.compare.comparison import (
 )
 from minigpt_repl.compare.measures import MEASURES, Interval, Measure
 from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.shown import shown
 
 NAME = "bold cyan"
 FAINT = "dim"
@@ -34,6 +36,19 @@ NOT_QUALITY = (
     "Low perplexity is not quality: a text that repeats itself is very probable."
 )
 SPARKS = "▁▂▃▄▅▆▇█"
+
+LEVELS = (1.0, 3.0, 6.0, 10.0)
+"""Bits at which the next level begins."""
+
+LEVEL_NAMES = (
+    "under 1 bit",
+    "1 to 3",
+    "3 to 6",
+    "6 to 10",
+    "10 bits or more",
+)
+STYLES = ("green", "cyan", "yellow", "magenta", "bold red")
+"""From the terminal's own palette, so that they suit a dark and a light one."""
 
 
 def split_words(text: str) -> list[str]:
@@ -81,8 +96,7 @@ class TextsView:
     ) -> RenderResult:
         comparison = self.comparison
         columns = comparison.columns
-        prompt = Text(comparison.plan.prompt or "[BOS]", style="bold")
-        yield prompt
+        yield Text(shown(comparison.plan.prompt) or "[BOS]", style="bold")
         shared = [
             shared_words([split_words(column.texts[i]) for column in having])
             for i in range(comparison.plan.count)
@@ -145,7 +159,7 @@ def _cell(
 def marked_text(text: str, shared: int) -> Text:
     """A continuation, its first `shared` words dimmed, the next one marked."""
     marked = Text()
-    for place, word in enumerate(split_words(text)):
+    for place, word in enumerate(map(shown, split_words(text))):
         body = word.lstrip()
         if place > 0:
             marked.append(word[: len(word) - len(body)])
@@ -243,3 +257,57 @@ def _figures_table(
     for name, row in zip(names, rows, strict=True):
         table.add_row(Text(name, style=NAME), *(row[place] for place in places))
     return table
+
+
+def level(bits: float) -> int:
+    """0 for a token that was expected, up to 4 for one that was not."""
+    return sum(bits >= bound for bound in LEVELS)
+
+
+def digit(bits: float) -> str:
+    """Whole bits, at most 9; 9 also for the infinite and for no number."""
+    return str(int(bits)) if bits < 9 else "9"
+
+
+@dataclass(frozen=True)
+class HeatView:
+    """A text by the surprisal of its tokens, with a legend.
+
+    Attributes:
+        prompt: what stands before it.
+        pieces: display form of each token, with the space before it.
+        bits: surprisal of each token.
+    """
+
+    prompt: str
+    pieces: Sequence[str]
+    bits: Sequence[float]
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        has_color = console.color_system is not None and not console.no_color
+        text = Text(shown(self.prompt), style="dim")
+        for piece, bits in zip(map(shown, self.pieces), self.bits, strict=True):
+            if has_color:
+                text.append(piece, style=f"not dim {STYLES[level(bits)]}")
+            else:
+                text.append(f"{piece}{digit(bits)}")
+        yield text
+        yield Text("")
+        yield (
+            legend()
+            if has_color
+            else Text(
+                "the digit after a token is its surprisal in bits; 9 is 9 or more"
+            )
+        )
+
+
+def legend() -> Text:
+    """What the colours say."""
+    text = Text("surprisal ", style="dim")
+    for name, style in zip(LEVEL_NAMES, STYLES, strict=True):
+        text.append("■ ", style=f"not dim {style}")
+        text.append(f"{name}  ", style="not dim default")
+    return text

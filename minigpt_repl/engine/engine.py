@@ -52,7 +52,12 @@ from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.models.minigpt import language_model
 from minigpt_repl.sampling.parameters import Value
-from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.sampling.registry import (
+    SamplerSpec,
+    Search,
+    all_samplers,
+    find_sampler,
+)
 
 SEEDS = 2**31
 
@@ -175,6 +180,11 @@ class LocalEngine:
             search.advance(1, search.begin(values, prompt, 2))
         _give_back_memory()
 
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        """Nothing: here a first use is the soonest that can be."""
+
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""
         self._is_closed = True
@@ -183,16 +193,19 @@ class LocalEngine:
 
     def _make(self, requests: list[Request]) -> Iterator[RowEvent]:
         """Events of texts that one batch makes."""
-        spec, values = self._chosen(requests[0].sampler, requests[0].parameters)
+        chosen = [self._chosen(each.sampler, each.parameters) for each in requests]
+        spec, values = chosen[0][0], [values for _, values in chosen]
         texts = [self._begin(request, spec) for request in requests]
+        if spec.search is None:
+            loop = self._decode_loop(spec, values[0], len(texts))
+            events = self._decode(loop, spec, values, texts)
+        else:
+            search = self._search_loop(spec, values[0])
+            events = self._search(search, spec.search, values[0], texts[0])
         for row, text in enumerate(texts):
             yield row, text.started
-        clock = time.perf_counter()
         load_s, self._unreported_load_s = self._unreported_load_s, 0.0
-        if spec.search is None:
-            events = self._decode(spec, texts)
-        else:
-            events = self._search(spec, values, texts[0])
+        clock = time.perf_counter()
         first_token_s = 0.0
         for row_event in events:
             if not first_token_s:
@@ -201,9 +214,10 @@ class LocalEngine:
         decode_s = time.perf_counter() - clock
         tokens = sum(len(text.token_ids) for text in texts)
         timings = Timings(load_s, first_token_s, decode_s, len(texts), tokens)
-        sha256 = self._info.checkpoint_sha256
-        for row, scores in enumerate(self._scores(spec, texts)):
-            yield row, Finished(texts[row].generation(timings, sha256, scores))
+        for row, text in enumerate(texts):
+            scores = self._scores(spec, values[row], text)
+            sha256 = self._info.checkpoint_sha256
+            yield row, Finished(text.generation(timings, sha256, scores))
 
     def _begin(self, request: Request, spec: SamplerSpec) -> Text:
         ids = request.prompt_ids
@@ -220,10 +234,14 @@ class LocalEngine:
         started = Started(cropped.token_ids, seed, cropped.dropped, unknown)
         return Text(replace(request, seed=seed), started, ids, self._model.text)
 
-    def _decode(self, spec: SamplerSpec, texts: list[Text]) -> Iterator[RowEvent]:
+    def _decode(
+        self,
+        loop: DecodeLoop,
+        spec: SamplerSpec,
+        values: list[dict[str, Value]],
+        texts: list[Text],
+    ) -> Iterator[RowEvent]:
         """Token by token for all rows, some tokens a call."""
-        values = [self._chosen(spec.name, t.request.parameters)[1] for t in texts]
-        loop = self._decode_loop(spec, values[0], len(texts))
         seeds = np.zeros(loop.rows, np.int32)
         seeds[: len(texts)] = [text.started.seed for text in texts]
         size = self._info.context_length
@@ -290,11 +308,9 @@ class LocalEngine:
         loop.begin(spec.name, values, windows, len(texts[0].seen) + 1)
 
     def _search(
-        self, spec: SamplerSpec, values: dict[str, Value], text: Text
+        self, loop: SearchLoop, search: Search, values: dict[str, Value], text: Text
     ) -> Iterator[RowEvent]:
         """Some steps a call; what each weighed, and tokens that are final."""
-        assert spec.search is not None
-        loop = self._search_loop(spec, values)
         state = loop.begin(values, self._window(text.seen), len(text.seen) + 1)
         first = index = len(text.seen) + 1
         end = min(first + text.request.length, self._info.context_length)
@@ -302,7 +318,7 @@ class LocalEngine:
         is_watched = (
             text.request.with_details
             or text.request.stop != "none"
-            or spec.search.shows == "drafts"
+            or search.shows == "drafts"
         )
         survivors: tuple[Hypothesis, ...] = ()
         revised, pace = RevisedText(text.new_decoder), _Pace()
@@ -315,7 +331,7 @@ class LocalEngine:
             after = int(state["index"])
             if not np.isfinite(asked.logits.max(axis=-1)).all():
                 text.stop_reason = "not_finite"
-            elif spec.search.shows == "hypotheses":
+            elif search.shows == "hypotheses":
                 earlier, survivors = survivors, hypotheses(state, first)
                 shown = revised.of(survivors[0].token_ids)
                 yield 0, HypothesesChanged(survivors, shown, pruned(earlier, survivors))
@@ -324,7 +340,7 @@ class LocalEngine:
             else:
                 place = len(text.token_ids)
                 weighed: Event | None = None
-                if spec.search.shows == "drafts":
+                if search.shows == "drafts":
                     weighed = draft_verified(place, index, state, asked)
                     text.count_drafts(weighed)
                 elif text.request.with_details:
@@ -338,20 +354,16 @@ class LocalEngine:
         yield from ((0, event) for event in text.settle(survivors))
 
     def _scores(
-        self, spec: SamplerSpec, texts: list[Text]
-    ) -> list[Sequence[TokenScore | None]]:
-        """A score for each token of each text that wants them."""
-        scores: list[Sequence[TokenScore | None]] = []
-        for text in texts:
-            count = len(text.token_ids)
-            scores.append([None] * count)
-            if text.request.with_scores and count:
-                values = self._chosen(spec.name, text.request.parameters)[1]
-                ids = (*text.started.prompt_ids, *text.token_ids)
-                rows = inspection.text_logits(self.logits(ids), count)
-                kept = inspection.kept_mask(spec, values, rows)
-                scores[-1] = inspection.score_tokens(rows, text.token_ids, kept)
-        return scores
+        self, spec: SamplerSpec, values: dict[str, Value], text: Text
+    ) -> Sequence[TokenScore | None]:
+        """A score for each token of a text, if it wants them."""
+        count = len(text.token_ids)
+        if not text.request.with_scores or not count:
+            return [None] * count
+        ids = (*text.started.prompt_ids, *text.token_ids)
+        rows = inspection.text_logits(self.logits(ids), count)
+        kept = inspection.kept_mask(spec, values, rows)
+        return inspection.score_tokens(rows, text.token_ids, kept)
 
     def _window(self, token_ids: tuple[int, ...]) -> np.ndarray:
         text = self._model.text

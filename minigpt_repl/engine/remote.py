@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minigpt_repl.engine.request import (
     Engine,
@@ -140,23 +140,21 @@ class RemoteEngine:
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Events of one text, as they happen; see `generate_rows`."""
-        events = cast("Generator[RowEvent, None, None]", self.generate_rows([request]))
-        with contextlib.closing(events):
-            for _, event in events:
-                yield event
+        for _, event in self.generate_rows([request]):
+            yield event
 
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        """Events of several texts, each with the number of its request.
+        """Events of several texts, as they happen.
 
         Raises:
-            EngineStopped: if `stop()` was called and no text had begun within
-                `PATIENCE`, as while the model is loading.
+            EngineStopped: if `stop()` was called and the texts had not begun
+                within `PATIENCE`, as while the model is loading.
         """
         process = self._running()
         was_held_up = process.is_held_up
         call = process.open("generate_rows", tuple(requests))
         is_done = has_token = False
-        started: dict[int, Started] = {}
+        open_rows: dict[int, Started] = {}
         patience: float | None = None
         try:
             while True:
@@ -165,10 +163,10 @@ class RemoteEngine:
                 except queue.Empty:
                     if was_held_up:  # it has not answered twice: start another
                         self._restart(process)
-                    if not started:
+                    if not open_rows:
                         raise _stopped(process) from None
-                    for row, start in started.items():
-                        yield row, Finished(_nothing(requests[row], start))
+                    for row, started in open_rows.items():
+                        yield row, Finished(_nothing(requests[row], started))
                     return
                 if kind == STOP:
                     patience = None if has_token else PATIENCE
@@ -180,7 +178,9 @@ class RemoteEngine:
                     return
                 row, event = content
                 if isinstance(event, Started):
-                    started[row] = event
+                    open_rows[row] = event
+                elif isinstance(event, Finished):
+                    del open_rows[row]
                 elif isinstance(event, (TokenChosen, HypothesesChanged)):
                     has_token, patience = True, None
                 yield row, event
@@ -202,9 +202,18 @@ class RemoteEngine:
         scores: np.ndarray = self._call("logits", tuple(token_ids))
         return scores
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         """Trace and compile one sampler now."""
-        self._call("warm", sampler, dict(parameters))
+        self._call("warm", sampler, dict(parameters), rows)
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        """Have one sampler warmed when nothing else is to do; does not wait."""
+        if self._process is not None:
+            self._process.tell("prepare", sampler, dict(parameters), rows)
 
     def close(self) -> None:
         """End the process."""
@@ -317,6 +326,10 @@ class _Process:
             call = self._calls[self._last] = _Call(self._last)
             self._outgoing.put((call.number, method, arguments))
         return call
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Send what needs no answer."""
+        self._outgoing.put((0, method, arguments))
 
     def close(self, call: _Call, is_done: bool) -> None:
         """Take no more replies to a request; it is stopped unless it is done."""

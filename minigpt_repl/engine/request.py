@@ -324,8 +324,15 @@ class Engine(Protocol):
         scored in the windows in which they would be generated.
         """
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
         """Trace and compile one sampler now, so that its first use is fast."""
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        """The same when nothing else is to do; does not wait, and never fails."""
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""

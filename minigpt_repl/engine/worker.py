@@ -11,7 +11,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -26,6 +26,7 @@ from minigpt_repl.sampling.parameters import Value
 IDLE = 1.0
 """Seconds without a request until warming goes on: it would keep the next waiting."""
 
+PREPARE = "prepare"
 STOP = "stop"
 """In place of a method: everything up to that request's number is to be stopped."""
 
@@ -90,8 +91,11 @@ class Worker:
                 if not to_warm:
                     self._send(0, "state", "ready")
                 continue
-            pause = IDLE
             number, method, arguments = request
+            if method == PREPARE:
+                to_warm.append(arguments)
+                continue
+            pause = IDLE
             try:
                 result = self._answer(engine, number, method, arguments)
                 self._send(number, "result", result)
@@ -109,14 +113,12 @@ class Worker:
             return engine.info
         return getattr(engine, method)(*arguments)
 
-    def _stream(
-        self, engine: Engine, number: int, requests: tuple[Request, ...]
-    ) -> None:
+    def _stream(self, engine: Engine, number: int, requests: Sequence[Request]) -> None:
         self._current = number
         try:
             for event in engine.generate_rows(requests):
                 self._send(number, "event", event)
-                # A stop that came before the engine took up the requests is
+                # A stop that came before the engine took up the request is
                 # forgotten by it; say it again.
                 if number <= self._stopped_until:
                     engine.stop()
@@ -162,10 +164,12 @@ def _make_engine(load: Load) -> Engine:
     return engine
 
 
-def _warm(engine: Engine, sampler: str, parameters: Mapping[str, Value]) -> None:
+def _warm(
+    engine: Engine, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+) -> None:
     # Warming is a favour: what can't be warmed fails, and says so, when asked for.
     try:
-        engine.warm(sampler, parameters)
+        engine.warm(sampler, parameters, rows)
     except Exception:  # noqa: BLE001
         traceback.print_exc()
 

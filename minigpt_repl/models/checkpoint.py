@@ -12,8 +12,9 @@ from typing import Any
 
 from keras_hub.models import CausalLM
 
-from minigpt_repl.atomic import explained, open_directory_atomically
 from minigpt_repl.errors import CheckpointError
+from minigpt_repl.files import explained, open_directory_atomically
+from minigpt_repl.formats import Record, encode
 from minigpt_repl.models.backbone import MiniGPTBackbone
 from minigpt_repl.models.causal_lm import MiniGPTCausalLM
 from minigpt_repl.models.preprocessor import MiniGPTCausalLMPreprocessor
@@ -22,7 +23,6 @@ from minigpt_repl.models.record import (
     MEND,
     PRESET_FILES,
     RECORD_FILE,
-    Record,
     check_folder,
     hash_files,
     incomplete,
@@ -100,7 +100,8 @@ def save_checkpoint(
         if draft is not None:
             draft.save_to_preset(str(made / DRAFT_FOLDER))
         record = describe(made, causal_lm, training)
-        (made / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
+        text = encode(record, indent=True)
+        (made / RECORD_FILE).write_text(f"{text}\n", encoding="utf-8")
     return record
 
 
@@ -117,7 +118,7 @@ def describe(
         lowercase=tokenizer.lowercase,
         has_draft=(directory / DRAFT_FOLDER).is_dir(),
         files=hash_files(directory),
-        training=training,
+        training=dict(training),
     )
 
 

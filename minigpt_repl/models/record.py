@@ -6,13 +6,16 @@ TensorFlow here.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.errors import CheckpointError
+import msgspec
+
+from minigpt_repl import formats
+from minigpt_repl.errors import CheckpointError, MiniGPTError
+from minigpt_repl.files import read_user_file
+from minigpt_repl.formats import Record
+from minigpt_repl.suggest import quoted
 
 RECORD_FILE = "training.json"
 VOCABULARY_FILE = "assets/tokenizer/vocabulary.txt"
@@ -28,46 +31,12 @@ PRESET_FILES = (
 )
 """What every checkpoint has; `task.weights.h5` too if its head has weights."""
 
-VERSION = 1
+LARGEST_JSON = 16 * 1024 * 1024
+"""Bytes of the largest record or configuration that is read."""
+
+LONGEST_NAME = 200
 UNHASHED = (RECORD_FILE, "README.md")
 MEND = "make a good one with minigpt-setup, or name another with --checkpoint"
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a checkpoint says of itself.
-
-    Attributes:
-        vocabulary_size: words in the vocabulary, reserved ones included.
-        embedding_rows: rows of the model's embedding; at least as many.
-        context_length: positions of the model.
-        parameter_count: weights of the model.
-        lowercase: whether the tokenizer folds case.
-        has_draft: whether a draft model is in the folder `draft`.
-        files: sha256 of each file, by its path inside the folder.
-        training: recipe, data, history, metrics, seed, versions, wall time.
-        version: of this format.
-    """
-
-    vocabulary_size: int
-    embedding_rows: int
-    context_length: int
-    parameter_count: int
-    lowercase: bool
-    has_draft: bool
-    files: Mapping[str, str]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    version: int = VERSION
-
-    @property
-    def sha256(self) -> str:
-        """Identifies weights, configuration and vocabulary together."""
-        lines = (f"{name} {digest}\n" for name, digest in sorted(self.files.items()))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """The text of `training.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
 def read_record(directory: Path) -> Record:
@@ -84,7 +53,15 @@ def read_record(directory: Path) -> Record:
             f"{directory} has no {RECORD_FILE}, so its files can't be checked: "
             f"{MEND}, or load it as it is with --no-verify"
         )
-    return _parse(read_json(path), path)
+    try:
+        record = formats.decode(_read(path), str(path), formats.Record)
+    except formats.FormatError as error:
+        raise CheckpointError(f"{error}: {MEND}") from None
+    for name in record.files:
+        is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
+        if not is_inside or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise CheckpointError(f"{path} names a file {quoted(name)}: {MEND}")
+    return record
 
 
 def verify_files(directory: Path, record: Record) -> None:
@@ -124,11 +101,16 @@ def read_json(path: Path) -> Any:
         CheckpointError: if it can't be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+        return msgspec.json.decode(_read(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {MEND}") from error
+        raise CheckpointError(f"{path} is damaged ({error}): {MEND}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_user_file(path, LARGEST_JSON)
+    except MiniGPTError as error:
+        raise CheckpointError(f"{error}: {MEND}") from None
 
 
 def is_file(path: Path) -> bool:
@@ -189,32 +171,3 @@ def check_folder(directory: Path) -> None:
             f"{directory} is a file; a checkpoint is a folder, such as the one that "
             "minigpt-setup --out FOLDER makes"
         )
-
-
-def _parse(content: Any, path: Path) -> Record:
-    version = content.get("version") if isinstance(content, dict) else None
-    if type(version) is not int or version < 1:
-        raise CheckpointError(f"{path} is not a checkpoint's record: {MEND}")
-    if version > VERSION:
-        raise CheckpointError(
-            f"{path} is of version {version}, this program reads up to {VERSION}: "
-            "install a newer minigpt-repl"
-        )
-    kinds: dict[str, type] = {
-        "vocabulary_size": int,
-        "embedding_rows": int,
-        "context_length": int,
-        "parameter_count": int,
-        "lowercase": bool,
-        "has_draft": bool,
-        "files": dict,
-        "training": dict,
-    }
-    for name, kind in kinds.items():
-        if type(content.get(name)) is not kind:
-            raise CheckpointError(f"{path} has no valid {name!r}: {MEND}")
-    for name, digest in content["files"].items():
-        parts = Path(name).parts
-        if not isinstance(digest, str) or ".." in parts or Path(name).is_absolute():
-            raise CheckpointError(f"{path} names an invalid file {name!r}: {MEND}")
-    return Record(**{name: content[name] for name in kinds}, version=version)

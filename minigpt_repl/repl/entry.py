@@ -25,12 +25,12 @@ from minigpt_repl.config import (
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.userfiles import read_user_file, write_user_file
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison
@@ -264,15 +264,15 @@ def _write(
     html: str | None,
 ) -> None:
     """To the files that were named, as JSON, or as a page of text."""
-    from minigpt_repl.compare.export import comparison_to_json, render
-    from minigpt_repl.report import dump_line
+    from minigpt_repl.compare.render import comparison_to_json, render
+    from minigpt_repl.formats import encode
 
     for name, suffix in ((markdown, ".md"), (html, ".html")):
         if name is not None:
             write_user_file(Path(name), render([comparison], suffix, engine.info))
             _tell(f"wrote {name}")
     if as_json:
-        sys.stdout.write(f"{dump_line(comparison_to_json(comparison))}\n")
+        sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
     elif markdown is None and html is None:
         _print(comparison, str(settings.value("color")))
     sys.stdout.flush()

@@ -192,13 +192,14 @@ class WatchedEngine:
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         for request in requests:
             if request.sampler not in self._warmed:
-                self._engine.warm(request.sampler, request.parameters)
+                self._engine.warm(request.sampler, request.parameters, len(requests))
                 self._warmed.add(request.sampler)
-        if self._watch is not None:
-            requests = [replace(request, with_scores=True) for request in requests]
-        for row, event in self._engine.generate_rows(requests):
-            if self._watch is not None:
-                self._watch(event)
+        if self._watch is None:
+            yield from self._engine.generate_rows(requests)
+            return
+        scored = [replace(request, with_scores=True) for request in requests]
+        for row, event in self._engine.generate_rows(scored):
+            self._watch(event)
             yield row, event
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -207,8 +208,15 @@ class WatchedEngine:
     def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
         return self._engine.logits(token_ids)
 
-    def warm(self, sampler: str, parameters: Mapping[str, Value]) -> None:
-        self._engine.warm(sampler, parameters)
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        self._engine.warm(sampler, parameters, rows)
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        self._engine.prepare(sampler, parameters, rows)
 
 
 @dataclass

@@ -180,6 +180,9 @@ def _named(name: str) -> SamplerSpec | None:
     return None
 
 
+_OLD = "minigpt_repl.decoding"
+"""Where version 0.1.0 had this package."""
+
 _plugins_loaded = False
 
 
@@ -194,9 +197,12 @@ def _load_plugins() -> None:
         try:
             register(entry_point.load())
         except Exception as error:  # a plugin may raise anything
+            reason = str(error)
+            if isinstance(error, ImportError) and str(error.name).startswith(_OLD):
+                reason = f"it is written for 0.1.0; {_OLD} is {__package__} now"
             raise MiniGPTError(
                 f"the sampler plugin {entry_point.name!r} ({entry_point.value}) can't "
-                f"be used: {error}; mend it or uninstall it"
+                f"be used: {reason}: correct it or uninstall it"
             ) from error
 
 

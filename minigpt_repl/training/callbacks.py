@@ -11,16 +11,16 @@ from typing import Any
 
 import keras
 
-from minigpt_repl.atomic import explained
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.text.display import display_text
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.training.distribution import alone
-from minigpt_repl.training.evaluation import Evaluation
-from minigpt_repl.training.model import in_float32
+from minigpt_repl.training.devices import alone
+from minigpt_repl.training.losses import Evaluation
 from minigpt_repl.training.progress import Progress
-from minigpt_repl.training.schedule import Length
+from minigpt_repl.training.recipes import Length
+from minigpt_repl.training.trainable import in_float32
 
 SAMPLE_LENGTH = 60
 """Tokens of a sample, `[BOS]` and prompt with them."""

@@ -7,17 +7,15 @@ is finished is kept: a next run takes it up.
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from minigpt_repl.atomic import explained
+from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
-from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.callbacks import (
     CURVE_FILE,
     LOG_FILE,
@@ -25,68 +23,24 @@ from minigpt_repl.training.callbacks import (
     ShowSample,
     draw_curves,
 )
-from minigpt_repl.training.cluster import Cluster
-from minigpt_repl.training.distribution import check_agreed, in_any_process, joined
-from minigpt_repl.training.mirrored import strategy
-from minigpt_repl.training.model import build_model, in_float32
-from minigpt_repl.training.plan import Plan, Run
-from minigpt_repl.training.prepared_text import Text, prepare_text, training_data
+from minigpt_repl.training.dataset import steps_per_epoch, training_data
+from minigpt_repl.training.devices import (
+    Cluster,
+    check_agreed,
+    idle_gpus,
+    in_any_process,
+    joined,
+)
+from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import Progress, SilentProgress
-from minigpt_repl.training.recipes import DRAFT, Recipe
-from minigpt_repl.training.schedule import Length
-from minigpt_repl.training.stages import fingerprint
-from minigpt_repl.training.state import STATE_FILE, remove_state
-from minigpt_repl.training.trainer import Trainer
-from minigpt_repl.training.windows import steps_per_epoch
+from minigpt_repl.training.recipes import DRAFT, Length, Recipe
+from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
+from minigpt_repl.training.setup_options import Setup
+from minigpt_repl.training.trainable import build_model, in_float32
+from minigpt_repl.training.trainer import Plan, Run, Trainer
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a setup is asked to do.
-
-    Attributes:
-        corpus: where the text is; see `load_corpus`.
-        out: folder of the checkpoint.
-        recipe: how the model is trained.
-        steps: of the run, or `None`.
-        seconds: of the run, or `None`; with neither, the recipe's epochs.
-        seed: of initial weights, order and samples.
-        resume: take up an unfinished run.
-        min_length: bytes of the lines kept, or `None` for the corpus' own.
-        lowercase: whether the tokenizer folds case.
-        with_draft: also train a draft model for speculative decoding.
-        sampler: writes a text at each evaluation, or `None`.
-        prompt: how that text begins.
-        tensorboard: folder for TensorBoard, or `None`.
-        plot: draw the curve at the end.
-        patience: evaluations without a new best that end the run, or `None`.
-        cluster: the processes that train together, or `None` for this one alone.
-    """
-
-    corpus: str
-    out: Path
-    recipe: Recipe
-    steps: int | None = None
-    seconds: float | None = None
-    seed: int = 1
-    resume: bool = False
-    min_length: int | None = None
-    lowercase: bool = True
-    with_draft: bool = False
-    sampler: SamplerSpec | None = None
-    prompt: str = ""
-    tensorboard: Path | None = None
-    plot: bool = False
-    patience: int | None = None
-    cluster: Cluster | None = None
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes files and is watched."""
-        return self.cluster is None or self.cluster.process == 0
 
 
 def training_folder(out: Path) -> Path:
@@ -134,8 +88,11 @@ def _train_and_save(
     setup: Setup, text: Text, progress: Progress, should_stop: Callable[[], bool]
 ) -> Run:
     folder = training_folder(setup.out)
-    if mirrored := strategy():
-        progress.say(f"{mirrored.num_replicas_in_sync} devices share every batch")
+    if unused := idle_gpus():
+        progress.say(
+            f"TensorFlow trains on one GPU, {unused} more stay idle: KERAS_BACKEND=jax "
+            "uses all (docs/scaling.md)"
+        )
     causal_lm = build_model(setup.recipe, text.vocabulary, text.lowercase, setup.seed)
     if setup.recipe.name == "tutorial":
         causal_lm.summary(print_fn=progress.say)
@@ -160,12 +117,10 @@ def _train_and_save(
 
 
 def _welcome(cluster: Cluster) -> str:
-    devices = keras.distribution.get_device_count()
-    return (
-        f"process {cluster.process} of {cluster.processes} has joined: {devices} "
-        "devices in all"
-        + ("" if cluster.process == 0 else "; process 0 shows the rest")
-    )
+    who = f"process {cluster.process_id} of {cluster.num_processes} has joined"
+    devices = f"{keras.distribution.get_device_count()} devices in all"
+    rest = "" if cluster.process_id == 0 else "; process 0 shows the rest"
+    return f"{who}: {devices}{rest}"
 
 
 def _what_is_trained(setup: Setup, text: Text) -> str:
@@ -235,8 +190,8 @@ def _train(
 
 
 def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    if setup.seconds is not None:
-        return Length(seconds=setup.seconds * share)
+    if setup.minutes is not None:
+        return Length(seconds=setup.minutes * 60 * share)
     steps = setup.steps
     if steps is None:
         epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)

@@ -1,9 +1,22 @@
-"""What a long stage of the training tells whoever watches it.
+"""How far the training's long stages are: what they tell, and how it is shown.
 
-The stages know this interface only; a terminal display is one implementation.
+The stages, downloads as well as training, know the interface `Progress` only. On a
+terminal it is shown as a bar, elsewhere as a plain line a few times a minute. It goes
+to stderr: stdout stays free. Knows nothing of corpora or models.
 """
 
+import time
+from collections.abc import Callable, Iterable
 from typing import Protocol
+
+from rich import progress
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+PLAIN_EVERY = 20.0
+"""Seconds between the plain lines of a stage."""
+
+_UNITS = {"bytes": (1e6, "MB")}
 
 
 class Progress(Protocol):
@@ -47,3 +60,169 @@ class SilentProgress:
 
     def say(self, text: str) -> None:
         """See `Progress`."""
+
+
+class Display:
+    """Shows stages on a console: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        console: where to; no escape sequence is written if it is no terminal.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._clock = clock
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
+        self._stage: _Stage | None = None
+        self._bar: _Bar | None = None
+        self._shown = 0.0
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """See `Progress`."""
+        self.close()
+        self._shown = self._clock()
+        self._stage = _Stage(stage, total, unit, self._shown)
+        if not self._is_live:
+            self.say(f"{stage}: started")
+            return
+        self._bar = _Bar(
+            progress.TextColumn("[bold]{task.description}"),
+            progress.BarColumn(bar_width=30),
+            progress.TextColumn("{task.fields[counts]}"),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+        )
+        self._bar.add_task(stage, total=total, counts="", told=[])
+        self._bar.start()
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        """See `Progress`."""
+        stage, now = self._stage, self._clock()
+        if stage is None:
+            return
+        stage.advance(done, figures, now)
+        told = [part for part in (stage.results(), stage.tempo(now)) if part]
+        if self._bar is not None:
+            self._bar.update(
+                self._bar.task_ids[0], completed=done, counts=stage.counts(), told=told
+            )
+        elif now - self._shown >= PLAIN_EVERY:
+            self._shown = now
+            self.say(f"{stage.name}: {', '.join([stage.counts(), *told])}")
+
+    def finish(self) -> None:
+        """See `Progress`."""
+        stage = self._stage
+        self.close()
+        if stage is not None:
+            took = duration(self._clock() - stage.began)
+            self.say(f"{stage.name}: {stage.counts()}, done in {took}")
+
+    def say(self, text: str) -> None:
+        """See `Progress`."""
+        if self._is_live:
+            self._console.print(Text(text))
+        else:  # not wrapped
+            self._console.file.write(f"{text}\n")
+            self._console.file.flush()
+
+    def close(self) -> None:
+        """Take the bar away, so that an error is read on a clean line."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._stage = None
+
+
+class _Bar(progress.Progress):
+    """A bar, and its figures in lines of their own below it."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            for line in task.fields["told"]:
+                yield Text(f"  {line}", style="dim")
+
+
+class _Stage:
+    """What is known of the stage that runs."""
+
+    def __init__(self, name: str, total: int | None, unit: str, now: float) -> None:
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.began = now
+        self.done = 0
+        # A resumed stage begins where it was: its rate counts from there.
+        self.first: tuple[int, float] | None = None
+        self.figures: dict[str, float | str] = {}
+
+    def advance(self, done: int, figures: dict[str, float | str], now: float) -> None:
+        if self.first is None:
+            self.first = (done, now)
+        self.done = done
+        self.figures = figures
+
+    def counts(self) -> str:
+        """`done/total unit` in readable numbers."""
+        scale, unit = _UNITS.get(self.unit, (1, self.unit))
+        digits = 1 if scale > 1 else 0
+        done = f"{self.done / scale:,.{digits}f}"
+        if self.total is None:
+            return f"{done} {unit}"
+        return f"{done}/{self.total / scale:,.{digits}f} {unit}"
+
+    def rate(self, now: float) -> float:
+        """Units a second."""
+        if self.first is None or now <= self.first[1]:
+            return 0.0
+        return (self.done - self.first[0]) / (now - self.first[1])
+
+    def tempo(self, now: float) -> str:
+        """Rate and time left, as far as they are known."""
+        scale, unit = _UNITS.get(self.unit, (1, self.unit))
+        figures, parts = self.figures, []
+        if "tokens_per_second" in figures:
+            parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
+        elif self.rate(now):
+            rate = self.rate(now) / scale
+            parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")
+        left = figures.get("seconds_left")
+        if left is None and self.total is not None and self.rate(now):
+            left = (self.total - self.done) / self.rate(now)
+        if isinstance(left, (int, float)) and left < float("inf"):
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def results(self) -> str:
+        """Loss, perplexity and the like."""
+        formats = {
+            "step": ("step", "{:,.0f}"),
+            "loss": ("loss", "{:.3f}"),
+            "val_perplexity": ("validation perplexity", "{:.2f}"),
+            "learning_rate": ("rate", "{:.2e}"),
+        }
+        parts = []
+        for name, value in self.figures.items():
+            if name in ("tokens_per_second", "seconds_left"):
+                continue
+            if name == "step" and self.unit == "steps":
+                continue
+            label, form = formats.get(name, (name.replace("_", " "), "{}"))
+            parts.append(f"{label} {form.format(value)}")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`4.2s`, `3m05s` or `2h07m`."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,10 +1,12 @@
 """Training recipes as data: what is fed, what is trained, how it is stepped.
 
-A recipe names everything that decides the result apart from the text and the
-seed. It knows neither Keras nor files; `trainer.py` carries it out.
+A recipe names everything that decides the result apart from the text, the seed and
+the length of the run. The learning rate of each step is plain arithmetic on the
+three. Knows neither Keras nor files; `trainer.py` carries it out.
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -182,3 +184,56 @@ def get_recipe(name: str) -> Recipe:
     near = difflib.get_close_matches(name, RECIPES, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(f"no recipe {name!r}: {hint}there are {', '.join(RECIPES)}")
+
+
+@dataclass(frozen=True)
+class Length:
+    """When a run ends: after so many steps, or after so many seconds.
+
+    Attributes:
+        steps: of the optimizer, or `None`.
+        seconds: of training, across resumes, or `None`.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise UsageError("give a run's length in steps or in minutes, one of them")
+        length = self.steps if self.seconds is None else self.seconds
+        if length is None or length <= 0:
+            raise UsageError(f"a run must be longer than nothing, but {length} is not")
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """The share of the run that is over, from 0 to 1.
+
+        Args:
+            step: steps taken so far.
+            elapsed: seconds trained so far.
+        """
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.seconds is not None  # one of the two is given
+        return min(elapsed / self.seconds, 1.0)
+
+
+def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
+    """The rate of a step.
+
+    A linear warm-up by steps, times the recipe's schedule by `progress`. So a run
+    that is measured in minutes ends with the rate at zero as well.
+
+    Args:
+        recipe: names the peak, the warm-up and the schedule.
+        step: steps taken before this one.
+        progress: share of the run that is over.
+    """
+    rate = recipe.learning_rate
+    if step < recipe.warmup_steps:
+        rate *= (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * progress)) / 2
+    elif recipe.schedule == "trapezoid":
+        rate *= min(1.0, (1 - progress) / recipe.decay_fraction)
+    return rate

@@ -1,8 +1,8 @@
 """`minigpt-setup`: the command line of the training.
 
-Names the options, catches ^C, shows errors as one line and chooses the exit code.
-`setup_options.py` refuses what can't be; the work is `pipeline.py`'s, which is
-imported only when there is some: help and wrong options answer without TensorFlow.
+Names the options, catches ^C, shows errors as one line and chooses the exit code. The
+work is `pipeline.py`'s, which is imported only when there is some: help and wrong
+options answer without TensorFlow.
 """
 
 import contextlib
@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
-from minigpt_repl.training.corpus import SIMPLEBOOKS_URL
-from minigpt_repl.training.display import make_progress
+from minigpt_repl.training.devices import fork_and_watch
+from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
-from minigpt_repl.training.setup_options import check_options, is_finished
-from minigpt_repl.training.supervised import fork_and_watch
+from minigpt_repl.training.setup_options import Setup, is_finished, make_setup
+from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +43,6 @@ from minigpt_repl.training.supervised import fork_and_watch
 )
 @click.option(
     "--recipe",
-    "recipe_name",
     metavar="NAME",
     default="default",
     show_default=True,
@@ -72,7 +72,6 @@ from minigpt_repl.training.supervised import fork_and_watch
 )
 @click.option(
     "--sampler",
-    "sampler_name",
     metavar="NAME",
     default="top_k",
     show_default=True,
@@ -113,30 +112,30 @@ from minigpt_repl.training.supervised import fork_and_watch
     metavar="HOST:PORT",
     help="Train in several processes: where process 0 listens. See docs/scaling.md.",
 )
-@click.option("--processes", type=click.IntRange(1), help="How many there are.")
-@click.option("--process", type=click.IntRange(0), help="Which one this is, from 0.")
+@click.option("--num-processes", type=click.IntRange(1), help="How many there are.")
+@click.option("--process-id", type=click.IntRange(0), help="Which one this is, from 0.")
 @click.option("--debug", is_flag=True, help="Show a traceback for errors.")
 def command(**options: Any) -> int:
     """Learn a vocabulary, train a model, and save both as a checkpoint.
 
     What is finished is kept. ^C saves the training; --resume goes on with it.
     """
-    checked = check_options(options)
-    if checked["cluster"] is not None:
+    setup = make_setup(options)
+    if setup.cluster is not None:
         code = fork_and_watch(
             "the training lost its coordinator, process 0 at "
-            f"{options['coordinator']}: see what ended it, then start all again with "
-            "--resume"
+            f"{setup.cluster.coordinator}: see what ended it, then start all again "
+            "with --resume"
         )
         if code is not None:
             return code
     # Inside: `quiet` gives `sys.stderr` a descriptor of its own.
     with (
         quiet(),
-        contextlib.closing(make_progress(sys.stderr)) as progress,
+        contextlib.closing(Display(Console(file=sys.stderr))) as progress,
         _stop_on_interrupt(progress.say) as should_stop,
     ):
-        return _run(checked, progress, should_stop)
+        return _run(setup, progress, should_stop)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -167,45 +166,24 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(
-    options: dict[str, Any], progress: Any, should_stop: Callable[[], bool]
-) -> int:
+def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> int:
     from minigpt_repl.training import pipeline
     from minigpt_repl.training.callbacks import check_plotting, check_tensorboard
 
-    if options["plot"]:
+    if setup.plot:
         check_plotting()
-    if options["tensorboard"] is not None:
+    if setup.tensorboard is not None:
         check_tensorboard()
-    out: Path = options["out"]
+    out = setup.out
     folder = pipeline.training_folder(out)
-    if is_finished(options, folder):
+    if is_finished(setup, folder):
         progress.say(
             f"the training of {out} is finished: talk to it with minigpt-repl "
             f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
         )
         return EXIT_OK
-    if options["overwrite"]:
+    if setup.overwrite:
         shutil.rmtree(folder, ignore_errors=True)
-    minutes = options["minutes"]
-    setup = pipeline.Setup(
-        corpus=options["corpus"],
-        out=out,
-        recipe=options["recipe"],
-        steps=options["steps"],
-        seconds=None if minutes is None else minutes * 60,
-        seed=options["seed"],
-        resume=options["resume"],
-        min_length=options["min_length"],
-        lowercase=options["lowercase"],
-        with_draft=options["with_draft"],
-        sampler=options["sampler"],
-        prompt=options["prompt"],
-        tensorboard=options["tensorboard"],
-        plot=options["plot"],
-        patience=options["patience"],
-        cluster=options["cluster"],
-    )
     run = pipeline.set_up(setup, progress, should_stop)
     if run.was_stopped:
         progress.say(f"stopped after step {run.step:,}, saved. Go on with:")

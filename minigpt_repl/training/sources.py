@@ -1,24 +1,35 @@
 """Opens a training text, whatever form it has: file, folder, glob, zip, gz, URL.
 
-Archives are read member by member; nothing of them is ever unpacked to the disk.
-Gives names and bytes; does not know what a line or a paragraph is.
+Archives are read member by member; nothing of them is ever unpacked to the disk. A
+file from a URL is in the cache folder whole or not at all. Gives names and bytes; does
+not know what a line or a paragraph is.
 """
 
+import contextlib
 import glob
 import gzip
 import hashlib
-import stat
+import http.client
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
+from minigpt_repl import paths
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training.download import fetch, is_url
-from minigpt_repl.training.progress import Progress
+from minigpt_repl.files import explained, open_atomically
+from minigpt_repl.training.progress import Progress, SilentProgress
+
+SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.zip"
+"""The reference example's data, 282 MB."""
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 """How the files are called that are read from a folder or a zip."""
@@ -26,11 +37,25 @@ TEXT_SUFFIXES = (".txt", ".text", ".md")
 MAX_BYTES = 16 << 30
 """The most that is read from one archive."""
 
+TIMEOUT = 30.0
+"""Seconds without a byte until a download counts as broken."""
+
 # Prose shrinks to a third; a run of one byte shrinks a thousandfold.
 _MAX_RATIO = 100
 _SMALL = 10 << 20  # below this, any ratio is harmless
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
+_PAGES = (".html", ".htm", ".xhtml")
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_WEB_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)", re.I | re.S)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -74,13 +99,11 @@ def open_source(source: str, progress: Progress) -> Source:
     if is_url(source):
         return _open_file(fetch(source, progress), source)
     path = Path(source).expanduser()
-    try:
+    with _readable(path):
         if path.is_dir():
             return _open_folder(path, source)
         if path.exists():
             return _open_file(path, source)
-    except OSError as error:
-        raise _unreadable(path, error) from error
     if glob.has_magic(source):
         found = sorted(glob.glob(str(path), recursive=True))
         files = [Path(name) for name in found if Path(name).is_file()]
@@ -93,13 +116,136 @@ def open_source(source: str, progress: Progress) -> Source:
     )
 
 
+def is_url(source: str) -> bool:
+    """Whether a source is a URL rather than a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
+
+
+def fetch(url: str, progress: Progress | None = None, timeout: float = TIMEOUT) -> Path:
+    """The file of a URL, fetched now or in an earlier run.
+
+    Args:
+        url: `http://`, `https://` or `file://`; the last is read where it lies.
+        progress: shows the bytes.
+        timeout: seconds without a byte until it is given up.
+
+    Raises:
+        CorpusError: if it can't be fetched whole.
+        MiniGPTError: if it can't be written, such as on a full disk.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme.lower() == "file":
+        return Path(urllib.request.url2pathname(parts.path))
+    if parts.scheme.lower() not in ("http", "https"):
+        raise CorpusError(
+            f"can't fetch {url}: a URL begins with http://, https:// or file://, "
+            f"not {parts.scheme}://"
+        )
+    path = cache_path(url)
+    # What lies at Keras' place may have been put there by a program that was killed.
+    if path.is_file() and (path.suffix != ".zip" or zipfile.is_zipfile(path)):
+        return path
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with open_atomically(path) as file:
+        _download(url, file, progress or SilentProgress(), timeout)
+        file.flush()
+        _check_download(url, Path(file.name))
+    return path
+
+
+def cache_path(url: str) -> Path:
+    """Where the file of a URL is kept: SimpleBooks where the reference example has it.
+
+    Raises:
+        CorpusError: if the URL does not end in a file's name.
+    """
+    name = PurePosixPath(urllib.parse.urlsplit(url).path).name
+    if not name:
+        raise CorpusError(f"{url} does not end in a file's name, such as books.zip")
+    if url == SIMPLEBOOKS_URL:
+        home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+        path = home / "datasets" / name
+        # What get_file(extract=True) unpacked has that name; its archive has this one.
+        return path.with_name(f"{name}_archive") if path.is_dir() else path
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return paths.cache_home() / "downloads" / digest / name
+
+
+def _download(url: str, file: IO[bytes], progress: Progress, timeout: float) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": paths.APP})
+    suffix = PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
+    with _network(url):
+        response = urllib.request.urlopen(request, timeout=timeout)
+    with response:
+        total = response.length
+        # Then a broken connection looks like the end; a cut archive is found out.
+        is_endless = total is None and not response.chunked
+        if is_endless and suffix not in (".zip", ".gz"):
+            raise CorpusError(
+                f"can't fetch {url}: the server does not say how long the file is, so "
+                "nobody can tell whether all of it came"
+            )
+        is_page = response.headers.get_content_type() == "text/html"
+        progress.start("download", total, "bytes")
+        got = 0
+        while True:
+            with _network(url):
+                block = response.read(_BLOCK)
+            is_page = is_page or (not got and bool(_WEB_PAGE.match(block)))
+            if is_page and suffix not in _PAGES:
+                raise CorpusError(
+                    f"can't fetch {url}: the server sent a web page instead of the file"
+                )
+            if not block:
+                break
+            file.write(block)
+            got += len(block)
+            progress.advance(got)
+    if total is not None and got < total:
+        raise CorpusError(f"can't fetch {url}: {got:,} of {total:,} bytes came")
+    progress.finish()
+
+
+@contextlib.contextmanager
+def _network(url: str) -> Iterator[None]:
+    """Turns what a server or the way to it does into one line."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        reason = f"the server answered {error.code} {error.reason}".strip()
+    except TimeoutError:
+        reason = "the server does not answer"
+    except urllib.error.URLError as error:
+        cause = error.reason
+        if isinstance(cause, TimeoutError):
+            reason = "the server does not answer"
+        else:
+            reason = getattr(cause, "strerror", None) or str(cause)
+    except (OSError, http.client.HTTPException) as error:
+        reason = f"the transfer broke off ({str(error) or type(error).__name__})"
+    else:
+        return
+    raise CorpusError(f"can't fetch {url}: {' '.join(reason.split())}")
+
+
+def _check_download(url: str, path: Path) -> None:
+    """The archive's own check: one that was cut is not kept."""
+    name = urllib.parse.urlsplit(url).path
+    if name.endswith(".zip") and not zipfile.is_zipfile(path):
+        raise CorpusError(f"{url} is not a zip file, or a damaged one")
+    if name.endswith(".gz"):
+        told = f"{url} is not a gz file, or a damaged one"
+        with _undamaged(told), gzip.open(path, "rb") as file:
+            while file.read(_BLOCK):
+                pass
+
+
 def _open_folder(folder: Path, source: str) -> Source:
     files = sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in TEXT_SUFFIXES
-        and file.is_file()
-        and not _is_hidden(file.relative_to(folder).as_posix())
+        if _is_text(file.relative_to(folder).as_posix()) and file.is_file()
     )
     if not files:
         raise CorpusError(
@@ -131,114 +277,86 @@ def _open_file(path: Path, source: str) -> Source:
 
 
 def _documents(path: Path, name: str) -> Iterator[Document]:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if start[:2] == b"\x1f\x8b":
+    with _readable(path), open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == _GZIP:
         yield Document(name, partial(_read_gzip, path))
-    elif start == b"PK\x03\x04" or zipfile.is_zipfile(path):
-        yield from _zip_members(path)
-    else:
+    elif start != _ZIP and not zipfile.is_zipfile(path):
         yield Document(name, partial(_read_file, path))
-
-
-def _zip_members(path: Path) -> Iterator[Document]:
-    try:
-        with zipfile.ZipFile(path) as archive:
+    else:
+        with _undamaged(f"{path} is a damaged zip"), zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise CorpusError(f"{path} is a damaged zip: {error}") from error
-    total = 0
-    for member in members:
-        _check_member(path, member)
-        total += member.file_size
-    if total > MAX_BYTES:
-        raise CorpusError(
-            f"{path} unpacks to {total:,} bytes; at most {MAX_BYTES:,} are read"
-        )
-    texts = [
-        member
-        for member in members
-        if PurePosixPath(member.filename).suffix.lower() in TEXT_SUFFIXES
-        and not member.is_dir()
-        and not _is_hidden(member.filename)
-    ]
-    for member in sorted(texts, key=lambda member: member.filename):
-        yield Document(member.filename, partial(_read_member, path, member))
-
-
-def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
-    """Refuses what no honest archive of texts holds."""
-    name = member.orig_filename
-    parts = name.replace("\\", "/").split("/")
-    if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name:
-        raise CorpusError(f"{path} is not safe: it holds a file named {name!r}")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise CorpusError(f"{path} is not safe: {name!r} is a link")
-    if member.flag_bits & 1:
-        raise CorpusError(f"{path} is encrypted; unpack it and give the folder")
-    packed = max(member.compress_size, 1)
-    if member.file_size > _SMALL and member.file_size > _MAX_RATIO * packed:
-        raise CorpusError(
-            f"{path} is not safe: {name!r} unpacks {packed:,} bytes to "
-            f"{member.file_size:,}"
-        )
+        # No more than the size that a member is said to have is ever read of it.
+        if sum(member.file_size for member in members) > _limit(path):
+            raise _bomb(path)
+        if any(member.flag_bits & 1 for member in members):
+            raise CorpusError(f"{path} is encrypted; unpack it and give the folder")
+        for member in sorted(members, key=lambda member: member.filename):
+            if _is_text(member.filename) and not member.is_dir():
+                yield Document(member.filename, partial(_read_member, path, member))
 
 
 def _read_member(path: Path, member: zipfile.ZipInfo) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            # The size was checked above; a member that lies about it stops there.
-            return file.read(member.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise CorpusError(f"{member.filename} in {path} is damaged: {error}") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with (
+        _readable(path),
+        _undamaged(f"{member.filename} in {path} is damaged"),
+        zipfile.ZipFile(path) as archive,
+    ):
+        return archive.read(member)
 
 
 def _read_gzip(path: Path) -> bytes:
-    limit = min(MAX_BYTES, max(_SMALL, _MAX_RATIO * path.stat().st_size))
-    try:
-        with gzip.open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise CorpusError(f"{path} is a damaged gz: {error}") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    limit = _limit(path)
+    with (
+        _readable(path),
+        _undamaged(f"{path} is a damaged gz"),
+        gzip.open(path, "rb") as file,
+    ):
+        data = file.read(limit + 1)
     if len(data) > limit:
-        raise CorpusError(
-            f"{path} is not safe: it unpacks to more than {limit:,} bytes"
-        )
+        raise _bomb(path)
     return data
 
 
 def _read_file(path: Path) -> bytes:
-    try:
+    with _readable(path):
         return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+
+
+def _limit(path: Path) -> int:
+    """The most bytes that an archive may unpack to."""
+    return min(MAX_BYTES, max(_SMALL, _MAX_RATIO * path.stat().st_size))
+
+
+def _bomb(path: Path) -> CorpusError:
+    return CorpusError(
+        f"{path} is not safe: it unpacks to more than {_limit(path):,} bytes"
+    )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file of a folder or zip is read: no other kind, and none hidden."""
+    parts = PurePosixPath(name).parts
+    is_hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    return PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES and not is_hidden
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+    with _readable(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with open(path, "rb") as file:
-            _feed(digest.update, file)
+        yield
     except OSError as error:
-        raise _unreadable(path, error) from error
-    return digest.hexdigest()
+        raise CorpusError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def _feed(update: Callable[[bytes], object], file: BinaryIO) -> None:
-    while block := file.read(_BLOCK):
-        update(block)
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-
-
-def _unreadable(path: Path, error: OSError) -> CorpusError:
-    return CorpusError(f"can't read {path}: {error.strerror or error}")
+@contextlib.contextmanager
+def _undamaged(told: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise CorpusError(f"{told}: {error}") from error

@@ -1,30 +1,89 @@
 """The training itself: steps, evaluations, saved states; to its end or to a stop.
 
-Keras' `fit` makes the steps, paced by a callback (`pacer.py`). Whatever wants to
-watch is a Keras callback after that, and finds its figures in `logs`. Knows no
-files but the state's, no terminal and no signals.
+Keras' `fit` makes the steps, paced by a callback that must come first. Whatever
+wants to watch is a Keras callback after that, and finds its figures in `logs`. Knows
+no files but the state's, no terminal and no signals.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.lm import MiniGPTCausalLM
-from minigpt_repl.training.distribution import own_rows
-from minigpt_repl.training.evaluation import Evaluation, Evaluator
-from minigpt_repl.training.feed import Batches, for_fit
-from minigpt_repl.training.model import trainable
-from minigpt_repl.training.pacer import Pacer
-from minigpt_repl.training.plan import Plan, Run, TrainingData
-from minigpt_repl.training.recipes import Recipe
-from minigpt_repl.training.state import State, load_state, save_state
-from minigpt_repl.training.windows import batches, steps_per_epoch
+from minigpt_repl.training.dataset import (
+    Batches,
+    TrainingData,
+    batches,
+    for_fit,
+    steps_per_epoch,
+)
+from minigpt_repl.training.devices import own_rows
+from minigpt_repl.training.losses import Evaluation, Evaluator
+from minigpt_repl.training.recipes import Length, Recipe, learning_rate
+from minigpt_repl.training.resume import State, check_same, load_state, save_state
+from minigpt_repl.training.trainable import trainable
 
 NO_END = 1_000_000
 """Rounds of a run that a clock ends."""
+
+SAVE_EVERY = 50.0
+"""Seconds; a step and an evaluation longer still leave it under a minute."""
+
+
+class DivergedError(MiniGPTError):
+    """The loss is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes, apart from recipe and data.
+
+    Attributes:
+        length: when it ends.
+        seed: of the batches' order.
+        state_folder: where the state is saved, or `None` to save none.
+        evaluate_every: steps between evaluations; `None` for the recipe's own.
+        patience: evaluations without a new best before it stops early, or `None`.
+        should_stop: asked after every step; `True` ends the run, state saved.
+        clock: seconds that only grow.
+        is_chief: whether the state is saved by this process; all of them read it.
+    """
+
+    length: Length
+    seed: int = 1
+    state_folder: Path | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
+    is_chief: bool = True
+
+
+@dataclass
+class Run:
+    """A training as it stands; the trainer changes it, others read it.
+
+    Attributes:
+        step: steps taken.
+        elapsed: seconds trained, across resumes.
+        evaluations: in the order they were made.
+        losses: `(step, mean training loss since the one before)`.
+        best: the evaluation with the lowest loss.
+        was_stopped: whether it was told to stop before its end.
+    """
+
+    step: int = 0
+    elapsed: float = 0.0
+    evaluations: list[Evaluation] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    best: Evaluation | None = None
+    was_stopped: bool = False
 
 
 class Trainer:
@@ -66,10 +125,10 @@ class Trainer:
         """Make all the steps that are left; the best weights are the model's then.
 
         Raises:
-            DivergedError: if the loss stops being a number.
+            DivergedError: if the loss is NaN or infinite.
             MiniGPTError: if the state can't be saved.
         """
-        pacer = Pacer(self)
+        pacer = _Pacer(self)
         late = self.run.step % self.evaluate_every
         if not late:
             self._catch_up()
@@ -101,7 +160,7 @@ class Trainer:
             self.best_weights = self.model.get_weights()
         return evaluation
 
-    def _fit(self, pacer: "Pacer", steps: int, rounds: int) -> None:
+    def _fit(self, pacer: "_Pacer", steps: int, rounds: int) -> None:
         done = self.run.step // self.evaluate_every
         self.model.fit(
             for_fit(self._batches, self.recipe.context_length),
@@ -154,7 +213,7 @@ class Trainer:
         state = load_state(folder) if folder is not None else None
         if state is None:
             return False
-        self._check_same(state)
+        check_same(state, self.recipe.to_json(), self.plan.seed, self.data.fingerprint)
         variables = {
             "model": self.model.variables,
             "optimizer": self.model.optimizer.variables,
@@ -173,23 +232,122 @@ class Trainer:
         )
         return True
 
-    def _check_same(self, state: State) -> None:
-        saved = state.header["recipe"]
-        for name, value in self.recipe.to_json().items():
-            if saved.get(name) != value:
-                raise UsageError(
-                    f"the unfinished training has {name} {saved.get(name)}, not "
-                    f"{value}: resume with the same options, or start anew with "
-                    "--overwrite"
-                )
-        if state.header["seed"] != self.plan.seed:
-            raise UsageError(
-                f"the unfinished training has seed {state.header['seed']}, not "
-                f"{self.plan.seed}: resume with the same seed, or start anew with "
-                "--overwrite"
+
+class _Pacer(keras.callbacks.Callback):
+    """Sets the rate before each step; counts, evaluates, saves and stops after it.
+
+    Args:
+        trainer: whose run it paces.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__()
+        self._trainer = trainer
+        self._clock = trainer.plan.clock
+        self._began = self._clock() - trainer.run.elapsed
+        self._saved = self._clock()
+        self._mark = (trainer.run.step, self._clock())
+        self._tokens_per_second = 0.0
+        self._is_steady = False
+
+    def is_over(self) -> bool:
+        """Whether the run has its whole length."""
+        run = self._trainer.run
+        return self._trainer.plan.length.progress(run.step, run.elapsed) >= 1
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """The step's learning rate."""
+        run, plan = self._trainer.run, self._trainer.plan
+        progress = plan.length.progress(run.step, run.elapsed)
+        self._rate = learning_rate(self._trainer.recipe, run.step, progress)
+        # `self.model`, not the trainer's: on JAX a step's variables are attached to
+        # the model only when a callback asks for it.
+        self.model.optimizer.learning_rate.assign(self._rate)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count, tell, save once a minute, and stop when it is time.
+
+        Raises:
+            DivergedError: if the loss is NaN or infinite.
+        """
+        run, plan = self._trainer.run, self._trainer.plan
+        run.step += 1
+        run.elapsed = self._clock() - self._began
+        if not np.isfinite(logs["loss"]):
+            raise DivergedError(
+                f"the loss is {logs['loss']} at step {run.step}: go on from the last "
+                "saved state with --resume, or start anew with a lower --learning-rate"
             )
-        if state.header["data"] != self.data.fingerprint:
-            raise UsageError(
-                "the unfinished training is of another text or vocabulary: resume with "
-                "the same --corpus, or start anew with --overwrite"
-            )
+        self._measure_speed()
+        logs.update(self._figures())
+        # A stop asked for at the last step is no stop.
+        run.was_stopped = plan.should_stop() and not self.is_over()
+        if run.was_stopped or self.is_over():
+            self.model.stop_training = True
+        if run.was_stopped or self._clock() - self._saved > SAVE_EVERY:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Evaluate, unless the round was broken off."""
+        trainer, run = self._trainer, self._trainer.run
+        if run.was_stopped and run.step % trainer.evaluate_every:
+            # Resumed, the round goes on to its end and is evaluated then.
+            return
+        run.losses.append((run.step, float(logs["loss"])))
+        before = self._clock()
+        evaluation = trainer.evaluate()
+        now = self._clock()
+        run.elapsed = now - self._began
+        step, then = self._mark
+        self._mark = (step, then + now - before)  # as if it had taken no time
+        logs.update(
+            self._figures(),
+            val_loss=evaluation.loss,
+            val_perplexity=evaluation.perplexity,
+            val_bits_per_byte=evaluation.bits_per_byte,
+        )
+        if self._lost_patience():
+            self.model.stop_training = True
+        self._save()
+
+    def _lost_patience(self) -> bool:
+        run, patience = self._trainer.run, self._trainer.plan.patience
+        if patience is None or run.best is None:
+            return False
+        since = sum(each.step > run.best.step for each in run.evaluations)
+        return since >= patience
+
+    def _save(self) -> None:
+        self._trainer.save()
+        self._saved = self._clock()
+
+    def _measure_speed(self) -> None:
+        recipe, (step, then) = self._trainer.recipe, self._mark
+        now, steps = self._clock(), self._trainer.run.step - step
+        if not steps or now <= then:
+            return
+        # Over some seconds, so that the figure can be read. Before that, over those
+        # that there are, without the first step, which is traced.
+        is_first, is_long = not self._tokens_per_second, now - then > 5
+        if is_long or not self._is_steady:
+            tokens = steps * recipe.batch_size * recipe.context_length
+            self._tokens_per_second = tokens / (now - then)
+        if is_long or is_first:
+            self._mark = (self._trainer.run.step, now)
+            self._is_steady = not is_first
+
+    def _figures(self) -> dict[str, float]:
+        run, recipe = self._trainer.run, self._trainer.recipe
+        progress = self._trainer.plan.length.progress(run.step, run.elapsed)
+        left = run.elapsed * (1 - progress) / progress if progress else float("inf")
+        return {
+            "step": run.step,
+            "learning_rate": self._rate,
+            "progress": progress,
+            "tokens_per_second": self._tokens_per_second,
+            "seconds_left": left,
+            "epochs": run.step
+            / steps_per_epoch(
+                recipe.feeding, len(self._trainer.data.train), recipe.batch_size
+            ),
+        }

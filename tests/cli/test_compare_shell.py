@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from minigpt_repl.report import load_schema
+from minigpt_repl.formats import schema
 
 FAST = ("--length", "6", "--seed", "3")
 
@@ -23,7 +23,7 @@ def test_json_is_one_line_that_the_schema_allows(run):
     assert result.code == 0
     (line,) = result.out.splitlines()
     content = json.loads(line)
-    jsonschema.validate(content, load_schema("comparison.schema"))
+    jsonschema.validate(content, schema("comparison"))
     assert [s["sampler"] for s in content["strategies"]] == [
         "greedy",
         "beam",

@@ -63,7 +63,11 @@ def test_a_package_that_is_missing_or_of_a_wrong_version(run, whole, monkeypatch
     monkeypatch.setattr(
         doctor.metadata,
         "requires",
-        lambda name: ["keras<3.16,>=3.15", "keras-hub<0.33,>=0.32", "pytest; extra"],
+        lambda name: [
+            "keras<3.16,>=3.15",
+            "keras-hub<0.33,>=0.32",
+            "pytest; extra == 'test'",
+        ],
     )
     result = run("doctor")
     assert result.code == 1

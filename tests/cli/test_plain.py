@@ -8,8 +8,8 @@ import pytest
 from fakes import VOCABULARY
 from recorded import make_recorded
 
+from minigpt_repl.formats import schema
 from minigpt_repl.repl import entry
-from minigpt_repl.report import load_schema
 from minigpt_repl.sampling.registry import all_samplers
 
 SAMPLERS = [spec.name for spec in all_samplers()]
@@ -175,7 +175,7 @@ def test_json_keeps_to_its_schema(run, sampler):
     assert result.code == 0
     (line,) = result.out.splitlines()
     content = json.loads(line)
-    jsonschema.validate(content, load_schema("generation"))
+    jsonschema.validate(content, schema("generation"))
     assert content["sampler"]["name"] == sampler
     assert content["prompt"] == "the king"
     assert all(token["rank"] >= 1 for token in content["tokens"])
@@ -196,7 +196,7 @@ def test_jsonl_tells_each_token_and_then_the_text(run, sampler):
     for index, text in enumerate(texts):
         tokens = [line for line in lines if line.get("text_index") == index]
         for token in tokens:
-            jsonschema.validate(token, load_schema("token"))
+            jsonschema.validate(token, schema("token"))
         assert [token["id"] for token in tokens] == [t["id"] for t in text["tokens"]]
         assert [token["index"] for token in tokens] == list(range(len(tokens)))
         assert "".join(token["delta"] for token in tokens) == text["text"]

@@ -10,18 +10,18 @@ import pytest
 from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.export import (
+from minigpt_repl.compare.document import escape
+from minigpt_repl.compare.measures import MEASURES
+from minigpt_repl.compare.render import (
     comparison_of,
     comparison_to_json,
     export,
     render,
 )
-from minigpt_repl.compare.markdown import escape
-from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.replay import ReplayError, read_recorded, replay, warnings
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.report import load_schema
+from minigpt_repl.formats import encode, schema
 
 HOSTILE = 'the <script>alert(1)</script> & "king" `x` | [a](b) *c*\n# d'
 VOID = {"meta", "rect", "path"}
@@ -50,10 +50,10 @@ def as_json(*comparisons):
 
 
 def test_the_json_is_what_its_schema_says(comparison):
-    schema = load_schema("comparison.schema")
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(as_json(comparison), schema)
-    jsonschema.validate(as_json(comparison, comparison), schema)
+    described = schema("comparison")
+    jsonschema.Draft202012Validator.check_schema(described)
+    jsonschema.validate(as_json(comparison), described)
+    jsonschema.validate(as_json(comparison, comparison), described)
     assert set(as_json(comparison)["strategies"][0]["measures"]) == {
         measure.key for measure in MEASURES
     }
@@ -63,7 +63,7 @@ def test_a_wrong_field_breaks_the_schema(comparison):
     content = as_json(comparison)
     content["strategies"][0]["texts"][0]["tokens"][0]["id"] = "7"
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(content, load_schema("comparison.schema"))
+        jsonschema.validate(content, schema("comparison"))
 
 
 def test_the_json_does_not_tell_where_the_reader_keeps_files(comparison):
@@ -142,7 +142,9 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     [
         ("a*b_c", r"a\*b\_c"),
         ("- a", r"\- a"),
-        ("1. a", r"\1. a"),
+        ("1. a", r"1\. a"),
+        ("0.82", "0.82"),
+        ("\x1b[2J\u202e", r"\\x1b\[2J\\u202e"),
         ("a | b", r"a \| b"),
         ("<b>", r"\<b\>"),
     ],
@@ -209,7 +211,7 @@ def test_one_changed_seed_is_found_out(comparison, place):
     if place == "text":
         part = content["strategies"][0]["texts"][1]
     part["seed"] += 1
-    with pytest.raises(ReplayError, match="seed"):
+    with pytest.raises(MiniGPTError, match="seed"):
         replayed(content)
 
 
@@ -243,7 +245,7 @@ def test_a_token_picked_by_hand_is_not_expected_of_the_sampler(comparison):
     assert "'queen' was picked by hand" in replayed(content)[0]
 
     text["tokens"] *= 2
-    with pytest.raises(ReplayError, match="2 tokens were picked at once"):
+    with pytest.raises(MiniGPTError, match="2 tokens were picked at once"):
         replayed(content)
 
 
@@ -271,18 +273,38 @@ def test_another_checkpoint_or_version_is_warned_of(comparison):
     ],
 )
 def test_what_is_no_export_gives_one_line(content):
-    with pytest.raises(ReplayError) as error:
+    with pytest.raises(MiniGPTError) as error:
         read_recorded(content, "a.json")
     assert str(error.value).startswith("a.json ") and "\n" not in str(error.value)
 
 
 def test_every_missing_or_wrong_field_gives_one_line(comparison):
-    whole = comparison_to_json(comparison)
-    used = set(whole) - {"made_by", "varied", "is_interrupted"}
-    for name in used:
+    whole = json.loads(encode(comparison_to_json(comparison)))
+    for name in whole:
         for wrong in ({}, {name: {"a": []}}):
             content = {k: v for k, v in whole.items() if k != name} | wrong
-            if wrong and name == "versions":
-                continue  # any words will do
-            with pytest.raises(MiniGPTError):
+            with pytest.raises(MiniGPTError, match=r"^a\.json is ") as error:
                 read_recorded(json.dumps(content), "a.json")
+            assert name in str(error.value) or name == "type"
+
+
+@pytest.mark.parametrize("name", ["stop", "checkpoint_sha256", "varied", "x\x1b[2J"])
+def test_what_a_file_says_is_cut_and_harmless_in_an_error(comparison, name):
+    wrong = ["\x1b]52;c;aGk=\x07" * 100] if name == "varied" else "\x1b[2J" * 100_000
+    content = as_json(comparison) | {name: wrong}
+    with pytest.raises(MiniGPTError) as error:
+        read_recorded(json.dumps(content), "a.json")
+    assert str(error.value).isprintable() and len(str(error.value)) < 200
+
+
+def test_no_export_steers_a_terminal(comparison):
+    evil = "\x1b]52;c;aGk=\x07 \x9b2J \x7f \u202e"
+    made = comparison.columns[0].generations[0]
+    token = replace(made.tokens[0], text=evil)
+    made = replace(made, tokens=(token, *made.tokens[1:]), text=evil)
+    one = comparison_of(evil, made, "x")
+    for suffix in (".html", ".md", ".json"):
+        text = render([one], suffix, INFO)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
+        if suffix != ".json":
+            assert "x1b" in text and "u202e" in text

@@ -1,22 +1,25 @@
 """A comparison is made text by text, stopped, shown, and measured."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from fakes import FakeEngine
 from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
-from minigpt_repl.compare.heat import HeatView, digit, level
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import display_pieces, pieces_after, visible
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
     DIVERGENCE_MARK,
     FiguresView,
+    HeatView,
     TextsView,
     band_size,
     bar,
+    digit,
+    level,
     sparkline,
     split_words,
 )
@@ -256,3 +259,20 @@ def test_heat_without_colour_has_digits_and_with_colour_none():
     assert "\x1b[" in colored and "9" not in colored.replace("\x1b[39m", "")
     no_color = drawn(view, force_terminal=True, color_system="standard", no_color=True)
     assert "king2" in no_color
+
+
+def test_no_view_steers_a_terminal():
+    evil = "a \x1b]52;c;aGk=\x07 \x9b2J\u202e\x7f"
+    comparison = compare(make_plan(GREEDY, TOP_K))
+    column = comparison.columns[0]
+    made = replace(column.generations[0], text=evil)
+    comparison = replace(
+        comparison,
+        plan=replace(comparison.plan, prompt=evil),
+        columns=(replace(column, generations=(made,)), *comparison.columns[1:]),
+    )
+    for view in (TextsView(comparison), HeatView(evil, [evil], [2.0])):
+        page = drawn(view)
+        assert not set("\x1b\x07\x9b\u202e\x7f") & set(page)
+        assert "x1b]52" in page.replace("\n", "")
+    assert visible(evil) == "·a \\x1b]52;c;aGk=\\x07 \\x9b2J\\u202e\\x7f"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_repl.models.record import Record
+from minigpt_repl.formats import Record
 
 
 @pytest.fixture(scope="session")

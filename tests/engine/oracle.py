@@ -1,11 +1,8 @@
 """The slow, obvious way to decode, as the reference example does it.
 
-KerasHub's samplers as they are, eager, and for every token the whole model on
-every position: no cache, no graph, no compiled code. What the engine makes must
-equal this.
+The samplers as they are, eager, and for every token the whole model on every
+position: no cache, no graph, no compiled code. What the engine makes must equal this.
 """
-
-import inspect
 
 import keras
 import numpy as np
@@ -13,6 +10,19 @@ import tensorflow as tf
 
 BOS = 2
 VOCABULARY_SIZE = 71
+
+
+class CountedSeeds(keras.random.SeedGenerator):
+    """Gives the token with the number n the numbers of (seed, n)."""
+
+    def __init__(self, seed):
+        super().__init__(seed=0)
+        self.chosen = 0
+        self.own_seed = seed
+
+    def next(self, ordered=True):
+        self.chosen += 1
+        return tf.constant([[self.own_seed, self.chosen - 1]])
 
 
 class Oracle:
@@ -27,10 +37,9 @@ class Oracle:
     """
 
     def __init__(self, causal_lm, spec, values, seed=0, draft=None):
-        sampler_class = spec.load_class()
-        if "seed" in inspect.signature(sampler_class.__init__).parameters:
-            values = {**values, "seed": seed}
-        self.sampler = sampler_class(**values)
+        self.sampler = spec.load_class()(**values)
+        if spec.is_random:
+            self.sampler.seed_generator = CountedSeeds(seed)
         self.causal_lm = causal_lm
         self.draft = draft
 

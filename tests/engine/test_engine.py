@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.inspection import probabilities, with_scores
 from minigpt_repl.engine.request import (
@@ -18,7 +19,7 @@ from minigpt_repl.engine.request import (
     Started,
     TokenChosen,
 )
-from minigpt_repl.engine.stepwise import SteppedSampler
+from minigpt_repl.engine.search import SearchLoop
 from minigpt_repl.errors import EngineError, UsageError
 from minigpt_repl.sampling.registry import find_sampler
 
@@ -40,17 +41,22 @@ def make(engine, *args, **fields):
 
 
 @pytest.fixture
-def steps_taken(monkeypatch):
-    """Counts the steps that samplers begin."""
-    taken = []
-    take = SteppedSampler._take
+def calls(monkeypatch):
+    """How many tokens or steps each call of a compiled loop was asked for."""
+    counts = []
 
-    def counted(self, state, mask):
-        taken.append(self)
-        return take(self, state, mask)
+    def count(loop_class, name):
+        call = getattr(loop_class, name)
 
-    monkeypatch.setattr(SteppedSampler, "_take", counted)
-    return taken
+        def counted(self, count, *arguments):
+            counts.append(count)
+            return call(self, count, *arguments)
+
+        monkeypatch.setattr(loop_class, name, counted)
+
+    count(DecodeLoop, "decode")
+    count(SearchLoop, "advance")
+    return counts
 
 
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
@@ -67,32 +73,21 @@ def test_events_tell_the_text(engine, name):
     assert generation.timings.decode_s >= generation.timings.first_token_s > 0
 
 
-@pytest.mark.parametrize("name", BY_TOKEN)
-def test_the_first_token_is_out_before_the_second_is_computed(
-    engine, steps_taken, name
-):
-    events = engine.generate(ask(name))
-    while not isinstance(next(events), TokenChosen):
-        pass
-    assert len(steps_taken) == 1
-    events.close()
+@pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
+def test_the_first_call_makes_one_token_and_no_call_more_than_fit(engine, calls, name):
+    make(engine, name, prompt="the cat", length=25)
+    assert calls[0] == 1
+    if name in BY_TOKEN:
+        assert sum(calls) == 25
 
 
-@pytest.mark.parametrize("name", RANDOM)
-def test_a_later_token_is_given_out_while_the_next_is_computed(
-    engine, steps_taken, name
-):
-    events = engine.generate(ask(name))
-    begun = [len(steps_taken) for e in events if isinstance(e, TokenChosen)]
-    assert begun == [1, 3, 4, 5, 6, 7, 8, 8]
-
-
-def test_a_beam_is_seen_while_it_runs(engine, steps_taken):
-    events = engine.generate(ask("beam", parameters={"num_beams": 3}))
+def test_a_beam_is_seen_while_it_runs(engine, calls):
+    request = ask("beam", parameters={"num_beams": 3}, with_details=True)
+    events = engine.generate(request)
     next(events)
     seen = [next(events) for _ in range(8)]
     assert all(isinstance(event, HypothesesChanged) for event in seen)
-    assert len(steps_taken) == 8
+    assert len(calls) == 8
     best = seen[-1].survivors[0]
     rest = list(events)
     assert rest[-1].generation.token_ids == best.token_ids
@@ -117,16 +112,14 @@ def test_a_hypothesis_carries_its_own_probability(engine):
 
 
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
-def test_closing_stops_within_a_step_and_leaves_the_engine_ready(
-    engine, steps_taken, name
-):
+def test_closing_stops_within_a_step_and_leaves_the_engine_ready(engine, calls, name):
     expected = make(engine, name).token_ids
-    steps_taken.clear()
+    calls.clear()
     events = engine.generate(ask(name, length=25))
     next(events)
     next(events)
     events.close()
-    assert len(steps_taken) <= 1
+    assert len(calls) <= 2
     assert make(engine, name).token_ids == expected
 
 
@@ -142,14 +135,14 @@ def test_a_step_that_nobody_waits_for_leaves_the_engine_ready(engine, name):
 
 
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
-def test_a_stop_ends_the_text_within_a_step(engine, steps_taken, name):
+def test_a_stop_ends_the_text_within_a_step(engine, calls, name):
     events = engine.generate(ask(name, length=25))
     next(events)
     next(events)
     engine.stop()
     last = list(events)[-1].generation
     assert last.stop_reason == "interrupted"
-    assert len(steps_taken) == 1
+    assert len(calls) <= 2
     assert len(last.tokens) >= 1
     assert make(engine, name).stop_reason == "length"
 
@@ -176,19 +169,12 @@ def test_live_changes_trace_nothing_for_whole_sequences(engine):
     assert engine.trace_count == traced
 
 
-def test_another_number_of_texts_traces_the_sampler_and_not_the_model(engine):
-    make(engine, "beam", parameters={"num_beams": 2})
-    for number in (7, 12):  # others than XLA has compiled the model for
-        traced = engine.trace_count
-        make(engine, "beam", parameters={"num_beams": number})
-        assert engine.trace_count == traced + 2  # one begins a text, one goes on
-
-
-def test_another_number_of_drafts_traces_the_sampler_and_not_the_models(engine):
-    make(engine, "speculative", parameters={"num_speculative_tokens": 2})
+def test_samplers_that_go_token_by_token_share_a_program(engine):
+    make(engine, "greedy")
     traced = engine.trace_count
-    make(engine, "speculative", parameters={"num_speculative_tokens": 3})
-    assert engine.trace_count == traced + 2
+    for name in RANDOM:
+        make(engine, name)
+    assert engine.trace_count == traced
 
 
 def test_a_warm_sampler_traces_nothing_when_it_is_used(engine):
@@ -304,22 +290,6 @@ def test_scores_are_those_of_the_logits(engine, name):
     assert make(engine, name).tokens[0].score is None
 
 
-@pytest.mark.parametrize("name", ["greedy", "top_k", "contrastive"])
-def test_a_first_text_is_not_compiled_anew_for_every_position(
-    name, make_checkpoint, tiny_causal_lm
-):
-    new_engine = LocalEngine(make_checkpoint(tiny_causal_lm))
-    new_engine.warm(name, find_sampler(name).defaults())
-
-    def later_tokens_s():
-        made = make(new_engine, name, length=25)
-        return made.timings.decode_s - made.timings.first_token_s
-
-    first = later_tokens_s()
-    # A compile for each position takes a hundred times as long as a token.
-    assert first < 10 * min(later_tokens_s() for _ in range(3))
-
-
 def test_contrastive_over_the_whole_vocabulary_chooses_no_masked_id(engine):
     size = engine.info.vocabulary_size
     parameters = {"k": size, "alpha": 1.0}
@@ -338,10 +308,10 @@ def test_contrastive_tells_what_it_weighed(engine):
         best = (-row).argsort()[:5]
         assert {candidate for candidate, *_ in event.rows} == set(best.tolist())
         shares = probabilities(row)
-        for candidate, share, likeness, score in event.rows:
+        for candidate, share, similarity, score in event.rows:
             assert share == pytest.approx(shares[candidate], abs=1e-3)
-            assert -1.001 <= likeness <= 1.001
-            assert score == pytest.approx(0.4 * share - 0.6 * likeness, abs=1e-5)
+            assert -1.001 <= similarity <= 1.001
+            assert score == pytest.approx(0.4 * share - 0.6 * similarity, abs=1e-5)
 
 
 def test_speculative_text_is_the_greedy_text(engine):
@@ -368,7 +338,6 @@ def test_speculative_tells_its_rounds(engine):
 def test_a_draft_like_the_model_is_always_accepted(make_checkpoint, tiny_causal_lm):
     """The last of a round's drafts is not seen by KerasHub's draft model when all
     were accepted: with that hole in its cache it would go astray."""
-    from minigpt_repl.engine.engine import LocalEngine
 
     engine = LocalEngine(make_checkpoint(tiny_causal_lm, tiny_causal_lm))
     made = make(engine, "speculative", prompt="", length=31)
@@ -380,7 +349,6 @@ def test_a_draft_like_the_model_is_always_accepted(make_checkpoint, tiny_causal_
 def test_speculative_without_a_draft_names_the_setup_flag(
     make_checkpoint, tiny_causal_lm
 ):
-    from minigpt_repl.engine.engine import LocalEngine
 
     engine = LocalEngine(make_checkpoint(tiny_causal_lm))
     assert not engine.info.has_draft
@@ -392,7 +360,6 @@ def test_speculative_without_a_draft_names_the_setup_flag(
 def test_stop_at_a_sentence_end_after_half_the_length(
     make_checkpoint, make_causal_lm, tiny_words, name
 ):
-    from minigpt_repl.engine.engine import LocalEngine
 
     causal_lm = make_causal_lm(seed=1)
     dot = tiny_words.index(".")
@@ -406,16 +373,15 @@ def test_stop_at_a_sentence_end_after_half_the_length(
     assert make(engine, name).stop_reason == "length"
 
 
-def test_wrong_values_are_refused_before_anything_runs(engine, steps_taken):
+def test_wrong_values_are_refused_before_anything_runs(engine, calls):
     with pytest.raises(UsageError, match=r"k must be .*1\.\.71"):
         next(engine.generate(replace(ask("top_k"), parameters={"k": 72})))
     with pytest.raises(UsageError, match="no sampler"):
         next(engine.generate(replace(ask("greedy"), sampler="gredy")))
-    assert steps_taken == []
+    assert calls == []
 
 
 def test_a_closed_engine_says_so(make_checkpoint, tiny_causal_lm):
-    from minigpt_repl.engine.engine import LocalEngine
 
     engine = LocalEngine(make_checkpoint(tiny_causal_lm))
     engine.close()
@@ -441,11 +407,12 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("tiny", "tests/conftest.py")
 tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
+from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.engine.request import Request
 from minigpt_repl.models.checkpoint import Checkpoint
-from minigpt_repl.models.record import Record
+from minigpt_repl.formats import Record
 record = Record(71, 80, 32, 1, True, False, {{}}, {{}})
 model = tiny.make_tiny_causal_lm(seed=1)
 engine = LocalEngine(Checkpoint(Path("tiny"), model, record, None))

@@ -64,6 +64,7 @@ def test_a_full_context_is_begun_anew_from_its_last_tokens(
 ):
     spec = find_sampler(name)
     oracle = Oracle(tiny_causal_lm, spec, spec.defaults(), seed=3)
+    # Its random numbers go on where they were.
     expected = oracle.continue_ids((), 31)
     expected += oracle.continue_ids(expected[-16:], 15)
     expected += oracle.continue_ids(expected[-16:], 4)

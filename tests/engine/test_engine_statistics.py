@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from minigpt_repl.engine.inspection import kept_distribution
-from minigpt_repl.models import packing
+from minigpt_repl.engine.request import Request, TokenChosen
 from minigpt_repl.sampling.registry import find_sampler
 
 DRAWS = 2000
@@ -36,14 +35,16 @@ def test_frequencies_are_those_of_the_distribution(engine, name, changes):
 
 
 def draw(engine, spec, values):
-    """Draw the token after `IDS` many times, from one stream of random numbers."""
-    sampler = engine._sampler(spec, values)
-    sampler.reset(values, seed=11)
-    window = packing.window(IDS, engine.info.context_length)
-    place = len(IDS) + 1
-    mask = tf.constant(np.arange(window.shape[1])[None] < place)
-    state = sampler.begin(tf.constant(window), place)
-    return [int(sampler.step(state, mask).text[0, place]) for _ in range(DRAWS)]
+    """The token after `IDS`, drawn with many seeds."""
+    requests = [
+        Request("", spec.name, values, length=1, seed=seed, prompt_ids=IDS)
+        for seed in range(DRAWS)
+    ]
+    return [
+        event.token.id
+        for _, event in engine.generate_rows(requests)
+        if isinstance(event, TokenChosen)
+    ]
 
 
 def chi_square_limit(freedom):

@@ -12,7 +12,7 @@ from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt_repl import atomic
+from minigpt_repl import files
 from minigpt_repl.config import read_config, read_environment
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.app import perform
@@ -218,7 +218,7 @@ def test_a_disk_that_fails_leaves_the_old_file(typist, tmp_path, monkeypatch, co
     def fail(*arguments):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(atomic.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     assert "a.json" in refused(typist, f":save {path}")
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.json"]

@@ -4,12 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from fakes import VOCABULARY
+from fakes import VOCABULARY, softmax
 from rich.console import Console
 from rich.text import Text
 from talk import Talk
 
-from minigpt_repl.engine import inspection
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.tables import make_table, samplers_table, settings_table
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
@@ -44,7 +43,7 @@ def test_explain_works_the_rule_on_the_models_own_distribution(spec):
     said = " ".join(talk.said.split())
     assert spec.story[:60] in said
     scores = talk.engine.logits(talk.engine.encode("the king"))[-1]
-    probabilities = inspection.probabilities(scores)
+    probabilities = softmax(scores)
     kept = spec.kept(np, probabilities, talk.session.settings.parameters(spec))
     rows = [line.split() for line in talk.said.splitlines() if "%" in line]
     best = np.argsort(-probabilities, kind="stable")[:10]
@@ -77,7 +76,7 @@ def test_explain_applies_the_temperature():
     sharp = Talk().type(":explain").said
     talk = Talk().type(":set temperature 0.5", ":explain")
     scores = talk.engine.logits(())[-1]
-    best = f"{100 * inspection.probabilities(scores / 0.5).max():.1f}%"
+    best = f"{100 * softmax(scores / 0.5).max():.1f}%"
     assert best in talk.said and best not in sharp
     greedy = Talk().type(":set temperature 0", ":explain").said
     assert greedy.count("100.0%") == 1

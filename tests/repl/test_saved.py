@@ -66,7 +66,7 @@ def test_an_empty_session_comes_back():
         ('{"kind": "recipe"}', "not a saved session"),
         ('{"kind": "minigpt-repl session"}', "is damaged: version"),
         ('{"kind": "minigpt-repl session", "version": 2}', "newer minigpt-repl"),
-        ('{"kind": "minigpt-repl session", "version": 1}', "turns is missing"),
+        ('{"kind": "minigpt-repl session", "version": 1}', "settings is missing"),
     ],
 )
 def test_other_files_are_refused_in_one_line(content, words):

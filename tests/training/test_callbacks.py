@@ -6,7 +6,7 @@ from minigpt_repl.errors import UsageError
 
 
 def evaluations():
-    from minigpt_repl.training.evaluation import Evaluation
+    from minigpt_repl.training.losses import Evaluation
 
     return [Evaluation(step, step / 2, 4.0, 54.6, 1.5) for step in (5, 10, 15)]
 

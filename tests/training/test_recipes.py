@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.training.recipes import DEFAULT, DRAFT, RECIPES, TUTORIAL, get_recipe
-from minigpt_repl.training.schedule import Length, learning_rate
+from minigpt_repl.training.recipes import (
+    DEFAULT,
+    DRAFT,
+    RECIPES,
+    TUTORIAL,
+    Length,
+    get_recipe,
+    learning_rate,
+)
 
 REFERENCE_PARAMETERS = 3_255_938
 
 
 def build(recipe):
-    from minigpt_repl.training.model import build_model
+    from minigpt_repl.training.trainable import build_model
 
     return build_model(recipe, ["[PAD]", "[UNK]", "[BOS]", "a"], True, seed=1)
 
@@ -31,7 +38,7 @@ def test_default_model_is_no_bigger_and_the_draft_a_tenth():
 def test_tutorial_compiles_what_the_reference_compiles():
     import keras
 
-    from minigpt_repl.training.model import trainable
+    from minigpt_repl.training.trainable import trainable
 
     model = trainable(build(TUTORIAL.changed(vocabulary_size=50)), TUTORIAL)
     assert isinstance(model.optimizer, keras.optimizers.Adam)
@@ -45,7 +52,7 @@ def test_tutorial_compiles_what_the_reference_compiles():
 def test_tutorial_masks_the_loss_where_the_input_is_padding():
     import keras
 
-    from minigpt_repl.training.model import trainable
+    from minigpt_repl.training.trainable import trainable
 
     causal_lm = build(TUTORIAL.changed(vocabulary_size=50))
     model = trainable(causal_lm, TUTORIAL)

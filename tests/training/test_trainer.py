@@ -1,12 +1,13 @@
 """A training that is broken off goes on as if it had not been."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from minigpt_repl.errors import CheckpointError, UsageError
-from minigpt_repl.training.recipes import DEFAULT, TUTORIAL
-from minigpt_repl.training.schedule import Length
-from minigpt_repl.training.windows import cut_windows, make_windows
+from minigpt_repl.training.dataset import cut_windows, make_windows
+from minigpt_repl.training.recipes import DEFAULT, TUTORIAL, Length
 
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *(f"w{number}" for number in range(40))]
 CONTEXT = 16
@@ -30,7 +31,7 @@ def small(recipe):
 
 def make_data(recipe, fingerprint="text"):
     """A made-up language: each word is one to three after the one before."""
-    from minigpt_repl.training.plan import TrainingData
+    from minigpt_repl.training.dataset import TrainingData
 
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, 200)
@@ -41,20 +42,19 @@ def make_data(recipe, fingerprint="text"):
 
 
 def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
-    from minigpt_repl.training.model import build_model
-    from minigpt_repl.training.plan import Plan
-    from minigpt_repl.training.trainer import Trainer
+    from minigpt_repl.training.trainable import build_model
+    from minigpt_repl.training.trainer import Plan, Trainer
 
-    arguments = {"length": Length(steps=STEPS), "evaluate_every": EVERY} | plan
+    arguments = {
+        "length": Length(steps=STEPS),
+        "evaluate_every": EVERY,
+        "should_stop": lambda: trainer.run.step == stop_at,
+    } | plan
     trainer = Trainer(
         build_model(recipe, WORDS, True, seed=1),
         recipe,
         make_data(recipe),
-        Plan(
-            state_folder=folder,
-            should_stop=lambda: trainer.run.step == stop_at,
-            **arguments,
-        ),
+        Plan(state_folder=folder, **arguments),
         callbacks,
     )
     return trainer
@@ -76,10 +76,18 @@ def test_it_learns_and_evaluates_at_every_fifth_step_and_the_last(unbroken):
 
 
 def test_stopped_and_resumed_again_and_again_it_ends_alike(unbroken, tmp_path):
+    first = make_trainer(unbroken.recipe, tmp_path, stop_at=3)
+    assert not first.resume()
+    assert first.train().was_stopped
     # In mid-round, at a round's end, one step before the end, at the end.
-    for stop_at in (3, 5, 6, 12, 13):
-        trainer = make_trainer(unbroken.recipe, tmp_path, stop_at)
-        assert trainer.resume() == (stop_at > 3)
+    stops = [5, 6, 12, STEPS]
+    trainer = make_trainer(unbroken.recipe, tmp_path, should_stop=lambda: False)
+    for stop_at in stops:
+        for variable in [*trainer.model.variables, *trainer.model.optimizer.variables]:
+            variable.assign(variable * 0)  # nothing but the state is gone on with
+        stops_here = lambda stop_at=stop_at: trainer.run.step == stop_at  # noqa: E731
+        trainer.plan = dataclasses.replace(trainer.plan, should_stop=stops_here)
+        assert trainer.resume()
         run = trainer.train()
         assert run.step == stop_at
         assert run.was_stopped == (stop_at < STEPS)
@@ -125,7 +133,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run():
 
 
 def test_a_loss_that_is_no_number_ends_it_in_one_line():
-    from minigpt_repl.training.plan import DivergedError
+    from minigpt_repl.training.trainer import DivergedError
 
     trainer = make_trainer(small(DEFAULT))
     weight = trainer.model.trainable_variables[0]
@@ -210,14 +218,14 @@ def test_the_speed_is_that_of_the_steps():
     ],
 )
 def test_another_recipe_does_not_resume(change, told, tmp_path):
-    make_trainer(small(DEFAULT), tmp_path, stop_at=1).train()
+    make_trainer(small(DEFAULT), tmp_path).save()
     other = make_trainer(small(DEFAULT).changed(**change), tmp_path)
     with pytest.raises(UsageError, match=told):
         other.resume()
 
 
 def test_another_text_or_seed_does_not_resume(tmp_path):
-    make_trainer(small(DEFAULT), tmp_path, stop_at=1).train()
+    make_trainer(small(DEFAULT), tmp_path).save()
     with pytest.raises(UsageError, match="seed 1, not 2"):
         make_trainer(small(DEFAULT), tmp_path, seed=2).resume()
     other = make_trainer(small(DEFAULT), tmp_path)
@@ -227,7 +235,7 @@ def test_another_text_or_seed_does_not_resume(tmp_path):
 
 
 def test_a_damaged_state_is_named_in_one_line(tmp_path):
-    make_trainer(small(DEFAULT), tmp_path, stop_at=1).train()
+    make_trainer(small(DEFAULT), tmp_path).save()
     path = tmp_path / "state.npz"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"state\.npz.*--overwrite") as error:
@@ -267,12 +275,21 @@ def test_muon_steps_are_orthogonal_also_for_attention_kernels():
 
 
 def test_muon_steps_many_matrices_at_once_as_one_by_one(monkeypatch):
-    """The batched step's oracle is the step of each variable by itself."""
-    from minigpt_repl.training import muon
+    """The batched step's oracle is Keras' own step of each variable by itself."""
+    import keras
+
+    from minigpt_repl.training.trainable import BatchedMuon
+
+    def update_one(self, gradient, variable, lr, m):
+        update, is_tall = self._direction(gradient, variable, m)
+        step = self._orthogonalized(update[None], lr)[0]
+        self._descend(variable, step, is_tall)
 
     together = make_trainer(small(DEFAULT), length=Length(steps=3))
     together.train()
-    monkeypatch.setattr(muon, "strategy", lambda: "any")
+    by_keras = keras.optimizers.Muon._backend_update_step
+    monkeypatch.setattr(BatchedMuon, "_backend_update_step", by_keras)
+    monkeypatch.setattr(BatchedMuon, "_muon_update_step", update_one)
     one_by_one = make_trainer(small(DEFAULT), length=Length(steps=3))
     one_by_one.train()
     # Five iterations in bfloat16, whose eps is 0.008, may make ten of it.

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.text import Text
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.files import user_path
 from minigpt_repl.models.record import check_folder
 from minigpt_repl.repl.commands.setting import model_facts
 from minigpt_repl.repl.completion import command_words, folder_words
@@ -25,7 +26,6 @@ from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import plain
-from minigpt_repl.userfiles import user_path
 
 HINTS = """\
 Anything else you type is a prompt, and the model goes on from it.

@@ -8,6 +8,7 @@ from pathlib import Path
 from minigpt_repl.compare.comparison import Comparison, score
 from minigpt_repl.engine.inspection import has_scores
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.files import read_user_file, user_path, write_user_file
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
@@ -15,7 +16,6 @@ from minigpt_repl.repl.output import Mistake, Notice
 from minigpt_repl.repl.saved import dump_session, is_saved_session, parse_session
 from minigpt_repl.repl.session import Session
 from minigpt_repl.suggest import shown_path
-from minigpt_repl.userfiles import read_user_file, user_path, write_user_file
 
 
 @command("save", usage="FILE", complete=file_words)
@@ -114,8 +114,8 @@ def export(context: Context, arguments: str) -> Steps:
     else. `minigpt-repl replay FILE.json` runs the JSON again. A file that is there
     is replaced only if it is an export.
     """
-    from minigpt_repl.compare.export import check_suffix
-    from minigpt_repl.compare.export import export as write
+    from minigpt_repl.compare.render import check_suffix
+    from minigpt_repl.compare.render import export as write
 
     is_session = arguments.split(maxsplit=1)[:1] == [SESSION_FLAG]
     if is_session:
@@ -137,7 +137,7 @@ def export(context: Context, arguments: str) -> Steps:
 
 
 def _session(context: Context) -> Iterator[Comparison]:
-    from minigpt_repl.compare.export import comparison_of
+    from minigpt_repl.compare.render import comparison_of
 
     if not context.session.nodes:
         raise UsageError(":export --session: there is no text yet; type a prompt")

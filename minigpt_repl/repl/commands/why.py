@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.heat import HeatView
 from minigpt_repl.compare.pieces import visible, words_of
 from minigpt_repl.compare.spec import Strategy, read_whole
+from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.commands.probabilities import distribution_table

@@ -1,0 +1,154 @@
+"""A comparison as a file: which format, what is in it, how it is written.
+
+The JSON form, `formats.Comparison`, is for `minigpt-repl replay` and for programs.
+Knows no terminal and no engine.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, cast
+
+import msgspec
+
+from minigpt_repl import formats
+from minigpt_repl.compare.comparison import (
+    Column,
+    Comparison,
+    figures,
+    library_versions,
+)
+from minigpt_repl.compare.document import to_html, to_markdown
+from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.engine.request import EngineInfo, Generation, Token
+from minigpt_repl.errors import UsageError
+from minigpt_repl.files import read_user_file, write_user_file
+from minigpt_repl.suggest import quoted
+
+MARK: Final = "minigpt-repl"
+SUFFIXES = (".md", ".html", ".json")
+
+
+def export(comparisons: Sequence[Comparison], path: Path, info: EngineInfo) -> None:
+    """Write comparisons to a file, in the format that its name ends in.
+
+    A file that is there already is replaced only if an export made it.
+
+    Raises:
+        UsageError: for another ending, or a file that is something else.
+        MiniGPTError: if it can't be written.
+    """
+    text = render(comparisons, check_suffix(path), info)
+    if path.is_file() and MARK not in read_user_file(path):
+        raise UsageError(
+            f"{path.name} is there and is not an export; choose another name"
+        )
+    write_user_file(path, text)
+
+
+def check_suffix(path: Path) -> str:
+    """The ending of an export's name.
+
+    Raises:
+        UsageError: for one that is no format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"an export's name ends in {', '.join(SUFFIXES)}; got {quoted(path.name)}"
+        )
+    return suffix
+
+
+def render(comparisons: Sequence[Comparison], suffix: str, info: EngineInfo) -> str:
+    """The text of an export in one of the formats of `SUFFIXES`."""
+    if suffix == ".html":
+        return to_html(comparisons, info)
+    if suffix == ".md":
+        return to_markdown(comparisons)
+    many = tuple(map(comparison_to_json, comparisons))
+    if len(many) == 1:
+        return formats.encode(many[0], indent=True)
+    session = formats.SessionExport(schema_version=1, made_by=MARK, comparisons=many)
+    return formats.encode(session, indent=True)
+
+
+def comparison_to_json(comparison: Comparison) -> formats.Comparison:
+    """A comparison in the shape of its file."""
+    plan = comparison.plan
+    return formats.Comparison(
+        schema_version=1,
+        made_by=MARK,
+        prompt=plan.prompt,
+        prompt_ids=plan.prompt_ids,
+        seed=plan.seed or 0,
+        count=plan.count,
+        length=plan.length,
+        stop=cast(formats.StopRule, plan.stop),
+        varied=comparison.varied,
+        is_interrupted=comparison.is_interrupted,
+        checkpoint_sha256=comparison.checkpoint_sha256,
+        versions=comparison.versions,
+        strategies=tuple(map(_column, comparison.columns)),
+    )
+
+
+def comparison_of(prompt: str, generation: Generation, directory: str) -> Comparison:
+    """One text of a session as a comparison of a single strategy."""
+    request = generation.request
+    strategy = Strategy(request.sampler, request.parameters)
+    plan = Plan(
+        prompt=prompt,
+        strategies=(strategy,),
+        seed=generation.seed,
+        length=request.length,
+        stop=request.stop,
+        prompt_ids=request.prompt_ids,
+    )
+    return Comparison(
+        plan=plan,
+        columns=(Column(strategy, (generation,)),),
+        checkpoint=directory,
+        checkpoint_sha256=generation.checkpoint_sha256,
+        versions=library_versions(),
+        is_interrupted=generation.stop_reason == "interrupted",
+    )
+
+
+def _column(column: Column) -> formats.ComparedStrategy:
+    return formats.ComparedStrategy(
+        sampler=column.strategy.sampler,
+        parameters=dict(column.strategy.parameters),
+        measures={measure.key: _interval(found) for measure, found in figures(column)},
+        texts=tuple(map(_text, column.generations)),
+    )
+
+
+def _interval(found: Interval | None) -> formats.Interval | None:
+    return None if found is None else formats.Interval(found.mean, found.half)
+
+
+def _text(generation: Generation) -> formats.ComparedText:
+    timings = generation.timings
+    return formats.ComparedText(
+        seed=generation.seed,
+        text=generation.text,
+        stop_reason=generation.stop_reason,
+        cropped=generation.started.cropped,
+        tokens=tuple(map(_token, generation.tokens)),
+        timings=msgspec.convert(timings, formats.TextTimings, from_attributes=True),
+    )
+
+
+def _token(token: Token) -> formats.ScoredToken:
+    score = token.score
+    if score is None:
+        return formats.ScoredToken(token.id, token.text, None, None, None, None)
+    return formats.ScoredToken(
+        id=token.id,
+        text=token.text,
+        logprob=score.logprob,
+        rank=score.rank,
+        entropy=score.entropy,
+        kept_mass=score.kept_mass,
+    )

@@ -1,0 +1,247 @@
+"""Files and folders that are written whole or not at all, and files that users name.
+
+Everything is written beside its place, forced to the disk and then renamed, so
+that whatever kills the program, a reader finds the old content or the new one. What
+the user names is found, and read within bounds. Knows file systems only: nothing of
+what is written.
+"""
+
+import contextlib
+import errno
+import glob
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.suggest import did_you_mean, plain, shown_path
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of the largest file that is read."""
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Make `path` a file with just these bytes; its folder must exist.
+
+    Raises:
+        MiniGPTError: if it can't be written (full disk, no permission, a folder
+            in the way); what was at `path` before is then still there.
+    """
+    with open_atomically(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends well.
+
+    Raises:
+        MiniGPTError: as `write_bytes_atomically`.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with explained(path):
+        try:
+            _remove_leftovers(path)
+            with open(beside, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+            sync(path.parent)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def open_directory_atomically(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` when the block ends well.
+
+    Raises:
+        MiniGPTError: as `replace_directory`.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with explained(path):
+        try:
+            _remove_leftovers(path)
+            beside.mkdir()
+            yield beside
+            replace_directory(beside, path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def replace_directory(made: Path, path: Path) -> None:
+    """Put the folder `made` in the place of `path`; the old content is removed.
+
+    Both must lie on one file system. The old folder is moved away first: a crash
+    between the two renames leaves it whole as `.NAME.old`, and `recover_directory`
+    brings it back.
+
+    Raises:
+        MiniGPTError: if it can't be done; the old folder is then where it was.
+    """
+    made, path = Path(made), Path(path)
+    with explained(path):
+        for each in (made, *made.rglob("*")):
+            if each.is_dir() or each.is_file():
+                sync(each)
+        recover_directory(path)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
+        old = _old(path)
+        if path.exists():
+            os.rename(path, old)
+        try:
+            os.rename(made, path)
+        except OSError:
+            recover_directory(path)
+            raise
+        sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Bring back the folder that a crash left moved away, if there is one."""
+    if not path.exists() and _old(path).is_dir():
+        os.rename(_old(path), path)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns an `OSError` about writing `path` into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full; free some space and run it again"
+        else:
+            reason = error.strerror or str(error)
+        raise MiniGPTError(f"can't write {path}: {reason}") from error
+
+
+def user_path(typed: str, usage: str) -> Path:
+    """The path that the user typed, without quotes, `~` put in full.
+
+    Raises:
+        UsageError: if nothing was typed, or what no file can be called.
+    """
+    name = typed.strip()
+    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
+        name = name[1:-1]
+    if not name:
+        raise UsageError(f"{usage}: name a file")
+    if "\0" in name or "\n" in name:
+        raise UsageError(f"{plain(name)} can't be the name of a file")
+    return Path(os.path.expanduser(name))
+
+
+def read_user_file(path: Path, largest: int = LARGEST) -> str:
+    """A text file's content.
+
+    Args:
+        path: of an ordinary file; nothing else is opened.
+        largest: bytes that it may have.
+
+    Raises:
+        MiniGPTError: if it is missing, no ordinary file, too large or not UTF-8.
+    """
+    shown = shown_path(path)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise MiniGPTError(f"can't read {shown}: it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise MiniGPTError(f"can't read {shown}: it is not an ordinary file")
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise MiniGPTError(
+                f"can't read {shown}: it is larger than {largest // 2**20} MB"
+            )
+        return content.decode().removeprefix("\ufeff")
+    except FileNotFoundError:
+        raise MiniGPTError(
+            f"can't read {shown}: there is no such file{_nearest(path)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise MiniGPTError(f"can't read {shown}: it is not UTF-8 text") from None
+    except OSError as error:
+        raise MiniGPTError(f"can't read {shown}: {error.strerror}") from error
+    except ValueError as error:  # a name that the system can't encode
+        raise MiniGPTError(f"can't read {shown}: {error}") from error
+
+
+def write_user_file(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        MiniGPTError: if it can't be written; what was there is then still there.
+    """
+    shown = shown_path(path)
+    try:
+        if path.is_dir() or not path.name:
+            raise MiniGPTError(f"can't write {shown}: it is a folder")
+        if not path.parent.is_dir():
+            raise MiniGPTError(
+                f"can't write {shown}: there is no folder {shown_path(path.parent)}"
+            )
+        if path.exists() and not path.is_file():
+            raise MiniGPTError(f"can't write {shown}: it is not an ordinary file")
+        write_bytes_atomically(path, text.encode("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MiniGPTError(f"can't write {shown}: {reason}") from error
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems can't sync a folder; the rename still holds.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or path.is_file():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed processes left beside `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = left.name.removesuffix(".part").rpartition(".")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _nearest(path: Path) -> str:
+    try:
+        names = os.listdir(path.parent)
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(path.name, (name for name in names if name.isprintable()))

@@ -1,0 +1,467 @@
+"""The shape of every file and message: what is written, what is accepted.
+
+A struct is the whole of a shape: its fields, their ranges, its version. Reading
+and writing go through `decode` and `encode`; the JSON Schemas in `docs/schemas` come
+from `schema`. What is read is not trusted: the first thing that is not as it must be
+gives one line that names the file and the field.
+
+A change that could break a reader raises the version of its struct. Strings that
+come from a file are cut and quoted when an error repeats them.
+"""
+
+import hashlib
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.shown import HIDDEN
+from minigpt_repl.suggest import plain, quoted
+
+LARGEST_WHOLE = 2**31 - 1
+LONGEST_SAID = 80
+"""Characters that an error repeats of what is wrong with a field."""
+
+
+def says(description: str, **limits: Any) -> Meta:
+    """What a field means and allows, for its JSON Schema and for who reads it here."""
+    return Meta(description=description, **limits)
+
+
+Whole = Annotated[int, Meta(ge=0, le=LARGEST_WHOLE)]
+Positive = Annotated[int, Meta(ge=1, le=LARGEST_WHOLE)]
+Seconds = Annotated[float, Meta(ge=0)]
+Figure = float | None
+"""`None` where there is none, and for what JSON can't hold: NaN and the infinite."""
+Value = int | float | str | bool | None
+"""A parameter of a sampler, or a setting."""
+
+StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
+StopRule = Literal["none", "sentence"]
+Stop = Annotated[StopRule, says("the rule to end early")]
+Sha256 = Annotated[
+    str,
+    says(
+        "of weights, configuration and vocabulary; empty if unknown",
+        pattern="^([0-9a-f]{64})?$",
+    ),
+]
+Piece = Annotated[str, says("the word piece as in the vocabulary")]
+OfTheModel = says("natural, at temperature 1, over the ids that have a word", le=1e-6)
+LogProbability = Annotated[float, OfTheModel] | None
+Rank = Annotated[Positive, says("1 for the most probable token")] | None
+Prompt = Annotated[str, says("as it was given")]
+Length = Annotated[int, says("new tokens asked for", ge=1, le=100_000)]
+Cropped = Annotated[
+    Whole, says("tokens dropped from the left of a prompt that was too long")
+]
+Rows = Annotated[Positive, says("texts that were made together")]
+TokensOfRows = Annotated[Whole, says("new tokens of all of them; 0 if not counted")]
+NewText = Annotated[str, says("in readable form, to be put right after the prompt")]
+
+
+class Document(Struct, frozen=True):
+    """A whole file or message.
+
+    Attributes:
+        what: what it is, for the error that a file is none.
+    """
+
+    what: ClassVar[str]
+
+
+class Strict(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part that other programs read: no field but those that are named."""
+
+
+# What --json and --jsonl print.
+
+
+class Token(Strict, frozen=True):
+    """One new token."""
+
+    id: Whole
+    text: Piece
+    logprob: LogProbability
+    rank: Rank
+
+
+class SamplerUse(Strict, frozen=True):
+    """A sampler with a value for each of its parameters."""
+
+    name: str
+    parameters: dict[str, Value]
+
+
+class Timings(Strict, frozen=True):
+    """Seconds: loading (0 if loaded before), to the first token, all decoding."""
+
+    load_s: Seconds
+    first_token_s: Seconds
+    decode_s: Seconds
+    rows: Rows = 1
+    tokens: TokensOfRows = 0
+
+
+class Generation(
+    Document,
+    frozen=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="generation",
+):
+    """A text of minigpt-repl --json."""
+
+    what: ClassVar[str] = "a text of --json"
+
+    schema_version: Literal[1]
+    prompt: Prompt
+    text: NewText
+    tokens: tuple[Token, ...]
+    sampler: SamplerUse
+    seed: Whole
+    length: Length
+    stop: Stop
+    stop_reason: StopReason
+    cropped: Cropped
+    unknown_words: Annotated[
+        tuple[str, ...], says("words of the prompt that the vocabulary can't spell")
+    ]
+    timings: Timings
+    checkpoint_sha256: Sha256
+
+
+class TokenLine(
+    Document, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="token"
+):
+    """A token of minigpt-repl --jsonl."""
+
+    what: ClassVar[str] = "a token of --jsonl"
+
+    schema_version: Literal[1]
+    text_index: Annotated[Whole, says("which text of -n")]
+    index: Annotated[Whole, says("which new token")]
+    id: Whole
+    text: Piece
+    logprob: LogProbability
+    rank: Rank
+    delta: Annotated[
+        str, says("the readable text that this token makes certain; may be empty")
+    ]
+
+
+# What compare --json and :export FILE.json write, and replay reads.
+
+
+class ScoredToken(Strict, frozen=True):
+    """One new token; its figures are at temperature 1, logarithms are natural."""
+
+    id: Whole
+    text: Piece
+    logprob: LogProbability
+    rank: Rank
+    entropy: Figure
+    kept_mass: Annotated[float, Meta(ge=0, le=1.000001)] | None
+
+
+class TextTimings(Strict, frozen=True):
+    """Seconds: to the first token, all decoding."""
+
+    first_token_s: Seconds
+    decode_s: Seconds
+    rows: Rows = 1
+    tokens: TokensOfRows = 0
+
+
+class ComparedText(Strict, frozen=True):
+    """One text of a strategy."""
+
+    seed: Whole
+    text: NewText
+    stop_reason: StopReason
+    cropped: Cropped
+    tokens: tuple[ScoredToken, ...]
+    timings: TextTimings
+
+
+class Interval(Strict, frozen=True):
+    """Mean over the texts; half the width of its 95% interval, null for one text."""
+
+    mean: Figure
+    half_interval: Annotated[float, Meta(ge=0)] | None
+
+
+class ComparedStrategy(Strict, frozen=True):
+    """What one sampler made of the prompt."""
+
+    sampler: str
+    parameters: dict[str, Value]
+    measures: dict[str, Interval | None]
+    texts: tuple[ComparedText, ...]
+
+
+class Comparison(
+    Document,
+    frozen=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="comparison",
+):
+    """A comparison of minigpt-repl compare --json and :export FILE.json."""
+
+    what: ClassVar[str] = "a comparison: compare --json and :export FILE.json make them"
+
+    schema_version: Literal[1]
+    made_by: Literal["minigpt-repl"]
+    prompt: Prompt
+    prompt_ids: (
+        Annotated[
+            tuple[Whole, ...],
+            says("the exact tokens that were continued, where they matter"),
+        ]
+        | None
+    )
+    seed: Annotated[
+        Whole, says("of the first text of every strategy; text i has seed + i")
+    ]
+    count: Annotated[int, says("texts a strategy", ge=1, le=100)]
+    length: Length
+    stop: Stop
+    varied: Annotated[str, says("the parameter that a sweep varies")] | None
+    is_interrupted: Annotated[
+        bool, says("whether it was stopped before all texts were made")
+    ]
+    checkpoint_sha256: Sha256
+    versions: dict[str, str]
+    strategies: tuple[ComparedStrategy, ...]
+
+
+class SessionExport(
+    Document, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="session"
+):
+    """:export --session: a comparison of one strategy for each text."""
+
+    what: ClassVar[str] = Comparison.what
+
+    schema_version: Literal[1]
+    made_by: Literal["minigpt-repl"]
+    comparisons: tuple[Comparison, ...]
+
+
+# What :save writes and :load reads. The fields are those of `engine/request.py`.
+
+
+class Score(Struct, frozen=True):
+    """A token under the model, as the engine scored it."""
+
+    logprob: Figure
+    rank: Whole
+    entropy: Figure
+    kept_mass: Figure
+
+
+class SavedToken(Struct, frozen=True):
+    """One new token."""
+
+    id: Whole
+    text: str
+    score: Score | None = None
+
+
+class Request(Struct, frozen=True):
+    """What was asked for; the seed in use is filled in."""
+
+    prompt: str
+    sampler: str
+    parameters: dict[str, Value]
+    length: Length
+    seed: Whole
+    stop: Stop
+    prompt_ids: tuple[Whole, ...] | None
+    with_scores: bool
+    with_details: bool
+
+
+class Started(Struct, frozen=True):
+    """What became of the prompt."""
+
+    prompt_ids: tuple[Whole, ...]
+    seed: Whole
+    cropped: Whole
+    unknown_words: tuple[str, ...]
+
+
+class SavedGeneration(Struct, frozen=True):
+    """A finished text and all that is needed to have it again."""
+
+    request: Request
+    started: Started
+    tokens: tuple[SavedToken, ...]
+    text: str
+    raw_text: str
+    stop_reason: StopReason
+    timings: Timings
+    reprimed: tuple[Whole, ...]
+    accepted: tuple[Whole, Whole] | None
+    checkpoint_sha256: Sha256
+
+
+class Turn(Struct, frozen=True):
+    """One text in a session's tree."""
+
+    id: Positive
+    parent: Positive | None
+    prompt: str
+    generation: SavedGeneration
+
+
+class Session(Document, frozen=True, tag_field="kind", tag="minigpt-repl session"):
+    """A session of :save."""
+
+    what: ClassVar[str] = "a saved session: :save makes them"
+
+    version: Literal[1]
+    settings: dict[str, Value]
+    current: Positive | None
+    turns: tuple[Turn, ...]
+
+
+# What a checkpoint's folder holds beside what Keras writes.
+
+
+class Record(Document, frozen=True):
+    """A checkpoint's training.json: what it is made of and how it was made."""
+
+    what: ClassVar[str] = "a checkpoint's record"
+
+    vocabulary_size: Annotated[Positive, says("words, reserved ones included")]
+    embedding_rows: Annotated[Positive, says("at least as many")]
+    context_length: Annotated[Positive, says("positions of the model")]
+    parameter_count: Annotated[int, says("weights of the model", ge=1)]
+    lowercase: Annotated[bool, says("whether the tokenizer folds case")]
+    has_draft: Annotated[bool, says("whether a draft model is in the folder draft")]
+    files: Annotated[
+        dict[str, str], says("sha256 of each file, by its path inside the folder")
+    ]
+    training: Annotated[
+        dict[str, Any],
+        says("recipe, data, history, metrics, seed, versions, wall time"),
+    ] = {}
+    version: Literal[1] = 1
+
+    @property
+    def sha256(self) -> str:
+        """Identifies weights, configuration and vocabulary together."""
+        lines = (f"{name} {digest}\n" for name, digest in sorted(self.files.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+PUBLISHED: dict[str, Any] = {
+    "generation": Generation,
+    "token": TokenLine,
+    "comparison": Comparison | SessionExport,
+    "session": Session,
+    "record": Record,
+}
+"""The shapes that have a JSON Schema, by the name of its file."""
+
+
+class FormatError(MiniGPTError):
+    """A file is not what it should be; the line names the file and the field."""
+
+
+T = TypeVar("T", bound=Document)
+
+
+def decode(text: str | bytes, name: str, *kinds: type[T]) -> T:
+    """What a file holds, checked.
+
+    Args:
+        text: the file's content, JSON.
+        name: of the file, for messages.
+        *kinds: the structs that it may be; which one, it says itself.
+
+    Raises:
+        FormatError: if it is none of them, of a newer version, or damaged.
+    """
+    what = kinds[0].what
+    content = _json(text)
+    if content is None:
+        what = what.partition(":")[0]
+        raise FormatError(f"{name} is not {what}: it is not JSON")
+    kind = next((kind for kind in kinds if _is_of(content, kind)), None)
+    if kind is None:
+        raise FormatError(f"{name} is not {what}")
+    field, newest = _version_of(kind)
+    version = content.get(field)
+    if type(version) is int and version > newest:
+        raise FormatError(
+            f"{name} is of version {quoted(version)}, this program reads up to "
+            f"{newest}: install a newer minigpt-repl"
+        )
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise FormatError(f"{name} is damaged: {_fault(str(error))}") from None
+
+
+def is_one(text: str | bytes, kind: type[Document]) -> bool:
+    """Whether a file's content says that it is one, of any version."""
+    return _is_of(_json(text), kind)
+
+
+def encode(value: Struct, indent: bool = False) -> str:
+    """A struct as JSON: on one line, or indented for people to read.
+
+    Every reader takes it: NaN and the infinite are null. Every terminal, too:
+    characters that a terminal obeys or hides are escaped.
+    """
+    # The hook is for numpy's numbers, which a training's figures may be.
+    text = msgspec.json.encode(value, enc_hook=lambda number: number.item())
+    if indent:
+        text = msgspec.json.format(text, indent=1)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text.decode())
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of a shape of `PUBLISHED`."""
+    made = msgspec.json.schema(PUBLISHED[name])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+# JSON itself escapes what is below the space; no line of it has a tab.
+_HIDDEN = re.compile(f"[{HIDDEN}]")
+
+
+def _json(text: str | bytes) -> Any:
+    """A JSON value; `None` if it is null or no JSON."""
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_of(content: Any, kind: type[Document]) -> bool:
+    if not isinstance(content, dict):
+        return False
+    config = kind.__struct_config__
+    return config.tag is None or content.get(config.tag_field) == config.tag
+
+
+def _version_of(kind: type[Document]) -> tuple[str, int]:
+    field = "version" if "version" in kind.__annotations__ else "schema_version"
+    return field, kind.__annotations__[field].__args__[0]
+
+
+def _fault(message: str) -> str:
+    """What msgspec says, with the field first: `turns[0].id: expected int >= 1`."""
+    said, place = message.replace("`", ""), ""
+    if " - at $" in said:
+        said, _, place = said.rpartition(" - at $")
+    if missing := re.fullmatch(r"Object missing required field (\w+)", said):
+        return f"{place}.{missing[1]} is missing".lstrip(".")
+    said = said[0].lower() + (said if said.isprintable() else plain(said))[1:]
+    said = said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}..."
+    return f"{place}: {said}".lstrip(".: ")

@@ -1,1 +1,0 @@
-"""JSON Schemas of what the program prints for other programs."""

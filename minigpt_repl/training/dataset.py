@@ -1,0 +1,277 @@
+"""Token ids of lines -> training windows -> the batches that Keras is fed.
+
+A window is `context_length` input ids and as many labels, each the token after its
+input. Knows shapes and orders; nothing of models or text.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt_repl.errors import CorpusError
+from minigpt_repl.training.prepared_text import Text
+from minigpt_repl.training.recipes import Feeding, Recipe
+from minigpt_repl.training.resume import fingerprint
+
+Ids = NDArray[Any]
+Indices = NDArray[np.int64]
+
+Batches = Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
+
+AHEAD = 2
+"""Batches that are made while a step runs."""
+
+PAD_ID = 0
+BOS_ID = 2
+REFERENCE_SHUFFLE = 256
+"""Batches that the reference's shuffle buffer holds."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Inputs and labels of a split, both of shape `(windows, context_length)`."""
+
+    inputs: Ids
+    labels: Ids
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def token_count(self) -> int:
+        """Labels that are a token."""
+        return int(np.count_nonzero(self.labels))
+
+
+def cut_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
+    """The first window of each line, padded; the rest of the line is dropped.
+
+    The reference's way, and that of every validation: inputs are `[BOS]` and the
+    line's first tokens, labels are the line's tokens, `[PAD]` after its end.
+
+    Args:
+        ids: the tokens of all lines one after another, of shape `(tokens,)`.
+        lengths: how many tokens each line has, of shape `(lines,)`.
+        context_length: length of a window.
+    """
+    starts = np.cumsum(lengths) - lengths
+    columns = np.arange(context_length)
+    is_token = columns < lengths[:, None]  # (lines, context_length)
+    positions = np.where(is_token, starts[:, None] + columns, 0)
+    labels = np.zeros(is_token.shape, ids.dtype)
+    labels[is_token] = ids[positions[is_token]]
+    return Windows(_after_bos(labels), labels)
+
+
+def packed_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
+    """Windows in which every token but those in a last gap is a label once.
+
+    A line's first `context_length` tokens follow `[BOS]`, as a prompt does. What
+    is left of the lines is joined and cut into windows; the input before the first
+    label of a rest is the token that really stands before it. Lines too short to
+    fill a window are packed too, several to a window, each after its own `[BOS]`.
+
+    Args:
+        ids: the tokens of all lines one after another, of shape `(tokens,)`.
+        lengths: how many tokens each line has, of shape `(lines,)`.
+        context_length: length of a window.
+
+    Raises:
+        CorpusError: if there are not enough tokens for a single window.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    starts = np.cumsum(lengths) - lengths
+    before = np.empty_like(ids)  # (tokens,): what stands before each token
+    before[1:] = ids[:-1]
+    before[starts[lengths > 0]] = BOS_ID
+    long_starts = starts[lengths >= context_length]
+    heads = long_starts[:, None] + np.arange(context_length)
+    is_rest = np.ones(len(ids), bool)
+    is_rest[heads] = False
+    rest = np.flatnonzero(is_rest)
+    rest = rest[: len(rest) // context_length * context_length]
+    positions = np.concatenate([heads, rest.reshape(-1, context_length)])
+    if not len(positions):
+        raise CorpusError(
+            f"the text has {len(ids)} tokens, too few for one window of "
+            f"{context_length}: give more text or a smaller --context"
+        )
+    return Windows(before[positions], ids[positions])
+
+
+def make_windows(
+    feeding: Feeding, ids: Ids, lengths: Indices, context_length: int
+) -> Windows:
+    """Training windows in the way that a recipe names."""
+    make = cut_windows if feeding == "cut" else packed_windows
+    return make(ids, lengths, context_length)
+
+
+def batch_order(
+    feeding: Feeding, count: int, batch_size: int, seed: int, epoch: int
+) -> list[Indices]:
+    """Which windows are in which batch of an epoch.
+
+    It depends on its arguments alone, so that a resumed run goes on with the very
+    batch that a run without a break would have had.
+
+    Returns:
+        Arrays of window indices. `cut` keeps windows in file order inside a batch,
+        shuffles the batches through a buffer of 256 and keeps a last, smaller one,
+        as the reference does. `packed` shuffles the windows themselves and drops
+        what does not fill a batch, unless there is nothing else.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if feeding == "cut":
+        batches = [
+            np.arange(start, min(start + batch_size, count))
+            for start in range(0, count, batch_size)
+        ]
+        order = _buffered_shuffle(len(batches), REFERENCE_SHUFFLE, rng)
+        return [batches[index] for index in order]
+    shuffled = rng.permutation(count)
+    full = max(count // batch_size, 1)
+    return [shuffled[i * batch_size : (i + 1) * batch_size] for i in range(full)]
+
+
+def batches(
+    windows: Windows, feeding: Feeding, batch_size: int, seed: int, first_step: int = 0
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """Batches without end, epoch after epoch, from the one of `first_step`.
+
+    Yields:
+        Inputs and labels, int32, of shape `(batch, context_length)`.
+    """
+    epoch, index = 0, first_step
+    while True:
+        order = batch_order(feeding, len(windows), batch_size, seed, epoch)
+        for rows in order[index:]:
+            yield (
+                windows.inputs[rows].astype(np.int32),
+                windows.labels[rows].astype(np.int32),
+            )
+        index = max(index - len(order), 0)
+        epoch += 1
+
+
+def steps_per_epoch(feeding: Feeding, count: int, batch_size: int) -> int:
+    """How many batches an epoch of `count` windows has."""
+    if feeding == "cut":
+        return -(-count // batch_size)
+    return max(count // batch_size, 1)
+
+
+def _after_bos(labels: Ids) -> Ids:
+    """The inputs for labels of windows that start a line."""
+    inputs = np.empty_like(labels)
+    inputs[:, 0] = BOS_ID
+    inputs[:, 1:] = labels[:, :-1]
+    return inputs
+
+
+def _buffered_shuffle(
+    count: int, buffer_size: int, rng: np.random.Generator
+) -> list[int]:
+    """The order that `tf.data.Dataset.shuffle(buffer_size)` would draw from."""
+    buffer = list(range(min(buffer_size, count)))
+    order = []
+    for incoming in range(buffer_size, count + buffer_size):
+        if not buffer:
+            break
+        place = int(rng.integers(len(buffer)))
+        order.append(buffer[place])
+        if incoming < count:
+            buffer[place] = incoming
+        else:
+            buffer[place] = buffer[-1]
+            buffer.pop()
+    return order
+
+
+def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
+    """Batches of inputs and labels, as `fit` takes them without waiting.
+
+    With TensorFlow a dataset that does not tune itself. Keras makes one that does of
+    generators and arrays. The thread that tunes sleeps for 10 ms, then for twice as
+    long each time, up to a minute, and the end of `fit` may have to wait until it
+    wakes up: ten steps of 0.6 s took 10.3 s. Other backends get generators and arrays
+    as they are.
+
+    Args:
+        make_batches: begins to yield inputs and labels, `(batch, context_length)`.
+        context_length: tokens of a row.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return make_batches()
+    import tensorflow as tf
+
+    # Not the generator itself: `fit` may take a batch to look at, and begins anew.
+    rows = tf.TensorSpec((None, context_length), tf.int32)
+    dataset = tf.data.Dataset.from_generator(
+        make_batches, output_signature=(rows, rows)
+    )
+    return _untuned(dataset.prefetch(AHEAD))
+
+
+def for_predict(inputs: list[NDArray[Any]], batch_size: int) -> dict[str, Any]:
+    """The arguments of `predict`: a model's inputs and how they are cut.
+
+    Args:
+        inputs: arrays with as many rows each, one for each input of the model.
+        batch_size: rows at once.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {"x": inputs, "batch_size": batch_size}
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.from_tensor_slices((tuple(inputs),))
+    return {"x": _untuned(rows.batch(batch_size).prefetch(AHEAD))}
+
+
+def _untuned(dataset: Any) -> Any:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on and measured with.
+
+    Attributes:
+        train: windows as the recipe's feeding makes them.
+        validation: windows as the reference cuts them.
+        tokens_per_byte: of the validation text.
+        fingerprint: tells this text and vocabulary from all others.
+    """
+
+    train: Windows
+    validation: Windows
+    tokens_per_byte: float
+    fingerprint: str
+
+
+def training_data(recipe: Recipe, text: Text) -> TrainingData:
+    """The windows that a recipe trains on and is measured with."""
+    return TrainingData(
+        make_windows(
+            recipe.feeding,
+            text.train.ids,
+            np.diff(text.train.offsets),
+            recipe.context_length,
+        ),
+        cut_windows(text.valid.ids, np.diff(text.valid.offsets), recipe.context_length),
+        len(text.valid.ids) / int(text.valid.line_bytes.sum()),
+        fingerprint(
+            train=text.corpus.train_sha256,
+            valid=text.corpus.valid_sha256,
+            vocabulary=text.vocabulary,
+            lowercase=text.lowercase,
+        ),
+    )

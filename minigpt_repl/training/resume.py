@@ -1,0 +1,197 @@
+"""What a setup has finished or saved, so that the next run goes on from there.
+
+Finished stages are found by a fingerprint of all that they were made from; the folder
+that holds them may be deleted at any time. The state of an unfinished training holds
+arrays and a JSON header, never code. Both are written beside and renamed: whatever
+ends the program, what is read back is whole. Knows nothing of what stages do, nor of
+models: whoever saves arrays gets the same back.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt_repl import paths
+from minigpt_repl.errors import CheckpointError, UsageError
+from minigpt_repl.files import (
+    explained,
+    open_atomically,
+    open_directory_atomically,
+    write_bytes_atomically,
+)
+
+STATE_FILE = "state.npz"
+FORMAT = 1
+
+Arrays = Sequence[NDArray[Any]]
+
+
+def fingerprint(**made_from: Any) -> str:
+    """Names a result by what it was made from: 24 hexadecimal digits.
+
+    Args:
+        **made_from: values that JSON can hold; any change gives another name.
+    """
+    canonical = json.dumps(made_from, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class StageCache:
+    """Where results are kept; by default in the user's cache folder."""
+
+    folder: Path = field(default_factory=paths.cache_home)
+
+    def value(self, stage: str, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, or what it returned in an earlier run.
+
+        Args:
+            stage: name of the stage, for the file's name.
+            key: the result's `fingerprint`.
+            make: makes the result, a value that JSON can hold.
+
+        Raises:
+            MiniGPTError: if the result can't be kept, such as on a full disk.
+        """
+        path = self._place(f"{stage}-{key}.json")
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):
+            with explained(path):
+                path.unlink(missing_ok=True)  # damaged: made again
+        value = make()
+        text = json.dumps(value, ensure_ascii=False)
+        write_bytes_atomically(path, text.encode("utf-8"))
+        return value
+
+    def directory(self, stage: str, key: str, make: Callable[[Path], None]) -> Path:
+        """A folder that `make` filled, now or in an earlier run.
+
+        Args:
+            stage: name of the stage, for the folder's name.
+            key: the result's `fingerprint`.
+            make: called with an empty folder to write files into.
+
+        Raises:
+            MiniGPTError: if it can't be written, such as on a full disk.
+        """
+        path = self._place(f"{stage}-{key}")
+        if not path.is_dir():
+            self.directory_again(stage, key, make)
+        return path
+
+    def directory_again(
+        self, stage: str, key: str, make: Callable[[Path], None]
+    ) -> Path:
+        """As `directory`, but made now: what was there turned out to be damaged."""
+        path = self._place(f"{stage}-{key}")
+        with open_directory_atomically(path) as made:
+            make(made)
+        return path
+
+    def _place(self, name: str) -> Path:
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / name
+
+
+@dataclass(frozen=True)
+class State:
+    """What a training needs to go on.
+
+    Attributes:
+        header: recipe, seed, data, step, elapsed seconds, history.
+        groups: lists of arrays by name: the model's, the optimizer's, the best.
+    """
+
+    header: Mapping[str, Any]
+    groups: Mapping[str, Arrays]
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Save a state in a folder, in the place of the one before.
+
+    Raises:
+        MiniGPTError: if it can't be written; the state before is left intact.
+    """
+    arrays: dict[str, Any] = {
+        f"{group}/{index}": array
+        for group, members in state.groups.items()
+        for index, array in enumerate(members)
+    }
+    header = {"format": FORMAT, "groups": _sizes(state.groups), **state.header}
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with open_atomically(folder / STATE_FILE) as file:
+        np.savez(file, header=np.array(json.dumps(header)), **arrays)
+
+
+def load_state(folder: Path) -> State | None:
+    """The state in a folder, or `None` if none was saved.
+
+    Raises:
+        CheckpointError: if there is a file that is not a state.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            groups = {
+                name: [file[f"{name}/{index}"] for index in range(size)]
+                for name, size in header["groups"].items()
+            }
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} can't be read ({error}): remove it, or start anew with --overwrite"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is of another version of minigpt-repl: start anew with --overwrite"
+        )
+    return State(header, groups)
+
+
+def remove_state(folder: Path) -> None:
+    """Forget a training; to be called when its result is saved."""
+    with explained(folder):
+        (folder / STATE_FILE).unlink(missing_ok=True)
+
+
+def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) -> None:
+    """Whether a state belongs to a training with this recipe, seed and data.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    saved = state.header["recipe"]
+    for name, value in recipe.items():
+        if saved.get(name) != value:
+            raise UsageError(
+                f"the unfinished training has {name} {saved.get(name)}, not {value}: "
+                "resume with the same options, or start anew with --overwrite"
+            )
+    if state.header["seed"] != seed:
+        raise UsageError(
+            f"the unfinished training has seed {state.header['seed']}, not {seed}: "
+            "resume with the same seed, or start anew with --overwrite"
+        )
+    if state.header["data"] != data:
+        raise UsageError(
+            "the unfinished training is of another text or vocabulary: resume with "
+            "the same --corpus, or start anew with --overwrite"
+        )
+
+
+def _sizes(groups: Mapping[str, Arrays]) -> dict[str, int]:
+    return {name: len(members) for name, members in groups.items()}

@@ -1,0 +1,234 @@
+"""Recipe and vocabulary -> a new model, and the Keras model that `fit` trains.
+
+The optimizer is Keras' Muon, also for attention's three-dimensional kernels, and
+batched. Keras gives Muon's step to two-dimensional variables only. In a
+`TransformerDecoder` the query, key, value and output kernels have a heads axis of
+their own, so most of the weights would fall to Adam. Here each is seen as the matrix
+that it is. Matrices of one shape are orthogonalized together, in bfloat16: a few
+large products instead of hundreds of small ones.
+
+Muon: K. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the
+step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from minigpt_repl.lm import (
+    MiniGPTBackbone,
+    MiniGPTCausalLM,
+    MiniGPTCausalLMPreprocessor,
+    MiniGPTTokenizer,
+)
+from minigpt_repl.training.losses import FusedCrossEntropy
+from minigpt_repl.training.recipes import Recipe
+
+
+def build_model(
+    recipe: Recipe, vocabulary: Sequence[str], lowercase: bool, seed: int
+) -> MiniGPTCausalLM:
+    """A model with random weights, in the recipe's shape and precision.
+
+    Args:
+        recipe: names shape, precision and initial values.
+        vocabulary: words, in order of their ids.
+        lowercase: whether the tokenizer folds case.
+        seed: of the initial values; the same seed gives the same model.
+    """
+    keras.utils.set_random_seed(seed)
+    # More words than rows can't be: a learner that returns fewer is usual.
+    rows = max(recipe.vocabulary_size, len(vocabulary))
+    causal_lm = _assemble(
+        MiniGPTBackbone(
+            vocabulary_size=rows,
+            num_layers=recipe.num_layers,
+            num_heads=recipe.num_heads,
+            hidden_dim=recipe.hidden_dim,
+            intermediate_dim=recipe.intermediate_dim,
+            max_sequence_length=recipe.context_length,
+            dropout=recipe.dropout,
+            activation=recipe.activation,
+            normalize_first=recipe.normalize_first,
+            tie_weights=recipe.tie_weights,
+            dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
+        ),
+        vocabulary,
+        lowercase,
+    )
+    if recipe.embedding_stddev is not None:
+        rng = np.random.default_rng(seed)
+        for variable in causal_lm.trainable_variables:
+            if "embeddings" in variable.path:
+                values = rng.normal(0, recipe.embedding_stddev, variable.shape)
+                variable.assign(values.astype(np.float32))
+    return causal_lm
+
+
+def in_float32(causal_lm: MiniGPTCausalLM) -> MiniGPTCausalLM:
+    """The same weights in a model that computes in float32, to be saved and used."""
+    config = {**causal_lm.backbone.get_config(), "dtype": "float32", "name": None}
+    tokenizer = causal_lm.preprocessor.tokenizer
+    copy = _assemble(
+        MiniGPTBackbone(**config), tokenizer.get_vocabulary(), tokenizer.lowercase
+    )
+    copy.set_weights(causal_lm.get_weights())
+    return copy
+
+
+def _assemble(
+    backbone: MiniGPTBackbone, vocabulary: Sequence[str], lowercase: bool
+) -> MiniGPTCausalLM:
+    preprocessor = MiniGPTCausalLMPreprocessor(
+        MiniGPTTokenizer(list(vocabulary), lowercase=lowercase),
+        sequence_length=backbone.max_sequence_length,
+    )
+    return MiniGPTCausalLM(backbone, preprocessor)
+
+
+def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
+    """A compiled model from ids to logits that shares the causal LM's weights.
+
+    A `CausalLM` with a preprocessor would take `fit`'s ids for text.
+    """
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    logits = causal_lm({"token_ids": ids, "padding_mask": ids})
+    return _compiled(keras.Model(ids, logits, name=recipe.name), recipe)
+
+
+def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
+    if recipe.fused_loss:
+        # Not compiled as a whole: XLA on a CPU has no bfloat16 products of its own.
+        model.compile(make_optimizer(recipe), FusedCrossEntropy(), jit_compile=_jit())
+    else:
+        model.compile(
+            make_optimizer(recipe),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[_reference_perplexity()],
+        )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer; its rate is set at every step by the trainer."""
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(
+            recipe.learning_rate,
+            beta_2=recipe.beta_2,
+            global_clipnorm=recipe.clip_norm,
+        )
+    if recipe.optimizer == "adamw":
+        adamw = keras.optimizers.AdamW(
+            recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            beta_2=recipe.beta_2,
+            global_clipnorm=recipe.clip_norm,
+        )
+        adamw.exclude_from_weight_decay(
+            var_names=["bias", "gamma", "beta", "embeddings"]
+        )
+        return adamw
+    return BatchedMuon(
+        recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        adam_weight_decay=0.0,
+        adam_beta_2=recipe.beta_2,
+        global_clipnorm=recipe.clip_norm,
+    )
+
+
+def _jit() -> Any:
+    return "auto" if keras.backend.backend() != "tensorflow" else False
+
+
+def _reference_perplexity() -> Any:
+    from keras_hub.metrics import Perplexity
+
+    return Perplexity(from_logits=True, mask_token_id=0)
+
+
+@keras.saving.register_keras_serializable(package="minigpt_repl")
+class BatchedMuon(keras.optimizers.Muon):
+    """Muon for the matrices of the decoder blocks, Adam for everything else.
+
+    Args:
+        learning_rate: as for `keras.optimizers.Muon`; both steps use it.
+        **kwargs: as for `keras.optimizers.Muon`.
+    """
+
+    def __init__(self, learning_rate: float = 8e-3, **kwargs: Any) -> None:
+        super().__init__(learning_rate=learning_rate, **kwargs)
+
+    def build(self, variables: list[Any]) -> None:
+        """Make the momenta, and note which matrix each variable is."""
+        super().build(variables)
+        self._matrix_shapes = [_matrix_shape(variable) for variable in variables]
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        in_block = "transformer_layer" in variable.path
+        return not in_block or len(variable.shape) < 2 or "bias" in variable.path
+
+    def _backend_update_step(
+        self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
+    ) -> None:
+        matrices: dict[tuple[int, ...], list[tuple[Any, Any, bool]]] = {}
+        others: list[tuple[Any, Any]] = []
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index = self._get_variable_index(variable)
+            if self.adam_velocities[index] is not None:
+                others.append((gradient, variable))
+                continue
+            update, is_tall = self._direction(gradient, variable, self.momentums[index])
+            matrices.setdefault(tuple(update.shape), []).append(
+                (variable, update, is_tall)
+            )
+        if others:
+            super()._backend_update_step(
+                [gradient for gradient, _ in others],
+                [variable for _, variable in others],
+                learning_rate,
+            )
+        for items in matrices.values():
+            updates = ops.stack([update for _, update, _ in items])
+            steps = self._orthogonalized(updates, learning_rate)
+            for index, (variable, _, is_tall) in enumerate(items):
+                self._descend(variable, steps[index], is_tall)
+
+    def _direction(
+        self, gradient: Any, variable: Any, momentum: Any
+    ) -> tuple[Any, bool]:
+        """Nesterov's direction as a matrix with no more rows than columns."""
+        gradient = ops.cast(gradient, momentum.dtype)
+        self.assign(momentum, momentum * self.momentum + gradient)
+        update = gradient + self.momentum * momentum
+        rows, columns = self._matrix_shapes[self._get_variable_index(variable)]
+        update = ops.reshape(update, (rows, columns))
+        is_tall = rows > columns
+        return (ops.transpose(update) if is_tall else update), is_tall
+
+    def _orthogonalized(self, updates: Any, learning_rate: Any) -> Any:
+        """The steps of matrices of one shape, `(matrices, rows, columns)`."""
+        orthogonal = self.zeropower_via_newtonschulz5(
+            ops.cast(updates, "bfloat16"), self.ns_steps
+        )
+        scale = self.rms_rate * max(updates.shape[1:]) ** 0.5
+        return ops.cast(orthogonal, "float32") * (learning_rate * scale)
+
+    def _descend(self, variable: Any, step: Any, is_tall: bool) -> None:
+        step = ops.transpose(step) if is_tall else step
+        self.assign_sub(variable, ops.reshape(step, variable.shape))
+
+
+def _matrix_shape(variable: Any) -> tuple[int, int]:
+    """Inputs by outputs; attention's heads axis joins the side that it divides."""
+    shape = variable.shape
+    if len(shape) < 2:
+        return (1, shape[0] if shape else 1)
+    if "attention_output" in variable.path:  # (heads, head_dim, hidden_dim)
+        return (math.prod(shape[:-1]), shape[-1])
+    return (shape[0], math.prod(shape[1:]))

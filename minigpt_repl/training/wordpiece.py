@@ -1,0 +1,358 @@
+"""Learns the WordPiece vocabulary of lines: words counted, then entries learned.
+
+Gives what `keras_hub.tokenizers.compute_word_piece_vocabulary` gives for the same
+lines, in a fraction of the time: that runs `tensorflow_text`'s
+`wordpiece_tokenizer_learner_lib.learn` (the algorithm of the subword tutorial at
+tensorflow.org/text/guide/subwords_tokenizer), and here the same result is computed
+in another way.
+
+There, a pass cuts each word at the pieces known so far, counts every substring
+that begins at a cut, and then takes from the count of each substring the final
+counts of all its extensions. Since every occurrence of a substring that does not
+end its word is also an occurrence of an extension, what is left is the number of
+times that the substring *ends* a word: only word endings ever count. So a pass is
+a flow. Each word's count sits on the word; the longest known prefix is cut off,
+and the count moves on to the rest, until nothing is left. The ending a count
+passes through is what it counts for. All endings at once, that is a few array
+operations a pass instead of a walk through each substring of each word.
+
+Knows KerasHub's way to split text; no corpus, no model.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt_repl.errors import CorpusError
+from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.resume import StageCache, fingerprint
+
+JOINER = "##"
+
+RESERVED = ("[PAD]", "[UNK]", "[BOS]")
+"""The entries with ids 0, 1 and 2."""
+
+_LINES_AT_ONCE = 2000
+_CHUNKS_AT_ONCE = 50_000
+
+# Part of every fingerprint: raise it when the same lines give another result.
+_FORMAT = 1
+
+# The reference's settings, which KerasHub leaves at their defaults.
+_LOWEST_THRESHOLD = 10
+_HIGHEST_THRESHOLD = 10_000_000
+_PASSES = 4
+_MAX_WORDS = 5_000_000
+_MAX_WORD_LENGTH = 50
+_MAX_CHARACTERS = 1000
+_SLACK = 0.05
+
+_Ids = NDArray[np.int64]
+
+
+def learn_wordpieces(
+    word_counts: Mapping[str, int],
+    vocabulary_size: int,
+    reserved: Sequence[str],
+    progress: Progress | None = None,
+) -> list[str]:
+    """Entries of a WordPiece vocabulary, most frequent last-resort first.
+
+    Args:
+        word_counts: how often each word occurs; not empty. Words come from a
+            split at white space and punctuation, so none contains `"##"`.
+        vocabulary_size: the most entries to return.
+        reserved: entries that come first whatever the counts.
+        progress: told of each threshold that is tried.
+
+    Returns:
+        The reserved entries, the single characters in code point order, then the
+        pieces by falling count. At most `vocabulary_size`, often a little fewer:
+        one count decides what is kept, and the search for it ends within 5%.
+    """
+    progress = progress or SilentProgress()
+    highest, lowest = _threshold_range(word_counts.values())
+    endings = _Endings.of(_usable_words(word_counts, reserved))
+    progress.start("vocabulary", max(1, (highest - lowest).bit_length()), "thresholds")
+    tried = 0
+    while True:
+        threshold = (highest + lowest) // 2
+        counts, kept = endings.learn(threshold)
+        size = len(reserved) + int(kept.sum())
+        tried += 1
+        progress.advance(tried, threshold=threshold, entries=size)
+        near = vocabulary_size - _SLACK * vocabulary_size <= size <= vocabulary_size
+        if near or lowest >= highest or threshold <= 1:
+            break
+        if size > vocabulary_size:
+            lowest = threshold + 1
+        else:
+            highest = threshold - 1
+    progress.finish()
+    return endings.entries(reserved, counts, kept)[:vocabulary_size]
+
+
+def _threshold_range(counts: Iterable[int]) -> tuple[int, int]:
+    counts = list(counts)
+    return (
+        min(max(counts), _HIGHEST_THRESHOLD),
+        max(min(counts), _LOWEST_THRESHOLD),
+    )
+
+
+def _usable_words(
+    word_counts: Mapping[str, int], reserved: Sequence[str]
+) -> list[tuple[str, int]]:
+    """The words made of the most frequent characters, long and reserved ones out."""
+    words = [
+        (word, count)
+        for word, count in word_counts.items()
+        if len(word) <= _MAX_WORD_LENGTH and word not in reserved
+    ]
+    characters: Counter[str] = Counter()
+    for word, count in words:
+        for character in word:
+            characters[character] += count
+    ranked = sorted(characters.items(), key=lambda item: (-item[1], item[0]))
+    allowed = {character for character, _ in ranked[:_MAX_CHARACTERS]}
+    words = [item for item in words if allowed.issuperset(item[0])]
+    if len(words) > _MAX_WORDS:
+        words = sorted(words, key=lambda item: -item[1])[:_MAX_WORDS]
+    return words
+
+
+@dataclass(frozen=True)
+class _Endings:
+    """Every word, and every ending of a word, as one node each.
+
+    A word and an equal ending are two nodes, since an ending is written with the
+    joiner. Single characters are nodes in both ways, used or not. Nodes are in
+    order of falling length.
+
+    Attributes:
+        entry: the node as a vocabulary entry, an ending with the joiner.
+        length: characters, without the joiner. (nodes,)
+        prefix: the node's longest proper prefix that is a node of the same kind;
+            a single character points at itself. (nodes,)
+        rest: the ending that is left without the first character, -1 if nothing
+            is. (nodes,)
+        words: how often the node is a whole word; 0 for endings. (nodes,)
+        first: first node of each length, from the longest down, and the end.
+    """
+
+    entry: list[str]
+    length: _Ids
+    prefix: _Ids
+    rest: _Ids
+    words: _Ids
+    first: list[int]
+
+    @classmethod
+    def of(cls, words: list[tuple[str, int]]) -> "_Endings":
+        characters = {character for word, _ in words for character in word}
+        whole = characters.union(word for word, _ in words if word)
+        ending = characters.union(
+            word[start:] for word, _ in words for start in range(1, len(word))
+        )
+        nodes = [("", text) for text in whole] + [(JOINER, text) for text in ending]
+        nodes.sort(key=lambda node: (-len(node[1]), node))
+        ids = {node: index for index, node in enumerate(nodes)}
+        length = np.array([len(text) for _, text in nodes], np.int64)
+        counts = np.zeros(len(nodes), np.int64)
+        for word, count in words:
+            if word:
+                counts[ids["", word]] = count
+        return cls(
+            entry=[joiner + text for joiner, text in nodes],
+            length=length,
+            prefix=_longest_prefixes(nodes, ids),
+            rest=np.array(
+                [ids.get((JOINER, text[1:]), -1) for _, text in nodes], np.int64
+            ),
+            words=counts,
+            first=[0, *(np.flatnonzero(np.diff(length)) + 1).tolist(), len(nodes)],
+        )
+
+    def learn(self, threshold: int) -> tuple[_Ids, NDArray[np.bool_]]:
+        """Counts of all nodes after the last pass, and which of them are kept."""
+        characters = self.length == 1
+        kept = characters
+        for _ in range(_PASSES):
+            counts = self._flow(kept)
+            kept = characters | (counts >= threshold)
+        return np.where(counts >= threshold, counts, 1), kept
+
+    def _flow(self, known: NDArray[np.bool_]) -> _Ids:
+        """How often each node is met when words are cut at their known pieces."""
+        # The longest known prefix: follow prefixes, twice as far each time.
+        piece = np.where(known, np.arange(len(known)), self.prefix)
+        while not known[piece].all():
+            piece = piece[piece]
+        # What is left without it: drop one character as often as it is long.
+        left = self.rest.copy()
+        cut = self.length[piece]
+        active = np.flatnonzero(cut > 1)
+        dropped = 1
+        while len(active):
+            left[active] = self.rest[left[active]]
+            dropped += 1
+            active = active[cut[active] > dropped]
+        counts = self.words.copy()
+        for start, end in zip(self.first, self.first[1:], strict=False):
+            following = left[start:end]
+            moves = following >= 0
+            # What is left is shorter, so its own turn is still to come.
+            np.add.at(counts, following[moves], counts[start:end][moves])
+        return counts
+
+    def entries(
+        self, reserved: Sequence[str], counts: _Ids, kept: NDArray[np.bool_]
+    ) -> list[str]:
+        """The vocabulary in its final order."""
+        chosen = np.flatnonzero(kept).tolist()
+        characters = sorted(
+            self.entry[node]
+            for node in chosen
+            if self.length[node] == 1 and not self.entry[node].startswith(JOINER)
+        )
+        ranked = sorted((-int(counts[node]), self.entry[node]) for node in chosen)
+        pieces = [entry for _, entry in ranked]
+        return list(dict.fromkeys([*reserved, *characters, *pieces]))
+
+
+def _longest_prefixes(
+    nodes: list[tuple[str, str]], ids: dict[tuple[str, str], int]
+) -> _Ids:
+    prefix = np.empty(len(nodes), np.int64)
+    # In sorted order a text follows its prefixes: they are the open ones.
+    open_nodes: list[tuple[str, str]] = []
+    for joiner, text in sorted(nodes):
+        while open_nodes and not (
+            open_nodes[-1][0] == joiner and text.startswith(open_nodes[-1][1])
+        ):
+            open_nodes.pop()
+        node = (joiner, text)
+        prefix[ids[node]] = ids[open_nodes[-1] if open_nodes else node]
+        open_nodes.append(node)
+    return prefix
+
+
+def prepared_vocabulary(
+    lines: Sequence[str],
+    lines_hash: str,
+    vocabulary_size: int,
+    lowercase: bool = True,
+    progress: Progress | None = None,
+    cache: StageCache | None = None,
+) -> list[str]:
+    """The vocabulary of the lines, learned now or in an earlier run.
+
+    Args:
+        lines: the training lines.
+        lines_hash: tells these lines from all others (`Corpus.train_sha256`).
+        vocabulary_size: the most entries, reserved ones included.
+        lowercase: whether words are case-folded.
+        progress: shows the counting and the learning.
+        cache: where counts and vocabulary are kept.
+
+    Raises:
+        CorpusError: if the text has too few words, or too many characters, for
+            such a vocabulary.
+    """
+    progress = progress or SilentProgress()
+    cache = cache or StageCache()
+    about = {"format": _FORMAT, "lines": lines_hash, "lowercase": lowercase}
+
+    def counts() -> dict[str, int]:
+        return count_words(lines, lowercase, progress)
+
+    def learn() -> list[str]:
+        kept: dict[str, int] = cache.value("counts", fingerprint(**about), counts)
+        return learn_vocabulary(kept, vocabulary_size, progress)
+
+    key = fingerprint(size=vocabulary_size, reserved=RESERVED, **about)
+    words: list[str] = cache.value("vocabulary", key, learn)
+    if len(words) < vocabulary_size:
+        progress.say(f"vocabulary: {len(words)} words of {vocabulary_size} asked for")
+    return words
+
+
+def count_words(
+    lines: Sequence[str], lowercase: bool = True, progress: Progress | None = None
+) -> dict[str, int]:
+    """How often each word occurs, split as the tokenizer will split it.
+
+    White space ends a word whatever stands around it, so the text is cut there
+    first, and KerasHub's slow split at punctuation, and its case folding, see each
+    different chunk once.
+
+    Returns:
+        Counts in order of each word's first occurrence.
+    """
+    progress = progress or SilentProgress()
+    progress.start("count words", len(lines), "lines")
+    chunks: Counter[bytes] = Counter()
+    for start in range(0, len(lines), _LINES_AT_ONCE):
+        block = lines[start : start + _LINES_AT_ONCE]
+        # As bytes: that splits at ASCII white space only, as the tokenizer does.
+        chunks.update("\n".join(block).encode("utf-8").split())
+        progress.advance(start + len(block))
+    progress.finish()
+    return _words_of(chunks, lowercase)
+
+
+def learn_vocabulary(
+    word_counts: Mapping[str, int],
+    vocabulary_size: int,
+    progress: Progress | None = None,
+) -> list[str]:
+    """The vocabulary for the word counts, reserved entries first.
+
+    Raises:
+        CorpusError: if nothing but single characters could be learned, or not
+            even these have room.
+    """
+    if not word_counts:
+        raise CorpusError("the training text has no words; give another text")
+    words = learn_wordpieces(word_counts, vocabulary_size, RESERVED, progress)
+    characters = {word.removeprefix("##") for word in words[len(RESERVED) :]}
+    alone = {character for character in characters if len(character) == 1}
+    needed = len(RESERVED) + 2 * len(alone)
+    if len(words) == vocabulary_size < needed:
+        raise CorpusError(
+            f"the training text has {len(alone)} different characters: a vocabulary "
+            f"of {vocabulary_size} has no room for words, ask for {2 * needed} or more"
+        )
+    if len(words) <= needed:
+        total = sum(word_counts.values())
+        raise CorpusError(
+            f"the training text is too small for a vocabulary: no word of its {total} "
+            "words occurs often enough (10 times or more); give more text"
+        )
+    return words
+
+
+def _words_of(chunks: Counter[bytes], lowercase: bool) -> dict[str, int]:
+    # Imported here: they load TensorFlow, which other stages do without.
+    import tensorflow as tf
+    from keras_hub.src.tokenizers.word_piece_tokenizer import pretokenize
+
+    words: Counter[bytes] = Counter()
+    texts = list(chunks)
+    for start in range(0, len(texts), _CHUNKS_AT_ONCE):
+        block = texts[start : start + _CHUNKS_AT_ONCE]
+        with tf.device("CPU:0"):
+            split = pretokenize(
+                tf.constant(block),
+                lowercase=lowercase,
+                strip_accents=False,
+                split=True,
+                split_on_cjk=True,
+            )
+        times = np.repeat([chunks[text] for text in block], split.row_lengths())
+        for word, count in zip(split.flat_values.numpy(), times.tolist(), strict=True):
+            words[word] += count
+    return {word.decode("utf-8"): count for word, count in words.items()}

@@ -1,0 +1,170 @@
+"""Which tokens are fed, behind what, and in which order."""
+
+from types import GeneratorType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigpt_repl.errors import CorpusError
+from minigpt_repl.training import dataset
+from minigpt_repl.training.dataset import (
+    batch_order,
+    batches,
+    cut_windows,
+    for_fit,
+    for_predict,
+    packed_windows,
+    steps_per_epoch,
+)
+
+CONTEXT = 8
+
+
+def lines_of(lengths):
+    """Ids 3, 4, 5, ... over all lines, so that each token is told from the others."""
+    lengths = np.array(lengths, np.int64)
+    return np.arange(3, 3 + lengths.sum()).astype(np.uint16), lengths
+
+
+def test_cut_windows_are_the_references():
+    from keras_hub.layers import StartEndPacker
+
+    ids, lengths = lines_of([3, 8, 12])
+    windows = cut_windows(ids, lengths, CONTEXT)
+    packer = StartEndPacker(sequence_length=CONTEXT, start_value=2)
+    for row, line in enumerate(np.split(ids.astype(int), np.cumsum(lengths)[:-1])):
+        labels = np.pad(line[:CONTEXT], (0, max(CONTEXT - len(line), 0)))
+        assert windows.labels[row].tolist() == labels.tolist()
+        assert windows.inputs[row].tolist() == np.array(packer(labels)).tolist()
+
+
+def test_cut_windows_of_an_empty_line_are_padding():
+    windows = cut_windows(*lines_of([0, 2]), CONTEXT)
+    assert windows.labels[0].tolist() == [0] * CONTEXT
+    assert windows.token_count == 2
+
+
+line_lengths = st.lists(st.integers(0, 30), min_size=1, max_size=20)
+
+
+@given(line_lengths.filter(lambda lengths: sum(lengths) >= CONTEXT))
+@settings(max_examples=60, deadline=None)
+def test_packed_windows_throw_no_token_away(lengths):
+    ids, lengths = lines_of(lengths)
+    try:
+        windows = packed_windows(ids, lengths, CONTEXT)
+    except CorpusError:
+        pytest.fail("there were enough tokens for a window")
+    labels = windows.labels.ravel().tolist()
+    assert len(set(labels)) == len(labels)
+    # Only what does not fill a last window is missing.
+    assert len(ids) - len(labels) < CONTEXT
+    starts = set(ids[(np.cumsum(lengths) - lengths)[lengths > 0]].tolist())
+    for before, label in zip(
+        windows.inputs.ravel(), windows.labels.ravel(), strict=True
+    ):
+        assert before == (2 if label in starts else label - 1)
+
+
+def test_a_line_long_enough_starts_a_window_behind_bos():
+    ids, lengths = lines_of([20, 3, 9])
+    windows = packed_windows(ids, lengths, CONTEXT)
+    starts = windows.inputs[windows.inputs[:, 0] == 2]
+    assert {tuple(row) for row in starts.tolist()} >= {
+        (2, *range(3, 10)),
+        (2, *range(26, 33)),
+    }
+
+
+def test_too_little_text_for_a_window_is_refused_in_one_line():
+    with pytest.raises(CorpusError, match=r"7 tokens.*window of 8.*--context") as error:
+        packed_windows(*lines_of([4, 3]), CONTEXT)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("feeding", ["cut", "packed"])
+def test_an_epoch_feeds_windows_once_and_the_next_in_another_order(feeding):
+    orders = [
+        np.concatenate(batch_order(feeding, 1000, 8, seed=1, epoch=epoch))
+        for epoch in (0, 1)
+    ]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(1000))
+    assert orders[0].tolist() != orders[1].tolist()
+    again = np.concatenate(batch_order(feeding, 1000, 8, seed=1, epoch=0))
+    assert again.tolist() == orders[0].tolist()
+
+
+def test_packed_order_mixes_the_whole_text_and_cut_order_only_batches():
+    packed = batch_order("packed", 10_000, 10, seed=1, epoch=0)
+    assert np.ptp(packed[0]) > 1000
+    cut = batch_order("cut", 10_000, 10, seed=1, epoch=0)
+    assert all(np.ptp(batch) == 9 for batch in cut)
+    # A buffer of 256 batches: the first one out is among the first 256 in.
+    assert cut[0][0] < 2560
+
+
+def test_cut_keeps_a_last_smaller_batch_and_packed_drops_it():
+    cut = batch_order("cut", 21, 8, seed=1, epoch=0)
+    packed = batch_order("packed", 21, 8, seed=1, epoch=0)
+    assert sorted(map(len, cut)) == [5, 8, 8]
+    assert sorted(map(len, packed)) == [8, 8]
+    assert steps_per_epoch("cut", 21, 8) == len(cut)
+    assert steps_per_epoch("packed", 21, 8) == len(packed)
+    # Less than a batch is all there is: it is fed.
+    assert list(map(len, batch_order("packed", 5, 8, seed=1, epoch=0))) == [5]
+
+
+@pytest.mark.parametrize("feeding", ["cut", "packed"])
+@pytest.mark.parametrize("first", [0, 1, 5, 6, 13])
+def test_batches_from_a_later_step_are_those_of_an_unbroken_run(feeding, first):
+    windows = cut_windows(*lines_of([9] * 43), CONTEXT)
+
+    def take(first_step, count):
+        feed = batches(windows, feeding, 8, 1, first_step)
+        return [next(feed)[1].tolist() for _ in range(count)]
+
+    assert take(first, 4) == take(0, first + 4)[first:]
+
+
+def made():
+    for size in (3, 3, 2):
+        rows = np.arange(size * 4, dtype=np.int32).reshape(size, 4)
+        yield rows, rows + 1
+
+
+def test_a_fit_gets_the_batches_and_begins_anew():
+    batches_of = for_fit(made, context_length=4)
+    for _ in range(2):
+        pairs = list(batches_of.as_numpy_iterator())
+        for (inputs, labels), (fed, wanted) in zip(pairs, made(), strict=True):
+            np.testing.assert_array_equal(inputs, fed)
+            np.testing.assert_array_equal(labels, wanted)
+
+
+def test_a_prediction_gets_all_rows_in_order():
+    first, second = np.arange(10).reshape(5, 2), np.arange(5)
+    made = for_predict([first, second], batch_size=2)["x"]
+    cut = [inputs for (inputs,) in made.as_numpy_iterator()]
+    assert [len(each) for each, _ in cut] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate([each for each, _ in cut]), first)
+    np.testing.assert_array_equal(np.concatenate([each for _, each in cut]), second)
+
+
+def test_another_backend_gets_generators_and_arrays(monkeypatch):
+    monkeypatch.setattr(dataset.keras.backend, "backend", lambda: "jax")
+    assert isinstance(for_fit(made, context_length=4), GeneratorType)
+    rows = [np.zeros((5, 2))]
+    assert for_predict(rows, batch_size=2) == {"x": rows, "batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: for_fit(made, 4), lambda: for_predict([np.zeros((5, 2))], 2)["x"]],
+    ids=["fit", "predict"],
+)
+def test_no_thread_tunes_it(make):
+    # Keras may wait for that thread at the end, for as long as the work took.
+    assert make().options().autotune.enabled is False

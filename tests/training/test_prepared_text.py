@@ -1,0 +1,173 @@
+"""Token ids on disk are those of the tokenizer, whole and never stale."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigpt_repl.training import prepared_text
+from minigpt_repl.training.prepared_text import (
+    prepared_tokens,
+    read_tokens,
+    write_tokens,
+)
+from minigpt_repl.training.progress import SilentProgress
+from minigpt_repl.training.resume import StageCache
+
+LINES = [
+    "the cat sat on the mat.",
+    "",
+    'The dog RAN,  "barking" 한글\tzzz',
+    "x" * 120 + " the",
+]
+
+
+def direct(lines, words, lowercase=True):
+    """The ids of each line, by the tokenizer itself."""
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+
+    return MiniGPTTokenizer(list(words), lowercase=lowercase).tokenize(list(lines))
+
+
+def as_lists(tokenized):
+    return [tokenized.line(index).tolist() for index in range(len(tokenized))]
+
+
+@pytest.mark.parametrize("lowercase", [True, False], ids=["folded", "cased"])
+def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
+    made = prepared_tokens(
+        LINES, "h", tiny_words, lowercase, cache=StageCache(tmp_path)
+    )
+    expected = [list(row) for row in direct(LINES, tiny_words, lowercase)]
+    assert as_lists(made) == expected
+    assert expected[0] and not expected[1]
+
+
+def test_bytes_are_counted_in_utf8(tmp_path, tiny_words):
+    made = prepared_tokens(
+        ["abc", "é", "한글"], "h", tiny_words, cache=StageCache(tmp_path)
+    )
+    assert made.line_bytes.tolist() == [3, 2, 6]
+
+
+def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypatch):
+    monkeypatch.setattr(prepared_text, "_LINES_AT_ONCE", 3)
+    monkeypatch.setattr(prepared_text, "_CHUNKS_AT_ONCE", 2)
+    lines = [f"the {'cat ' * (n % 4)}ran {chr(97 + n % 26)}" for n in range(20)] + [""]
+    made = prepared_tokens(lines, "h", tiny_words, cache=StageCache(tmp_path))
+    assert as_lists(made) == [list(row) for row in direct(lines, tiny_words)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(lines=st.lists(st.text(max_size=50), max_size=5))
+def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
+    folder = tmp_path_factory.mktemp("tokens")
+    write_tokens(folder, lines, tiny_words, True, SilentProgress())
+    expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
+    assert as_lists(read_tokens(folder)) == expected
+
+
+def test_ids_are_small_and_stay_on_disk(tmp_path, tiny_words):
+    made = prepared_tokens(LINES, "h", tiny_words, cache=StageCache(tmp_path))
+    assert made.ids.dtype == np.uint16
+    assert isinstance(made.ids, np.memmap)
+
+
+def test_a_large_vocabulary_has_wide_ids(tmp_path, tiny_words):
+    words = [*tiny_words, *(f"w{number}" for number in range(70_000)), "last"]
+    made = prepared_tokens(["the last"], "h", words, cache=StageCache(tmp_path))
+    assert made.ids.dtype == np.uint32
+    assert made.line(0).tolist() == [words.index("the"), len(words) - 1]
+
+
+def test_no_lines_give_no_tokens(tmp_path, tiny_words):
+    made = prepared_tokens([], "h", tiny_words, cache=StageCache(tmp_path))
+    assert len(made) == 0
+    assert made.offsets.tolist() == [0]
+
+
+def test_tokens_are_made_once(tmp_path, tiny_words, monkeypatch):
+    cache = StageCache(tmp_path)
+    first = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    monkeypatch.setattr(prepared_text, "write_tokens", None)
+    again = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    assert as_lists(again) == as_lists(first)
+
+
+def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
+    tmp_path, tiny_words
+):
+    cache = StageCache(tmp_path)
+    prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    fewer = tuple(word for word in tiny_words if word != "cat")
+    for lines, lines_hash, words, lowercase in [
+        (LINES, "h", fewer, True),
+        (LINES[:2], "other", tiny_words, True),
+        (LINES, "h", tiny_words, False),
+    ]:
+        made = prepared_tokens(lines, lines_hash, words, lowercase, cache=cache)
+        expected = [list(row) for row in direct(lines, words, lowercase)]
+        assert as_lists(made) == expected
+
+
+@pytest.mark.parametrize("name", ["ids.npy", "offsets.npy", "line_bytes.npy"])
+@pytest.mark.parametrize("damage", ["removed", "cut", "of another text"])
+def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
+    cache = StageCache(tmp_path)
+    prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    (folder,) = tmp_path.iterdir()
+    if damage == "removed":
+        (folder / name).unlink()
+    elif damage == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+    else:
+        np.save(folder / name, np.arange(3))
+    made = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
+    assert made.line_bytes[0] == len(LINES[0])
+
+
+@pytest.mark.parametrize("moment", ["_token_table", "_write_ids", "sync"])
+def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
+    tmp_path, tiny_words, moment
+):
+    """The process dies before the table, before the ids, before the rename."""
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from minigpt_repl import files
+        from minigpt_repl.training import prepared_text
+        from minigpt_repl.training.resume import StageCache
+
+        def die(*arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if {moment!r} == "sync":
+            files.replace_directory = die
+            prepared_text._token_table = lambda *arguments: prepared_text._TokenTable(
+                *(prepared_text.np.zeros(99, prepared_text.np.int64) for _ in range(3))
+            )
+        elif {moment!r} == "_write_ids":
+            prepared_text._token_table = lambda *arguments: None
+            prepared_text._write_ids = die
+        else:
+            prepared_text._token_table = die
+        prepared_text.prepared_tokens(
+            {LINES!r}, "h", {tiny_words!r}, cache=StageCache(Path({str(tmp_path)!r}))
+        )
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert ended.returncode == -signal.SIGKILL
+    made = prepared_tokens(LINES, "h", tiny_words, cache=StageCache(tmp_path))
+    assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
+    assert len(list(tmp_path.iterdir())) == 1
