@@ -11,8 +11,8 @@ from minigpt_repl.repl.commands import (
     searches,
     setting,
     stepping,
-    texts,
     tour,
+    tree,
     why,
 )
 
@@ -24,7 +24,7 @@ __all__ = [
     "searches",
     "setting",
     "stepping",
-    "texts",
     "tour",
+    "tree",
     "why",
 ]
