@@ -112,8 +112,8 @@ def test_no_two_modules_import_each_other_on_any_way():
 def test_no_two_modules_have_one_name():
     names = Counter(path.stem for path in MODULES if path.stem != "__init__")
     twice = {name for name, count in names.items() if count > 1}
-    # Of engine and repl, of models and training.
-    assert twice <= {"context", "wordpiece"}
+    # Of models and of training.
+    assert twice <= {"wordpiece"}
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)

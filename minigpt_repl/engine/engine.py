@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine import context, inspection
+from minigpt_repl.engine import inspection, windows
 from minigpt_repl.engine.decode import (
     MOST_ROWS,
     MOST_TOKENS,
@@ -159,7 +159,7 @@ class LocalEngine:
         self._check_open()
         ids, size = tuple(token_ids), self._info.context_length
         rows = []
-        for start, first, last in context.windows(len(ids), size):
+        for start, first, last in windows.spans(len(ids), size):
             window = self._window(ids[start : start + size - 1])
             scores, _, _ = self._model.prefill(tf.constant(window))
             rows.append(scores.numpy()[0, first - start : last - start])
@@ -228,7 +228,7 @@ class LocalEngine:
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)
         new = request.length if spec.search is not None else 1
-        cropped = context.crop(ids, self._info.context_length, new)
+        cropped = windows.crop(ids, self._info.context_length, new)
         seed = request.seed
         if seed is None:
             seed = random.SystemRandom().randrange(SEEDS)
@@ -298,17 +298,17 @@ class LocalEngine:
     ) -> Iterator[RowEvent]:
         """Begin a full context anew with the last tokens of each row."""
         size = self._info.context_length
-        windows = np.zeros((loop.rows, size), np.int32)
+        prompts = np.zeros((loop.rows, size), np.int32)
         for row, text in enumerate(texts):
             # What has ended goes on unseen, with tokens of any kind.
             seen = text.seen if row in going else texts[going[0]].seen
-            text.seen = context.reprimed(seen, size)
-            windows[row] = self._window(text.seen)[0]
+            text.seen = windows.reprimed(seen, size)
+            prompts[row] = self._window(text.seen)[0]
         for row in going:
             place = len(texts[row].token_ids)
             texts[row].reprimed.append(place)
             yield row, Reprimed(place, len(texts[row].seen))
-        loop.begin(spec.name, values, windows, len(texts[0].seen) + 1)
+        loop.begin(spec.name, values, prompts, len(texts[0].seen) + 1)
 
     def _search(
         self, loop: SearchLoop, search: Search, values: dict[str, Value], text: Text
@@ -370,7 +370,7 @@ class LocalEngine:
 
     def _window(self, token_ids: tuple[int, ...]) -> np.ndarray:
         text = self._model.text
-        return context.window(
+        return windows.window(
             token_ids, self._info.context_length, text.start_id, text.pad_id
         )
 

@@ -54,7 +54,7 @@ def window(
     return row
 
 
-def windows(count: int, context: int) -> list[tuple[int, int, int]]:
+def spans(count: int, context: int) -> list[tuple[int, int, int]]:
     """In which windows a text of `count` tokens is generated.
 
     Returns:
