@@ -1,7 +1,7 @@
 """The engine in this process: a checkpoint, ready to continue prompts.
 
-A request becomes token ids, a prompt that fits, and a row of a batch; `decode` and
-`search` make the tokens, `texts` what is shown of them. Knows no terminal.
+A request becomes token ids, a prompt that fits, and a row of a batch; `rows`
+drives the loops of `decode` and `search`, `texts` holds what is shown.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -19,57 +19,33 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt_repl.engine import inspection, windows
-from minigpt_repl.engine.decode import (
-    MOST_ROWS,
-    MOST_TOKENS,
-    NOT_FINITE,
-    DecodeLoop,
-    filled_up,
-)
+from minigpt_repl.engine.decode import MOST_ROWS, DecodeLoop, filled_up
 from minigpt_repl.engine.request import (
+    SEEDS,
     EngineInfo,
     Event,
     Finished,
-    HypothesesChanged,
-    Hypothesis,
-    Reprimed,
     Request,
     RowEvent,
     Started,
     Timings,
     TokenScore,
 )
-from minigpt_repl.engine.search import (
-    SearchLoop,
-    candidates_weighed,
-    draft_verified,
-    hypotheses,
-    pruned,
-)
-from minigpt_repl.engine.texts import RevisedText, Text
+from minigpt_repl.engine.rows import Decoding, Pace, prompt_window, search_events
+from minigpt_repl.engine.search import SearchLoop
+from minigpt_repl.engine.texts import Text
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.models.minigpt import language_model
 from minigpt_repl.sampling.parameters import Value
-from minigpt_repl.sampling.registry import (
-    SamplerSpec,
-    Search,
-    all_samplers,
-    find_sampler,
-)
-
-SEEDS = 2**31
-
-CALL_S = 0.02
-"""Seconds that a call may take: so long a stop waits, and so often a text grows."""
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 
 MOST_LOOPS = 16
 """Programs that are kept. Each value that shapes one has its own, some 10 MB, and
 there are thousands of such values."""
 
 Loop = TypeVar("Loop", DecodeLoop, SearchLoop)
-Made = TypeVar("Made")
 
 
 def load_engine(directory: str | Path, verify: bool = True) -> "LocalEngine":
@@ -116,7 +92,7 @@ class LocalEngine:
         )
         self._unreported_load_s = load_s
         self._loops: dict[tuple[object, ...], Any] = {}
-        self._paces: dict[int, _Pace] = {}  # by the number of rows
+        self._paces: dict[int, Pace] = {}  # by the number of rows
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
@@ -160,7 +136,7 @@ class LocalEngine:
         ids, size = tuple(token_ids), self._info.context_length
         rows = []
         for start, first, last in windows.spans(len(ids), size):
-            window = self._window(ids[start : start + size - 1])
+            window = prompt_window(self._model, ids[start : start + size - 1])
             scores, _, _ = self._model.prefill(tf.constant(window))
             rows.append(scores.numpy()[0, first - start : last - start])
         return np.concatenate(rows)[:, : self._model.vocabulary_size]
@@ -171,7 +147,8 @@ class LocalEngine:
         """Trace and compile one sampler now, so that its first use is fast."""
         self._check_open()
         spec, values = self._chosen(sampler, parameters)
-        prompt = self._window((0,))  # any: with none nothing would be read
+        # Any prompt will do, but with none nothing would be read.
+        prompt = prompt_window(self._model, (0,))
         if spec.search is None:
             loop = self._decode_loop(spec, values, rows)
             loop.begin(spec.name, [values], prompt, 2)
@@ -199,10 +176,24 @@ class LocalEngine:
         texts = [self._begin(request, spec) for request in requests]
         if spec.search is None:
             loop = self._decode_loop(spec, values[0], len(texts))
-            events = self._decode(loop, spec, values, texts)
+            pace = self._paces.setdefault(loop.rows, Pace())
+            stopped = self._stopping.is_set
+            events = Decoding(
+                self._model, loop, spec.name, values, texts, pace, stopped
+            ).events(self._beside)
         else:
             search = self._search_loop(spec, values[0])
-            events = self._search(search, spec.search, values[0], texts[0])
+            events = (
+                (0, event)
+                for event in search_events(
+                    self._model,
+                    search,
+                    spec.search,
+                    values[0],
+                    texts[0],
+                    self._stopping.is_set,
+                )
+            )
         for row, text in enumerate(texts):
             yield row, text.started
         load_s, self._unreported_load_s = self._unreported_load_s, 0.0
@@ -235,127 +226,6 @@ class LocalEngine:
         started = Started(cropped.token_ids, seed, cropped.dropped, unknown)
         return Text(replace(request, seed=seed), started, ids, self._model.text)
 
-    def _decode(
-        self,
-        loop: DecodeLoop,
-        spec: SamplerSpec,
-        values: list[dict[str, Value]],
-        texts: list[Text],
-    ) -> Iterator[RowEvent]:
-        """Token by token for all rows, some tokens a call."""
-        seeds = np.zeros(loop.rows, np.int32)
-        seeds[: len(texts)] = [text.started.seed for text in texts]
-        size = self._info.context_length
-        index = len(texts[0].seen) + 1
-        made, count, beside = 0, 1, self._beside.submit
-        pace = self._paces.setdefault(loop.rows, _Pace())
-        loop.begin(spec.name, values, self._window(texts[0].seen), index)
-        call: Future[np.ndarray] | None = None
-        try:
-            while going := [n for n, t in enumerate(texts) if t.stop_reason is None]:
-                room = max(texts[row].room for row in going)
-                if call is None:
-                    if index >= size:
-                        yield from self._reprime(loop, spec, values, texts, going)
-                        index = len(texts[0].seen) + 1
-                    # The first token is not to wait for others.
-                    count = min(pace.count, room, size - index) if made else 1
-                    call = beside(pace.call, loop.decode, count, seeds, made)
-                token_ids = call.result()
-                made, index, room = made + count, index + count, room - count
-                call = None
-                # The next tokens are made while these are given out.
-                if (count := min(pace.count, room, size - index)) > 0:
-                    call = beside(pace.call, loop.decode, count, seeds, made)
-                yield from self._push(texts, going, token_ids)
-        finally:
-            if call is not None:
-                call.exception()  # the next text begins when the loop is free
-
-    def _push(
-        self, texts: list[Text], going: list[int], token_ids: np.ndarray
-    ) -> Iterator[RowEvent]:
-        """Give out the tokens of a call, int `(count, rows)`."""
-        for chosen in token_ids.tolist():
-            for row in going:
-                text = texts[row]
-                if text.stop_reason is not None:
-                    continue
-                if self._stopping.is_set():
-                    text.stop_reason = "interrupted"
-                elif chosen[row] == NOT_FINITE:
-                    text.stop_reason = "not_finite"
-                else:
-                    yield row, text.push(chosen[row])
-
-    def _reprime(
-        self,
-        loop: DecodeLoop,
-        spec: SamplerSpec,
-        values: list[dict[str, Value]],
-        texts: list[Text],
-        going: list[int],
-    ) -> Iterator[RowEvent]:
-        """Begin a full context anew with the last tokens of each row."""
-        size = self._info.context_length
-        prompts = np.zeros((loop.rows, size), np.int32)
-        for row, text in enumerate(texts):
-            # What has ended goes on unseen, with tokens of any kind.
-            seen = text.seen if row in going else texts[going[0]].seen
-            text.seen = windows.reprimed(seen, size)
-            prompts[row] = self._window(text.seen)[0]
-        for row in going:
-            place = len(texts[row].token_ids)
-            texts[row].reprimed.append(place)
-            yield row, Reprimed(place, len(texts[row].seen))
-        loop.begin(spec.name, values, prompts, len(texts[0].seen) + 1)
-
-    def _search(
-        self, loop: SearchLoop, search: Search, values: dict[str, Value], text: Text
-    ) -> Iterator[RowEvent]:
-        """Some steps a call; what each weighed, and tokens that are final."""
-        state = loop.begin(values, self._window(text.seen), len(text.seen) + 1)
-        first = index = len(text.seen) + 1
-        end = min(first + text.request.length, self._info.context_length)
-        # A step at a time where something is looked at after each.
-        is_watched = (
-            text.request.with_details
-            or text.request.stop != "none"
-            or search.shows == "drafts"
-        )
-        survivors: tuple[Hypothesis, ...] = ()
-        revised, pace = RevisedText(text.new_decoder), _Pace()
-        while index < end and text.stop_reason is None:
-            if self._stopping.is_set():
-                text.stop_reason = "interrupted"
-                break
-            steps = 1 if is_watched else min(pace.count, end - index)
-            before, (state, asked) = state, pace.call(loop.advance, steps, state)
-            after = int(state["index"])
-            if not np.isfinite(asked.logits.max(axis=-1)).all():
-                text.stop_reason = "not_finite"
-            elif search.shows == "hypotheses":
-                earlier, survivors = survivors, hypotheses(state, first)
-                shown = revised.of(survivors[0].token_ids)
-                yield 0, HypothesesChanged(survivors, shown, pruned(earlier, survivors))
-                if text.ends_with(survivors[0].token_ids):
-                    text.stop_reason = "stop"
-            else:
-                place = len(text.token_ids)
-                weighed: Event | None = None
-                if search.shows == "drafts":
-                    weighed = draft_verified(place, index, state, asked)
-                    text.count_drafts(weighed)
-                elif text.request.with_details:
-                    weighed = candidates_weighed(place, before, asked, values)
-                if weighed is not None and text.request.with_details:
-                    yield 0, weighed
-                for token_id in state["prompt"].numpy()[0, index:after].tolist():
-                    if text.stop_reason is None:
-                        yield 0, text.push(token_id, after >= end)
-            index = after
-        yield from ((0, event) for event in text.settle(survivors))
-
     def _scores(
         self, spec: SamplerSpec, values: dict[str, Value], text: Text
     ) -> Sequence[TokenScore | None]:
@@ -367,12 +237,6 @@ class LocalEngine:
         rows = inspection.text_logits(self.logits(ids), count)
         kept = inspection.kept_mask(spec, values, rows)
         return inspection.score_tokens(rows, text.token_ids, kept)
-
-    def _window(self, token_ids: tuple[int, ...]) -> np.ndarray:
-        text = self._model.text
-        return windows.window(
-            token_ids, self._info.context_length, text.start_id, text.pad_id
-        )
 
     def _chosen(
         self, name: str, parameters: Mapping[str, Value]
@@ -430,22 +294,6 @@ class LocalEngine:
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the engine is closed")
-
-
-class _Pace:
-    """How many tokens a call makes: what took `CALL_S` in the last one."""
-
-    def __init__(self) -> None:
-        self.count = 1
-
-    def call(self, function: Callable[..., Made], count: int, *arguments: Any) -> Made:
-        """Call a function that makes `count` tokens, and learn from its time."""
-        clock = time.perf_counter()
-        made = function(count, *arguments)
-        token_s = (time.perf_counter() - clock) / count
-        if count > 1 or self.count == 1:  # a call has a cost of its own
-            self.count = max(1, min(MOST_TOKENS, round(CALL_S / token_s)))
-        return made
 
 
 def _structure(spec: SamplerSpec, values: Mapping[str, Value]) -> tuple[Value, ...]:

@@ -1,0 +1,221 @@
+"""Rows of a batch, from their prompts to their last tokens.
+
+Drives a compiled loop: how many tokens a call makes, what becomes of each, and when a
+full context is begun anew. How a token is chosen, the loop knows.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minigpt_repl.engine import windows
+from minigpt_repl.engine.decode import MOST_TOKENS, NOT_FINITE, DecodeLoop
+from minigpt_repl.engine.request import (
+    Event,
+    HypothesesChanged,
+    Hypothesis,
+    Reprimed,
+    RowEvent,
+)
+from minigpt_repl.engine.search import (
+    SearchLoop,
+    candidates_weighed,
+    draft_verified,
+    hypotheses,
+    pruned,
+)
+from minigpt_repl.engine.texts import RevisedText, Text
+from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import Search
+
+CALL_S = 0.02
+"""Seconds that a call may take: so long a stop waits, and so often a text grows."""
+
+Made = TypeVar("Made")
+
+
+class Pace:
+    """How many tokens a call makes: what took `CALL_S` in the last one."""
+
+    def __init__(self) -> None:
+        self.count = 1
+
+    def call(self, function: Callable[..., Made], count: int, *arguments: Any) -> Made:
+        """Call a function that makes `count` tokens, and learn from its time."""
+        clock = time.perf_counter()
+        made = function(count, *arguments)
+        token_s = (time.perf_counter() - clock) / count
+        if count > 1 or self.count == 1:  # a call has a cost of its own
+            self.count = max(1, min(MOST_TOKENS, round(CALL_S / token_s)))
+        return made
+
+
+def prompt_window(model: LanguageModel, token_ids: tuple[int, ...]) -> np.ndarray:
+    """A prompt as the model reads it, int32 `(1, context)`."""
+    text = model.text
+    return windows.window(token_ids, model.context_length, text.start_id, text.pad_id)
+
+
+class Decoding:
+    """Texts that grow together, token by token.
+
+    Args:
+        model: the model.
+        loop: of the model and the sampler.
+        sampler: its name.
+        values: its parameters for each text.
+        texts: of one prompt.
+        pace: how many tokens a call makes, kept from text to text.
+        is_stopped: whether the texts are to end now.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        loop: DecodeLoop,
+        sampler: str,
+        values: Sequence[Mapping[str, Value]],
+        texts: Sequence[Text],
+        pace: Pace,
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        self._model, self._loop, self._sampler = model, loop, sampler
+        self._values, self._texts = values, texts
+        self._pace, self._is_stopped = pace, is_stopped
+        self._seeds = np.zeros(loop.rows, np.int32)
+        self._seeds[: len(texts)] = [text.started.seed for text in texts]
+
+    def events(self, beside: ThreadPoolExecutor) -> Iterator[RowEvent]:
+        """What happens to each text until all have ended.
+
+        Args:
+            beside: makes the next tokens while the last ones are given out.
+        """
+        texts, size = self._texts, self._model.context_length
+        index = len(texts[0].seen) + 1
+        self._begin(prompt_window(self._model, texts[0].seen), index)
+        made, count = 0, 1  # the first token is not to wait for others
+        call: Future[np.ndarray] | None = None
+        try:
+            while going := [n for n, t in enumerate(texts) if t.stop_reason is None]:
+                room = max(texts[row].room for row in going)
+                if call is None:
+                    if index >= size:
+                        yield from self._begin_anew(going)
+                        index = len(texts[0].seen) + 1
+                    count = min(self._pace.count if made else 1, room, size - index)
+                    call = self._submit(beside, count, made)
+                token_ids = call.result()
+                made, index, room = made + count, index + count, room - count
+                call = None
+                count = min(self._pace.count, room, size - index)
+                if count > 0:
+                    call = self._submit(beside, count, made)
+                yield from self._push(going, token_ids)
+        finally:
+            if call is not None:
+                call.exception()  # the next text begins when the loop is free
+
+    def _submit(
+        self, beside: ThreadPoolExecutor, count: int, made: int
+    ) -> "Future[np.ndarray]":
+        return beside.submit(
+            self._pace.call, self._loop.decode, count, self._seeds, made
+        )
+
+    def _begin(self, token_ids: np.ndarray, length: int) -> None:
+        self._loop.begin(self._sampler, self._values, token_ids, length)
+
+    def _push(self, going: Sequence[int], token_ids: np.ndarray) -> Iterator[RowEvent]:
+        """Give out the tokens of a call, int `(count, rows)`."""
+        for chosen in token_ids.tolist():
+            for row in going:
+                text = self._texts[row]
+                if text.stop_reason is not None:
+                    continue
+                if self._is_stopped():
+                    text.stop_reason = "interrupted"
+                elif chosen[row] == NOT_FINITE:
+                    text.stop_reason = "not_finite"
+                else:
+                    yield row, text.push(chosen[row])
+
+    def _begin_anew(self, going: Sequence[int]) -> Iterator[RowEvent]:
+        """Begin a full context anew with the last tokens of each row."""
+        size = self._model.context_length
+        prompts = np.zeros((self._loop.rows, size), np.int32)
+        for row, text in enumerate(self._texts):
+            # What has ended goes on unseen, with tokens of any kind.
+            seen = text.seen if row in going else self._texts[going[0]].seen
+            text.seen = windows.reprimed(seen, size)
+            prompts[row] = prompt_window(self._model, text.seen)[0]
+        for row in going:
+            text = self._texts[row]
+            text.reprimed.append(len(text.token_ids))
+            yield row, Reprimed(len(text.token_ids), len(text.seen))
+        self._begin(prompts, len(self._texts[0].seen) + 1)
+
+
+def search_events(
+    model: LanguageModel,
+    loop: SearchLoop,
+    search: Search,
+    values: Mapping[str, Value],
+    text: Text,
+    is_stopped: Callable[[], bool],
+) -> Iterator[Event]:
+    """What happens to the text of a search until it ends.
+
+    Args:
+        model: the model.
+        loop: of the model and the sampler.
+        search: what the sampler shows of its steps.
+        values: its parameters.
+        text: the text.
+        is_stopped: whether it is to end now.
+    """
+    first = index = len(text.seen) + 1
+    state = loop.begin(values, prompt_window(model, text.seen), first)
+    end = min(first + text.request.length, model.context_length)
+    # A step at a time where something is looked at after each.
+    is_watched = (
+        text.request.with_details
+        or text.request.stop != "none"
+        or search.shows == "drafts"
+    )
+    survivors: tuple[Hypothesis, ...] = ()
+    revised, pace = RevisedText(text.new_decoder), Pace()
+    while index < end and text.stop_reason is None:
+        if is_stopped():
+            text.stop_reason = "interrupted"
+            break
+        steps = 1 if is_watched else min(pace.count, end - index)
+        before, (state, asked) = state, pace.call(loop.advance, steps, state)
+        place, after = len(text.token_ids), int(state["index"])
+        weighed: Event | None = None
+        if not np.isfinite(asked.logits.max(axis=-1)).all():
+            text.stop_reason = "not_finite"
+            break
+        if search.shows == "hypotheses":
+            earlier, survivors = survivors, hypotheses(state, first)
+            shown = revised.of(survivors[0].token_ids)
+            yield HypothesesChanged(survivors, shown, pruned(earlier, survivors))
+            if text.ends_with(survivors[0].token_ids):
+                text.stop_reason = "stop"
+        elif search.shows == "drafts":
+            weighed = draft_verified(place, index, state, asked)
+            text.count_drafts(weighed)
+        elif text.request.with_details:
+            weighed = candidates_weighed(place, before, asked, values)
+        if weighed is not None and text.request.with_details:
+            yield weighed
+        if search.shows != "hypotheses":
+            for token_id in state["prompt"].numpy()[0, index:after].tolist():
+                if text.stop_reason is None:
+                    yield text.push(token_id, after >= end)
+        index = after
+    yield from text.settle(survivors)
