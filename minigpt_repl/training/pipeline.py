@@ -16,6 +16,7 @@ import keras
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
+from minigpt_repl.paths import training_folder
 from minigpt_repl.training.callbacks import (
     CURVE_FILE,
     LOG_FILE,
@@ -38,7 +39,6 @@ from minigpt_repl.training.resume import (
     STATE_FILE,
     fingerprint,
     remove_state,
-    training_folder,
 )
 from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32

@@ -28,6 +28,7 @@ from minigpt_repl.files import (
     recover_directory,
     write_bytes_atomically,
 )
+from minigpt_repl.paths import PROGRESS_FILE
 
 STATE_FILE = "state.npz"
 LOCK_FILE = "lock"
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
 Arrays = Sequence["NDArray[Any]"]
 
 
-def training_folder(out: Path) -> Path:
-    """Where a run keeps what is not shipped: beside the checkpoint."""
-    return out.absolute().with_name(f"{out.absolute().name}.training")
-
-
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """The checkpoint's place for this process alone, until it ends or is killed.
@@ -52,7 +48,7 @@ def locked(out: Path) -> Iterator[None]:
         UsageError: if another process is at work there.
         MiniGPTError: if nothing can be written there.
     """
-    folder = training_folder(out)
+    folder = paths.training_folder(out)
     with explained(out):
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115
@@ -189,6 +185,9 @@ def save_state(folder: Path, state: State) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with open_atomically(folder / STATE_FILE) as file:
         np.savez(file, header=np.array(json.dumps(header)), **arrays)
+    # For whoever opens the folder before there is a checkpoint.
+    told = {name: header.get(name) for name in ("step", "progress")}
+    write_bytes_atomically(folder / PROGRESS_FILE, json.dumps(told).encode())
 
 
 def load_state(folder: Path) -> State | None:
@@ -245,6 +244,7 @@ def remove_state(folder: Path) -> None:
     """Forget a training; to be called when its result is saved."""
     with explained(folder):
         (folder / STATE_FILE).unlink(missing_ok=True)
+        (folder / PROGRESS_FILE).unlink(missing_ok=True)
 
 
 def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) -> None:

@@ -20,10 +20,11 @@ from rich.console import Console
 from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
+from minigpt_repl.paths import training_folder
 from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
-from minigpt_repl.training.resume import clear, locked, training_folder
+from minigpt_repl.training.resume import clear, locked
 from minigpt_repl.training.setup_options import Setup, is_finished, make_setup
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.record import DRAFT_FOLDER, PRESET_FILES, RECORD_FILE
-from minigpt_repl.paths import default_output
+from minigpt_repl.paths import default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.training.devices import Cluster, check_backend
 from minigpt_repl.training.recipes import Recipe, get_recipe
-from minigpt_repl.training.resume import STATE_FILE, read_header, training_folder
+from minigpt_repl.training.resume import STATE_FILE, read_header
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
 NO_SAMPLE = "none"

@@ -202,6 +202,7 @@ class Trainer:
             "seed": self.plan.seed,
             "data": self.data.fingerprint,
             "step": self.run.step,
+            "progress": self.plan.length.progress(self.run.step, self.run.elapsed),
             "elapsed": self.run.elapsed,
             "evaluations": [each.to_json() for each in self.run.evaluations],
             "losses": self.run.losses,

@@ -230,6 +230,21 @@ def test_the_state_keeps_the_options(place, monkeypatch):
     assert (third.steps, third.minutes) == (None, 2.0)
 
 
+def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
+    from minigpt_repl.errors import CheckpointError
+    from minigpt_repl.models.record import read_record
+    from minigpt_repl.training.resume import State, remove_state, save_state
+
+    folder = place / "out.training"
+    save_state(folder, State({"step": 1234, "progress": 0.42}, {}))
+    told = r"stopped after step 1,234, 42% done; go on with minigpt-setup --out .*out"
+    with pytest.raises(CheckpointError, match=told + " --resume"):
+        read_record(place / "out")
+    remove_state(folder)
+    with pytest.raises(CheckpointError, match="make a good one"):
+        read_record(place / "out")
+
+
 def asked(**given):
     """The setup of a command line that gives just these options."""
     from minigpt_repl.training.setup_model import command
