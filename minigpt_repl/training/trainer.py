@@ -348,6 +348,8 @@ class _Pacer(keras.callbacks.Callback):
         return since >= patience
 
     def _save(self) -> None:
+        # This gets the step's variables attached on JAX, as in `on_train_batch_begin`.
+        assert self.model is self._trainer.model
         self._trainer.save()
         self._saved = self._clock()
 
