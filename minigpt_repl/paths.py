@@ -6,6 +6,8 @@ from pathlib import Path
 
 APP = "minigpt-repl"
 CHECKPOINT_VARIABLE = "MINIGPT_CHECKPOINT"
+PROGRESS_FILE = "progress.json"
+"""How far an unfinished training came, in its folder."""
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -46,6 +48,11 @@ def find_checkpoint(
         if place:
             return Path(place).expanduser()
     return bundled_checkpoint()
+
+
+def training_folder(out: Path) -> Path:
+    """Where a training keeps what is not shipped: beside the checkpoint."""
+    return out.absolute().with_name(f"{out.absolute().name}.training")
 
 
 def default_output() -> Path:

@@ -6,6 +6,8 @@ TensorFlow here.
 """
 
 import hashlib
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from minigpt_repl import formats
 from minigpt_repl.errors import CheckpointError, MiniGPTError
 from minigpt_repl.files import read_user_file
 from minigpt_repl.formats import Record
+from minigpt_repl.paths import PROGRESS_FILE, training_folder
 from minigpt_repl.suggest import quoted
 
 RECORD_FILE = "training.json"
@@ -165,9 +168,25 @@ def check_folder(directory: Path) -> None:
             f"can't read {directory}: {error.strerror}; {MEND}"
         ) from error
     if not exists:
-        raise CheckpointError(f"there is no checkpoint at {directory}: {MEND}")
+        raise CheckpointError(
+            f"there is no checkpoint at {directory}{_unfinished(directory)}"
+        )
     if not directory.is_dir():
         raise CheckpointError(
             f"{directory} is a file; a checkpoint is a folder, such as the one that "
             "minigpt-setup --out FOLDER makes"
         )
+
+
+def _unfinished(directory: Path) -> str:
+    """How far a training for this place came, if there is one, and what goes on."""
+    try:
+        told = json.loads(read_user_file(training_folder(directory) / PROGRESS_FILE))
+        step, progress = int(told["step"]), float(told["progress"])
+    except (MiniGPTError, OverflowError, ValueError, TypeError, KeyError):
+        return f": {MEND}"
+    command = shlex.join(["minigpt-setup", "--out", str(directory), "--resume"])
+    return (
+        f" yet: its training stopped after step {step:,}, {progress:.0%} done; go on "
+        f"with {command}"
+    )

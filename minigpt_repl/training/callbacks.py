@@ -42,6 +42,8 @@ class ShowProgress(keras.callbacks.Callback):
         self._progress = progress
         self._length = length
         self._perplexity: float | None = None
+        self._loss_at_best = float("inf")
+        self._rounds_since_best = 0
         self._is_running = False
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -74,6 +76,20 @@ class ShowProgress(keras.callbacks.Callback):
             f"{logs['val_perplexity']:.2f}, {logs['val_bits_per_byte']:.3f} bits per "
             "byte"
         )
+        self._tell_overfitting(logs)
+
+    def _tell_overfitting(self, logs: Any) -> None:
+        """Say once that what is still learned is the training text alone."""
+        if logs["best_step"] == logs["step"]:
+            self._loss_at_best, self._rounds_since_best = logs["loss"], 0
+            return
+        self._rounds_since_best += 1
+        if self._rounds_since_best == 2 and logs["loss"] < self._loss_at_best:
+            self._progress.say(
+                f"no longer learning: validation was best after step "
+                f"{logs['best_step']:,}, since then the text is learned by heart. The "
+                "best is kept; more text helps, --patience ends such a run early"
+            )
 
     def close(self) -> None:
         """The run has ended."""

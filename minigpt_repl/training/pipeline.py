@@ -16,6 +16,7 @@ import keras
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
+from minigpt_repl.paths import training_folder
 from minigpt_repl.training.callbacks import (
     CURVE_FILE,
     LOG_FILE,
@@ -34,18 +35,17 @@ from minigpt_repl.training.devices import (
 from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.recipes import DRAFT, Length, Recipe
-from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
+from minigpt_repl.training.resume import (
+    STATE_FILE,
+    fingerprint,
+    remove_state,
+)
 from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
-
-
-def training_folder(out: Path) -> Path:
-    """Where a run keeps what is not shipped: beside the checkpoint."""
-    return out.absolute().with_name(f"{out.absolute().name}.training")
 
 
 def set_up(
@@ -162,6 +162,7 @@ def _train(
         patience=setup.patience,
         should_stop=should_stop,
         is_chief=setup.is_chief,
+        options=setup.options,
     )
     shown = ShowProgress(progress, length)
     callbacks: list[keras.callbacks.Callback] = [shown]

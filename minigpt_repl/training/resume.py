@@ -7,16 +7,17 @@ ends the program, what is read back is whole. Knows nothing of what stages do, n
 models: whoever saves arrays gets the same back.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CheckpointError, UsageError
@@ -24,13 +25,62 @@ from minigpt_repl.files import (
     explained,
     open_atomically,
     open_directory_atomically,
+    recover_directory,
     write_bytes_atomically,
 )
+from minigpt_repl.paths import PROGRESS_FILE
 
 STATE_FILE = "state.npz"
+LOCK_FILE = "lock"
 FORMAT = 1
 
-Arrays = Sequence[NDArray[Any]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays = Sequence["NDArray[Any]"]
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The checkpoint's place for this process alone, until it ends or is killed.
+
+    Raises:
+        UsageError: if another process is at work there.
+        MiniGPTError: if nothing can be written there.
+    """
+    folder = paths.training_folder(out)
+    with explained(out):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"process {file.read()} is setting up {out}: wait until it ends, or "
+                "name another folder with --out"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            with explained(out):
+                recover_directory(out.absolute())
+            yield
+        finally:
+            if [each.name for each in folder.iterdir()] == [LOCK_FILE]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear(folder: Path) -> None:
+    """Forget an unfinished training, as one that is begun anew does."""
+    with explained(folder):
+        for each in folder.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each)
+            elif each.name != LOCK_FILE:
+                each.unlink()
 
 
 def fingerprint(**made_from: Any) -> str:
@@ -123,6 +173,8 @@ def save_state(folder: Path, state: State) -> None:
     Raises:
         MiniGPTError: if it can't be written; the state before is left intact.
     """
+    import numpy as np
+
     arrays: dict[str, Any] = {
         f"{group}/{index}": array
         for group, members in state.groups.items()
@@ -133,6 +185,9 @@ def save_state(folder: Path, state: State) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with open_atomically(folder / STATE_FILE) as file:
         np.savez(file, header=np.array(json.dumps(header)), **arrays)
+    # For whoever opens the folder before there is a checkpoint.
+    told = {name: header.get(name) for name in ("step", "progress")}
+    write_bytes_atomically(folder / PROGRESS_FILE, json.dumps(told).encode())
 
 
 def load_state(folder: Path) -> State | None:
@@ -141,31 +196,55 @@ def load_state(folder: Path) -> State | None:
     Raises:
         CheckpointError: if there is a file that is not a state.
     """
-    path = folder / STATE_FILE
-    if not path.is_file():
+    header = read_header(folder)
+    if header is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            groups = {
-                name: [file[f"{name}/{index}"] for index in range(size)]
-                for name, size in header["groups"].items()
-            }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path} can't be read ({error}): remove it, or start anew with --overwrite"
-        ) from error
+    import numpy as np
+
+    with _undamaged(folder), np.load(folder / STATE_FILE, allow_pickle=False) as file:
+        groups = {
+            name: [file[f"{name}/{index}"] for index in range(size)]
+            for name, size in header["groups"].items()
+        }
+    return State(header, groups)
+
+
+def read_header(folder: Path) -> dict[str, Any] | None:
+    """What the state in a folder says of itself, or `None` if none was saved.
+
+    Raises:
+        CheckpointError: if there is a file that is not a state.
+    """
+    if not (folder / STATE_FILE).is_file():
+        return None
+    import numpy as np
+
+    with _undamaged(folder), np.load(folder / STATE_FILE, allow_pickle=False) as file:
+        header: dict[str, Any] = json.loads(str(file["header"]))
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is of another version of minigpt-repl: start anew with --overwrite"
+            f"{folder / STATE_FILE} is of another version of minigpt-repl: start anew "
+            "with --overwrite"
         )
-    return State(header, groups)
+    return header
+
+
+@contextlib.contextmanager
+def _undamaged(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{folder / STATE_FILE} can't be read ({error}): remove it, or start anew "
+            "with --overwrite"
+        ) from error
 
 
 def remove_state(folder: Path) -> None:
     """Forget a training; to be called when its result is saved."""
     with explained(folder):
         (folder / STATE_FILE).unlink(missing_ok=True)
+        (folder / PROGRESS_FILE).unlink(missing_ok=True)
 
 
 def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) -> None:
@@ -174,11 +253,10 @@ def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) ->
     Raises:
         UsageError: naming what differs.
     """
-    saved = state.header["recipe"]
-    for name, value in recipe.items():
-        if saved.get(name) != value:
+    for name, value in state.header["recipe"].items():
+        if recipe.get(name) != value:
             raise UsageError(
-                f"the unfinished training has {name} {saved.get(name)}, not {value}: "
+                f"the unfinished training has {name} {value}, not {recipe.get(name)}: "
                 "resume with the same options, or start anew with --overwrite"
             )
     if state.header["seed"] != seed:

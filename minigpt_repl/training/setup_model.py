@@ -7,7 +7,6 @@ options answer without TensorFlow.
 
 import contextlib
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
+from minigpt_repl.paths import training_folder
 from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
+from minigpt_repl.training.resume import clear, locked
 from minigpt_repl.training.setup_options import Setup, is_finished, make_setup
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
@@ -115,12 +117,18 @@ from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 @click.option("--num-processes", type=click.IntRange(1), help="How many there are.")
 @click.option("--process-id", type=click.IntRange(0), help="Which one this is, from 0.")
 @click.option("--debug", is_flag=True, help="Show a traceback for errors.")
-def command(**options: Any) -> int:
+@click.pass_context
+def command(context: click.Context, /, debug: bool, **options: Any) -> int:
     """Learn a vocabulary, train a model, and save both as a checkpoint.
 
     What is finished is kept. ^C saves the training; --resume goes on with it.
     """
-    setup = make_setup(options)
+    given = {
+        name
+        for name in options
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    setup = make_setup(options, given)
     if setup.cluster is not None:
         code = fork_and_watch(
             "the training lost its coordinator, process 0 at "
@@ -134,6 +142,7 @@ def command(**options: Any) -> int:
         quiet(),
         contextlib.closing(Display(Console(file=sys.stderr))) as progress,
         _stop_on_interrupt(progress.say) as should_stop,
+        locked(setup.out) if setup.is_chief else contextlib.nullcontext(),
     ):
         return _run(setup, progress, should_stop)
 
@@ -167,6 +176,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> int:
+    out = setup.out
+    if is_finished(setup):
+        progress.say(
+            f"the training of {out} is finished: talk to it with minigpt-repl "
+            f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
+        )
+        return EXIT_OK
     from minigpt_repl.training import pipeline
     from minigpt_repl.training.callbacks import check_plotting, check_tensorboard
 
@@ -174,26 +190,20 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
         check_plotting()
     if setup.tensorboard is not None:
         check_tensorboard()
-    out = setup.out
-    folder = pipeline.training_folder(out)
-    if is_finished(setup, folder):
-        progress.say(
-            f"the training of {out} is finished: talk to it with minigpt-repl "
-            f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
-        )
-        return EXIT_OK
-    if setup.overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
+    if setup.overwrite and setup.is_chief:
+        clear(training_folder(out))
     run = pipeline.set_up(setup, progress, should_stop)
     if run.was_stopped:
         progress.say(f"stopped after step {run.step:,}, saved. Go on with:")
-        progress.say(f"  {_resume_command()}")
+        progress.say(f"  {_resume_command(setup)}")
         return EXIT_INTERRUPTED
     assert run.best is not None  # a finished run has been evaluated
     if not setup.is_chief:
         return EXIT_OK
+    is_last = run.best.step == run.step
+    best = "" if is_last else f", the best after step {run.best.step:,}"
     progress.say(
-        f"saved in {out}: {run.step:,} steps, validation perplexity "
+        f"saved in {out}: {run.step:,} steps{best}, validation perplexity "
         f"{run.best.perplexity:.2f}, {run.best.bits_per_byte:.3f} bits per byte"
     )
     progress.say(f"try it: minigpt-repl --checkpoint {shlex.quote(str(out))}")
@@ -230,6 +240,10 @@ def _stop_on_interrupt(say: Callable[[str], None]) -> Iterator[Callable[[], bool
             signal.signal(kind, handler)
 
 
-def _resume_command() -> str:
-    given = [each for each in sys.argv[1:] if each not in ("--overwrite", "--resume")]
+def _resume_command(setup: Setup) -> str:
+    """What goes on with the training; the state holds all the other options."""
+    if setup.cluster is None:
+        return shlex.join(["minigpt-setup", "--out", str(setup.out), "--resume"])
+    starts = ("--overwrite", "--resume")
+    given = [each for each in sys.argv[1:] if each not in starts]
     return shlex.join(["minigpt-setup", *given, "--resume"])

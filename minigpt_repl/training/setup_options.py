@@ -4,20 +4,26 @@ Whatever can be refused before any work is done is refused here. Knows neither c
 nor TensorFlow.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models.record import RECORD_FILE
-from minigpt_repl.paths import default_output
+from minigpt_repl.models.record import DRAFT_FOLDER, PRESET_FILES, RECORD_FILE
+from minigpt_repl.paths import default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.training.devices import Cluster, check_backend
 from minigpt_repl.training.recipes import Recipe, get_recipe
+from minigpt_repl.training.resume import STATE_FILE, read_header
+from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
 NO_SAMPLE = "none"
 LENGTHS = ("epochs", "steps", "minutes")
+CHECKPOINT_FILES = {RECORD_FILE, "task.weights.h5", *PRESET_FILES}
+
+_NOT_KEPT = ("out", "resume", "overwrite", "coordinator", "num_processes", "process_id")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Setup:
         plot: draw the curve at the end.
         patience: evaluations without a new best that end the run, or `None`.
         cluster: the processes that train together, or `None` for this one alone.
+        options: as they came, for a next run to go on with.
     """
 
     corpus: str
@@ -61,6 +68,7 @@ class Setup:
     plot: bool = False
     patience: int | None = None
     cluster: Cluster | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_chief(self) -> bool:
@@ -68,36 +76,79 @@ class Setup:
         return self.cluster is None or self.cluster.process_id == 0
 
 
-def make_setup(options: Mapping[str, Any]) -> Setup:
+def make_setup(options: Mapping[str, Any], given: Collection[str]) -> Setup:
     """The options as they came, checked and made into what the setup works with.
+
+    A run that goes on takes what is not given from the state of the one before.
 
     Args:
         options: by the names of the fields of `Setup` and of `Recipe`; `recipe` and
             `sampler` are names, and the three of `Cluster` stand side by side.
+        given: names of those that were given, rather than left at their defaults.
 
     Raises:
         UsageError: if an option is out of range, or two do not fit together.
     """
+    if options["resume"] and options["overwrite"]:
+        raise UsageError("--resume goes on, --overwrite starts anew: give one of them")
+    out = (options["out"] or default_output()).expanduser()
+    header = read_header(training_folder(out)) if options["resume"] else None
+    if header is not None:
+        options = _resumed(options, given, header, out)
     lengths = [name for name in LENGTHS if options[name]]
     if len(lengths) > 1:
         raise UsageError(
             f"--{lengths[0]} and --{lengths[1]} both say how long: give one of them"
         )
-    if options["resume"] and options["overwrite"]:
-        raise UsageError("--resume goes on, --overwrite starts anew: give one of them")
     shape = {each.name for each in fields(Recipe)} - {"name", "summary"}
+    recipe = get_recipe(options["recipe"])
+    if header is not None and header["recipe"]["name"] == recipe.name:
+        # As it was then, whatever that recipe is called for in this version.
+        then = header["recipe"]
+        recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     cluster = _cluster(options)
     check_backend(cluster)
+    corpus = options["corpus"]
+    kept = {name: options[name] for name in options if name not in _NOT_KEPT}
+    kept["corpus"] = corpus if is_url(corpus) else os.path.abspath(corpus)
+    kept["tensorboard"] = options["tensorboard"] and str(options["tensorboard"])
     made = {
-        "recipe": get_recipe(options["recipe"]).changed(
+        "recipe": recipe.changed(
             **{name: options[name] for name in shape & options.keys()}
         ),
         "cluster": cluster,
         "sampler": _sample_sampler(options["sampler"]),
-        "out": (options["out"] or default_output()).expanduser(),
+        "out": out,
+        "tensorboard": options["tensorboard"] and Path(options["tensorboard"]),
+        "options": kept,
     }
-    given = {each.name: options.get(each.name) for each in fields(Setup)}
-    return Setup(**(given | made))
+    return Setup(
+        **({each.name: options.get(each.name) for each in fields(Setup)} | made)
+    )
+
+
+def _resumed(
+    options: Mapping[str, Any],
+    given: Collection[str],
+    header: Mapping[str, Any],
+    out: Path,
+) -> dict[str, Any]:
+    """The options of the run before, changed by those that were given for this one."""
+    saved = dict(header.get("options", {}))
+    if not saved:  # by 0.1.0, which kept recipe and seed alone
+        if "corpus" not in given:
+            raise UsageError(
+                f"the unfinished training of {out} does not say of which text it is: "
+                "give --corpus and the other options as before, with --resume (if no "
+                f"--corpus was given then: --corpus {SIMPLEBOOKS_URL})"
+            )
+        saved = {"recipe": header["recipe"]["name"], "seed": header["seed"]}
+    if any(name in given for name in LENGTHS):
+        saved = {name: saved[name] for name in saved if name not in LENGTHS}
+    return {
+        name: value if name in given or name not in saved else saved[name]
+        for name, value in options.items()
+    }
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:
@@ -128,19 +179,20 @@ def _sample_sampler(name: str) -> SamplerSpec | None:
     return spec
 
 
-def is_finished(setup: Setup, folder: Path) -> bool:
+def is_finished(setup: Setup) -> bool:
     """Whether there is nothing to go on with, only a checkpoint.
-
-    Args:
-        setup: says where the checkpoint goes.
-        folder: holds the states of an unfinished training.
 
     Raises:
         UsageError: if there is something that only the user may let go of.
     """
-    out = setup.out
-    has_state = any(folder.rglob("state.npz")) if folder.is_dir() else False
+    out, folder = setup.out, training_folder(setup.out)
+    has_state = any(folder.rglob(STATE_FILE))
     has_checkpoint = (out / RECORD_FILE).exists()
+    if (mine := _not_ours(out)) is not None:
+        raise UsageError(
+            f"{mine} is not a checkpoint's and would be lost: move it away, or name "
+            "another folder with --out"
+        )
     if setup.overwrite:
         return False
     if setup.resume:
@@ -150,9 +202,23 @@ def is_finished(setup: Setup, folder: Path) -> bool:
             f"there is an unfinished training of {out}: go on with --resume, or start "
             "anew with --overwrite"
         )
-    if out.exists() and (has_checkpoint or not out.is_dir() or any(out.iterdir())):
+    if has_checkpoint:
         raise UsageError(
             f"{out} is there already: replace it with --overwrite, or name another "
             "folder with --out"
         )
     return False
+
+
+def _not_ours(out: Path) -> Path | None:
+    """What lies at a checkpoint's place and is of no checkpoint, if anything."""
+    if out.exists() and not out.is_dir():
+        return out
+    files = CHECKPOINT_FILES | {f"{DRAFT_FOLDER}/{name}" for name in CHECKPOINT_FILES}
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    for path in sorted(out.rglob("*")):
+        if path.relative_to(out).as_posix() not in (
+            folders if path.is_dir() else files
+        ):
+            return path
+    return None

@@ -5,8 +5,9 @@ wants to watch is a Keras callback after that, and finds its figures in `logs`. 
 no files but the state's, no terminal and no signals.
 """
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.training.dataset import (
     Batches,
@@ -32,8 +33,14 @@ from minigpt_repl.training.trainable import trainable
 NO_END = 1_000_000
 """Rounds of a run that a clock ends."""
 
+EVALUATIONS = 20
+"""About the most in a run: a small text is through many times in a minute."""
+
 SAVE_EVERY = 50.0
 """Seconds; a step and an evaluation longer still leave it under a minute."""
+
+SAVE_FIRST = 5.0
+"""Seconds until the first time."""
 
 
 class DivergedError(MiniGPTError):
@@ -53,6 +60,7 @@ class Plan:
         should_stop: asked after every step; `True` ends the run, state saved.
         clock: seconds that only grow.
         is_chief: whether the state is saved by this process; all of them read it.
+        options: how the run was asked for, kept in the state.
     """
 
     length: Length
@@ -63,6 +71,7 @@ class Plan:
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
     is_chief: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,7 +82,7 @@ class Run:
         step: steps taken.
         elapsed: seconds trained, across resumes.
         evaluations: in the order they were made.
-        losses: `(step, mean training loss since the one before)`.
+        losses: `(step, mean training loss of the round that ends there)`.
         best: the evaluation with the lowest loss.
         was_stopped: whether it was told to stop before its end.
     """
@@ -96,9 +105,9 @@ class Trainer:
         plan: how long, and with which order of batches.
         callbacks: watchers. Their `logs` hold `step`, `epochs`, `loss`,
             `learning_rate`, `progress`, `tokens_per_second` and `seconds_left` after
-            each step; after each evaluation, which is what Keras calls an epoch, also
-            `val_loss`, `val_perplexity` and `val_bits_per_byte`. `epochs` is how
-            often the text was seen.
+            each step. After each evaluation, at the end of what Keras calls an epoch,
+            also `val_loss`, `val_perplexity`, `val_bits_per_byte` and `best_step`.
+            `epochs` is how often the text was seen.
     """
 
     def __init__(
@@ -119,7 +128,8 @@ class Trainer:
         self._callbacks = list(callbacks)
         epoch = steps_per_epoch(recipe.feeding, len(data.train), recipe.batch_size)
         usual = epoch if recipe.feeding == "cut" else min(epoch, 250)
-        self.evaluate_every = plan.evaluate_every or usual
+        least = math.ceil((plan.length.steps or 0) / EVALUATIONS)
+        self.evaluate_every = plan.evaluate_every or max(usual, least)
 
     def train(self) -> Run:
         """Make all the steps that are left; the best weights are the model's then.
@@ -187,10 +197,12 @@ class Trainer:
         if self.plan.state_folder is None or not self.plan.is_chief:
             return
         header = {
+            "options": dict(self.plan.options),
             "recipe": self.recipe.to_json(),
             "seed": self.plan.seed,
             "data": self.data.fingerprint,
             "step": self.run.step,
+            "progress": self.plan.length.progress(self.run.step, self.run.elapsed),
             "elapsed": self.run.elapsed,
             "evaluations": [each.to_json() for each in self.run.evaluations],
             "losses": self.run.losses,
@@ -219,6 +231,12 @@ class Trainer:
             "optimizer": self.model.optimizer.variables,
         }
         for group, members in variables.items():
+            shapes = [tuple(each.shape) for each in members]
+            if shapes != [each.shape for each in state.groups[group]]:
+                raise UsageError(
+                    "the unfinished training is of another version of minigpt-repl, "
+                    "whose model is built otherwise: start anew with --overwrite"
+                )
             for variable, value in zip(members, state.groups[group], strict=True):
                 variable.assign(value)
         self.best_weights = list(state.groups["best"])
@@ -245,7 +263,7 @@ class _Pacer(keras.callbacks.Callback):
         self._trainer = trainer
         self._clock = trainer.plan.clock
         self._began = self._clock() - trainer.run.elapsed
-        self._saved = self._clock()
+        self._saved = self._clock() - SAVE_EVERY + SAVE_FIRST
         self._mark = (trainer.run.step, self._clock())
         self._tokens_per_second = 0.0
         self._is_steady = False
@@ -293,6 +311,8 @@ class _Pacer(keras.callbacks.Callback):
         if run.was_stopped and run.step % trainer.evaluate_every:
             # Resumed, the round goes on to its end and is evaluated then.
             return
+        if not self._is_due():
+            return
         run.losses.append((run.step, float(logs["loss"])))
         before = self._clock()
         evaluation = trainer.evaluate()
@@ -305,10 +325,20 @@ class _Pacer(keras.callbacks.Callback):
             val_loss=evaluation.loss,
             val_perplexity=evaluation.perplexity,
             val_bits_per_byte=evaluation.bits_per_byte,
+            best_step=run.best.step if run.best else run.step,
         )
         if self._lost_patience():
             self.model.stop_training = True
         self._save()
+
+    def _is_due(self) -> bool:
+        """Whether a round's end is evaluated: of a run by the clock, not each."""
+        run, plan = self._trainer.run, self._trainer.plan
+        if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
+            return True
+        last = run.evaluations[-1]
+        since = run.elapsed - last.elapsed
+        return self.is_over() or since >= plan.length.seconds / EVALUATIONS
 
     def _lost_patience(self) -> bool:
         run, patience = self._trainer.run, self._trainer.plan.patience
@@ -318,6 +348,8 @@ class _Pacer(keras.callbacks.Callback):
         return since >= patience
 
     def _save(self) -> None:
+        # This gets the step's variables attached on JAX, as in `on_train_batch_begin`.
+        assert self.model is self._trainer.model
         self._trainer.save()
         self._saved = self._clock()
 

@@ -52,3 +52,27 @@ def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
     assert "[" not in text
     # The preprocessor is out of the way only meanwhile.
     assert causal_lm.preprocessor is not None
+
+
+def test_learning_by_heart_is_said_once():
+    from minigpt_repl.training.callbacks import ShowProgress
+    from minigpt_repl.training.progress import SilentProgress
+    from minigpt_repl.training.recipes import Length
+
+    class Said(SilentProgress):
+        def say(self, text):
+            lines.append(text)
+
+    lines = []
+    shown = ShowProgress(Said(), Length(steps=60))
+    for round_number in range(6):
+        figures = {"val_perplexity": 9.0, "val_bits_per_byte": 1.0}
+        step, loss = 10 * (round_number + 1), 4.0 - round_number
+        best = min(step, 20)
+        shown.on_epoch_end(
+            round_number, {"step": step, "loss": loss, "best_step": best, **figures}
+        )
+    told = [line for line in lines if "by heart" in line]
+    assert len(told) == 1
+    assert "best after step 20" in told[0]
+    assert lines.index(told[0]) == 4

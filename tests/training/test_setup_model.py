@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,16 @@ def run(place, *arguments, **options):
     return process.returncode, output, errors
 
 
+def refused(place, capsys, *arguments, corpus="text.txt", out="out"):
+    """The exit code and the errors of a setup that does no work, in this process."""
+    from minigpt_repl.training.setup_model import main
+
+    source = [] if corpus is None else ["--corpus", str(place / corpus)]
+    with pytest.raises(SystemExit) as stopped:
+        main([*source, "--out", str(place / out), *SMALL, *arguments])
+    return stopped.value.code, capsys.readouterr().err
+
+
 def record(place, out="out"):
     return json.loads((place / out / "training.json").read_text(encoding="utf-8"))
 
@@ -100,7 +111,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
 
 @pytest.mark.slow
 def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
-    process = start(place, "--steps", "100000")
+    process = start(place, "--minutes", "30")
     state = place / "out.training" / "state.npz"
     wait_for(lambda: state.exists(), process)
     process.send_signal(signal.SIGINT)
@@ -109,10 +120,21 @@ def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
     assert "Traceback" not in errors
     assert "--resume" in errors.splitlines()[-1]
     assert not (place / "out").exists()
-    steps = int(errors.split("stopped after step ")[1].split(",")[0])
-    code, _, errors = run(place, "--steps", str(steps + 5), "--resume")
+    steps = int(
+        re.search(r"stopped after step ([\d,]+), saved", errors)[1].replace(",", "")
+    )
+    # Corpus and shape are in the state.
+    command = [sys.executable, str(SCRIPT), "--out", "out", "--resume"]
+    done = subprocess.run(
+        [*command, "--steps", str(steps + 5)],
+        cwd=place,
+        env=os.environ | {"XDG_CACHE_HOME": str(place / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    code, errors = done.returncode, done.stderr
     assert code == 0, errors
-    assert f"going on after step {steps}" in errors
+    assert f"going on after step {steps:,}" in errors
     assert record(place)["training"]["steps"] == steps + 5
 
 
@@ -138,18 +160,98 @@ def test_killed_at_random_it_always_goes_on(place):
     assert "is finished" in errors
 
 
-@pytest.mark.slow
-def test_what_is_there_is_replaced_only_when_asked_for(place):
-    (place / "out").mkdir()
-    (place / "out" / "mine.txt").write_text("precious")
-    code, _, errors = run(place, "--steps", "2")
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)], ids=["", "overwrite"])
+@pytest.mark.parametrize("name", ["mine.txt", "draft/mine.txt", "assets/mine.txt"])
+def test_a_file_of_ones_own_is_never_replaced(place, capsys, name, overwrite):
+    path = place / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    code, errors = refused(place, capsys, "--steps", "2", *overwrite)
     assert code == 2
     assert errors.count("\n") == 1
-    assert "--overwrite" in errors
-    assert (place / "out" / "mine.txt").read_text() == "precious"
-    code, _, errors = run(place, "--steps", "2", "--overwrite")
-    assert code == 0, errors
-    assert record(place)["training"]["steps"] == 2
+    assert f"{path} is not a checkpoint's" in errors
+    assert path.read_text() == "precious"
+    assert not (place / "out.training").exists()
+
+
+@pytest.mark.parametrize("out", ["/proc/1/x", "/dev/null/x"])
+def test_a_place_where_nothing_can_be_is_one_line(place, capsys, out):
+    code, errors = refused(place, capsys, out=out)
+    assert (code, errors.count("\n")) == (1, 1)
+    assert f"can't write {out}" in errors
+
+
+def test_a_second_setup_is_refused_and_names_the_firsts_process(place, capsys):
+    from minigpt_repl.training.resume import locked
+
+    with locked(place / "out"):
+        code, errors = refused(place, capsys)
+    assert code == 2
+    assert f"process {os.getpid()} is setting up" in errors
+    # What a process that was killed leaves is no obstacle.
+    (place / "out.training").mkdir(exist_ok=True)
+    (place / "out.training" / "lock").write_text("1")
+    with locked(place / "out"):
+        pass
+
+
+def test_a_training_of_an_old_version_needs_its_corpus(place, capsys):
+    """0.1.0 kept recipe and seed in the state, and no options."""
+    from minigpt_repl.training.recipes import DEFAULT
+    from minigpt_repl.training.resume import State, save_state
+
+    recipe = DEFAULT.changed(num_layers=1, hidden_dim=16, num_heads=2)
+    header = {"recipe": recipe.to_json(), "seed": 7, "data": "x", "step": 3}
+    save_state(place / "out.training", State(header, {}))
+    code, errors = refused(place, capsys, "--resume", corpus=None)
+    assert code == 2
+    assert "give --corpus" in errors
+    setup = asked(out=place / "out", resume=True, corpus="text.txt")
+    assert (setup.recipe, setup.seed) == (recipe, 7)
+
+
+def test_the_state_keeps_the_options(place, monkeypatch):
+    from minigpt_repl.training.resume import State, save_state
+
+    monkeypatch.chdir(place)
+    out = place / "out"
+    first = asked(out=out, corpus="text.txt", steps=9, num_layers=1, prompt="the")
+    header = {
+        "options": json.loads(json.dumps(dict(first.options))),
+        "recipe": first.recipe.to_json(),
+        "seed": 1,
+    }
+    save_state(place / "out.training", State(header, {}))
+    second = asked(out=out, resume=True)
+    assert second.corpus == str(place / "text.txt")
+    assert (second.steps, second.prompt) == (9, "the")
+    assert second.recipe == first.recipe
+    third = asked(out=out, resume=True, minutes=2.0)
+    assert (third.steps, third.minutes) == (None, 2.0)
+
+
+def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
+    from minigpt_repl.errors import CheckpointError
+    from minigpt_repl.models.record import read_record
+    from minigpt_repl.training.resume import State, remove_state, save_state
+
+    folder = place / "out.training"
+    save_state(folder, State({"step": 1234, "progress": 0.42}, {}))
+    told = r"stopped after step 1,234, 42% done; go on with minigpt-setup --out .*out"
+    with pytest.raises(CheckpointError, match=told + " --resume"):
+        read_record(place / "out")
+    remove_state(folder)
+    with pytest.raises(CheckpointError, match="make a good one"):
+        read_record(place / "out")
+
+
+def asked(**given):
+    """The setup of a command line that gives just these options."""
+    from minigpt_repl.training.setup_model import command
+    from minigpt_repl.training.setup_options import make_setup
+
+    context = command.make_context("minigpt-setup", [])
+    return make_setup(context.params | given, given)
 
 
 @pytest.mark.slow
@@ -207,14 +309,12 @@ def test_tutorial_prints_its_model_and_a_sample_at_each_epochs_end(place):
         (["--steps", "x"], "'x' is not a valid integer"),
     ],
 )
-def test_wrong_options_are_refused_before_any_work(arguments, told, place):
-    code, output, errors = run(place, *arguments)
+def test_wrong_options_are_refused_before_any_work(arguments, told, place, capsys):
+    code, errors = refused(place, capsys, *arguments)
     assert code == 2
     assert told in errors
     assert "Traceback" not in errors
-    assert output == ""
-    assert not (place / "out").exists()
-    assert not (place / "cache").exists()
+    assert {each.name for each in place.iterdir()} == {"text.txt"}
 
 
 def test_help_and_wrong_options_load_no_tensorflow():

@@ -163,6 +163,26 @@ def test_minutes_end_it_with_the_rate_at_its_end():
     assert rates[-1] < 0.2 * max(rates)
 
 
+def test_a_small_text_is_evaluated_about_twenty_times():
+    recipe = small(DEFAULT)
+    trainer = make_trainer(recipe, length=Length(steps=10_000), evaluate_every=None)
+    assert trainer.evaluate_every == 500
+    now = [0.0]
+    by_clock = make_trainer(
+        recipe, length=Length(seconds=1000.0), evaluate_every=None, clock=lambda: now[0]
+    )
+    by_clock.evaluate_every = 1
+
+    def soon():
+        now[0] += 10.0
+        return False
+
+    by_clock.plan = dataclasses.replace(by_clock.plan, should_stop=soon)
+    run = by_clock.train()
+    assert run.step in (100, 101)
+    assert 19 <= len(run.evaluations) <= 22
+
+
 def test_watchers_find_their_figures_in_logs():
     import keras
 
