@@ -112,8 +112,7 @@ def test_no_two_modules_import_each_other_on_any_way():
 def test_no_two_modules_have_one_name():
     names = Counter(path.stem for path in MODULES if path.stem != "__init__")
     twice = {name for name, count in names.items() if count > 1}
-    # Of models and of training.
-    assert twice <= {"wordpiece"}
+    assert twice == set()
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)

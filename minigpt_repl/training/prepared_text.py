@@ -18,7 +18,7 @@ from minigpt_repl.errors import CorpusError
 from minigpt_repl.training.corpus import Corpus, load_corpus
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.resume import StageCache, fingerprint
-from minigpt_repl.training.wordpiece import prepared_vocabulary
+from minigpt_repl.training.vocabulary import prepared_vocabulary
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 10_000

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.training import wordpiece
 from minigpt_repl.training.resume import StageCache
-from minigpt_repl.training.wordpiece import (
+from minigpt_repl.training.vocabulary import (
     RESERVED,
     count_words,
     learn_vocabulary,
