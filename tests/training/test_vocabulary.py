@@ -159,14 +159,14 @@ class TestPreparedVocabulary:
     def test_is_learned_once(self, tmp_path, monkeypatch):
         cache = StageCache(tmp_path)
         first = prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
-        monkeypatch.setattr(wordpiece, "count_words", None)
-        monkeypatch.setattr(wordpiece, "learn_vocabulary", None)
+        monkeypatch.setattr(vocabulary, "count_words", None)
+        monkeypatch.setattr(vocabulary, "learn_vocabulary", None)
         assert prepared_vocabulary(self.LINES, "hash", 200, cache=cache) == first
 
     def test_another_size_uses_the_counts_again(self, tmp_path, monkeypatch):
         cache = StageCache(tmp_path)
         prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
-        monkeypatch.setattr(wordpiece, "count_words", None)
+        monkeypatch.setattr(vocabulary, "count_words", None)
         other = prepared_vocabulary(self.LINES, "hash", 120, cache=cache)
         assert other == reference(self.LINES, 120)
 
