@@ -6,6 +6,7 @@ token's step, as many times as it is told. What is chosen, and how, is the sampl
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class DecodeLoop:
         # XLA makes the random numbers of other samplers slowly, and can't compile all.
         is_compiled = all(spec.takes_rows for spec, _ in samplers)
         # Without AutoGraph: there is nothing for it to do, and it writes files.
-        self._call = tf.function(
+        self._traced = tf.function(
             self._decode, autograph=False, jit_compile=is_compiled or None
         )
         self._step: Any = model.decode_step
@@ -121,6 +122,17 @@ class DecodeLoop:
         self._last = np.maximum(token_ids[-1], 0)
         self._index += count
         return token_ids
+
+    @cached_property
+    def _call(self) -> Any:
+        # Called by itself a traced function is checked less, which saves 0.4 ms.
+        rows, number = (
+            tf.TensorSpec((self.rows,), tf.int32),
+            tf.TensorSpec((), tf.int32),
+        )
+        return self._traced.get_concrete_function(
+            rows, number, number, rows, number, number
+        )
 
     def _decode(
         self,

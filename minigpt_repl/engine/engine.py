@@ -92,7 +92,7 @@ class LocalEngine:
         )
         self._unreported_load_s = load_s
         self._loops: dict[tuple[object, ...], Any] = {}
-        self._paces: dict[int, Pace] = {}  # by the number of rows
+        self._paces: dict[object, Pace] = {}  # by the number of rows, or the search
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
@@ -183,16 +183,10 @@ class LocalEngine:
             ).events(self._beside)
         else:
             search = self._search_loop(spec, values[0])
-            events = (
-                (0, event)
-                for event in search_events(
-                    self._model,
-                    search,
-                    spec.search,
-                    values[0],
-                    texts[0],
-                    self._stopping.is_set,
-                )
+            pace = self._paces.setdefault(spec.name, Pace())
+            stopped = self._stopping.is_set
+            events = search_events(
+                self._model, search, spec.search, values[0], texts[0], pace, stopped
             )
         for row, text in enumerate(texts):
             yield row, text.started

@@ -166,8 +166,9 @@ def search_events(
     search: Search,
     values: Mapping[str, Value],
     text: Text,
+    pace: Pace,
     is_stopped: Callable[[], bool],
-) -> Iterator[Event]:
+) -> Iterator[RowEvent]:
     """What happens to the text of a search until it ends.
 
     Args:
@@ -175,7 +176,8 @@ def search_events(
         loop: of the model and the sampler.
         search: what the sampler shows of its steps.
         values: its parameters.
-        text: the text.
+        text: the text, the only row.
+        pace: how many steps a call takes, kept from text to text.
         is_stopped: whether it is to end now.
     """
     first = index = len(text.seen) + 1
@@ -188,12 +190,13 @@ def search_events(
         or search.shows == "drafts"
     )
     survivors: tuple[Hypothesis, ...] = ()
-    revised, pace = RevisedText(text.new_decoder), Pace()
+    revised = RevisedText(text.new_decoder)
     while index < end and text.stop_reason is None:
         if is_stopped():
             text.stop_reason = "interrupted"
             break
-        steps = 1 if is_watched else min(pace.count, end - index)
+        # The first step is not to wait for others.
+        steps = 1 if is_watched or index == first else min(pace.count, end - index)
         before, (state, asked) = state, pace.call(loop.advance, steps, state)
         place, after = len(text.token_ids), int(state["index"])
         weighed: Event | None = None
@@ -203,7 +206,8 @@ def search_events(
         if search.shows == "hypotheses":
             earlier, survivors = survivors, hypotheses(state, first)
             shown = revised.of(survivors[0].token_ids)
-            yield HypothesesChanged(survivors, shown, pruned(earlier, survivors))
+            dropped = pruned(earlier, survivors)
+            yield 0, HypothesesChanged(survivors, shown, dropped)
             if text.ends_with(survivors[0].token_ids):
                 text.stop_reason = "stop"
         elif search.shows == "drafts":
@@ -212,10 +216,10 @@ def search_events(
         elif text.request.with_details:
             weighed = candidates_weighed(place, before, asked, values)
         if weighed is not None and text.request.with_details:
-            yield weighed
+            yield 0, weighed
         if search.shows != "hypotheses":
             for token_id in state["prompt"].numpy()[0, index:after].tolist():
                 if text.stop_reason is None:
-                    yield text.push(token_id, after >= end)
+                    yield 0, text.push(token_id, after >= end)
         index = after
-    yield from text.settle(survivors)
+    yield from ((0, event) for event in text.settle(survivors))

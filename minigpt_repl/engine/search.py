@@ -96,6 +96,7 @@ class SearchLoop:
         self._draft_cache = draft.new_cache(1) if draft and self._drafts else None
         self._asked: tuple[tf.Tensor, ...] = ()
         # Without AutoGraph: there is nothing for it to do, and it writes files.
+        self._compiled: Any = None
         self._start = tf.function(self._run_start, autograph=False)
         # Of a loop that slices at sums of its index XLA would compile each round anew,
         # so there the models are programs and the loop is TensorFlow's.
@@ -127,8 +128,12 @@ class SearchLoop:
         for name, variable in self._variables.items():
             variable.assign(values[name])
         prompt = tf.constant(token_ids)
-        _, hidden_states, cache = self._model.prefill(prompt)
-        self._cache.fill(cache)
+        if length == 1 and "hidden_states" not in self._search.state:
+            # Of a single token nothing comes before what the first step reads.
+            hidden_states = tf.zeros((*prompt.shape, self._model.hidden_dim))
+        else:
+            _, hidden_states, cache = self._model.prefill(prompt)
+            self._cache.fill(cache)
         if self._draft is not None and self._draft_cache is not None:
             self._draft_cache.fill(self._draft.prefill(prompt)[2])
         self._mask = tf.constant(np.arange(token_ids.shape[1])[None] < length)
@@ -147,7 +152,11 @@ class SearchLoop:
             The state after them, and what was asked in the last of them.
         """
         ordered = [state[name] for name in self._search.state]
-        made, asked = self._advance(ordered, self._mask, tf.constant(steps))
+        inputs = (ordered, self._mask, tf.constant(steps))
+        if self._compiled is None:
+            # Called by itself a traced function is checked less, which saves 0.4 ms.
+            self._compiled = self._advance.get_concrete_function(*inputs)
+        made, asked = self._compiled(*inputs)
         return self._named(made), Asked(*(each.numpy() for each in asked))
 
     def _named(self, variables: list[tf.Tensor]) -> State:
