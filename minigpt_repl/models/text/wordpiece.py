@@ -47,6 +47,9 @@ class WordPieceText:
         self.pieces = tuple(pieces)
         self.lowercase = lowercase
 
+    def __deepcopy__(self, memo: object) -> "WordPieceText":
+        return self  # it never changes, and a decoder that holds it is copied often
+
     def piece(self, token_id: int) -> str:
         """The word of an id, `##` and all; a placeholder where it has none."""
         if 0 <= token_id < len(self.pieces):
