@@ -4,4 +4,4 @@ Importing this package is cheap: nothing here loads TensorFlow. Import
 `minigpt_repl.lm` to register the model's classes with KerasHub.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

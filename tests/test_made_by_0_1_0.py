@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from fakes import FakeEngine
 
-from minigpt_repl.compare.replay import read_recorded
+from minigpt_repl.compare.replay import ReplayError, read_recorded, replay
 from minigpt_repl.config import read_config
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.saved import dump_session, parse_session
@@ -140,3 +142,12 @@ def test_a_plugin_is_told_where_what_it_imports_is_now(monkeypatch):
     message = str(caught.value)
     assert "'rank' (plugin:SPEC)" in message and "\n" not in message
     assert "minigpt_repl.decoding is minigpt_repl.sampling now" in message
+
+
+def test_a_replay_of_its_random_texts_names_the_version():
+    """The same seed draws other tokens now, so a difference would say nothing."""
+    (recorded,) = read_recorded(text_of("comparison.json"), "comparison.json")
+    drawn = [one for one in recorded.texts if one.request.sampler == "top_k"]
+    assert drawn
+    with pytest.raises(ReplayError, match=r"made by minigpt-repl 0\.1\.0"):
+        list(replay(FakeEngine(), replace(recorded, texts=tuple(drawn))))

@@ -85,10 +85,18 @@ def replay(engine: Engine, recorded: Recorded) -> Iterator[str]:
     """Run the texts again; yields a line for each that is the same.
 
     Raises:
-        ReplayError: at the first token that differs.
+        ReplayError: at the first token that differs, and for a random text of a
+            version whose random numbers were others.
         MiniGPTError: from the engine.
     """
+    made_by = recorded.versions.get("minigpt-repl", "")
     for one in recorded.texts:
+        if made_by.startswith("0.1.") and find_sampler(one.request.sampler).is_random:
+            raise ReplayError(
+                f"{one.label} seed {one.request.seed}: the file was made by "
+                f"minigpt-repl {plain(made_by)}, which drew other tokens from the same "
+                "seeds: install that version to replay it"
+            )
         if one.is_picked:
             yield f"{one.label}: {quoted(one.words[0])} was picked by hand, not chosen"
             continue
