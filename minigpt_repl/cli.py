@@ -29,6 +29,7 @@ from minigpt_repl.errors import (
 )
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS
+from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import did_you_mean, quoted
 
 PROGRAM = "minigpt-repl"
@@ -324,7 +325,7 @@ def _explain(error: BaseException, is_debug: bool) -> int:
 
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody to tell it to
-        sys.stderr.write(f"{PROGRAM}: {' '.join(message.split())}\n")
+        sys.stderr.write(f"{PROGRAM}: {shown_line(' '.join(message.split()))}\n")
 
 
 def _first_lower(message: str) -> str:

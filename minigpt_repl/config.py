@@ -22,6 +22,7 @@ from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
+from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
 
 CONFIG_FILE = "config.toml"
@@ -295,4 +296,4 @@ def _with_flags(settings: Settings, options: Options) -> Settings:
 
 
 def _tell(message: str) -> None:
-    sys.stderr.write(f"minigpt-repl: {message}\n")
+    sys.stderr.write(f"minigpt-repl: {shown_line(message)}\n")

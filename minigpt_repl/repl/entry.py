@@ -31,6 +31,7 @@ from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.shown import shown_line
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison
@@ -142,7 +143,7 @@ def run_replay(options: Options, path: Path) -> None:
             for warning in replaying.warnings(one, engine.info):
                 _tell(warning)
             for line in replaying.replay(engine, one):
-                sys.stdout.write(f"{line}\n")
+                sys.stdout.write(f"{shown_line(line)}\n")
                 sys.stdout.flush()
 
 
@@ -163,7 +164,7 @@ def run_doctor(options: Options) -> bool:
     with contextlib.nullcontext() if options.debug else quiet():
         for finding in examine(directory, verify, problems, open_one):
             is_well = is_well and not finding.advice
-            sys.stdout.write(f"{finding}\n")
+            sys.stdout.write(f"{shown_line(str(finding))}\n")
             sys.stdout.flush()
     return is_well
 
@@ -279,25 +280,15 @@ def _write(
 
 
 def _print(comparison: "Comparison", color: str) -> None:
-    from rich.console import Console
+    from rich.console import Group
 
     from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+    from minigpt_repl.repl.drawing import draw
     from minigpt_repl.repl.output import wants_color
 
     has_color = wants_color(color, os.environ, sys.stdout.isatty())
-    console = Console(
-        file=sys.stdout,
-        width=shutil.get_terminal_size().columns,
-        force_terminal=has_color,
-        no_color=not has_color,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    console.print(TextsView(comparison))
-    console.print()
-    console.print(FiguresView(comparison))
+    views = Group(TextsView(comparison), "", FiguresView(comparison))
+    draw(views, sys.stdout, shutil.get_terminal_size().columns, has_color=has_color)
     _tell(NOT_QUALITY)
 
 
@@ -318,4 +309,4 @@ def _stopping(engine: Engine) -> Iterator[Signals]:
 
 
 def _tell(message: str) -> None:
-    sys.stderr.write(f"minigpt-repl: {message}\n")
+    sys.stderr.write(f"minigpt-repl: {shown_line(message)}\n")

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
@@ -19,6 +18,7 @@ from minigpt_repl.repl import commands  # noqa: F401 - fills the table of comman
 from minigpt_repl.repl.app import App
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import LineJoiner, run_line
+from minigpt_repl.repl.drawing import draw
 from minigpt_repl.repl.output import (
     Live,
     Mistake,
@@ -32,8 +32,8 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
-from minigpt_repl.repl.wrapping import safe
 from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.shown import shown, shown_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ class Page:
                 self._say(content)
             case Notice(text):
                 self.has_mistakes |= isinstance(output, Mistake)
-                self._write_line(self._err, safe(text))
+                self._write_line(self._err, shown(text))
             case Live(content):
                 self._live = content
             case TextStarted(prompt):
@@ -112,7 +112,7 @@ class Page:
     def ask(self, question: str) -> str | None:
         """The next line of the input."""
         self._finish_live()
-        self._write_line(self._err, safe(question))
+        self._write_line(self._err, shown(question))
         return self._answer()
 
     def edit(self, text: str) -> None:
@@ -123,24 +123,14 @@ class Page:
             self._end_text()
         stream = self._err if self._hide_texts else self._out
         if isinstance(content, str):
-            self._write_line(stream, safe(content))
+            self._write_line(stream, shown(content))
             return
-        console = Console(
-            file=stream,
-            width=self.width,
-            force_terminal=self.color,
-            no_color=not self.color,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-        )
-        console.print(content, soft_wrap=isinstance(content, Text))
+        draw(content, stream, self.width, has_color=self.color)
         stream.flush()
 
     def _write_text(self, text: str) -> None:
         if text and not self._hide_texts:
-            self._out.write(text)
+            self._out.write(shown(text))
             self._out.flush()
             self._is_in_line = True
 
@@ -356,6 +346,6 @@ class PlainLoop:
 
     def _goes_on_after(self, error: MiniGPTError, place: str) -> bool:
         self._has_failed = True
-        self._err.write(f"{place}: {error}\n")
+        self._err.write(f"{shown_line(place)}: {shown_line(str(error))}\n")
         self._err.flush()
         return self._keep_going

@@ -31,7 +31,7 @@ from minigpt_repl.repl.keys import make_keys
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
 from minigpt_repl.repl.toolbar import Fragment, colors
-from minigpt_repl.repl.wrapping import safe
+from minigpt_repl.repl.wrapping import on_terminal
 
 PROMPT = "> "
 CONTINUATION = ". "
@@ -163,7 +163,7 @@ class Reader:
 
     def ask(self, question: str) -> str | None:
         """An answer to a question, or `None` after ^D or ^C."""
-        question = f"{safe(question).rstrip()} "
+        question = f"{on_terminal(question).rstrip()} "
         with suppress(EOFError, KeyboardInterrupt):
             if self.is_dumb:
                 with self._signals.reading(), self._modes.usual():

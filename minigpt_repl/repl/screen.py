@@ -4,6 +4,7 @@ The model's words and what commands say go to stdout, notices dimmed to stderr;
 both are the same terminal as a rule. Knows neither commands nor the engine.
 """
 
+import io
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from minigpt_repl.repl.wrapping import (
     CLEAR_LINE,
     UP,
     TextBlock,
-    safe,
+    on_terminal,
     wrap,
 )
 
@@ -127,9 +128,9 @@ class Screen:
         self.finish()
         on, off = PLAIN if not self.color else RED if is_error else DIM
         columns = self.width - 1
-        rows = [row.rstrip() for row in wrap(safe(text), columns)]
+        rows = [row.rstrip() for row in wrap(on_terminal(text), columns)]
         if not self._can_move:
-            rows = [safe(text)]
+            rows = [on_terminal(text)]
         self._err.write("".join(f"{on}{row}{off}\n" for row in rows))
         self._err.flush()
 
@@ -149,14 +150,14 @@ class Screen:
         """The prompt, or its end if it would fill the screen: it was just typed."""
         size = self._size()
         most = max(1, int(size.lines * LONGEST_PROMPT))
-        rows = wrap(safe(prompt), size.columns - 1)
+        rows = wrap(on_terminal(prompt), size.columns - 1)
         if len(rows) <= most:
             return prompt
         return f"[{len(rows) - most} lines above]\n" + "".join(rows[-most:])
 
     def _say(self, content: "RenderableType") -> None:
         if isinstance(content, str):
-            content = safe(content)
+            content = on_terminal(content)
             rows = wrap(content, self.width - 1) if self._can_move else [content]
             self._write("".join(f"{row.rstrip()}\n" for row in rows))
         else:
@@ -182,23 +183,11 @@ class Screen:
         self._live_rows = rows
 
     def _render(self, content: "RenderableType") -> list[str]:
-        from rich.console import Console
+        from minigpt_repl.repl.drawing import draw
 
-        size = self._size()
-        console = Console(
-            file=self._out,
-            width=size.columns,
-            height=size.lines,
-            force_terminal=self.color,
-            color_system="auto" if self.color else None,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-        )
-        with console.capture() as capture:
-            console.print(content)
-        return capture.get().removesuffix("\n").split("\n")
+        size, drawn = self._size(), io.StringIO()
+        draw(content, drawn, size.columns, size.lines, self.color)
+        return drawn.getvalue().removesuffix("\n").split("\n")
 
     def _write(self, text: str) -> None:
         self._out.write(text)

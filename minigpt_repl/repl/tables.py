@@ -16,6 +16,7 @@ from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
+from minigpt_repl.shown import shown
 
 NAME = "bold cyan"
 STRONG = "bold"
@@ -94,12 +95,12 @@ def make_table(
 
     Args:
         headings: of the columns.
-        rows: the cells; a `str` is shown as it is.
+        rows: the cells; a `str` is shown as it is, its controls made visible.
         right: headings of the columns that are aligned to the right, by spaces.
         whole: how many columns, from the left, are not broken into lines.
     """
     cells = tuple(
-        tuple(Text(cell) if isinstance(cell, str) else cell for cell in row)
+        tuple(Text(shown(cell)) if isinstance(cell, str) else cell for cell in row)
         for row in rows
     )
     return Sheet(tuple(headings), cells, tuple(right.split()), whole)

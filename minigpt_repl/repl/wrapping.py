@@ -11,20 +11,19 @@ from os import terminal_size
 
 from prompt_toolkit.utils import get_cwidth
 
+from minigpt_repl.shown import shown
+
 CLEAR_LINE = "\x1b[K"
 CLEAR_BELOW = "\x1b[J"
 UP = "\x1b[{}A"
 
 _PIECES = re.compile(r"\n|[^\S\n]+|\S+")
-# Controls of ASCII and Latin-1 would steer the terminal; a lone surrogate, which a
-# badly encoded input leaves behind, can't be written.
-_UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _NARROWEST = 4
 
 
-def safe(text: str) -> str:
-    """A text without anything that steers a terminal; tabs become spaces."""
-    return _UNSAFE.sub("\ufffd", text.replace("\t", " "))
+def on_terminal(text: str) -> str:
+    """As `shown`; tabs, which are as wide as where they stand, become spaces."""
+    return shown(text.replace("\t", " "))
 
 
 def wrap(text: str, columns: int) -> list[str]:
@@ -89,7 +88,7 @@ class TextBlock:
 
     def start(self, prompt: str) -> None:
         """Show the prompt."""
-        prompt = safe(prompt)
+        prompt = on_terminal(prompt)
         rows = wrap(prompt, self._limit())
         self._base = rows[-1]
         self._rows = [rows[-1]]
@@ -100,7 +99,7 @@ class TextBlock:
 
     def append(self, delta: str) -> None:
         """Show more text, after what is there."""
-        delta = safe(delta)
+        delta = on_terminal(delta)
         if not self._can_move:
             self._write(delta)
             return
@@ -124,7 +123,7 @@ class TextBlock:
 
     def replace(self, text: str) -> None:
         """Show another text in place of all that came after the prompt."""
-        text = safe(text)
+        text = on_terminal(text)
         if not self._can_move:
             self._replacement = text
             return

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
-from minigpt_repl.repl.wrapping import TextBlock, safe, wrap
+from minigpt_repl.repl.wrapping import TextBlock, on_terminal, wrap
 
 WORDS = st.sampled_from(
     [
@@ -134,4 +134,4 @@ def test_without_cursor_movement_nothing_is_taken_back():
 
 @pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\x00", "\ud800"])
 def test_nothing_steers_the_terminal(character):
-    assert safe(f"a{character}b") == "a\ufffdb"
+    assert on_terminal(f"a{character}b\t") == f"a{repr(character)[1:-1]}b "

@@ -1,9 +1,9 @@
 """Words and ids without TensorFlow."""
 
 import pytest
+from minigpt_repl.models.text.vocabulary import Vocabulary
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.models.text.vocabulary import Vocabulary
 
 WORDS = ("[PAD]", "[UNK]", "[BOS]", "boy", "##s", "é", "##")
 

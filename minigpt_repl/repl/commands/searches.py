@@ -37,6 +37,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import shown
 from minigpt_repl.suggest import quoted
 
 Draw = Callable[[Event], RenderableType | None]
@@ -82,7 +83,7 @@ def drafts(context: Context, arguments: str) -> Steps:
     request = _request(context, "speculative", arguments)
     view = DraftsView(info)
     generation = yield from _watch(context, request, view.draw)
-    yield Say(Text(f"\n{request.prompt}{generation.text}"))
+    yield Say(Text(shown(f"\n{request.prompt}{generation.text}")))
     yield Notice(view.rate(len(generation.tokens)))
     return (yield from _finish(context, request, generation))
 
@@ -113,16 +114,16 @@ def _watch(
 ) -> Generator[Output, Any, Generation]:
     """Run a request; what `draw` makes of its events is shown live."""
     pace = Pace(context.is_terminal)
-    shown: RenderableType | None = None
+    drawn: RenderableType | None = None
     event: Event | None = None
     events = cast("Generator[Event, None, None]", context.engine.generate(request))
     with closing(events):
         for event in events:
-            shown = draw(event) or shown
-            if shown is not None and pace.is_due():
-                yield Live(shown)
-    if shown is not None:
-        yield Live(shown)
+            drawn = draw(event) or drawn
+            if drawn is not None and pace.is_due():
+                yield Live(drawn)
+    if drawn is not None:
+        yield Live(drawn)
     return finished(event)
 
 
@@ -164,24 +165,24 @@ class BeamsView:
         """The hypotheses, best first; what they have in common is dimmed."""
         texts = ["".join(self._pieces(one)) for one in hypotheses]
         shared = shared_words([split_words(text) for text in texts])
-        shown = [marked_text(text.strip(), shared) for text in texts]
-        return self._table(hypotheses, shown)
+        marked = [marked_text(text.strip(), shared) for text in texts]
+        return self._table(hypotheses, marked)
 
     def dropped(self, hypotheses: Sequence[Hypothesis]) -> RenderableType:
         """Hypotheses that did not survive, by their last tokens."""
-        shown = []
+        ends = []
         for one in hypotheses:
             pieces = self._pieces(one)
             dots = "... " if len(pieces) > SHOWN_TAIL else ""
-            shown.append(Text(dots + "".join(pieces[-SHOWN_TAIL:]).strip()))
-        return self._table(hypotheses, shown)
+            ends.append(Text(shown(dots + "".join(pieces[-SHOWN_TAIL:]).strip())))
+        return self._table(hypotheses, ends)
 
     def _pieces(self, hypothesis: Hypothesis) -> list[str]:
         words = words_of(hypothesis.token_ids, self.info)
         return pieces_after(self.prompt, self.before, words, self.info.lowercase)
 
     def _table(
-        self, hypotheses: Sequence[Hypothesis], shown: Sequence[Text]
+        self, hypotheses: Sequence[Hypothesis], texts: Sequence[Text]
     ) -> RenderableType:
         rows = [
             (
@@ -189,7 +190,7 @@ class BeamsView:
                 str(len(one.token_ids)),
                 text,
             )
-            for place, (one, text) in enumerate(zip(hypotheses, shown, strict=True))
+            for place, (one, text) in enumerate(zip(hypotheses, texts, strict=True))
         ]
         return make_table(("logp", "tokens", "hypothesis"), rows, right="logp tokens")
 
@@ -224,7 +225,8 @@ class CandidatesView:
         return Drawn(lambda: Group(*self._frame(step, text)))
 
     def _frame(self, step: CandidatesWeighed, text: str) -> Sequence[RenderableType]:
-        shown = Text(self.request.prompt, style="bold").append(text, style="not bold")
+        whole = Text(shown(self.request.prompt), style="bold")
+        whole.append(shown(text), style="not bold")
         rows = [
             (
                 Text(self._word(row[0]), style=STRONG if not place else ""),
@@ -236,7 +238,7 @@ class CandidatesView:
         ]
         headings = (f"token {step.index + 1}", "probability", "likeness", "score")
         table = make_table(headings, rows, right="probability likeness score")
-        return (shown, Text(""), table)
+        return (whole, Text(""), table)
 
     def changes(self) -> RenderableType:
         """The tokens that the penalty put in place of the most probable one."""

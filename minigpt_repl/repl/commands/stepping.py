@@ -25,6 +25,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Ask, Mistake, Notice, Output, Say
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.shown import shown
 from minigpt_repl.suggest import quoted
 
 SHOWN_TOKENS = 10
@@ -82,9 +83,9 @@ def step(context: Context, arguments: str) -> Steps:
             session = replace(session, current=stands[-1].node)
         elif answer == "c":
             rest = _request(stand, strategy, length - stand.done, seed + stand.done)
-            shown = ending(stand.text, SHOWN_BEFORE)
+            before = ending(stand.text, SHOWN_BEFORE)
             place = replace(context, session=session)
-            return (yield from continue_text(place, rest, shown, stand.node))
+            return (yield from continue_text(place, rest, before, stand.node))
         elif isinstance(answer, Strategy):
             strategy = answer
         else:
@@ -140,7 +141,7 @@ def _show(
 
 
 def _text_so_far(stand: Stand) -> Text:
-    return Text(ending(stand.text, SHOWN_BEFORE), style="bold")
+    return Text(shown(ending(stand.text, SHOWN_BEFORE)), style="bold")
 
 
 def _ask(

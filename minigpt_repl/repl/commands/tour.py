@@ -21,6 +21,7 @@ from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pac
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.tables import NAME
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import shown
 
 Figures = Mapping[str, Mapping[str, float]]
 """By sampler, then by the key of a measure."""
@@ -199,8 +200,9 @@ def _tell(
 
 def _text(comparison: Comparison) -> Text:
     (column,) = comparison.columns
-    text = Text(comparison.plan.prompt, style="dim")
-    return text.append(column.texts[-1] if column.texts else "", style="not dim")
+    text = Text(shown(comparison.plan.prompt), style="dim")
+    made = column.texts[-1] if column.texts else ""
+    return text.append(shown(made), style="not dim")
 
 
 def _judge(stop: Stop, told: Comparison) -> Generator[Output, Any, None]:

@@ -35,6 +35,7 @@ from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import shown
 from minigpt_repl.suggest import quoted
 
 MOST_AGAIN = 100
@@ -100,7 +101,7 @@ def raw(context: Context, arguments: str) -> Steps:
     """Show the new tokens of the last text as the model made them."""
     node = last_node(context.session, ":raw")
     words = (token.text for token in node.generation.tokens)
-    yield Say(Text(" ".join(words)))
+    yield Say(Text(shown(" ".join(words))))
     return context.session
 
 
@@ -181,8 +182,8 @@ def goto(context: Context, arguments: str) -> Steps:
         raise UsageError(
             f":goto takes the number of a text, {there}; got {quoted(arguments)}"
         )
-    shown = quoted(ending_in_a_line(node.text, SHOWN_WORDS))
-    yield Notice(f"at text {node.id}: {shown}; :continue goes on from it")
+    words = quoted(ending_in_a_line(node.text, SHOWN_WORDS))
+    yield Notice(f"at text {node.id}: {words}; :continue goes on from it")
     return replace(context.session, current=node.id)
 
 
@@ -262,8 +263,8 @@ def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> 
         words = f"{first.prompt}|{words}"
     room = max(20, width - 40)
     words = " ".join(words.split())
-    shown = words if len(words) <= room else f"{words[: room - 3]}..."
-    label.append(f" {shown}", style="not bold default")
+    cut = words if len(words) <= room else f"{words[: room - 3]}..."
+    label.append(f" {shown(cut)}", style="not bold default")
     return label
 
 

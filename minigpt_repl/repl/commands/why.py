@@ -23,6 +23,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.shown import shown, shown_line
 from minigpt_repl.suggest import quoted
 
 SHOWN_TOKENS = 10
@@ -146,12 +147,12 @@ def _rule_facts(context: Context, text: Inspected, place: int) -> list[tuple[str
     best = inspection.top_ids(tempered * ~kept, SHOWN_REMOVED)
     if best:
         words = words_of(best, context.engine.info)
-        shown = "  ".join(
+        removed = "  ".join(
             f"{visible(word)} {_percent(float(tempered[i]))}"
             for word, i in zip(words, best, strict=True)
         )
         more = possible - int(kept.sum()) - len(best)
-        facts.append(("removed", shown + (f"  and {more:,} more" if more else "")))
+        facts.append(("removed", removed + (f"  and {more:,} more" if more else "")))
     return facts
 
 
@@ -202,15 +203,15 @@ def diff(context: Context, arguments: str) -> Steps:
     best = [int(row.argmax()) for row in text.rows]
     greedy_words = words_of(best, context.engine.info)
     rules = [name for name in allowed if name not in ("greedy", "speculative")]
-    shown = Text(text.node.prompt, style="dim")
+    line = Text(shown(text.node.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
         is_same = best[place] == ids[place]
-        shown.append(piece, style="not dim" if is_same else "not dim bold")
+        line.append(shown(piece), style="not dim" if is_same else "not dim bold")
         if not is_same:
-            shown.append(f"{{{greedy_words[place]}}}", style="not dim cyan")
+            line.append(f"{{{shown_line(greedy_words[place])}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
-            shown.append(OUTSIDE_MARK, style="not dim bold red")
-    yield Say(shown)
+            line.append(OUTSIDE_MARK, style="not dim bold red")
+    yield Say(line)
     yield Notice(
         f"{{word}}: what greedy would have taken; {OUTSIDE_MARK}: outside some rule"
     )
