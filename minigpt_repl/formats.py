@@ -358,6 +358,21 @@ class Record(Document, frozen=True):
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+class BackboneConfig(Struct, frozen=True):
+    """What of a checkpoint's config.json decides how much is built."""
+
+    vocabulary_size: Positive
+    num_layers: Annotated[int, Meta(ge=1, le=1000)]
+    num_heads: Positive
+    hidden_dim: Positive
+    intermediate_dim: Positive
+    max_sequence_length: Positive
+    dropout: Annotated[float, Meta(ge=0, le=1)]
+    activation: str
+    normalize_first: bool
+    tie_weights: bool
+
+
 PUBLISHED: dict[str, Any] = {
     "generation": Generation,
     "token": TokenLine,
@@ -372,6 +387,7 @@ class FormatError(MiniGPTError):
     """A file is not what it should be; the line names the file and the field."""
 
 
+S = TypeVar("S", bound=Struct)
 T = TypeVar("T", bound=Document)
 
 
@@ -401,6 +417,15 @@ def decode(text: str | bytes, name: str, *kinds: type[T]) -> T:
             f"{name} is of version {quoted(version)}, this program reads up to "
             f"{newest}: install a newer minigpt-repl"
         )
+    return checked(content, kind, name)
+
+
+def checked(content: Any, kind: type[S], name: str) -> S:
+    """A struct made of a JSON value.
+
+    Raises:
+        FormatError: naming the file and the first field that is not as it must be.
+    """
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:

@@ -20,7 +20,7 @@ from typing import Any
 
 from minigpt_repl.engine.request import Engine, Request
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
-from minigpt_repl.models.record import read_record, verify_files
+from minigpt_repl.models.checks import check_checkpoint
 from minigpt_repl.sampling.parameters import Value
 
 IDLE = 1.0
@@ -151,8 +151,8 @@ def load_engine(directory: str, verify: bool) -> Engine:
     Raises:
         CheckpointError: if it is missing, damaged or of another kind.
     """
-    if verify:  # before the seconds that importing TensorFlow takes
-        verify_files(Path(directory), read_record(Path(directory)))
+    # Before the seconds that importing TensorFlow takes.
+    check_checkpoint(Path(directory), verify)
     from minigpt_repl.engine import engine
 
     return engine.load_engine(directory, verify)

@@ -5,7 +5,7 @@
 that it is nothing but data.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,44 +15,16 @@ from keras_hub.models import CausalLM
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.files import explained, open_directory_atomically
 from minigpt_repl.formats import Record, encode
-from minigpt_repl.models.backbone import MiniGPTBackbone
 from minigpt_repl.models.causal_lm import MiniGPTCausalLM
-from minigpt_repl.models.preprocessor import MiniGPTCausalLMPreprocessor
+from minigpt_repl.models.checks import check_checkpoint
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
-    MEND,
-    PRESET_FILES,
+    FIX_HINT,
     RECORD_FILE,
-    check_folder,
     hash_files,
-    incomplete,
-    is_file,
-    read_json,
-    read_record,
-    verify_files,
 )
-from minigpt_repl.models.tokenizer import RESERVED_WORDS, MiniGPTTokenizer
-
-CLASSES = {
-    "config.json": MiniGPTBackbone,
-    "preprocessor.json": MiniGPTCausalLMPreprocessor,
-    "task.json": MiniGPTCausalLM,
-    "tokenizer.json": MiniGPTTokenizer,
-}
-"""The class that each configuration file must be of."""
-
-ALLOWED = frozenset(
-    [
-        (module, cls.__name__, f"minigpt_repl>{cls.__name__}")
-        for cls in CLASSES.values()
-        # Version 0.1.0 had the same classes in `minigpt_repl.lm`.
-        for module in (cls.__module__, cls.__module__.replace(".models.", ".lm."))
-    ]
-    + [("keras", "DTypePolicy", None)]
-)
-"""Module, class and registered name of all that a checkpoint may ask for."""
-
-HEAD_WEIGHTS = "task.weights.h5"
+from minigpt_repl.models.tokenizer import RESERVED_WORDS
+from minigpt_repl.suggest import quoted, shown_path
 
 
 @dataclass(frozen=True)
@@ -134,12 +106,7 @@ def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
         CheckpointError: in one line, what is wrong and how to have a good one.
     """
     directory = Path(directory).absolute()
-    check_folder(directory)
-    record = None
-    if verify or is_file(directory / RECORD_FILE):
-        record = read_record(directory)
-        if verify:
-            verify_files(directory, record)
+    record = check_checkpoint(directory, verify)
     causal_lm = _load_preset(directory)
     # A folder that the record does not know was not verified, so it isn't used.
     has_draft = (directory / DRAFT_FOLDER).is_dir()
@@ -153,53 +120,14 @@ def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
 
 
 def _load_preset(directory: Path) -> MiniGPTCausalLM:
-    for name in PRESET_FILES:
-        if not is_file(directory / name):
-            raise incomplete(directory, name)
-    for path in sorted(directory.glob("*.json")):
-        if path.name != RECORD_FILE:
-            _check_is_data(path)
     try:
         causal_lm: MiniGPTCausalLM = CausalLM.from_preset(str(directory))
     except Exception as error:  # the files decide what Keras raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"can't load {directory} ({reason}): {MEND}") from error
-    # Without this file Keras would leave the head as it was drawn at random.
-    if causal_lm.has_task_weights() and not is_file(directory / HEAD_WEIGHTS):
-        raise incomplete(directory, HEAD_WEIGHTS)
-    return causal_lm
-
-
-def _check_is_data(path: Path) -> None:
-    """Refuse a configuration that names any class but ours.
-
-    Keras imports the modules that a configuration names, and some layers hold
-    code, so nothing else is let through to it.
-    """
-    content = read_json(path)
-    expected = CLASSES.get(path.name)
-    named = content.get("class_name") if isinstance(content, dict) else None
-    if expected is not None and named != expected.__name__:
         raise CheckpointError(
-            f"{path} is of class {named}, not {expected.__name__}: {MEND}"
-        )
-    for node in _dictionaries(content):
-        asked = [node.get(key) for key in ("module", "class_name", "registered_name")]
-        if any(asked) and tuple(asked) not in ALLOWED:
-            names = " ".join(str(name) for name in asked if name)
-            raise CheckpointError(
-                f"{path} asks for {names}, which is not a part of a minigpt-repl "
-                f"checkpoint: {MEND}"
-            )
-
-
-def _dictionaries(content: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(content, dict):
-        yield content
-        content = list(content.values())
-    if isinstance(content, list):
-        for item in content:
-            yield from _dictionaries(item)
+            f"can't load {shown_path(directory)} ({quoted(reason)}): {FIX_HINT}"
+        ) from error
+    return causal_lm
 
 
 def _check_agreement(
@@ -212,27 +140,20 @@ def _check_agreement(
     if tuple(words[: len(RESERVED_WORDS)]) != RESERVED_WORDS:
         raise CheckpointError(
             f"{directory}: the vocabulary does not begin with "
-            f"{' '.join(RESERVED_WORDS)}: {MEND}"
+            f"{' '.join(RESERVED_WORDS)}: {FIX_HINT}"
         )
     rows = causal_lm.backbone.vocabulary_size
     if len(words) > rows:
         raise CheckpointError(
             f"{directory}: the vocabulary has {len(words)} words but the model only "
-            f"{rows} rows: {MEND}"
+            f"{rows} rows: {FIX_HINT}"
         )
-    facts = {
-        "words": (record.vocabulary_size, len(words)),
-        "rows": (record.embedding_rows, rows),
-        "positions": (record.context_length, causal_lm.backbone.max_sequence_length),
-        "weights": (record.parameter_count, causal_lm.count_params()),
-    }
-    for name, (said, found) in facts.items():
-        if said != found:
-            raise CheckpointError(
-                f"{directory}: {RECORD_FILE} says {said} {name}, the model has "
-                f"{found}: {MEND}"
-            )
+    if record.vocabulary_size != len(words):
+        raise CheckpointError(
+            f"{directory}: {RECORD_FILE} says {record.vocabulary_size} words, the "
+            f"vocabulary has {len(words)}: {FIX_HINT}"
+        )
     if draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
         raise CheckpointError(
-            f"{directory}: the draft model has another vocabulary: {MEND}"
+            f"{directory}: the draft model has another vocabulary: {FIX_HINT}"
         )

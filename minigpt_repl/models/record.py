@@ -39,7 +39,7 @@ LARGEST_JSON = 16 * 1024 * 1024
 
 LONGEST_NAME = 200
 UNHASHED = (RECORD_FILE, "README.md")
-MEND = "make a good one with minigpt-setup, or name another with --checkpoint"
+FIX_HINT = "make a good one with minigpt-setup, or name another with --checkpoint"
 
 
 def read_record(directory: Path) -> Record:
@@ -54,16 +54,16 @@ def read_record(directory: Path) -> Record:
     if not is_file(path):
         raise CheckpointError(
             f"{directory} has no {RECORD_FILE}, so its files can't be checked: "
-            f"{MEND}, or load it as it is with --no-verify"
+            f"{FIX_HINT}, or load it as it is with --no-verify"
         )
     try:
         record = formats.decode(_read(path), str(path), formats.Record)
     except formats.FormatError as error:
-        raise CheckpointError(f"{error}: {MEND}") from None
+        raise CheckpointError(f"{error}: {FIX_HINT}") from None
     for name in record.files:
         is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
         if not is_inside or not name.isprintable() or len(name) > LONGEST_NAME:
-            raise CheckpointError(f"{path} names a file {quoted(name)}: {MEND}")
+            raise CheckpointError(f"{path} names a file {quoted(name)}: {FIX_HINT}")
     return record
 
 
@@ -79,7 +79,7 @@ def verify_files(directory: Path, record: Record) -> None:
     for name in required:
         if name not in record.files:
             raise CheckpointError(
-                f"{directory / RECORD_FILE} does not cover {name}: {MEND}"
+                f"{directory / RECORD_FILE} does not cover {name}: {FIX_HINT}"
             )
     for name, expected in record.files.items():
         path = directory / name
@@ -88,12 +88,12 @@ def verify_files(directory: Path, record: Record) -> None:
         if hash_file(path) != expected:
             raise CheckpointError(
                 f"{path} is not the file that was saved (its sha256 differs from "
-                f"{RECORD_FILE}): {MEND}"
+                f"{RECORD_FILE}): {FIX_HINT}"
             )
     if record.vocabulary_size > record.embedding_rows:
         raise CheckpointError(
             f"{directory}: the vocabulary has {record.vocabulary_size} words but the "
-            f"model only {record.embedding_rows} rows: {MEND}"
+            f"model only {record.embedding_rows} rows: {FIX_HINT}"
         )
 
 
@@ -106,14 +106,14 @@ def read_json(path: Path) -> Any:
     try:
         return msgspec.json.decode(_read(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {MEND}") from None
+        raise CheckpointError(f"{path} is damaged ({error}): {FIX_HINT}") from None
 
 
 def _read(path: Path) -> str:
     try:
         return read_user_file(path, LARGEST_JSON)
     except MiniGPTError as error:
-        raise CheckpointError(f"{error}: {MEND}") from None
+        raise CheckpointError(f"{error}: {FIX_HINT}") from None
 
 
 def is_file(path: Path) -> bool:
@@ -130,7 +130,7 @@ def is_file(path: Path) -> bool:
 
 def incomplete(directory: Path, name: str) -> CheckpointError:
     """The error for a file that is not there."""
-    return CheckpointError(f"{directory} is incomplete, {name} is missing: {MEND}")
+    return CheckpointError(f"{directory} is incomplete, {name} is missing: {FIX_HINT}")
 
 
 def hash_files(directory: Path) -> dict[str, str]:
@@ -165,7 +165,7 @@ def check_folder(directory: Path) -> None:
         exists = directory.exists()
     except OSError as error:
         raise CheckpointError(
-            f"can't read {directory}: {error.strerror}; {MEND}"
+            f"can't read {directory}: {error.strerror}; {FIX_HINT}"
         ) from error
     if not exists:
         raise CheckpointError(
@@ -184,7 +184,7 @@ def _unfinished(directory: Path) -> str:
         told = json.loads(read_user_file(training_folder(directory) / PROGRESS_FILE))
         step, progress = int(told["step"]), float(told["progress"])
     except (MiniGPTError, OverflowError, ValueError, TypeError, KeyError):
-        return f": {MEND}"
+        return f": {FIX_HINT}"
     command = shlex.join(["minigpt-setup", "--out", str(directory), "--resume"])
     return (
         f" yet: its training stopped after step {step:,}, {progress:.0%} done; go on "

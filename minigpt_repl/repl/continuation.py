@@ -42,6 +42,7 @@ REASONS = {
     "context": "context full",
     "interrupted": "interrupted",
     "picked": "picked by hand",
+    "not_finite": "the model's scores are no numbers",
 }
 
 

@@ -1,0 +1,244 @@
+"""Is a checkpoint what it says it is? Looked at before anything is built of it.
+
+A checkpoint comes from anywhere. Its configurations are data and name no class but
+ours; they agree with each other, with the record and with the weights' files, so that
+none makes us build more than there is; and the weights are numbers. No TensorFlow
+here: what can't be loaded is refused at once.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from minigpt_repl.errors import CheckpointError
+from minigpt_repl.formats import BackboneConfig, FormatError, Record, checked
+from minigpt_repl.models.record import (
+    DRAFT_FOLDER,
+    FIX_HINT,
+    PRESET_FILES,
+    RECORD_FILE,
+    VOCABULARY_FILE,
+    check_folder,
+    incomplete,
+    is_file,
+    read_json,
+    read_record,
+    verify_files,
+)
+from minigpt_repl.suggest import quoted, shown_path
+
+CLASSES = {
+    "config.json": ("backbone", "MiniGPTBackbone"),
+    "preprocessor.json": ("preprocessor", "MiniGPTCausalLMPreprocessor"),
+    "task.json": ("causal_lm", "MiniGPTCausalLM"),
+    "tokenizer.json": ("tokenizer", "MiniGPTTokenizer"),
+}
+"""Module and class that each configuration file must be of."""
+
+ALLOWED = frozenset(
+    [
+        (f"minigpt_repl.{place}.{module}", name, f"minigpt_repl>{name}")
+        for module, name in CLASSES.values()
+        for place in ("models", "lm")  # `lm` in version 0.1.0
+    ]
+    + [("keras", "DTypePolicy", None)]
+)
+"""Module, class and registered name of all that a checkpoint may ask for."""
+
+REPEATED = (
+    ("config.json", "task.json", "backbone"),
+    ("preprocessor.json", "task.json", "preprocessor"),
+    ("tokenizer.json", "preprocessor.json", "tokenizer"),
+)
+"""Files whose content is also a part of another's."""
+
+WEIGHTS, HEAD_WEIGHTS = "model.weights.h5", "task.weights.h5"
+LARGEST_VOCABULARY = 64 * 1024 * 1024
+
+
+def check_checkpoint(directory: Path, verify: bool = True) -> Record | None:
+    """The record of a checkpoint whose files were checked; `None` if it has none.
+
+    Args:
+        directory: the folder.
+        verify: whether the record must be there and the files must agree with it.
+
+    Raises:
+        CheckpointError: in one line, what is wrong and how to have a good one.
+    """
+    check_folder(directory)
+    record = None
+    if verify or is_file(directory / RECORD_FILE):
+        record = read_record(directory)
+        if verify:
+            verify_files(directory, record)
+    known = record if verify else None
+    config = _check_preset(directory, known)
+    if known is not None:
+        _check_facts(directory, config, known)
+    if known.has_draft if known else (directory / DRAFT_FOLDER).is_dir():
+        _check_preset(directory / DRAFT_FOLDER, None)
+    return record
+
+
+def parameter_count(config: BackboneConfig) -> tuple[int, int]:
+    """Weights of a backbone, and of its head if that has its own."""
+    width, inner = config.hidden_dim, config.intermediate_dim
+    heads = config.num_heads * (width // config.num_heads)
+    attention = 3 * (width + 1) * heads + (heads + 1) * width
+    feedforward = (width + 1) * inner + (inner + 1) * width
+    block = attention + feedforward + 4 * width
+    rows = config.vocabulary_size + config.max_sequence_length
+    norm = 2 * width if config.normalize_first else 0
+    head = 0 if config.tie_weights else (width + 1) * config.vocabulary_size
+    return rows * width + config.num_layers * block + norm, head
+
+
+def _check_preset(directory: Path, record: Record | None) -> BackboneConfig:
+    for name in PRESET_FILES:
+        if not is_file(directory / name):
+            raise incomplete(directory, name)
+    if (directory / VOCABULARY_FILE).stat().st_size > LARGEST_VOCABULARY:
+        raise CheckpointError(
+            f"{shown_path(directory / VOCABULARY_FILE)} is larger than "
+            f"{LARGEST_VOCABULARY // 2**20} MB: {FIX_HINT}"
+        )
+    contents = {}
+    for path in sorted(directory.glob("*.json")):
+        if path.name != RECORD_FILE:
+            contents[path.name] = _read_data(path)
+    for name, other, part in REPEATED:
+        _check_same(directory, name, contents[name], other, contents[other], part)
+    path = directory / "config.json"
+    try:
+        config = checked(
+            contents["config.json"].get("config"), BackboneConfig, shown_path(path)
+        )
+    except FormatError as error:
+        raise CheckpointError(f"{error}: {FIX_HINT}") from None
+    expected, head = parameter_count(config)
+    _check_weights(directory / WEIGHTS, expected)
+    if head:
+        # Without this file Keras would leave the head as it was drawn at random.
+        if not is_file(directory / HEAD_WEIGHTS):
+            raise incomplete(directory, HEAD_WEIGHTS)
+        _check_weights(directory / HEAD_WEIGHTS, head)
+    return config
+
+
+def _check_facts(directory: Path, config: BackboneConfig, record: Record) -> None:
+    facts = {
+        "rows": (record.embedding_rows, config.vocabulary_size),
+        "positions": (record.context_length, config.max_sequence_length),
+        "weights": (record.parameter_count, sum(parameter_count(config))),
+    }
+    for name, (said, found) in facts.items():
+        if said != found:
+            raise CheckpointError(
+                f"{shown_path(directory)}: {RECORD_FILE} says {said:,} {name}, "
+                f"config.json {found:,}: {FIX_HINT}"
+            )
+
+
+def _read_data(path: Path) -> Any:
+    """A configuration's content, which names no class but ours.
+
+    Keras imports the modules that a configuration names, and some layers hold
+    code, so nothing else is let through to it.
+    """
+    content = read_json(path)
+    _, expected = CLASSES.get(path.name, (None, None))
+    named = content.get("class_name") if isinstance(content, dict) else None
+    if expected is not None and named != expected:
+        raise CheckpointError(
+            f"{shown_path(path)} is of class {quoted(named)}, not {expected}: "
+            f"{FIX_HINT}"
+        )
+    for node in _dictionaries(content):
+        asked = [node.get(key) for key in ("module", "class_name", "registered_name")]
+        if any(asked) and not (_are_names(asked) and tuple(asked) in ALLOWED):
+            names = " ".join(str(name) for name in asked if name)
+            raise CheckpointError(
+                f"{shown_path(path)} asks for {quoted(names)}, which is not a part "
+                f"of a minigpt-repl checkpoint: {FIX_HINT}"
+            )
+    return content
+
+
+def _are_names(asked: list[Any]) -> bool:
+    return all(name is None or isinstance(name, str) for name in asked)
+
+
+def _dictionaries(content: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(content, dict):
+        yield content
+        content = list(content.values())
+    if isinstance(content, list):
+        for item in content:
+            yield from _dictionaries(item)
+
+
+def _check_same(
+    directory: Path, name: str, content: Any, other: str, whole: Any, part: str
+) -> None:
+    """Refuse two files that say different things of one and the same part."""
+    one, two = (_config(each) for each in (content, _config(whole).get(part)))
+    for key in [*one, *two]:
+        if key not in one or key not in two or one[key] != two[key]:
+            said, says = (quoted(each.get(key)) for each in (one, two))
+            raise CheckpointError(
+                f"{shown_path(directory)}: {name} says {quoted(key)} is {said}, "
+                f"{other} that it is {says}: {FIX_HINT}"
+            )
+
+
+def _config(content: Any) -> dict[str, Any]:
+    config = content.get("config") if isinstance(content, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _check_weights(path: Path, expected: int) -> None:
+    """Refuse a file of other weights than expected, and of such as are no numbers."""
+    import h5py
+    import numpy as np
+
+    found = 0
+    try:
+        with h5py.File(path, "r") as file:
+            for values in _datasets(file):
+                found += values.size
+                # A file may say that it holds what it does not: zeros, or another's.
+                is_there = values.id.get_storage_size() >= values.nbytes
+                if not is_there or values.external or values.is_virtual:
+                    raise OSError("it holds less than it says")
+                if found > expected:
+                    break
+                weights = np.ravel(values[()]).astype(np.float32, copy=False)
+                # Finite only if all are, and small enough to be multiplied.
+                if not np.isfinite(np.vdot(weights, weights)):
+                    raise CheckpointError(
+                        f"{shown_path(path)} has weights that are not finite or too "
+                        f"large to compute with ({values.name}): {FIX_HINT}"
+                    )
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"can't load {shown_path(path)} ({quoted(str(error))}): {FIX_HINT}"
+        ) from None
+    if found != expected:
+        raise CheckpointError(
+            f"{shown_path(path)} does not hold the {expected:,} weights that "
+            f"config.json asks for: {FIX_HINT}"
+        )
+
+
+def _datasets(file: Any) -> Iterator[Any]:
+    import h5py
+
+    found: list[Any] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
+            found.append(item)
+
+    file.visititems(note)
+    return iter(found)
