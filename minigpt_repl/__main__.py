@@ -1,7 +1,37 @@
-"""`python -m minigpt_repl` is `minigpt-repl`."""
+"""The programs `minigpt-repl`, `python -m minigpt_repl` and `minigpt-setup`.
 
+Begins with ^C, before anything that takes time is imported: until someone has their
+own way with it, it ends us at once and without a word.
+"""
+
+import os
+import signal
 import sys
 
-from minigpt_repl.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """`minigpt-repl`; returns its exit code."""
+    _leave_on_interrupt()
+    from minigpt_repl.cli import main as run
+
+    return run()
+
+
+def setup() -> None:
+    """`minigpt-setup`."""
+    _leave_on_interrupt()
+    from minigpt_repl.training.setup_model import main as run
+
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+def _leave_on_interrupt() -> None:
+    # Not if it is ignored, as behind `nohup`.
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

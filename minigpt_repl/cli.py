@@ -30,7 +30,7 @@ from minigpt_repl.errors import (
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS
 from minigpt_repl.shown import shown_line
-from minigpt_repl.suggest import did_you_mean, quoted
+from minigpt_repl.suggest import did_you_mean, quoted, shortened, shown_path
 
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
@@ -309,15 +309,16 @@ def _explain(error: BaseException, is_debug: bool) -> int:
         return error.exit_code
     if isinstance(error, click.ClickException):
         hint = f"; see {PROGRAM} --help" if error.exit_code == EXIT_USAGE else ""
-        _complain(f"{_first_lower(error.format_message()).rstrip('.')}{hint}")
+        message = shortened(_first_lower(error.format_message()).rstrip("."))
+        _complain(f"{message}{hint}")
         return error.exit_code
     if isinstance(error, OSError):
         _discard_stdout()
-        where = f" {error.filename}" if error.filename else ""
+        where = f" {shown_path(error.filename)}" if error.filename else ""
         _complain(f"can't read or write{where}: {error.strerror or error}")
         return EXIT_RUNTIME
     _complain(
-        f"a defect of this program, {type(error).__name__}: {error}; "
+        f"a defect of this program, {type(error).__name__}: {shortened(str(error))}; "
         "--debug shows where"
     )
     return EXIT_RUNTIME

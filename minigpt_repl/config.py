@@ -27,6 +27,8 @@ from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
 
 CONFIG_FILE = "config.toml"
 PREFIX = "MINIGPT_"
+LARGEST_CONFIG = 1024 * 1024
+"""Bytes of a config file that is read: reading its form takes seconds a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def read_config(path: Path | None = None) -> Layer:
     try:
         if path is None and not place.exists():
             return Layer()
-        text = read_user_file(place)
+        text = read_user_file(place, LARGEST_CONFIG)
     except MiniGPTError as error:
         if path is not None:
             raise

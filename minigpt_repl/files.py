@@ -147,11 +147,35 @@ def read_user_file(path: Path, largest: int = LARGEST) -> str:
     """A text file's content.
 
     Args:
-        path: of an ordinary file; nothing else is opened.
+        path: as for `open_user_file`.
+        largest: as well.
+
+    Raises:
+        MiniGPTError: as `open_user_file`, or if it is not UTF-8.
+    """
+    shown = shown_path(path)
+    try:
+        with open_user_file(path, largest) as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise MiniGPTError(f"can't read {shown}: {error.strerror}") from error
+    if len(content) > largest:  # it grew, or is one of those that tell no size
+        raise _too_large(shown, largest)
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        raise MiniGPTError(f"can't read {shown}: it is not UTF-8 text") from None
+
+
+def open_user_file(path: Path, largest: int = LARGEST) -> BinaryIO:
+    """A file to read.
+
+    Args:
+        path: of an ordinary file; a pipe or a device would have no end.
         largest: bytes that it may have.
 
     Raises:
-        MiniGPTError: if it is missing, no ordinary file, too large or not UTF-8.
+        MiniGPTError: if it is missing, no ordinary file or too large.
     """
     shown = shown_path(path)
     try:
@@ -160,23 +184,21 @@ def read_user_file(path: Path, largest: int = LARGEST) -> str:
             raise MiniGPTError(f"can't read {shown}: it is a folder")
         if not stat.S_ISREG(status.st_mode):
             raise MiniGPTError(f"can't read {shown}: it is not an ordinary file")
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
-        if len(content) > largest:
-            raise MiniGPTError(
-                f"can't read {shown}: it is larger than {largest // 2**20} MB"
-            )
-        return content.decode().removeprefix("\ufeff")
+        if status.st_size > largest:
+            raise _too_large(shown, largest)
+        return path.open("rb")
     except FileNotFoundError:
         raise MiniGPTError(
             f"can't read {shown}: there is no such file{_nearest(path)}"
         ) from None
-    except UnicodeDecodeError:
-        raise MiniGPTError(f"can't read {shown}: it is not UTF-8 text") from None
     except OSError as error:
         raise MiniGPTError(f"can't read {shown}: {error.strerror}") from error
     except ValueError as error:  # a name that the system can't encode
         raise MiniGPTError(f"can't read {shown}: {error}") from error
+
+
+def _too_large(shown: str, largest: int) -> MiniGPTError:
+    return MiniGPTError(f"can't read {shown}: it is larger than {largest // 2**20} MB")
 
 
 def write_user_file(path: Path, text: str) -> None:

@@ -46,7 +46,7 @@ def find_checkpoint(
     variables = os.environ if environment is None else environment
     for place in (flag, variables.get(CHECKPOINT_VARIABLE), config):
         if place:
-            return Path(place).expanduser()
+            return Path(os.path.expanduser(place))
     return bundled_checkpoint()
 
 
@@ -66,5 +66,17 @@ def default_output() -> Path:
 def _xdg(variable: str, fallback: str) -> Path:
     # The XDG specification: an unset, empty or relative value is ignored.
     value = os.environ.get(variable, "")
-    base = Path(value) if os.path.isabs(value) else Path.home() / fallback
+    base = Path(value) if os.path.isabs(value) else _home() / fallback
     return base / APP
+
+
+def _home() -> Path:
+    # HOME as well: a relative one would name a folder in whatever is the current one.
+    if os.path.isabs(home := os.environ.get("HOME", "")):
+        return Path(home)
+    try:
+        import pwd
+
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except (ImportError, KeyError):
+        return Path("/nonexistent")

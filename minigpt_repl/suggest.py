@@ -33,4 +33,11 @@ def shown_path(path: object) -> str:
     """The whole name of a file, on one line and without control characters: cut
     short it would be of no use, unless it is longer than any name can be."""
     name = "".join(c if c.isprintable() else "?" for c in str(path))
-    return name if len(name) <= LONGEST_PATH else f"{name[:LONGEST_PATH]}..."
+    return shortened(name, LONGEST_PATH)
+
+
+def shortened(text: str, most: int = 400) -> str:
+    """A text whose middle is left out if it is long."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}...{text[-most // 2 :]}"

@@ -32,6 +32,17 @@ def test_an_xdg_variable_that_is_not_absolute_is_ignored(monkeypatch, value):
     assert paths.state_home() == Path.home() / ".local/state" / "minigpt-repl"
 
 
+def test_a_relative_home_is_ignored(monkeypatch):
+    for name in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
+    for value in ("here", ""):
+        monkeypatch.setenv("HOME", value)
+        assert paths.state_home().is_absolute()
+        assert paths.config_home().is_absolute()
+    monkeypatch.setenv("HOME", "/some/where")
+    assert paths.data_home() == Path("/some/where/.local/share/minigpt-repl")
+
+
 def test_an_absolute_xdg_variable_is_used(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert paths.cache_home() == tmp_path / "minigpt-repl"

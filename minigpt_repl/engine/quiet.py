@@ -77,6 +77,6 @@ def _open(log: Path | None) -> int:
         # keep the model from loading.
         with contextlib.suppress(OSError):
             log.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
             return os.open(log, flags, 0o600)
     return os.open(os.devnull, os.O_WRONLY)

@@ -402,13 +402,14 @@ def log_file() -> Path:
 def _open_log(is_stderr: bool) -> int:
     """A descriptor to write to: the log's, or stderr's."""
     path = log_file()
-    with contextlib.suppress(OSError):  # a log is a convenience
+    # A log is a convenience: what is no file must not keep us waiting either.
+    with contextlib.suppress(OSError):
         if is_stderr:
             return os.dup(2)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         is_long = path.exists() and path.stat().st_size > LOG_LIMIT
         how = os.O_TRUNC if is_long else os.O_APPEND
-        return os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | how, 0o600)
     return os.open(os.devnull, os.O_WRONLY)
 
 

@@ -139,21 +139,24 @@ def _check_agreement(
     words = causal_lm.preprocessor.tokenizer.get_vocabulary()
     if tuple(words[: len(RESERVED_WORDS)]) != RESERVED_WORDS:
         raise CheckpointError(
-            f"{directory}: the vocabulary does not begin with "
+            f"{shown_path(directory)}: the vocabulary does not begin with "
             f"{' '.join(RESERVED_WORDS)}: {FIX_HINT}"
         )
     rows = causal_lm.backbone.vocabulary_size
     if len(words) > rows:
         raise CheckpointError(
-            f"{directory}: the vocabulary has {len(words)} words but the model only "
+            f"{shown_path(directory)}: the vocabulary has {len(words)} words but the "
+            "model only "
             f"{rows} rows: {FIX_HINT}"
         )
     if record.vocabulary_size != len(words):
         raise CheckpointError(
-            f"{directory}: {RECORD_FILE} says {record.vocabulary_size} words, the "
+            f"{shown_path(directory)}: {RECORD_FILE} says {record.vocabulary_size} "
+            "words, the "
             f"vocabulary has {len(words)}: {FIX_HINT}"
         )
     if draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
         raise CheckpointError(
-            f"{directory}: the draft model has another vocabulary: {FIX_HINT}"
+            f"{shown_path(directory)}: the draft model has another vocabulary: "
+            f"{FIX_HINT}"
         )

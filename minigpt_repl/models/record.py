@@ -18,7 +18,7 @@ from minigpt_repl.errors import CheckpointError, MiniGPTError
 from minigpt_repl.files import read_user_file
 from minigpt_repl.formats import Record
 from minigpt_repl.paths import PROGRESS_FILE, training_folder
-from minigpt_repl.suggest import quoted
+from minigpt_repl.suggest import quoted, shown_path
 
 RECORD_FILE = "training.json"
 VOCABULARY_FILE = "assets/tokenizer/vocabulary.txt"
@@ -53,17 +53,20 @@ def read_record(directory: Path) -> Record:
     path = directory / RECORD_FILE
     if not is_file(path):
         raise CheckpointError(
-            f"{directory} has no {RECORD_FILE}, so its files can't be checked: "
+            f"{shown_path(directory)} has no {RECORD_FILE}, so its files can't be "
+            "checked: "
             f"{FIX_HINT}, or load it as it is with --no-verify"
         )
     try:
-        record = formats.decode(_read(path), str(path), formats.Record)
+        record = formats.decode(_read(path), shown_path(path), formats.Record)
     except formats.FormatError as error:
         raise CheckpointError(f"{error}: {FIX_HINT}") from None
     for name in record.files:
         is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
         if not is_inside or not name.isprintable() or len(name) > LONGEST_NAME:
-            raise CheckpointError(f"{path} names a file {quoted(name)}: {FIX_HINT}")
+            raise CheckpointError(
+                f"{shown_path(path)} names a file {quoted(name)}: {FIX_HINT}"
+            )
     return record
 
 
@@ -79,7 +82,8 @@ def verify_files(directory: Path, record: Record) -> None:
     for name in required:
         if name not in record.files:
             raise CheckpointError(
-                f"{directory / RECORD_FILE} does not cover {name}: {FIX_HINT}"
+                f"{shown_path(directory / RECORD_FILE)} does not cover {name}: "
+                f"{FIX_HINT}"
             )
     for name, expected in record.files.items():
         path = directory / name
@@ -87,12 +91,14 @@ def verify_files(directory: Path, record: Record) -> None:
             raise incomplete(directory, name)
         if hash_file(path) != expected:
             raise CheckpointError(
-                f"{path} is not the file that was saved (its sha256 differs from "
+                f"{shown_path(path)} is not the file that was saved (its sha256 "
+                "differs from "
                 f"{RECORD_FILE}): {FIX_HINT}"
             )
     if record.vocabulary_size > record.embedding_rows:
         raise CheckpointError(
-            f"{directory}: the vocabulary has {record.vocabulary_size} words but the "
+            f"{shown_path(directory)}: the vocabulary has {record.vocabulary_size} "
+            "words but the "
             f"model only {record.embedding_rows} rows: {FIX_HINT}"
         )
 
@@ -106,7 +112,9 @@ def read_json(path: Path) -> Any:
     try:
         return msgspec.json.decode(_read(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {FIX_HINT}") from None
+        raise CheckpointError(
+            f"{shown_path(path)} is damaged ({error}): {FIX_HINT}"
+        ) from None
 
 
 def _read(path: Path) -> str:
@@ -125,12 +133,16 @@ def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+        raise CheckpointError(
+            f"can't read {shown_path(path)}: {error.strerror}"
+        ) from error
 
 
 def incomplete(directory: Path, name: str) -> CheckpointError:
     """The error for a file that is not there."""
-    return CheckpointError(f"{directory} is incomplete, {name} is missing: {FIX_HINT}")
+    return CheckpointError(
+        f"{shown_path(directory)} is incomplete, {name} is missing: {FIX_HINT}"
+    )
 
 
 def hash_files(directory: Path) -> dict[str, str]:
@@ -152,7 +164,9 @@ def hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+        raise CheckpointError(
+            f"can't read {shown_path(path)}: {error.strerror}"
+        ) from error
 
 
 def check_folder(directory: Path) -> None:
@@ -165,15 +179,16 @@ def check_folder(directory: Path) -> None:
         exists = directory.exists()
     except OSError as error:
         raise CheckpointError(
-            f"can't read {directory}: {error.strerror}; {FIX_HINT}"
+            f"can't read {shown_path(directory)}: {error.strerror}; {FIX_HINT}"
         ) from error
     if not exists:
         raise CheckpointError(
-            f"there is no checkpoint at {directory}{_unfinished(directory)}"
+            f"there is no checkpoint at {shown_path(directory)}{_unfinished(directory)}"
         )
     if not directory.is_dir():
         raise CheckpointError(
-            f"{directory} is a file; a checkpoint is a folder, such as the one that "
+            f"{shown_path(directory)} is a file; a checkpoint is a folder, such as "
+            "the one that "
             "minigpt-setup --out FOLDER makes"
         )
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from minigpt_repl import paths
 from minigpt_repl.config import (
@@ -24,14 +24,15 @@ from minigpt_repl.config import (
 )
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
-from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.files import read_user_file, write_user_file
+from minigpt_repl.errors import UsageError
+from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import shown_line
+from minigpt_repl.suggest import shown_path
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison
@@ -210,10 +211,11 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
     with contextlib.ExitStack() as stack:
         sources = [Lines("-e", iter(options.commands))]
         if options.script is not None:
-            file = stack.enter_context(_open_script(options.script))
-            sources.append(Lines(options.script, read_lines(file)))
+            name = shown_path(options.script)
+            file = stack.enter_context(open_user_file(Path(options.script)))
+            sources.append(Lines(name, read_lines(file, name)))
         elif options.prompt is None:
-            sources.append(Lines("stdin", read_lines(sys.stdin.buffer)))
+            sources.append(Lines("stdin", read_lines(sys.stdin.buffer, "stdin")))
         for source in sources:
             if not loop.run(source):
                 return
@@ -224,19 +226,17 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
         loop.run_steps(lambda context: continue_times(context, prompt, options.count))
 
 
-def _open_script(name: str) -> BinaryIO:
-    try:
-        return open(name, "rb")
-    except OSError as error:
-        raise MiniGPTError(f"can't read {name}: {error.strerror}") from error
-
-
 def read_prompt(flag: str) -> str:
     """The prompt that a flag gives; `-` reads standard input."""
     if flag != "-":
         # A byte that is no UTF-8 came as a surrogate, which nothing can encode.
         return flag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+    from minigpt_repl.repl.plain import LONGEST_INPUT, too_long
+
+    text = sys.stdin.buffer.read(LONGEST_INPUT + 1)
+    if len(text) > LONGEST_INPUT:
+        raise too_long("the prompt on standard input")
+    return text.decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":

@@ -8,16 +8,18 @@ colour is forced. Imports no TensorFlow and no prompt_toolkit.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import RenderableType
 
 from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.app import App
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.dispatch import LineJoiner, run_line
+from minigpt_repl.repl.dispatch import MARK, LineJoiner, run_line
 from minigpt_repl.repl.drawing import draw
 from minigpt_repl.repl.output import (
     Live,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 BYTE_ORDER_MARK = "\ufeff"
+LONGEST_INPUT = 4 * 1024 * 1024
+"""Bytes of a line, or of a prompt on standard input."""
 
 
 class Page:
@@ -47,7 +51,7 @@ class Page:
     Args:
         out: gets the texts.
         err: gets notices and questions.
-        answer: the next line of the input, or `None` at its end.
+        answer: the next line of the input, or `None` at its end or a command.
         only_new: whether the prompt is left out.
         hide_texts: whether nothing but errors and notices is written, because
             someone else writes the texts in another form.
@@ -230,12 +234,33 @@ class Lines:
             self.number += 1
         return line
 
+    def take_answer(self) -> str | None:
+        """The next line, or `None` if there is none or it is a command."""
+        line = self.take()
+        if line is not None and normalize_text(line).startswith(MARK):
+            self.lines = chain([line], self.lines)
+            self.number -= 1
+            return None
+        return line
 
-def read_lines(file: BinaryIO) -> Iterator[str]:
-    """Lines of a file as they come. What is not UTF-8 becomes U+FFFD."""
-    for number, line in enumerate(iter(file.readline, b"")):
+
+def read_lines(file: BinaryIO, name: str) -> Iterator[str]:
+    """Lines of a file as they come. What is not UTF-8 becomes U+FFFD.
+
+    Raises:
+        MiniGPTError: at a line of more than `LONGEST_INPUT` bytes: it may be endless.
+    """
+    lines = iter(partial(file.readline, LONGEST_INPUT + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > LONGEST_INPUT:
+            raise too_long(f"line {number} of {name}")
         text = line.decode("utf-8", "replace").rstrip("\r\n")
-        yield text.removeprefix(BYTE_ORDER_MARK) if number == 0 else text
+        yield text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+
+
+def too_long(what: str) -> MiniGPTError:
+    """The error for an input of more than `LONGEST_INPUT` bytes."""
+    return MiniGPTError(f"{shown_line(what)} is longer than {LONGEST_INPUT >> 20} MB")
 
 
 class PlainLoop:
@@ -309,14 +334,13 @@ class PlainLoop:
         self._input = source
         joiner = LineJoiner()
         while (line := source.take()) is not None:
-            number = source.number
             try:
                 if (whole := joiner.feed(line)) is not None:
                     self.run_steps(partial(run_line, whole))
                 if self._page.has_mistakes and not self._keep_going:
                     return False
             except MiniGPTError as error:
-                if not self._goes_on_after(error, f"{source.name}:{number}"):
+                if not self._goes_on_after(error, f"{source.name}:{source.number}"):
                     return False
             if self.quit_code is not None:
                 return False
@@ -342,7 +366,7 @@ class PlainLoop:
 
     def _answer(self) -> str | None:
         with self._signals.reading():
-            return self._input.take()
+            return self._input.take_answer()
 
     def _goes_on_after(self, error: MiniGPTError, place: str) -> bool:
         self._has_failed = True

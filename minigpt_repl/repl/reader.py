@@ -24,6 +24,7 @@ from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
 
 from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.files import open_user_file
 from minigpt_repl.paths import state_home
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import whole_input
@@ -32,12 +33,15 @@ from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
 from minigpt_repl.repl.toolbar import Fragment, colors
 from minigpt_repl.repl.wrapping import on_terminal
+from minigpt_repl.shown import shown
+from minigpt_repl.suggest import shown_path
 
 PROMPT = "> "
 CONTINUATION = ". "
 MENU_ROWS = 6
 ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
+LARGEST_HISTORY = 16 * 1024 * 1024
 
 
 def history_file() -> Path:
@@ -61,19 +65,26 @@ class LineHistory(FileHistory):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._path = path
+        self._is_given_up = False
         self.trouble: str | None = None
 
     def load_history_strings(self) -> Iterable[str]:
-        """Earlier lines, the last first."""
+        """Earlier lines, the last first, their controls visible."""
         with self._noting():
-            return super().load_history_strings()
+            if self._path.exists():
+                open_user_file(self._path, LARGEST_HISTORY).close()
+                return [*map(shown, super().load_history_strings())]
         return []
 
     def store_string(self, string: str) -> None:
         """Add a line to the file."""
+        if self._is_given_up:
+            return
         with self._noting():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
+            # Without waiting: it may be a pipe that nobody reads.
+            how = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK
+            os.close(os.open(self._path, how, 0o600))
             # What a badly set terminal sends may be no text that can be encoded.
             super().store_string(string.encode("utf-8", "replace").decode())
 
@@ -81,8 +92,10 @@ class LineHistory(FileHistory):
     def _noting(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            self.trouble = f"lines are not kept: {self._path}: {error.strerror}"
+        except (OSError, MiniGPTError) as error:
+            why = getattr(error, "strerror", None) or error
+            self.trouble = f"lines are not kept: {shown_path(self._path)}: {why}"
+            self._is_given_up = True
 
 
 class Reader:

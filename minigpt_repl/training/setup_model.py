@@ -21,6 +21,7 @@ from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
+from minigpt_repl.shown import shown_line
 from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
@@ -170,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
     except MiniGPTError as error:
         if "--debug" in given:
             raise
-        click.echo(f"minigpt-setup: {error}", err=True)
+        click.echo(f"minigpt-setup: {shown_line(str(error))}", err=True)
         code = error.exit_code
     sys.exit(code)
 

@@ -102,8 +102,10 @@ def open_source(source: str, progress: Progress) -> Source:
     with _readable(path):
         if path.is_dir():
             return _open_folder(path, source)
-        if path.exists():
+        if path.is_file():
             return _open_file(path, source)
+        if path.exists():
+            raise CorpusError(f"{source} is not an ordinary file")
     if glob.has_magic(source):
         found = sorted(glob.glob(str(path), recursive=True))
         files = [Path(name) for name in found if Path(name).is_file()]

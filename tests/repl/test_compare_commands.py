@@ -222,7 +222,8 @@ def test_stepping_ends_at_the_length_or_with_the_input():
 
 
 def test_undoing_the_first_and_a_wrong_sampler_are_told_and_asked_again():
-    after = talk(":step the", answers=["u", "s gredy", "s", "q"])
+    answers = ["u", "s gredy", "s", "what", "q"]
+    after = talk(":step the", answers=answers, is_terminal=True)
     said = " ".join(after.notices)
     assert "nothing to undo" in said and "did you mean greedy?" in said
     assert "speculative" in said

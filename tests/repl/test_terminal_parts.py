@@ -109,6 +109,34 @@ def test_a_folder_in_the_way_is_told(tmp_path):
     assert list(history.load_history_strings()) == []
     history.store_string("the king")
     assert "lines are not kept" in history.trouble
+    history.trouble = None  # it was told
+    history.store_string("the queen")
+    assert history.trouble is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_a_history_without_end_is_told_once_and_never_read(tmp_path, kind):
+    path = tmp_path / "history"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(200_000_000)
+    history = LineHistory(path)
+    assert list(history.load_history_strings()) == []
+    assert "lines are not kept" in history.trouble
+    history.trouble = None
+    history.store_string("the king")
+    assert history.trouble is None
+
+
+def test_controls_in_a_history_are_visible(tmp_path):
+    path = tmp_path / "history"
+    path.write_text("\n# 2026\n+a\x1b[2J\u202e\n+b\n")
+    (line,) = LineHistory(path).load_history_strings()
+    assert line == "a\\x1b[2J\\u202e\nb"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

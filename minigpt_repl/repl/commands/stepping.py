@@ -22,7 +22,7 @@ from minigpt_repl.repl.commands.probabilities import distribution_table
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import continue_text, ending
 from minigpt_repl.repl.dispatch import command
-from minigpt_repl.repl.output import Ask, Mistake, Notice, Output, Say
+from minigpt_repl.repl.output import Ask, Notice, Output, Say
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.shown import shown
@@ -151,6 +151,9 @@ def _ask(
 
     Returns a token's id, another strategy, one of `u`, `c`, `q`, or `None` to
     accept the sampler's choice.
+
+    Raises:
+        UsageError: where nobody looks, for a line that is no answer.
     """
     best = inspection.top_ids(inspection.probabilities(logits), SHOWN_TOKENS)
     while True:
@@ -173,14 +176,18 @@ def _ask(
                     [answer.removeprefix("s ").strip()], context.session.settings
                 )
             except MiniGPTError as error:
-                yield Mistake(str(error))
+                if not context.is_terminal:
+                    raise
+                yield Notice(str(error))
             else:
                 return strategy
-        elif answer == "s":
+        elif answer == "s" and context.is_terminal:
             names = ", ".join(spec.name for spec in all_samplers())
             yield Notice(f"s NAME switches the sampler: {names}")
-        else:
+        elif context.is_terminal:
             yield Notice(f"{quoted(answer)}? {KEYS}")
+        else:
+            raise UsageError(f"{quoted(answer)} is no answer to :step: {KEYS}")
 
 
 def _picked(
