@@ -40,3 +40,13 @@ def assert_equal_but_rounding(
     np.testing.assert_allclose(
         found, expected, rtol=0, atol=rounding(expected, dtype, growth)
     )
+
+
+def chi_square_limit(freedom: int) -> float:
+    """The value that chi-square exceeds once in ten thousand times.
+
+    Wilson and Hilferty 1931: the cube root of chi-square / freedom is nearly
+    normal with mean 1 - 2 / (9 freedom) and variance 2 / (9 freedom).
+    """
+    part = 2 / (9 * freedom)
+    return freedom * (1 - part + 3.719 * part**0.5) ** 3

@@ -6,12 +6,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import signal
 
+import hypothesis
 import pytest
 
 # A shell that runs the tests in the background has them ignore ^C, and every
 # program that they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile("any machine", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("any machine")
 
 TINY_WORDS = (
     "[PAD]",

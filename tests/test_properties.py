@@ -5,8 +5,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.compare.spec import parse_strategies, text_seed
+from minigpt_repl.engine import context
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models import packing
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import ORIGINS, SESSION_PARAMETERS, Settings
@@ -141,40 +141,40 @@ def test_every_seed_that_follows_is_a_seed(seed, index):
 
 
 token_ids = st.lists(st.integers(3, 49), max_size=200).map(tuple)
-contexts = st.integers(2, 128)
+sizes = st.integers(2, 128)
 
 
-@given(token_ids, contexts, st.integers(1, 300))
-def test_a_prompt_keeps_its_end_and_leaves_room(ids, context, new):
-    packed = packing.crop(ids, context, new)
-    assert packed.ids == ids[packed.cropped :]
-    assert packed.cropped + len(packed.ids) == len(ids)
-    room = max(1, context - new)  # [BOS] included
-    assert len(packed.ids) + 1 <= room
-    if packed.cropped:
-        assert len(packed.ids) + 1 == room
+@given(token_ids, sizes, st.integers(1, 300))
+def test_a_prompt_keeps_its_end_and_leaves_room(ids, size, new):
+    cropped = context.crop(ids, size, new)
+    assert cropped.token_ids == ids[cropped.dropped :]
+    assert cropped.dropped + len(cropped.token_ids) == len(ids)
+    room = max(1, size - new)  # the start token included
+    assert len(cropped.token_ids) + 1 <= room
+    if cropped.dropped:
+        assert len(cropped.token_ids) + 1 == room
 
 
-@given(token_ids, contexts)
-def test_a_window_is_bos_the_tokens_and_padding(ids, context):
-    kept = packing.crop(ids, context, 1).ids
-    row = packing.window(kept, context)
-    assert row.shape == (1, context)
-    assert tuple(row[0]) == (2, *kept, *[0] * (context - 1 - len(kept)))
+@given(token_ids, sizes)
+def test_a_window_is_the_start_the_tokens_and_padding(ids, size):
+    kept = context.crop(ids, size, 1).token_ids
+    row = context.window(kept, size, start_id=2, pad_id=0)
+    assert row.shape == (1, size)
+    assert tuple(row[0]) == (2, *kept, *[0] * (size - 1 - len(kept)))
 
 
-@given(st.integers(0, 500), contexts)
-def test_windows_cover_a_text_without_gap_and_within_the_context(count, context):
-    windows = packing.windows(count, context)
+@given(st.integers(0, 500), sizes)
+def test_windows_cover_a_text_without_gap_and_within_the_context(count, size):
+    windows = context.windows(count, size)
     covered = [token for _, first, last in windows for token in range(first, last)]
     assert covered == list(range(count + 1))
     for start, first, last in windows:
         assert start <= first
-        assert last - start <= context
+        assert last - start <= size
 
 
-@given(token_ids, contexts)
-def test_what_is_begun_anew_is_the_end_and_leaves_room(ids, context):
-    kept = packing.reprimed(ids, context)
+@given(token_ids, sizes)
+def test_what_is_begun_anew_is_the_end_and_leaves_room(ids, size):
+    kept = context.reprimed(ids, size)
     assert kept == ids[len(ids) - len(kept) :]
-    assert len(kept) + 1 < context
+    assert len(kept) + 1 < size

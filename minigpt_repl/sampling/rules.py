@@ -122,11 +122,11 @@ def draw(ns: Any, weights: Any, uniform: Any) -> Any:
 
     Args:
         ns: the array namespace.
-        weights: `(rows, vocabulary)`, not negative, not all 0.
+        weights: `(rows, vocabulary)`, not negative; of a row of zeros any token.
         uniform: `(rows, 1)`, from 0 up to but not 1.
 
     Returns:
-        int `(rows, 1)`; never a token of weight 0.
+        int `(rows, 1)`; never a token of weight 0 where there is another.
     """
     # Two sums over blocks in place of one long running sum, which takes longer.
     rows, size = weights.shape
@@ -137,7 +137,7 @@ def draw(ns: Any, weights: Any, uniform: Any) -> Any:
     sums = ns.sum(padded, axis=-1)
     ends = ns.cumsum(sums, axis=-1)  # (rows, blocks)
     target = _below(ns, uniform * ends[:, -1:], ends[:, -1:])
-    block = _count(ns, ends <= target)  # (rows, 1)
+    block = ns.minimum(_count(ns, ends <= target), blocks - 1)  # (rows, 1)
     inside = ns.take_along_axis(padded, block[:, :, None], axis=1)[:, 0]
     before = ns.take_along_axis(ends - sums, block, axis=1)
     inner_ends = ns.cumsum(inside, axis=-1)  # (rows, width)

@@ -50,7 +50,7 @@ def test_a_replay_of_the_same_is_well(run, exported):
 
 
 def test_a_replay_that_differs_fails(run, exported):
-    exported.write_text(exported.read_text().replace('"seed": 4', '"seed": 5'))
+    exported.write_text(exported.read_text().replace('"seed":4', '"seed":5'))
     result = run("replay", str(exported))
     assert result.code == 1
     assert len(result.err_lines) == 1

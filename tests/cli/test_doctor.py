@@ -114,4 +114,4 @@ def test_a_settings_file_that_is_wrong_is_named(run, whole, home):
     result = run("doctor")
     assert result.code == 1
     (line,) = [line for line in result.out.splitlines() if line.startswith("fix")]
-    assert "config.toml:1" in line
+    assert "config.toml: lenth" in line

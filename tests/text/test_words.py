@@ -1,78 +1,63 @@
 """Words and ids without TensorFlow."""
 
 import pytest
-from minigpt_repl.models.text.vocabulary import Vocabulary
 
 from minigpt_repl.errors import CheckpointError
+from minigpt_repl.models.text.wordpiece import WordPieceText
 
-WORDS = ("[PAD]", "[UNK]", "[BOS]", "boy", "##s", "é", "##")
+WORDS = ("[PAD]", "[UNK]", "[BOS]", "boy", "##s", "é", "##", ".", "said")
 
 
 @pytest.fixture
-def vocabulary():
-    return Vocabulary(WORDS)
+def text():
+    return WordPieceText(WORDS)
 
 
-def test_words_and_ids_are_inverse(vocabulary):
-    assert len(vocabulary) == len(WORDS)
-    for id_, word in enumerate(WORDS):
-        assert vocabulary.word(id_) == word
-        assert vocabulary.id(word) == id_
-        assert word in vocabulary
-    assert vocabulary.words == WORDS
+def ids(*words):
+    return [WORDS.index(word) for word in words]
 
 
-def test_a_word_that_is_not_there_has_no_id(vocabulary):
-    assert vocabulary.id("girl") is None
-    assert "girl" not in vocabulary
+def test_each_id_has_its_word(text):
+    assert tuple(map(text.piece, range(len(WORDS)))) == text.pieces == WORDS
 
 
-@pytest.mark.parametrize("id_", [7, 4999, -1])
-def test_ids_without_a_word_are_shown_not_refused(vocabulary, id_):
-    assert vocabulary.word(id_) == f"[#{id_}]"
-    assert vocabulary.pieces([3, id_, 4]) == ("boy", f"[#{id_}]", "##s")
-    assert not vocabulary.is_continuation(id_)
+@pytest.mark.parametrize("token_id", [len(WORDS), 4999, -1])
+def test_ids_without_a_word_are_shown_not_refused(text, token_id):
+    assert text.piece(token_id) == f"[#{token_id}]"
+    assert not text.is_continuation(token_id)
+    assert text.raw_text([3, token_id]) == f"boy [#{token_id}]"
 
 
-def test_reserved_ids(vocabulary):
-    assert vocabulary.word(vocabulary.pad_id) == "[PAD]"
-    assert vocabulary.word(vocabulary.unk_id) == "[UNK]"
-    assert vocabulary.word(vocabulary.bos_id) == "[BOS]"
-    assert vocabulary.special_ids == {0, 1, 2}
+def test_reserved_ids(text):
+    assert text.piece(text.pad_id) == "[PAD]"
+    assert text.piece(text.unknown_id) == "[UNK]"
+    assert text.piece(text.start_id) == "[BOS]"
+    assert text.special_ids == {0, 1, 2}
 
 
-def test_continuations_are_pieces_with_characters(vocabulary):
-    continuing = [w for w in WORDS if vocabulary.is_continuation(vocabulary.id(w))]
-    assert continuing == ["##s"]
-
-
-def test_read_gives_the_ids_that_keras_hub_gives(tmp_path):
-    # U+2028 ends a line for str.splitlines, not for KerasHub.
-    words = ("[PAD]", "[UNK]", "[BOS]", "a\u2028b", "é")
-    path = tmp_path / "vocabulary.txt"
-    path.write_text("\n".join(words) + "\n", encoding="utf-8")
-    assert Vocabulary.read(path) == Vocabulary(words)
-
-
-def test_read_names_a_file_that_is_missing(tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere\.txt: No such file"):
-        Vocabulary.read(tmp_path / "nowhere.txt")
-
-
-def test_read_refuses_what_is_no_text(tmp_path):
-    path = tmp_path / "vocabulary.txt"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CheckpointError, match="not UTF-8"):
-        Vocabulary.read(path)
+def test_continuations_are_pieces_with_characters(text):
+    assert [w for w in WORDS if text.is_continuation(WORDS.index(w))] == ["##s"]
 
 
 @pytest.mark.parametrize("words", [(), ("a", "b", "c"), ("[UNK]", "[PAD]", "[BOS]")])
 def test_reserved_words_out_of_place_are_refused(words):
     with pytest.raises(CheckpointError, match=r"begins with \[PAD\] \[UNK\] \[BOS\]"):
-        Vocabulary(words)
+        WordPieceText(words)
 
 
-def test_equal_words_make_equal_vocabularies(vocabulary):
-    assert vocabulary == Vocabulary(list(WORDS))
-    assert hash(vocabulary) == hash(Vocabulary(list(WORDS)))
-    assert vocabulary != Vocabulary(WORDS[:4])
+def test_words_that_can_not_be_spelled_are_named_once_in_order(text):
+    def encode(word):
+        return [WORDS.index(word) if word in WORDS else text.unknown_id]
+
+    assert text.unknown_words("girl boy, girl", encode) == ("girl", ",")
+
+
+def test_a_decoder_goes_on_behind_the_prompt(text):
+    decoder = text.decoder("A boy", ids("boy"))
+    made = [decoder.push(token_id) for token_id in ids("##s", "said", ".")]
+    assert "".join((*made, decoder.flush())) == "s said."
+
+
+def test_the_end_of_a_sentence_is_found_behind_a_prompt(text):
+    ends = text.sentence_ends(ids("boy"))
+    assert [ends.push(token_id) for token_id in ids("said", ".")] == [False, True]
