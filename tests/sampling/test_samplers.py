@@ -31,7 +31,7 @@ def assert_drawn_as(token_ids, expected):
     expected = len(token_ids) * expected
     assert counts[expected == 0].sum() == 0
     # Rare ids share a cell: the statistic needs some five expected in each.
-    rare = (0 < expected) & (expected < 5)
+    rare = (expected > 0) & (expected < 5)
     counts = [*counts[expected >= 5], counts[rare].sum()]
     cells = [*expected[expected >= 5], expected[rare].sum()]
     statistic = sum(
