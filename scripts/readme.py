@@ -1,7 +1,8 @@
-"""Writes the generated parts of README.md from the program's own tables.
+"""Writes the generated parts of the documents from the program's own tables.
 
-`python scripts/readme.py` rewrites what stands between `<!-- begin NAME -->` and
-`<!-- end NAME -->`; `--check` changes nothing and fails if anything would change.
+`python scripts/readme.py` rewrites, in README.md and docs/architecture.md, what stands
+between `<!-- begin NAME -->` and `<!-- end NAME -->`; `--check` changes nothing and fails
+if anything would change.
 """
 
 import ast
@@ -16,7 +17,24 @@ from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+
+FILES_TO_READ = (
+    "cli.py",
+    "formats.py",
+    "settings.py",
+    "compare/comparison.py",
+    "engine/decode.py",
+    "engine/engine.py",
+    "engine/search.py",
+    "models/language_model.py",
+    "repl/app.py",
+    "repl/continuation.py",
+    "repl/dispatch.py",
+    "sampling/registry.py",
+    "sampling/rules.py",
+    "training/trainer.py",
+)
+"""What README.md names beside the packages; docs/architecture.md names all."""
 
 
 def sampler_table() -> str:
@@ -51,16 +69,40 @@ def command_table() -> str:
 
 
 def tree() -> str:
-    """The modules, each with the first line of its docstring."""
-    lines = ["```"]
-    for folder in ("minigpt_repl", "scripts"):
-        for path in sorted((ROOT / folder).rglob("*.py"), key=tree_order):
-            name = path.relative_to(ROOT)
-            if path.name == "__init__.py":
-                name = name.parent / ""
-            lines.append(f"{name!s:44} {first_line(path)}".rstrip())
-    lines.append("```")
-    return "\n".join(lines)
+    """The packages, and the modules to read first."""
+    package = ROOT / "minigpt_repl"
+    wanted = {*package.rglob("__init__.py"), *(package / f for f in FILES_TO_READ)}
+    return drawn([path for path in modules() if path in wanted])
+
+
+def whole_tree() -> str:
+    """Every module."""
+    return drawn(modules())
+
+
+def modules() -> list[Path]:
+    """Modules and scripts, in the order of the trees."""
+    return [
+        path
+        for folder in ("minigpt_repl", "scripts")
+        for path in sorted((ROOT / folder).rglob("*.py"), key=tree_order)
+    ]
+
+
+def drawn(paths: list[Path]) -> str:
+    """Modules, each with the first line of its docstring."""
+    names = [
+        f"{path.parent.relative_to(ROOT)}/"
+        if path.name == "__init__.py"
+        else str(path.relative_to(ROOT))
+        for path in paths
+    ]
+    width = max(map(len, names))
+    lines = [
+        f"{name:{width}}  {first_line(path)}"
+        for name, path in zip(names, paths, strict=True)
+    ]
+    return "\n".join(("```", *lines, "```"))
 
 
 def tree_order(path: Path) -> tuple[str, bool, str]:
@@ -85,40 +127,45 @@ def escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    "samplers": sampler_table,
-    "settings": setting_table,
-    "commands": command_table,
-    "tree": tree,
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {
+        "samplers": sampler_table,
+        "settings": setting_table,
+        "commands": command_table,
+        "tree": tree,
+    },
+    "docs/architecture.md": {"tree": whole_tree},
 }
+"""For each document its generated parts."""
 
 
-def rewritten(text: str) -> str:
-    """README text with every generated part made anew."""
-    for name, make in PARTS.items():
-        text = replaced(text, name, make())
+def rewritten(text: str, document: str) -> str:
+    """A document's text with every generated part made anew."""
+    for name, make in PARTS[document].items():
+        text = replaced(text, document, name, make())
     return text
 
 
-def replaced(text: str, name: str, made: str) -> str:
-    """README text with other words between the marks of one part."""
+def replaced(text: str, document: str, name: str, made: str) -> str:
+    """A document's text with other words between the marks of one part."""
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
     before, found, rest = text.partition(begin)
     _, also_found, after = rest.partition(end)
     if not (found and also_found):
-        sys.exit(f"README.md has no part named {name}")
+        sys.exit(f"{document} has no part named {name}")
     return f"{before}{begin}{made.rstrip()}\n{end}{after}"
 
 
 def main() -> None:
-    """Rewrite README.md, or with `--check` fail if it is out of date."""
-    before = README.read_text(encoding="utf-8")
-    after = rewritten(before)
-    if "--check" in sys.argv:
-        if before != after:
-            sys.exit("README.md is out of date: run python scripts/readme.py")
-    else:
-        README.write_text(after, encoding="utf-8")
+    """Rewrite the documents, or with `--check` fail if one is out of date."""
+    for document in PARTS:
+        path = ROOT / document
+        before = path.read_text(encoding="utf-8")
+        after = rewritten(before, document)
+        if "--check" not in sys.argv:
+            path.write_text(after, encoding="utf-8")
+        elif before != after:
+            sys.exit(f"{document} is out of date: run python scripts/readme.py")
 
 
 if __name__ == "__main__":

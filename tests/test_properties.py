@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.compare.spec import parse_strategies, text_seed
-from minigpt_repl.engine import context
+from minigpt_repl.engine import windows
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
@@ -146,7 +146,7 @@ sizes = st.integers(2, 128)
 
 @given(token_ids, sizes, st.integers(1, 300))
 def test_a_prompt_keeps_its_end_and_leaves_room(ids, size, new):
-    cropped = context.crop(ids, size, new)
+    cropped = windows.crop(ids, size, new)
     assert cropped.token_ids == ids[cropped.dropped :]
     assert cropped.dropped + len(cropped.token_ids) == len(ids)
     room = max(1, size - new)  # the start token included
@@ -157,24 +157,24 @@ def test_a_prompt_keeps_its_end_and_leaves_room(ids, size, new):
 
 @given(token_ids, sizes)
 def test_a_window_is_the_start_the_tokens_and_padding(ids, size):
-    kept = context.crop(ids, size, 1).token_ids
-    row = context.window(kept, size, start_id=2, pad_id=0)
+    kept = windows.crop(ids, size, 1).token_ids
+    row = windows.window(kept, size, start_id=2, pad_id=0)
     assert row.shape == (1, size)
     assert tuple(row[0]) == (2, *kept, *[0] * (size - 1 - len(kept)))
 
 
 @given(st.integers(0, 500), sizes)
 def test_windows_cover_a_text_without_gap_and_within_the_context(count, size):
-    windows = context.windows(count, size)
-    covered = [token for _, first, last in windows for token in range(first, last)]
+    spans = windows.spans(count, size)
+    covered = [token for _, first, last in spans for token in range(first, last)]
     assert covered == list(range(count + 1))
-    for start, first, last in windows:
+    for start, first, last in spans:
         assert start <= first
         assert last - start <= size
 
 
 @given(token_ids, sizes)
 def test_what_is_begun_anew_is_the_end_and_leaves_room(ids, size):
-    kept = context.reprimed(ids, size)
+    kept = windows.reprimed(ids, size)
     assert kept == ids[len(ids) - len(kept) :]
     assert len(kept) + 1 < size

@@ -113,7 +113,7 @@ class Decoding:
                 made, index, room = made + count, index + count, room - count
                 call = None
                 count = min(self._pace.count, room, size - index)
-                if count > 0:
+                if count > 0 and not self._is_stopped():
                     call = self._submit(beside, count, made)
                 yield from self._push(going, token_ids)
         finally:

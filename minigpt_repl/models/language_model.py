@@ -205,8 +205,8 @@ class KerasLanguageModel:
     @cached_property
     def _empty_row(self) -> Tensors:
         # Only the model knows the structure of its cache.
-        token_ids = tf.zeros((1, self.context_length), tf.int32)
         with tf.init_scope():
+            token_ids = tf.zeros((1, self.context_length), tf.int32)
             _, cache = self._causal_lm._build_cache(token_ids)
         return tf.nest.map_structure(tf.zeros_like, cache)
 

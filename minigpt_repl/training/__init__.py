@@ -1,0 +1,1 @@
+"""From any plain text to a checkpoint: corpus, vocabulary, training, resuming."""

@@ -1,121 +1,138 @@
 """A sampler of the user's own works like the built-in ones."""
 
+import sys
+import types
+
+import keras
+import keras_hub
 import pytest
+import tensorflow as tf
+from keras import ops
 
 from minigpt_repl.engine.request import Request
-from minigpt_repl.sampling import registry
+from minigpt_repl.sampling import registry, rules
 from minigpt_repl.sampling.parameters import Parameter
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 
 
+class RankSampler(keras_hub.samplers.Sampler):
+    """Takes the token of rank `r`."""
+
+    def __init__(self, r=1, **kwargs):
+        super().__init__(**kwargs)
+        self.r = r
+
+    def get_next_token(self, probabilities):
+        order = ops.argsort(-probabilities, axis=-1)
+        return ops.take(order, self.r - 1, axis=-1)
+
+
 @pytest.fixture
-def rank_sampler(monkeypatch):
-    """`rank` takes the token of rank `r`: one class, one registry entry."""
-    import sys
-    import types
-
-    import keras_hub
-    from keras import ops
-
-    class RankSampler(keras_hub.samplers.Sampler):
-        def __init__(self, r=1, **kwargs):
-            super().__init__(**kwargs)
-            self.r = r
-
-        def get_next_token(self, probabilities):
-            order = ops.argsort(-probabilities, axis=-1)
-            return ops.take(order, self.r - 1, axis=-1)
-
-    module = types.ModuleType("their_samplers")
-    module.RankSampler = RankSampler
-    monkeypatch.setitem(sys.modules, "their_samplers", module)
+def install(monkeypatch):
+    """Enters a sampler's class under a name of its own: one class, one entry."""
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    registry.register(
-        SamplerSpec(
-            name="rank",
-            aliases=("nth",),
-            summary="the token of rank r",
-            story="One. Two. Three.",
-            sampler="their_samplers:RankSampler",
-            parameters=(Parameter("r", int, 2, "rank", 1, "vocabulary"),),
-            is_random=False,
-            keeps=lambda probabilities, values: probabilities > 0,
-        )
-    )
+    module = types.ModuleType("their_samplers")
+    monkeypatch.setitem(sys.modules, "their_samplers", module)
+
+    def install(name, sampler_class, **fields):
+        setattr(module, name, sampler_class)
+        fields = {
+            "aliases": (f"the_{name}",),
+            "summary": "the token of rank r",
+            "story": "One. Two. Three.",
+            "sampler": f"their_samplers:{name}",
+            "parameters": (Parameter("r", int, 2, "rank", 1, "vocabulary"),),
+            "is_random": False,
+        } | fields
+        registry.register(SamplerSpec(name=name, **fields))
+
+    return install
 
 
-def test_a_registered_sampler_chooses(engine, rank_sampler):
-    spec = find_sampler("nth")
-    request = Request("the cat", "rank", spec.check({"r": 3}), length=5)
-    made = list(engine.generate(request))[-1].generation
+def make(engine, name, length=5, seed=7, **values):
+    request = Request("the cat", name, find_sampler(name).check(values), length, seed)
+    return list(engine.generate(request))[-1].generation
+
+
+def test_a_registered_sampler_chooses_and_its_parameter_is_live(engine, install):
+    install("rank", RankSampler)
+    made = make(engine, "rank", r=3)
     rows = engine.logits((*made.started.prompt_ids, *made.token_ids))[-6:-1]
     assert made.token_ids == tuple((-row).argsort()[2] for row in rows)
-
-
-def test_its_parameter_is_live(engine, rank_sampler):
-    def ids(r):
-        values = find_sampler("rank").check({"r": r})
-        request = Request("the cat", "rank", values, length=5)
-        return list(engine.generate(request))[-1].generation.token_ids
-
-    greedy = Request("the cat", "greedy", {}, length=5)
-    best = list(engine.generate(greedy))[-1].generation.token_ids
-    assert ids(2) != best
     traced = engine.trace_count
-    assert ids(1) == best
+    best = make(engine, "greedy").token_ids
+    assert make(engine, "the_rank", r=1).token_ids == best
+    assert make(engine, "rank", r=2).token_ids != best
     assert engine.trace_count == traced
 
 
+def test_one_that_draws_repeats_a_text_by_its_seed(engine, install):
+    class EvenSampler(keras_hub.samplers.Sampler):
+        """Draws from all that is possible, each token as often as another."""
+
+        def __init__(self, seed=None, **kwargs):
+            super().__init__(**kwargs)
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+        def get_next_token(self, probabilities):
+            is_possible = ops.cast(probabilities > 0, "float32")
+            drawn = keras.random.categorical(
+                ops.log(is_possible), 1, seed=self.seed_generator
+            )
+            return ops.squeeze(drawn, axis=-1)
+
+    install("even", EvenSampler, parameters=(), is_random=True)
+    first = make(engine, "even", length=20)
+    assert make(engine, "even", length=20).token_ids == first.token_ids
+    other = make(engine, "even", length=20, seed=8)
+    assert other.token_ids != first.token_ids
+    assert len(set(first.token_ids)) > 10
+    requests = [first.request, other.request]
+    rows = dict(engine.generate_rows(requests))  # the last event of each row
+    assert rows[0].generation.token_ids == first.token_ids
+    assert rows[1].generation.token_ids == other.token_ids
+
+
+def test_its_rule_tells_what_it_keeps(engine, install):
+    install("rank", RankSampler, rule=rules.top("r"))
+    request = Request("the cat", "rank", {"r": 2}, length=5, with_scores=True)
+    for token in list(engine.generate(request))[-1].generation.tokens:
+        assert token.score.rank == 2
+        assert token.score.kept_mass >= 2 * 2.718281828**token.score.logprob - 1e-3
+
+
 def test_an_error_while_the_next_step_is_computed_is_told_and_forgotten(
-    engine, rank_sampler, monkeypatch
+    engine, install
 ):
-    import sys
-
-    import tensorflow as tf
-
     is_broken = tf.Variable(False)
-    plain = sys.modules["their_samplers"].RankSampler
 
-    class FragileSampler(plain):
+    class FragileSampler(RankSampler):
         def get_next_token(self, probabilities):
             with tf.control_dependencies([tf.debugging.Assert(~is_broken, ["broken"])]):
                 return super().get_next_token(tf.identity(probabilities))
 
-    monkeypatch.setattr(sys.modules["their_samplers"], "RankSampler", FragileSampler)
-    engine._samplers.clear()  # the graphs of the sampler that was
-    request = Request("the cat", "rank", find_sampler("rank").defaults(), length=9)
-    expected = list(engine.generate(request))[-1].generation.token_ids
+    install("fragile", FragileSampler)
+    expected = make(engine, "fragile", length=25).token_ids
+    request = Request("the cat", "fragile", {"r": 2}, length=25)
     events = engine.generate(request)
-    for _ in range(4):
-        next(events)
+    next(events), next(events)
     is_broken.assign(True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="broken"):
-        list(events)
+        for _ in range(4):
+            list(events)
+            events = engine.generate(request)
     is_broken.assign(False)
-    assert list(engine.generate(request))[-1].generation.token_ids == expected
-    engine._samplers.clear()
+    assert make(engine, "fragile", length=25).token_ids == expected
 
 
-def test_a_sampler_that_can_not_choose_from_nothing_works_on_a_text(
-    engine, rank_sampler, monkeypatch
-):
-    # Its graphs are tried on nothing, where all tokens are equally probable.
-    import sys
-
-    import tensorflow as tf
-    from keras import ops
-
-    plain = sys.modules["their_samplers"].RankSampler
-
-    class PickySampler(plain):
+def test_a_sampler_that_can_not_choose_from_nothing_works_on_a_text(engine, install):
+    # Where all tokens are equally probable.
+    class PickySampler(RankSampler):
         def get_next_token(self, probabilities):
             is_flat = ops.max(probabilities) == ops.min(probabilities)
             with tf.control_dependencies([tf.debugging.Assert(~is_flat, ["flat"])]):
                 return super().get_next_token(tf.identity(probabilities))
 
-    request = Request("the cat", "rank", find_sampler("rank").defaults(), length=5)
-    expected = list(engine.generate(request))[-1].generation.token_ids
-    monkeypatch.setattr(sys.modules["their_samplers"], "RankSampler", PickySampler)
-    engine._samplers.clear()  # the graphs of the sampler that was
-    assert list(engine.generate(request))[-1].generation.token_ids == expected
-    engine._samplers.clear()
+    install("picky", PickySampler)
+    install("rank", RankSampler)
+    assert make(engine, "picky").token_ids == make(engine, "rank").token_ids

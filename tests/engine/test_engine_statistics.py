@@ -1,7 +1,8 @@
-"""Random samplers draw as often as their distribution says."""
+"""Rows of random samplers are drawn as often as the distribution says."""
 
 import numpy as np
 import pytest
+from closeness import chi_square_limit
 
 from minigpt_repl.engine.inspection import kept_distribution
 from minigpt_repl.engine.request import Request, TokenChosen
@@ -45,13 +46,3 @@ def draw(engine, spec, values):
         for _, event in engine.generate_rows(requests)
         if isinstance(event, TokenChosen)
     ]
-
-
-def chi_square_limit(freedom):
-    """The value that chi-square exceeds once in ten thousand times.
-
-    Wilson and Hilferty 1931: the cube root of chi-square / freedom is nearly
-    normal with mean 1 - 2 / (9 freedom) and variance 2 / (9 freedom).
-    """
-    part = 2 / (9 * freedom)
-    return freedom * (1 - part + 3.719 * part**0.5) ** 3

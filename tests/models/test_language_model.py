@@ -1,0 +1,125 @@
+"""A KerasHub model of another kind, a small random GPT-2, in the engine's loops."""
+
+from types import SimpleNamespace
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+from closeness import assert_equal_but_rounding
+
+from minigpt_repl.engine.decode import DecodeLoop
+from minigpt_repl.engine.search import SearchLoop
+from minigpt_repl.models.language_model import KerasLanguageModel
+from minigpt_repl.sampling.registry import find_sampler
+
+CONTEXT, WORDS, ROWS = 24, 40, 46  # six rows of the table have no word
+PROMPTS = np.array([[7, 30, 2, 11, 5], [1, 1, 39, 20, 8]], np.int32)
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    keras.utils.set_random_seed(3)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=ROWS,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=CONTEXT,
+    )
+    causal_lm = keras_hub.models.GPT2CausalLM(backbone)
+    for weight in causal_lm.weights:
+        weight.assign(weight * 12.0)  # the logits of random weights are all but equal
+    return causal_lm
+
+
+@pytest.fixture(scope="module")
+def model(gpt2):
+    text = SimpleNamespace(
+        pieces=tuple(f"w{n}" for n in range(WORDS)),
+        special_ids=frozenset({0}),
+        start_id=0,
+        pad_id=0,
+    )
+    return KerasLanguageModel(gpt2, text, lambda text: map(int, text.split()))
+
+
+def padded(prompts):
+    return np.pad(prompts, ((0, 0), (0, CONTEXT - prompts.shape[1])))
+
+
+def plain_logits(gpt2, token_ids):
+    """The model's own logits, without those of what is never chosen."""
+    inputs = {"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)}
+    logits = np.array(gpt2(inputs))
+    logits[..., 0] = logits[..., WORDS:] = -np.inf
+    return logits
+
+
+def test_what_the_rest_knows_of_it(model):
+    assert (model.context_length, model.vocabulary_size) == (CONTEXT, WORDS)
+    assert (model.logits_size, model.allowed_count) == (ROWS, WORDS - 1)
+    assert model.hidden_dim == 16
+    assert model.encode("3 14 15") == (3, 14, 15)
+
+
+def test_a_pass_over_the_prompt_gives_the_models_logits(gpt2, model):
+    logits, hidden_states, _ = model.prefill(tf.constant(padded(PROMPTS)))
+    assert hidden_states.shape == (2, CONTEXT, 16)
+    expected = plain_logits(gpt2, PROMPTS)
+    allowed = slice(1, WORDS)
+    assert_equal_but_rounding(logits[:, :5, allowed], expected[..., allowed])
+    assert np.isneginf(logits[..., 0]).all() and np.isneginf(logits[..., WORDS:]).all()
+
+
+@pytest.mark.parametrize("name", ["greedy", "top_k"])
+def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model, name):
+    spec = find_sampler(name)
+    values = {"k": 1, "temperature": 0.7} if name == "top_k" else {}
+    loop = DecodeLoop(model, [(spec, values)], rows=2, on_trace=lambda: None)
+    loop.begin(name, [values, values], padded(PROMPTS), 5)
+    seeds = np.array([4, 9], np.int32)
+    found = np.concatenate([loop.decode(n, seeds, 0) for n in (1, 8, 10)])
+    expected = PROMPTS
+    for _ in range(19):
+        following = plain_logits(gpt2, expected)[:, -1].argmax(-1)
+        expected = np.column_stack([expected, following.astype(np.int32)])
+    np.testing.assert_array_equal(found.T, expected[:, 5:])
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name", "values"),
+    [
+        ("beam", "BeamSampler", {"num_beams": 3, "temperature": 1.0}),
+        ("contrastive", "ContrastiveSampler", {"k": 3, "alpha": 0.4}),
+    ],
+)
+def test_searches_are_those_of_keras_hubs_generate(
+    gpt2, model, name, class_name, values
+):
+    sampler = getattr(keras_hub.samplers, class_name)(**values)
+    gpt2.compile(sampler=sampler, jit_compile=False)
+    prompt = padded(PROMPTS[:1])
+    mask = np.arange(CONTEXT)[None] < 5
+    bias = np.zeros(ROWS, np.float32)
+    bias[0] = bias[WORDS:] = -np.inf
+    call_with_cache = type(gpt2).call_with_cache
+
+    def masked(self, *arguments):
+        logits, hidden_states, cache = call_with_cache(self, *arguments)
+        return logits + bias, hidden_states, cache
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(gpt2), "call_with_cache", masked)
+        inputs = {"token_ids": prompt, "padding_mask": mask}
+        expected = np.asarray(gpt2.generate_step(inputs)["token_ids"])[0]
+    spec = find_sampler(name)
+    values = spec.check(values)
+    loop = SearchLoop(spec, values, model, None, on_trace=lambda: None)
+    state, _ = loop.advance(CONTEXT, loop.begin(values, prompt, 5))
+    assert int(state["index"]) == CONTEXT
+    texts = np.asarray(state["prompt"])
+    best = int(np.argmax(state["log_probs"])) if name == "beam" else 0
+    np.testing.assert_array_equal(texts[best], expected)
