@@ -1,8 +1,8 @@
 """Writes the generated parts of the documents from the program's own tables.
 
 `python scripts/readme.py` rewrites, in README.md and docs/architecture.md, what stands
-between `<!-- begin NAME -->` and `<!-- end NAME -->`; `--check` changes nothing and fails
-if anything would change.
+between `<!-- begin NAME -->` and `<!-- end NAME -->`; `--check` changes nothing and
+fails if anything would change.
 """
 
 import ast

@@ -72,9 +72,9 @@ def test_several_tokens_at_once_with_cache_equal_one_pass(exact):
     assert_equal_but_rounding(found, expected)
 
 
-def test_build_cache_gives_the_hidden_states_behind_the_logits(exact):
+def test_building_a_cache_gives_the_hidden_states_behind_the_logits(exact):
     token_ids = np.random.default_rng(2).integers(3, 71, (1, 16)).astype("int32")
-    hidden_states, cache = exact.build_cache(token_ids)
+    hidden_states, cache = exact._build_cache(token_ids)
     for keys, values in cache:
         assert keys.shape == values.shape == (1, 4, 16, 4)
     assert_equal_but_rounding(

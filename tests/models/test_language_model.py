@@ -74,19 +74,20 @@ def test_a_pass_over_the_prompt_gives_the_models_logits(gpt2, model):
     assert np.isneginf(logits[..., 0]).all() and np.isneginf(logits[..., WORDS:]).all()
 
 
-@pytest.mark.parametrize("name", ["greedy", "top_k"])
-def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model, name):
-    spec = find_sampler(name)
-    values = {"k": 1, "temperature": 0.7} if name == "top_k" else {}
-    loop = DecodeLoop(model, [(spec, values)], rows=2, on_trace=lambda: None)
-    loop.begin(name, [values, values], padded(PROMPTS), 5)
-    seeds = np.array([4, 9], np.int32)
-    found = np.concatenate([loop.decode(n, seeds, 0) for n in (1, 8, 10)])
+def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
+    greedy, top_k = find_sampler("greedy"), find_sampler("top_k")
+    best = {"k": 1, "temperature": 0.7}
+    samplers = [(greedy, {}), (top_k, best)]
+    loop = DecodeLoop(model, samplers, rows=2, on_trace=lambda: None)
     expected = PROMPTS
     for _ in range(19):
         following = plain_logits(gpt2, expected)[:, -1].argmax(-1)
         expected = np.column_stack([expected, following.astype(np.int32)])
-    np.testing.assert_array_equal(found.T, expected[:, 5:])
+    for spec, values in samplers:
+        loop.begin(spec.name, [values, values], padded(PROMPTS), 5)
+        seeds = np.array([4, 9], np.int32)
+        found = np.concatenate([loop.decode(n, seeds, 0) for n in (1, 8, 10)])
+        np.testing.assert_array_equal(found.T, expected[:, 5:])
 
 
 @pytest.mark.parametrize(
