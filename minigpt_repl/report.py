@@ -60,47 +60,45 @@ def token_event_to_json(event: TokenChosen, text_index: int) -> formats.TokenLin
 
 
 class JsonWriter:
-    """Writes each text as JSON while its events pass.
+    """Writes each text as JSON when it is finished; texts come in their order.
 
     Args:
         out: where to.
-        with_tokens: whether each token has a line of its own. It is written when
-            the next one is chosen: the last one's also carries what the end of the
-            text makes certain, so that the deltas put together are the text.
+        with_tokens: whether each token has a line of its own, before that of its
+            text. The last one's also carries what the end of the text makes
+            certain, so that the deltas put together are the text.
     """
 
     def __init__(self, out: TextIO, with_tokens: bool = False) -> None:
         self._out = out
         self._with_tokens = with_tokens
         self._text_index = 0
-        self._chosen: list[TokenChosen] = []
+        self._deltas: dict[int, list[str]] = {}
 
-    def watch(self, event: Event) -> None:
-        """Write what the event makes known."""
+    def watch(self, row: int, event: Event) -> None:
+        """Write what the event makes known of the text of a row."""
         match event:
             case Started():
-                self._chosen = []
+                self._deltas[row] = []
             case TokenChosen():
-                if self._chosen:
-                    self._write_token(self._chosen[-1])
-                self._chosen.append(event)
+                self._deltas[row].append(event.delta)
             case Finished(generation):
-                self._write_rest(generation)
+                if self._with_tokens:
+                    self._write_tokens(generation, self._deltas[row])
                 self._write(generation_to_json(generation))
                 self._text_index += 1
 
-    def _write_rest(self, generation: Generation) -> None:
-        # Beam search chooses all its tokens at the end.
-        written = max(0, len(self._chosen) - 1)
-        told = "".join(event.delta for event in self._chosen[:written])
-        late = list(enumerate(generation.tokens))[written:]
-        for index, token in late:
-            is_last = index == len(generation.tokens) - 1
-            rest = generation.text.removeprefix(told) if is_last else ""
-            self._write_token(TokenChosen(index, token, rest))
-
-    def _write_token(self, event: TokenChosen) -> None:
-        if self._with_tokens:
+    def _write_tokens(self, generation: Generation, deltas: list[str]) -> None:
+        if not generation.tokens:
+            return
+        # Beam search may tell its text at the end only.
+        before = len(generation.tokens) - 1
+        deltas = [*deltas, *[""] * before][:before]
+        deltas.append(generation.text.removeprefix("".join(deltas)))
+        for index, (token, delta) in enumerate(
+            zip(generation.tokens, deltas, strict=True)
+        ):
+            event = TokenChosen(index, token, delta)
             self._write(token_event_to_json(event, self._text_index))
 
     def _write(self, value: formats.Document) -> None:

@@ -9,10 +9,12 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 
 from minigpt_repl.engine.remote import Status
+from minigpt_repl.engine.repeats import made_once
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -54,13 +56,16 @@ class FakeEngine:
     Args:
         delay: seconds before each token; `stop()` ends the wait.
         fail_at: index of the token at which `generate` raises `EngineError`.
+        not_finite_at: index of the token before which a seed's text meets scores
+            that are no numbers, by seed.
         context_length: positions, `[BOS]` included.
         broken: raised by every call, as by an engine that could not load.
         directory: name of the folder that `info` reports.
 
     Attributes:
-        requests: every request that was given to `generate`.
+        requests: every request of which a text was made.
         warmed: names of the samplers that were warmed.
+        warmed_rows: for how many rows each of them was.
         closed: whether `close()` was called.
     """
 
@@ -72,6 +77,7 @@ class FakeEngine:
         broken: MiniGPTError | None = None,
         directory: str = "/checkpoints/fake",
         has_draft: bool = True,
+        not_finite_at: Mapping[int, int] | None = None,
     ) -> None:
         self.delay = delay
         self.fail_at = fail_at
@@ -80,7 +86,9 @@ class FakeEngine:
         self.directory = directory
         self.has_draft = has_draft
         self.requests: list[Request] = []
+        self.not_finite_at = not_finite_at or {}
         self.warmed: list[str] = []
+        self.warmed_rows: list[int] = []
         self.closed = False
         self.on_change = lambda: None
         self._stopping = threading.Event()
@@ -128,6 +136,7 @@ class FakeEngine:
         self._check()
         find_sampler(sampler).check(parameters)
         self.warmed.append(sampler)
+        self.warmed_rows.append(rows)
 
     prepare = warm
 
@@ -138,8 +147,48 @@ class FakeEngine:
         self.closed = True
 
     def generate(self, request: Request) -> Iterator[Event]:
+        for _, event in self.generate_rows([request]):
+            yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         self._check()
         self._stopping.clear()
+        yield from made_once(requests, self._batches)
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        numbered = list(enumerate(requests))
+        for (_, is_search), same in groupby(numbered, lambda each: _alike(each[1])):
+            batch = list(same)
+            size = 1 if is_search else len(batch)
+            for first in range(0, len(batch), size):
+                yield from self._interleave(dict(batch[first : first + size]))
+                if self._is_stopped():
+                    return
+
+    def _interleave(self, requests: Mapping[int, Request]) -> Iterator[RowEvent]:
+        """An event of each text in turn; the last ones come together at the end."""
+        texts = {n: self._make(request) for n, request in requests.items()}
+        ends: dict[int, Finished] = {}
+        while len(ends) < len(texts):
+            for number, events in texts.items():
+                if number in ends:
+                    continue
+                event = next(events)
+                if isinstance(event, Finished):
+                    ends[number] = event
+                else:
+                    yield number, event
+        made = [end.generation for end in ends.values()]
+        tokens = sum(len(generation.tokens) for generation in made)
+        seconds = max(generation.timings.decode_s for generation in made)
+        for number in texts:
+            generation = ends[number].generation
+            timings = replace(
+                generation.timings, decode_s=seconds, rows=len(made), tokens=tokens
+            )
+            yield number, Finished(replace(generation, timings=timings))
+
+    def _make(self, request: Request) -> Iterator[Event]:
         self.requests.append(request)
         spec = find_sampler(request.sampler)
         limits = {"vocabulary": len(VOCABULARY)}
@@ -167,6 +216,9 @@ class FakeEngine:
                 seen = [2, *seen[-KEPT_AFTER_REPRIMING:]]
                 reprimed.append(index)
                 yield Reprimed(index, KEPT_AFTER_REPRIMING)
+            if index == self.not_finite_at.get(started.seed):
+                reason = "not_finite"
+                break
             scores = self._table[seen[-1]]
             chosen, kept = self._choose(spec, values, scores, seen, random)
             score = _score(scores, chosen, kept) if request.with_scores else None
@@ -206,11 +258,6 @@ class FakeEngine:
                 checkpoint_sha256="f" * 64,
             )
         )
-
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        for row, request in enumerate(requests):
-            for event in self.generate(request):
-                yield row, event
 
     def _start(self, request: Request, spec: SamplerSpec) -> Started:
         ids = request.prompt_ids
@@ -270,6 +317,13 @@ class FakeEngine:
             raise self.broken
         if self.closed:
             raise EngineError("the engine is closed")
+
+
+def _alike(request: Request) -> tuple[object, bool]:
+    """Equal for texts that are made together, and whether they are made alone."""
+    spec = find_sampler(request.sampler)
+    is_search = spec.search is not None
+    return (spec.name, request.prompt, request.prompt_ids), is_search
 
 
 def split(text: str) -> list[str]:

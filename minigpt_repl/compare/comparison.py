@@ -1,12 +1,12 @@
-"""A comparison: its texts and their figures, made one after the other.
+"""A comparison: its texts and their figures.
 
-`run_plan` yields the comparison as it grows, so that a view can be redrawn; the
-texts come from one engine, which makes one at a time. Knows no terminal.
+`run_plan` yields the comparison as it grows, so that a view can be redrawn. The
+engine makes texts of one sampler together. Knows no terminal.
 """
 
 import random
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -15,12 +15,15 @@ from typing import cast
 from minigpt_repl import __version__
 from minigpt_repl.compare.measures import (
     MEASURES,
+    ROWS,
+    TIMINGS,
     Interval,
     Measure,
     mean_interval,
 )
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.repeats import is_drawn
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -28,11 +31,10 @@ from minigpt_repl.engine.request import (
     Finished,
     Generation,
     HypothesesChanged,
-    Request,
+    RowEvent,
     TokenChosen,
 )
-from minigpt_repl.errors import EngineError, EngineStopped
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.errors import EngineStopped
 
 LIBRARIES = ("tensorflow", "keras", "keras-hub")
 
@@ -44,22 +46,38 @@ class Column:
     Attributes:
         strategy: the strategy.
         generations: its finished texts, in the order of their seeds.
-        writing: the text that is being made, or `None`.
+        writing: what there is of those that are being made after them.
     """
 
     strategy: Strategy
     generations: tuple[Generation, ...] = ()
-    writing: str | None = None
+    writing: tuple[str, ...] = ()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its texts differ by their seed."""
+        return is_drawn(self.strategy.sampler, self.strategy.parameters)
+
+    @property
+    def different(self) -> tuple[Generation, ...]:
+        """Its finished texts; the first where chance plays no part."""
+        return self.generations if self.is_drawn else self.generations[:1]
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Its continuations, the unfinished one too."""
+        """Its continuations that may differ, the unfinished ones too."""
         done = tuple(generation.text for generation in self.generations)
-        return done if self.writing is None else (*done, self.writing)
+        return (done + self.writing)[: None if self.is_drawn else 1]
 
     def figure(self, measure: Measure) -> Interval | None:
-        """A measure over its texts; `None` if none of them has it."""
-        values = [measure.of(generation) for generation in self.generations]
+        """A measure over its texts; `None` if none of them has it.
+
+        What texts that were made together have in common counts once.
+        """
+        made: Sequence[Generation] = self.different
+        if measure.key in (*TIMINGS, ROWS.key):
+            made = list({one.timings: one for one in made}.values())
+        values = [measure.of(generation) for generation in made]
         return mean_interval([value for value in values if value is not None])
 
 
@@ -85,6 +103,20 @@ class Comparison:
     is_interrupted: bool = False
     varied: str | None = None
 
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What there is to tell of its texts."""
+        is_together = any(made.timings.rows > 1 for made in self._made())
+        return (*MEASURES, ROWS) if is_together else MEASURES
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the model's scores of a text were no finite numbers."""
+        return any(made.stop_reason == "not_finite" for made in self._made())
+
+    def _made(self) -> Iterator[Generation]:
+        return (one for column in self.columns for one in column.generations)
+
 
 def start_comparison(
     plan: Plan, info: EngineInfo, varied: str | None = None
@@ -107,9 +139,8 @@ def run_plan(
 ) -> Generator[Comparison, None, Comparison]:
     """Make the texts; yields the comparison after every token, returns the whole.
 
-    When a text ends because someone stopped it, the comparison ends there, and
-    keeps what it has. Where chance plays no part a strategy's first text stands
-    for all.
+    When texts end because someone stopped them, the comparison ends there, and
+    keeps what it has.
 
     Raises:
         EngineError: from the engine.
@@ -117,23 +148,35 @@ def run_plan(
     """
     comparison = start_comparison(plan, engine.info, varied)
     plan = comparison.plan
-    for index in range(plan.count):
-        for place, column in enumerate(comparison.columns):
-            request = plan.request(column.strategy, index)
-            try:
-                generation = yield from _grow(engine, comparison, place, request)
-            except EngineStopped:
-                if not comparison.columns[0].generations:
-                    raise
-                return replace(comparison, is_interrupted=True)
-            done = replace(
-                column, generations=(*column.generations, generation), writing=None
-            )
-            comparison = _with_column(comparison, place, done)
-            if generation.stop_reason == "interrupted":
-                return replace(comparison, is_interrupted=True)
-            yield comparison
-    return comparison
+    wanted = [
+        (place, index)
+        for place in range(len(plan.strategies))
+        for index in range(plan.count)
+    ]
+    requests = [plan.request(plan.strategies[place], index) for place, index in wanted]
+    growing = [_Growing() for _ in requests]
+    # The engine's iterators have `close`; it ends the work if we are closed.
+    events = cast(Generator[RowEvent, None, None], engine.generate_rows(requests))
+    with closing(events):
+        try:
+            for row, event in events:
+                if not growing[row].follow(event):
+                    continue
+                place = wanted[row][0]
+                first = place * plan.count
+                texts = growing[first : first + plan.count]
+                comparison = _with_texts(comparison, place, texts)
+                yield comparison
+        except EngineStopped:
+            if not any(text.generation for text in growing):
+                raise
+    for place in range(len(plan.strategies)):
+        texts = growing[place * plan.count : (place + 1) * plan.count]
+        whole = [_scored(engine, text) for text in texts if text.generation]
+        comparison = _with_texts(comparison, place, whole)
+    made = [text.generation for text in growing]
+    is_whole = all(one and one.stop_reason != "interrupted" for one in made)
+    return replace(comparison, is_interrupted=not is_whole)
 
 
 def finish(
@@ -184,46 +227,51 @@ def shared_words(texts: list[list[str]]) -> int:
     return count
 
 
-def figures(column: Column) -> Iterator[tuple[Measure, Interval | None]]:
+def figures(
+    column: Column, measures: Sequence[Measure] = MEASURES
+) -> Iterator[tuple[Measure, Interval | None]]:
     """Every measure of a strategy's texts."""
-    for measure in MEASURES:
+    for measure in measures:
         yield measure, column.figure(measure)
 
 
-def _grow(
-    engine: Engine, comparison: Comparison, place: int, request: Request
-) -> Generator[Comparison, None, Generation]:
-    """One more text of a strategy; yields the comparison after each token."""
-    column = comparison.columns[place]
-    if column.generations and not find_sampler(request.sampler).is_random:
-        first = column.generations[0]
-        started = replace(first.started, seed=request.seed or 0)
-        return replace(first, request=request, started=started)
-    for step in _follow(engine, request):
-        if isinstance(step, Generation):
-            return step if inspection.has_scores(step) else score(engine, step)
-        yield _with_column(comparison, place, replace(column, writing=step))
-    raise EngineError("the engine ended a text without finishing it; try again")
+@dataclass
+class _Growing:
+    """What there is of a text: nothing, some of it, or all."""
+
+    text: str | None = None
+    generation: Generation | None = None
+
+    def follow(self, event: Event) -> bool:
+        """Take an event; returns whether there is something new to see."""
+        if isinstance(event, TokenChosen):
+            self.text = (self.text or "") + event.delta
+        elif isinstance(event, HypothesesChanged):
+            self.text = event.text
+        elif isinstance(event, Finished):
+            self.generation = event.generation
+        else:
+            return False
+        return True
 
 
-def _follow(engine: Engine, request: Request) -> Iterator[str | Generation]:
-    """The text so far after each token, then the generation."""
-    text = ""
-    # The engine's iterators have `close`; it ends the work if we are closed.
-    events = cast("Generator[Event, None, None]", engine.generate(request))
-    with closing(events):
-        for event in events:
-            if isinstance(event, TokenChosen):
-                text += event.delta
-                yield text
-            elif isinstance(event, HypothesesChanged):
-                text = event.text
-                yield text
-            elif isinstance(event, Finished):
-                yield event.generation
+def _scored(engine: Engine, text: _Growing) -> _Growing:
+    """With a score for each token, where the engine gave none."""
+    made = text.generation
+    if made is None or inspection.has_scores(made):
+        return text
+    return replace(text, generation=score(engine, made))
 
 
-def _with_column(comparison: Comparison, place: int, column: Column) -> Comparison:
+def _with_texts(
+    comparison: Comparison, place: int, texts: Sequence[_Growing]
+) -> Comparison:
+    """With what there is of a strategy's texts; they are finished in their order."""
     columns = list(comparison.columns)
-    columns[place] = column
+    begun = [text for text in texts if text.text is not None]
+    columns[place] = Column(
+        strategy=columns[place].strategy,
+        generations=tuple(text.generation for text in texts if text.generation),
+        writing=tuple(text.text or "" for text in begun if not text.generation),
+    )
     return replace(comparison, columns=tuple(columns))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt_repl.compare.comparison import Column, Comparison, figures, shared_words
-from minigpt_repl.compare.measures import MEASURES, Interval
+from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.pieces import display_pieces
 from minigpt_repl.compare.view import (
     LEVEL_NAMES,
@@ -20,6 +20,7 @@ from minigpt_repl.compare.view import (
     column_names,
     format_interval,
     level,
+    seed_label,
     split_words,
 )
 from minigpt_repl.engine import inspection
@@ -82,9 +83,9 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
     yield f"## {escape(' '.join(prompt.split())) or 'From the start'}"
     for column in comparison.columns:
         yield f"### {escape(column.strategy.label)}"
-        for generation in column.generations:
+        for index, generation in enumerate(column.different):
             if comparison.plan.count > 1:
-                yield f"Seed {generation.seed}:"
+                yield f"{seed_label(comparison, column, index).capitalize()}:"
             lines = escape(prompt + generation.text).split("\n")
             yield "\n".join(f"> {line}" for line in lines)
     yield "### Measures"
@@ -92,8 +93,9 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
         ["measure", *map(escape, column_names(comparison))],
         ["---", *("---:" for _ in comparison.columns)],
     ]
-    columns = [dict(figures(column)) for column in comparison.columns]
-    for measure in MEASURES:
+    measures = comparison.measures
+    columns = [dict(figures(column, measures)) for column in comparison.columns]
+    for measure in measures:
         cells = [format_interval(measure, column[measure]) for column in columns]
         rows.append([measure.heading, *cells])
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -119,9 +121,9 @@ def _facts(comparison: Comparison) -> dict[str, str]:
 def _part(comparison: Comparison, info: EngineInfo) -> dict[str, Any]:
     """What the template shows of one comparison."""
     shared = [
-        shared_words([split_words(c.generations[i].text) for c in having])
+        shared_words([split_words(c.different[i].text) for c in having])
         for i in range(comparison.plan.count)
-        if (having := [c for c in comparison.columns if len(c.generations) > i])
+        if (having := [c for c in comparison.columns if len(c.different) > i])
     ]
     return {
         "prompt": comparison.plan.prompt,
@@ -131,7 +133,7 @@ def _part(comparison: Comparison, info: EngineInfo) -> dict[str, Any]:
             {
                 "sampler": column.strategy.sampler,
                 "parameters": column.strategy.words,
-                "texts": list(_texts(column, shared, info)),
+                "texts": list(_texts(comparison, column, shared, info)),
             }
             for column in comparison.columns
         ],
@@ -141,14 +143,14 @@ def _part(comparison: Comparison, info: EngineInfo) -> dict[str, Any]:
 
 
 def _texts(
-    column: Column, shared: Sequence[int], info: EngineInfo
+    comparison: Comparison, column: Column, shared: Sequence[int], info: EngineInfo
 ) -> Iterator[dict[str, Any]]:
-    for index, generation in enumerate(column.generations):
+    for index, generation in enumerate(column.different):
         tokens = list(_tokens(generation, shared[index], info))
         bits = [token["bits"] for token in tokens]
         mean = sum(bits) / len(bits) if bits else 0.0
         yield {
-            "seed": generation.seed,
+            "label": seed_label(comparison, column, index),
             "tokens": tokens,
             "mean_bits": f"{mean:.1f}",
         }
@@ -200,8 +202,9 @@ def _tooltip(generation: Generation, place: int, bits: float) -> str:
 
 def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
     names = column_names(comparison)
-    columns = [dict(figures(column)) for column in comparison.columns]
-    for measure in MEASURES:
+    measures = comparison.measures
+    columns = [dict(figures(column, measures)) for column in comparison.columns]
+    for measure in measures:
         intervals = [column[measure] for column in columns]
         labels = [format_interval(measure, interval) for interval in intervals]
         pairs = list(zip(names, labels, strict=True))

@@ -240,5 +240,14 @@ MEASURES = (
 )
 """What a comparison tells of each text, in the order of its table."""
 
+ROWS = Measure(
+    "rows",
+    "rows",
+    ".0f",
+    "texts that were made together; the speed is that of all of them",
+    lambda generation: float(generation.timings.rows),
+)
+"""Told where texts were made together."""
+
 TIMINGS = ("tokens_per_s", "first_token_ms")
 """Measures of the machine rather than of the text: no replay repeats them."""

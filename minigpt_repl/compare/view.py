@@ -19,7 +19,8 @@ from minigpt_repl.compare.comparison import (
     figures,
     shared_words,
 )
-from minigpt_repl.compare.measures import MEASURES, Interval, Measure
+from minigpt_repl.compare.measures import Interval, Measure
+from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import shown
 
@@ -28,6 +29,7 @@ FAINT = "dim"
 DIVERGED = "bold"
 DIVERGENCE_MARK = "▸"
 CURSOR = "▍"
+SAME = "same for every seed"
 NARROWEST = 24
 """Columns that a text needs to be read."""
 GAP = 2
@@ -147,13 +149,20 @@ def _cell(
     if index >= len(column.texts):
         return cell
     if comparison.plan.count > 1:
-        is_first = index == 0
-        seed = (comparison.plan.seed or 0) + index
-        cell.append(f"{'' if is_first else chr(10)}seed {seed}\n", style=FAINT)
+        between = "\n" if index else ""
+        label = seed_label(comparison, column, index)
+        cell.append(f"{between}{label}\n", style=FAINT)
     cell.append_text(marked_text(column.texts[index], shared[index]))
-    if column.writing is not None and index == len(column.texts) - 1:
+    if index >= len(column.generations):
         cell.append(CURSOR)
     return cell
+
+
+def seed_label(comparison: Comparison, column: Column, index: int) -> str:
+    """What tells a text of a strategy from its others."""
+    if not column.is_drawn:
+        return SAME
+    return f"seed {text_seed(comparison.plan.seed or 0, index)}"
 
 
 def marked_text(text: str, shared: int) -> Text:
@@ -182,8 +191,9 @@ class FiguresView:
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
         names = column_names(self.comparison)
+        measures = self.comparison.measures
         rows = [
-            [format_interval(measure, value) for measure, value in figures(column)]
+            [format_interval(*figure) for figure in figures(column, measures)]
             for column in self.comparison.columns
         ]
         if self.comparison.varied is not None:
@@ -192,10 +202,11 @@ class FiguresView:
         first = max(map(len, names))
         widths = [
             max(len(measure.heading), *(len(row[i]) for row in rows))
-            for i, measure in enumerate(MEASURES)
+            for i, measure in enumerate(measures)
         ]
         for places in _fitting(widths, options.max_width - first):
-            yield _figures_table(names, rows, places)
+            headings = [measures[place].heading for place in places]
+            yield _figures_table(names, headings, rows, places)
 
 
 def format_interval(measure: Measure, interval: Interval | None) -> str:
@@ -229,7 +240,7 @@ def bar(part: float, width: int) -> str:
 
 def _trends(comparison: Comparison) -> list[str]:
     trends = []
-    for measure in MEASURES:
+    for measure in comparison.measures:
         intervals = [column.figure(measure) for column in comparison.columns]
         means = [None if value is None else value.mean for value in intervals]
         trends.append(sparkline(means))
@@ -248,12 +259,15 @@ def _fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
 
 
 def _figures_table(
-    names: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int]
+    names: Sequence[str],
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    places: Sequence[int],
 ) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT)
     table.add_column("", no_wrap=True, overflow="ellipsis")
-    for place in places:
-        table.add_column(MEASURES[place].heading, justify="right", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, row in zip(names, rows, strict=True):
         table.add_row(Text(name, style=NAME), *(row[place] for place in places))
     return table

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from minigpt_repl.engine import inspection, windows
 from minigpt_repl.engine.decode import MOST_ROWS, DecodeLoop, filled_up
+from minigpt_repl.engine.repeats import made_once
 from minigpt_repl.engine.request import (
     SEEDS,
     EngineInfo,
@@ -112,14 +113,7 @@ class LocalEngine:
         """Events of several texts; see `Engine`."""
         self._check_open()
         self._stopping.clear()
-        numbered = list(enumerate(requests))
-        for _, same in groupby(numbered, lambda each: self._batch_key(each[1])):
-            batch = list(same)
-            for first in range(0, len(batch), MOST_ROWS):
-                part = batch[first : first + MOST_ROWS]
-                numbers = [number for number, _ in part]
-                for row, event in self._make([request for _, request in part]):
-                    yield numbers[row], event
+        yield from made_once(requests, self._batches)
 
     def stop(self) -> None:
         """End the running generation within one call; from any thread."""
@@ -168,6 +162,19 @@ class LocalEngine:
         self._is_closed = True
         self._beside.shutdown()
         self._loops.clear()
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        """Events of texts, batch after batch; after a stop no other is begun."""
+        numbered = list(enumerate(requests))
+        for _, same in groupby(numbered, lambda each: self._batch_key(each[1])):
+            batch = list(same)
+            for first in range(0, len(batch), MOST_ROWS):
+                part = batch[first : first + MOST_ROWS]
+                numbers = [number for number, _ in part]
+                for row, event in self._make([request for _, request in part]):
+                    yield numbers[row], event
+                if self._stopping.is_set():
+                    return
 
     def _make(self, requests: list[Request]) -> Iterator[RowEvent]:
         """Events of texts that one batch makes."""

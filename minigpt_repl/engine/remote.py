@@ -181,6 +181,7 @@ class RemoteEngine:
                     open_rows[row] = event
                 elif isinstance(event, Finished):
                     del open_rows[row]
+                    has_token = bool(open_rows)  # the next batch may be compiling
                 elif isinstance(event, (TokenChosen, HypothesesChanged)):
                     has_token, patience = True, None
                 yield row, event

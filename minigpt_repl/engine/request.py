@@ -305,7 +305,9 @@ class Engine(Protocol):
 
         Texts of one prompt and sampler are made together, as rows of a batch, and
         grow together; each is the one that its seed gives alone. The `Finished` of
-        all come at the end of a batch. One that ends does not end its neighbours.
+        all come at the end of a batch. One that ends does not end its neighbours;
+        `stop` ends all of a batch, and no other is begun. Where chance plays no
+        part the text is made once, and its events come for each seed.
         """
 
     def stop(self) -> None:

@@ -93,7 +93,8 @@ class Worker:
                 continue
             number, method, arguments = request
             if method == PREPARE:
-                to_warm.append(arguments)
+                to_warm.appendleft(arguments)  # someone is about to use it
+                pause = 0.0
                 continue
             pause = IDLE
             try:

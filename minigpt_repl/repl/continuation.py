@@ -4,18 +4,18 @@ Knows settings and the session; knows neither terminals nor models. A text that
 is stopped on the way ends like any other, so nothing here is special about ^C.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from minigpt_repl.engine.request import (
-    SEEDS,
     Event,
     Finished,
     Generation,
     HypothesesChanged,
     Request,
+    RowEvent,
     Started,
     Token,
     TokenChosen,
@@ -42,8 +42,12 @@ REASONS = {
     "context": "context full",
     "interrupted": "interrupted",
     "picked": "picked by hand",
-    "not_finite": "the model's scores are no numbers",
+    "not_finite": "scores not finite",
 }
+NOT_FINITE = (
+    "the model's scores are not finite numbers, so the text ends here; "
+    "its weights may be damaged"
+)
 
 
 def continue_prompt(context: Context, prompt: str) -> Steps:
@@ -69,16 +73,21 @@ def continue_text(
         parent: id of the node that the text goes on from.
     """
     session = context.session
-    generation = yield from stream_text(context, request, shown)
+    generation = yield from stream_text(context, [request], shown)
     if session.settings.value("stats"):
         yield Notice(stats_line(generation))
     return session.add(request.prompt, generation, parent)
 
 
 def stream_text(
-    context: Context, request: Request, shown: str
+    context: Context, requests: Sequence[Request], shown: str
 ) -> Generator[Output, Any, Generation]:
     """Show a text as it comes, with the notices that belong to it.
+
+    Args:
+        context: what is at hand.
+        requests: what to make; if they are several, all give the same text.
+        shown: the part of the prompt that is put before the new text.
 
     Raises:
         EngineError: from the engine; the text that was begun is ended first.
@@ -90,13 +99,15 @@ def stream_text(
     last: Event | None = None
     is_started = False
     # The engine's iterators have `close`; it ends the work if we are closed.
-    events = cast("Generator[Event, None, None]", context.engine.generate(request))
-    with closing(events):
+    events = context.engine.generate_rows(requests)
+    with closing(cast("Generator[RowEvent, None, None]", events)):
         try:
-            for event in events:
+            for row, event in events:
+                if row > 0:
+                    continue
                 last = event
                 if isinstance(event, Started):
-                    yield from map(Notice, _notices_before(event, shown))
+                    yield from map(Notice, notices_before(event, shown))
                     yield TextStarted(shown)
                     is_started = True
                 elif isinstance(event, Finished):
@@ -109,7 +120,9 @@ def stream_text(
             raise
     generation = finished(last)
     yield TextEnded()
-    yield from map(Notice, _notices_after(generation))
+    yield from map(Notice, notices_after(generation))
+    if generation.stop_reason == "interrupted":
+        yield Notice(f"stopped after {count_tokens(len(generation.tokens))}")
     return generation
 
 
@@ -133,13 +146,15 @@ def stats_line(generation: Generation) -> str:
     parts = [
         describe_sampler(generation.request),
         f"seed {generation.seed}",
-        _tokens(count),
+        count_tokens(count),
     ]
     if generation.accepted is not None:
         accepted, drafted = generation.accepted
         parts.append(f"{accepted} of {drafted} drafts accepted")
     if count:
-        parts.append(f"{generation.tokens_per_second:.0f} tokens/s")
+        rows = generation.timings.rows
+        together = f" of {rows} texts together" if rows > 1 else ""
+        parts.append(f"{generation.tokens_per_second:.0f} tokens/s{together}")
         parts.append(f"first after {1000 * generation.timings.first_token_s:.0f} ms")
     parts.append(REASONS[generation.stop_reason])
     return " · ".join(parts)
@@ -174,13 +189,13 @@ class _Showing:
                 self.shown = event.text
                 yield TextReplaced(event.text)
         elif isinstance(event, TokenChosen) and not self.is_changing:
-            delta = _raw_delta(event.token) if self.is_raw else event.delta
+            delta = delta_of(event, self.is_raw)
             if delta:
                 self.shown += delta
                 yield TextDelta(delta)
 
     def finish(self, generation: Generation) -> Iterator[Output]:
-        text = f" {generation.raw_text}" if self.is_raw else generation.text
+        text = text_of(generation, self.is_raw)
         if text.startswith(self.shown):
             rest = text.removeprefix(self.shown)
             if rest.strip():
@@ -189,15 +204,26 @@ class _Showing:
             yield TextReplaced(text)
 
 
+def delta_of(event: TokenChosen, is_raw: bool) -> str:
+    """What a token adds to what is shown."""
+    return _raw_delta(event.token) if is_raw else event.delta
+
+
+def text_of(generation: Generation, is_raw: bool) -> str:
+    """What is shown of a finished text, behind its prompt."""
+    return f" {generation.raw_text}" if is_raw else generation.text
+
+
 def _raw_delta(token: Token) -> str:
     is_piece = token.text.startswith("##")
     return token.text.removeprefix("##") if is_piece else f" {token.text}"
 
 
-def _notices_before(started: Started, shown: str) -> Iterator[str]:
+def notices_before(started: Started, shown: str) -> Iterator[str]:
+    """What became of the prompt, if not all of it is seen."""
     if started.cropped:
         seen = len(started.prompt_ids)
-        cropped = _tokens(started.cropped)
+        cropped = count_tokens(started.cropped)
         yield f"prompt cropped by {cropped}: the model sees the last {seen}"
     # In a chat, what earlier prompts had of them was said then.
     unknown = [w for w in started.unknown_words if w.lower() in shown.lower()]
@@ -207,37 +233,19 @@ def _notices_before(started: Started, shown: str) -> Iterator[str]:
         yield f"unknown to the model: {words}" + (f" and {more} more" * (more > 0))
 
 
-def _notices_after(generation: Generation) -> Iterator[str]:
+def notices_after(generation: Generation) -> Iterator[str]:
+    """What a reader of the text should know."""
     if generation.reprimed:
         more = len(generation.reprimed) - 1
         often = f", and {more} times more" if more > 1 else ", and again" * more
         yield (
-            f"context full after {_tokens(generation.reprimed[0])}{often}: "
+            f"context full after {count_tokens(generation.reprimed[0])}{often}: "
             "the model went on from the last words only"
         )
-    if generation.stop_reason == "interrupted":
-        yield f"stopped after {_tokens(len(generation.tokens))}"
+    if generation.stop_reason == "not_finite":
+        yield NOT_FINITE
 
 
-def _tokens(count: int) -> str:
+def count_tokens(count: int) -> str:
+    """A number of tokens in words."""
     return f"{count} token" if count == 1 else f"{count} tokens"
-
-
-def continue_times(context: Context, prompt: str, count: int) -> Steps:
-    """Continue a prompt `count` times; text i uses the first seed plus i.
-
-    With no seed set the first text draws one, so that the others follow from it.
-    The prompt is text, never a command, and may be empty.
-    """
-    session = context.session
-    prompt = normalize_text(prompt)
-    request = session.settings.request(prompt)
-    for _ in range(count):
-        session = yield from continue_text(
-            replace(context, session=session), request, shown=prompt
-        )
-        made = session.nodes[-1].generation
-        if made.stop_reason == "interrupted":
-            break
-        request = replace(request, seed=(made.seed + 1) % SEEDS)
-    return session

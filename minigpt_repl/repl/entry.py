@@ -114,6 +114,7 @@ def run_comparison(
         parse_count,
         parse_strategies,
     )
+    from minigpt_repl.repl.plain import WatchedEngine
 
     texts = parse_count(count)
     directory, settings = prepare(options)
@@ -123,7 +124,7 @@ def run_comparison(
             strategies = all_strategies(settings, engine.info.has_draft)
         text = read_prompt(options.prompt or "")
         plan = make_plan(settings, strategies, text, texts)
-        comparison = finish(run_plan(engine, plan))
+        comparison = finish(run_plan(WatchedEngine(engine), plan))
         _write(comparison, engine, settings, as_json, markdown, html)
         if signals.interrupts:
             raise KeyboardInterrupt
@@ -220,7 +221,7 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
             if not loop.run(source):
                 return
     if options.prompt is not None:
-        from minigpt_repl.repl.continuation import continue_times
+        from minigpt_repl.repl.several import continue_times
 
         prompt = read_prompt(options.prompt)
         loop.run_steps(lambda context: continue_times(context, prompt, options.count))
@@ -283,6 +284,7 @@ def _print(comparison: "Comparison", color: str) -> None:
     from rich.console import Group
 
     from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+    from minigpt_repl.repl.continuation import NOT_FINITE
     from minigpt_repl.repl.drawing import draw
     from minigpt_repl.repl.output import wants_color
 
@@ -290,6 +292,8 @@ def _print(comparison: "Comparison", color: str) -> None:
     views = Group(TextsView(comparison), "", FiguresView(comparison))
     draw(views, sys.stdout, shutil.get_terminal_size().columns, has_color=has_color)
     _tell(NOT_QUALITY)
+    if comparison.is_damaged:
+        _tell(NOT_FINITE)
 
 
 @contextlib.contextmanager

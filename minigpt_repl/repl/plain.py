@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import RenderableType
 
+from minigpt_repl.engine.repeats import programs
 from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.text.normalize import normalize_text
@@ -162,16 +163,17 @@ class WatchedEngine:
 
     Args:
         engine: does what is asked.
-        watch: gets every event of every text before the caller does. With it each
-            token carries its score, whether the caller asked or not.
+        watch: gets every event of every text, with the text's row, before the
+            caller does. With it each token of a finished text carries its score,
+            whether the caller asked or not.
     """
 
     def __init__(
-        self, engine: Engine, watch: Callable[[Event], None] | None = None
+        self, engine: Engine, watch: Callable[[int, Event], None] | None = None
     ) -> None:
         self._engine = engine
         self._watch = watch
-        self._warmed: set[str] = set()
+        self._warmed: set[object] = set()
         self.stop = engine.stop
         self.close = engine.close
 
@@ -184,16 +186,16 @@ class WatchedEngine:
             yield event
 
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        for request in requests:
-            if request.sampler not in self._warmed:
-                self._engine.warm(request.sampler, request.parameters, len(requests))
-                self._warmed.add(request.sampler)
+        for request, rows, key in programs(requests):
+            if key not in self._warmed:
+                self._engine.warm(request.sampler, request.parameters, rows)
+                self._warmed.add(key)
         if self._watch is None:
             yield from self._engine.generate_rows(requests)
             return
         scored = [replace(request, with_scores=True) for request in requests]
         for row, event in self._engine.generate_rows(scored):
-            self._watch(event)
+            self._watch(row, event)
             yield row, event
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -286,7 +288,7 @@ class PlainLoop:
         directory: str,
         out: TextIO,
         err: TextIO,
-        watch: Callable[[Event], None] | None = None,
+        watch: Callable[[int, Event], None] | None = None,
         keep_going: bool = False,
         only_new: bool = False,
         width: int = 80,

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_repl.engine.request import Generation
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
@@ -216,7 +217,7 @@ def stats_table(session: Session) -> Sheet:
         if not made:
             continue
         tokens = sum(len(generation.tokens) for generation in made)
-        seconds = sum(generation.timings.decode_s for generation in made)
+        seconds = sum(map(part_of_time, made))
         first = sum(generation.timings.first_token_s for generation in made)
         rows.append(
             (
@@ -229,6 +230,11 @@ def stats_table(session: Session) -> Sheet:
         )
     headings = ("sampler", "texts", "tokens", "tokens/s", "first token")
     return make_table(headings, rows, right="texts tokens tokens/s", whole=3)
+
+
+def part_of_time(generation: Generation) -> float:
+    """Seconds of decoding; of texts that were made together each has its part."""
+    return generation.timings.decode_s / generation.timings.rows
 
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> Sheet:

@@ -154,11 +154,31 @@ def test_text_i_uses_seed_plus_i(run):
     assert together == alone
 
 
-def test_without_a_seed_the_first_is_drawn_and_the_others_follow(run, engines):
+def test_without_a_seed_the_first_is_drawn_and_the_others_follow(run):
     result = run("-p", "the king", "-n", "3", "--json")
     seeds = [json.loads(line)["seed"] for line in result.out.splitlines()]
     assert seeds == [seeds[0], seeds[0] + 1, seeds[0] + 2]
-    assert engines[0].requests[0].seed is None
+
+
+def test_texts_of_one_prompt_are_made_together(run, engines):
+    result = run("-p", "the king", "--seed", "3", "-n", "3", "--json")
+    texts = [json.loads(line) for line in result.out.splitlines()]
+    assert [text["timings"]["rows"] for text in texts] == [3, 3, 3]
+    assert {text["timings"]["tokens"] for text in texts} == {240}
+    assert engines[0].warmed_rows == [3]
+
+
+@pytest.mark.parametrize("flag", ["--json", "--jsonl"])
+def test_what_chance_plays_no_part_in_is_made_once_for_all_seeds(run, engines, flag):
+    how = ("-p", "the king", "--sampler", "greedy", "--seed", "3", "-n", "3")
+    lines = [json.loads(line) for line in run(*how, flag).out.splitlines()]
+    texts = [line for line in lines if line["type"] == "generation"]
+    assert [text["seed"] for text in texts] == [3, 4, 5]
+    assert len({text["text"] for text in texts}) == 1
+    assert len(engines[0].requests) == 1
+    result = run(*how)
+    assert len(result.out.splitlines()) == 1
+    assert "same for every seed" in result.err
 
 
 def test_after_the_last_seed_comes_the_first(run):
@@ -296,8 +316,8 @@ def test_stdout_is_flushed_as_the_text_comes(home, engines):
     from fakes import FakeEngine
 
     from minigpt_repl.repl.context import Context
-    from minigpt_repl.repl.continuation import continue_times
     from minigpt_repl.repl.session import Session
+    from minigpt_repl.repl.several import continue_times
     from minigpt_repl.settings import Settings
 
     page = Page(Recorder(), io.StringIO())

@@ -10,6 +10,7 @@ from rich.console import Console
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import display_pieces, pieces_after, visible
+from minigpt_repl.compare.rows_view import GrowingView
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
     DIVERGENCE_MARK,
@@ -46,11 +47,11 @@ def drawn(content, width=80, **more):
     return file.getvalue()
 
 
-def test_every_strategy_gets_every_seed_in_turn():
+def test_every_strategy_gets_every_seed():
     engine = FakeEngine(context_length=64)
     compare(make_plan(RANDOM, TOP_K, count=2), engine)
     asked = [(request.sampler, request.seed) for request in engine.requests]
-    assert asked == [("random", 3), ("top_k", 3), ("random", 4), ("top_k", 4)]
+    assert asked == [("random", 3), ("random", 4), ("top_k", 3), ("top_k", 4)]
 
 
 def test_texts_grow_one_token_after_the_other():
@@ -58,7 +59,33 @@ def test_texts_grow_one_token_after_the_other():
     comparison = compare(make_plan(GREEDY), watch=seen.append)
     lengths = [len(one.columns[0].texts[0]) for one in seen]
     assert lengths == sorted(lengths) and len(set(lengths)) >= 8
-    assert seen[0].columns[0].writing and comparison.columns[0].writing is None
+    assert seen[0].columns[0].writing and comparison.columns[0].writing == ()
+
+
+def test_texts_of_a_strategy_grow_together():
+    seen = []
+    compare(make_plan(TOP_K, count=3), watch=seen.append)
+    assert [len(one.columns[0].texts) for one in seen[:3]] == [1, 2, 3]
+    assert all(len(one.columns[0].generations) == 0 for one in seen[:-3])
+
+
+def test_the_speed_of_texts_made_together_is_told_once_and_named():
+    comparison = compare(make_plan(GREEDY, TOP_K, count=3))
+    speed = next(m for m in comparison.measures if m.key == "tokens_per_s")
+    assert comparison.columns[1].figure(speed).half is None
+    made = [one for column in comparison.columns for one in column.generations]
+    assert [generation.timings.rows for generation in made] == [1, 1, 1, 3, 3, 3]
+    lines = drawn(FiguresView(comparison), 250).splitlines()
+    assert [line.split()[-1] for line in lines] == ["rows", "1", "3"]
+    assert "rows" not in drawn(FiguresView(compare(make_plan())), 250)
+
+
+def test_a_comparison_that_grows_stays_within_the_screen():
+    seen = []
+    compare(make_plan(RANDOM, TOP_K, count=9, length=60), watch=seen.append)
+    for one in seen[:: len(seen) // 20]:
+        console = Console(file=io.StringIO(), width=80, height=24)
+        assert len(console.render_lines(GrowingView(one))) < 24
 
 
 def test_a_seed_is_drawn_once_for_all():
@@ -93,14 +120,13 @@ def test_a_stop_keeps_what_is_there():
 
 def test_a_stop_between_texts_keeps_those_that_are_there(monkeypatch):
     engine = FakeEngine(context_length=64)
-    generate = engine.generate
+    generate_rows = engine.generate_rows
 
-    def stopped_after_one(request):
-        if request.sampler != "greedy":
-            raise EngineStopped("stopped before the first token")
-        return generate(request)
+    def stopped_after_one(requests):
+        yield from generate_rows(requests[:1])
+        raise EngineStopped("stopped before the first token")
 
-    monkeypatch.setattr(engine, "generate", stopped_after_one)
+    monkeypatch.setattr(engine, "generate_rows", stopped_after_one)
     comparison = compare(make_plan(), engine)
     assert comparison.is_interrupted
     assert [len(column.generations) for column in comparison.columns] == [1, 0]
@@ -112,7 +138,7 @@ def test_a_stop_before_all_texts_is_an_error(monkeypatch):
     def stopped(request):
         raise EngineStopped("stopped: the model is still loading")
 
-    monkeypatch.setattr(engine, "generate", stopped)
+    monkeypatch.setattr(engine, "generate_rows", stopped)
     with pytest.raises(EngineStopped, match="loading"):
         compare(make_plan(), engine)
 
@@ -126,6 +152,9 @@ def test_where_chance_plays_no_part_one_text_stands_for_all():
     seed = comparison.plan.seed
     assert [made.seed for made in greedy] == [seed, seed + 1, seed + 2]
     assert len({made.text for made in greedy}) == 1
+    page = drawn(TextsView(comparison))
+    assert page.count("same for every seed") == 1 and page.count("seed ") == 4
+    assert comparison.columns[0].figure(MEASURES[0]).half is None
 
 
 def test_means_and_intervals_over_several_texts():

@@ -36,18 +36,18 @@ def taken_up() -> Path:
 class CompilingEngine(FakeEngine):
     """Hears nothing until long after; only a request of length 1 is quick."""
 
-    def generate(self, request):
-        if request.length > 1:
+    def generate_rows(self, requests):
+        if requests[0].length > 1:
             taken_up().touch()
             time.sleep(600)
-        yield from super().generate(request)
+        yield from super().generate_rows(requests)
 
 
 class TracingEngine(FakeEngine):
     """Hears nothing for long after it took the prompt."""
 
-    def generate(self, request):
-        events = super().generate(request)
+    def generate_rows(self, requests):
+        events = super().generate_rows(requests)
         yield next(events)
         taken_up().touch()
         time.sleep(600)
@@ -56,8 +56,8 @@ class TracingEngine(FakeEngine):
 class CrashingEngine(FakeEngine):
     """Its process ends in the middle of a text."""
 
-    def generate(self, request):
-        for number, event in enumerate(super().generate(request)):
-            if number == 3 and request.length > 3:
+    def generate_rows(self, requests):
+        for number, event in enumerate(super().generate_rows(requests)):
+            if number == 3 and requests[0].length > 3:
                 os._exit(9)
             yield event

@@ -33,7 +33,7 @@ def at_home(name: str) -> Path:
 class CompilingEngine(FakeEngine):
     """Takes no notice of anything for a long time before the first token."""
 
-    def generate(self, request):
+    def generate_rows(self, requests):
         at_home("taken_up").touch()
         time.sleep(600)
-        yield from super().generate(request)
+        yield from super().generate_rows(requests)

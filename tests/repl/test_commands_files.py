@@ -122,8 +122,8 @@ def test_quit_in_a_sourced_file_leaves_at_once(tmp_path):
 
 def test_stopping_a_text_stops_the_sourced_file(tmp_path):
     class Stopped(FakeEngine):
-        def generate(self, request):
-            for event in super().generate(request):
+        def generate_rows(self, requests):
+            for event in super().generate_rows(requests):
                 self.stop()
                 yield event
 

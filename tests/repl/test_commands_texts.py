@@ -1,11 +1,14 @@
 """Prompts, and the commands that work on the texts made so far."""
 
+import io
 from dataclasses import replace
 
 import pytest
 from fakes import FakeEngine
+from rich.console import Console
 from talk import Talk
 
+from minigpt_repl.compare.rows_view import Row, RowsView
 from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.errors import EngineError
 from minigpt_repl.repl.output import (
@@ -26,11 +29,11 @@ class Stopper(FakeEngine):
         super().__init__(**more)
         self.after = after
 
-    def generate(self, request):
-        for event in super().generate(request):
+    def generate_rows(self, requests):
+        for row, event in super().generate_rows(requests):
             if isinstance(event, TokenChosen) and event.index == self.after - 1:
                 self.stop()
-            yield event
+            yield row, event
 
 
 @pytest.mark.parametrize("sampler", [spec.name for spec in all_samplers()])
@@ -168,7 +171,59 @@ def test_again_uses_the_settings_as_they_are_now():
 def test_again_with_a_number_makes_that_many_with_new_seeds():
     talk = Talk().set(length="8").type("the king", ":again 5")
     assert len({node.generation.seed for node in talk.session.nodes}) == 6
-    assert len(talk.texts) == 5
+    made = [node.generation for node in talk.session.nodes[1:]]
+    for generation in made:
+        shown = " ".join(talk.lives.rpartition(f"seed {generation.seed}")[2].split())
+        assert shown.startswith(generation.text.strip())
+    assert "5 texts together · 40 tokens" in talk.notices[0]
+    assert talk.texts == []  # they are drawn, not written one after the other
+
+
+def test_elsewhere_texts_are_written_in_their_order_when_they_are_finished():
+    talk = Talk(is_terminal=False).set(length="8", seed="7").type("the king")
+    talk.type(":again 3")
+    made = talk.session.nodes[1:]
+    assert talk.texts == [node.text for node in made]
+    seeds = [notice.split(" · ")[1] for notice in talk.notices]
+    assert seeds == ["seed 8", "seed 9", "seed 10"]
+    assert "tokens/s of 3 texts together" in talk.notices[0]
+
+
+def test_each_of_several_texts_is_the_one_that_its_seed_gives_alone():
+    talk = Talk().set(length="8", seed="7").type("the king", ":again 3")
+    for node in talk.session.nodes[1:]:
+        alone = Talk().set(length="8", seed=str(node.generation.seed))
+        assert alone.type("the king").texts == [node.text]
+
+
+def test_a_text_that_ends_does_not_end_those_beside_it():
+    engine = FakeEngine(not_finite_at={8: 2})
+    talk = Talk(engine).set(length="40", seed="7", stop="sentence")
+    talk.type("the king", ":again 4")
+    made = [node.generation for node in talk.session.nodes[1:]]
+    lengths = [len(generation.tokens) for generation in made]
+    assert lengths[0] == 2 and min(lengths[1:]) >= 20
+    assert made[0].stop_reason == "not_finite"
+    assert talk.notices[0].startswith("seed 8: the model's scores are not finite")
+    assert "1 scores not finite" in talk.notices[-1]
+
+
+def test_scores_that_are_no_numbers_end_a_text_and_are_told():
+    talk = Talk(FakeEngine(not_finite_at={7: 2})).set(length="9", seed="7")
+    talk.type("the king")
+    assert len(talk.session.node.generation.tokens) == 2
+    assert talk.notices[0].endswith("its weights may be damaged")
+    assert talk.notices[1].endswith("scores not finite")
+
+
+def test_more_texts_than_lines_stay_within_the_screen():
+    growing = [Row(f"seed {n}", "a word " * 30, is_growing=n > 50) for n in range(64)]
+    for columns, lines in ((80, 24), (20, 5), (200, 60)):
+        console = Console(width=columns, height=lines, file=io.StringIO())
+        drawn = console.render_lines(RowsView("the king " * 99, growing))
+        assert len(drawn) < lines
+        whole = console.render_lines(RowsView("the king", growing, is_whole=True))
+        assert len(whole) > 64
 
 
 def test_again_counts_up_from_a_seed_that_is_set():
@@ -190,9 +245,12 @@ def test_again_refuses_other_counts(count):
     assert f"1..100; got '{count}'" in str(talk.error)
 
 
-def test_again_ends_with_the_text_that_was_stopped():
+def test_a_stop_ends_all_texts_and_keeps_them():
     talk = Talk(Stopper(2)).set(length="9").type("the king", ":again 4")
-    assert len(talk.session.nodes) == 2
+    made = [node.generation for node in talk.session.nodes[1:]]
+    assert [generation.stop_reason for generation in made] == ["interrupted"] * 4
+    assert sum(len(generation.tokens) for generation in made) >= 4
+    assert "4 of 4 texts had begun" in talk.notices[0]
 
 
 def test_continue_goes_on_from_the_exact_tokens():

@@ -60,21 +60,21 @@ def test_a_comparison_needs_a_prompt():
 
 def test_a_stop_ends_the_comparison_and_keeps_it():
     engine = FakeEngine(context_length=64)
-    generate = engine.generate
+    generate_rows = engine.generate_rows
 
-    def stopping(request):
-        for event in generate(request):
-            yield event
-            if request.sampler == "random":
+    def stopping(requests):
+        for row, event in generate_rows(requests):
+            yield row, event
+            if requests[row].sampler == "random":
                 engine.stop()
 
-    engine.generate = stopping
+    engine.generate_rows = stopping
     after = talk("the", ":compare greedy random top_k", engine=engine)
     first, second, third = after.session.comparison.columns
     assert first.generations[0].stop_reason == "length"
     assert second.generations[0].stop_reason == "interrupted"
     assert third.generations == ()
-    assert "stopped in text 2 of 3" in after.notices[-1]
+    assert "2 of 3 texts had begun" in after.notices[-1]
 
 
 def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from minigpt_repl.compare.comparison import Comparison, run_plan
+from minigpt_repl.compare.rows_view import GrowingView
 from minigpt_repl.compare.spec import (
     Plan,
     Strategy,
@@ -20,6 +21,7 @@ from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.repl.completion import value_words
 from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.continuation import NOT_FINITE
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
@@ -117,7 +119,11 @@ def show_comparison(
     if comparison.is_interrupted:
         made = sum(len(column.generations) for column in comparison.columns)
         wanted = plan.count * len(plan.strategies)
-        yield Notice(f"stopped in text {made} of {wanted}; :export keeps what is here")
+        yield Notice(
+            f"stopped: {made} of {wanted} texts had begun; :export keeps what is here"
+        )
+    if comparison.is_damaged:
+        yield Notice(NOT_FINITE)
     return comparison
 
 
@@ -131,7 +137,7 @@ def _show_growing(
             whole: Comparison = stop.value
             return whole
         if pace.is_due():
-            yield Live(TextsView(comparison))
+            yield Live(GrowingView(comparison))
 
 
 def prompt_for(context: Context, typed: str | None, wanted_for: str) -> Prompt:

@@ -23,7 +23,7 @@ from minigpt_repl.repl.tables import (
     stats_table,
 )
 from minigpt_repl.sampling.parameters import format_value
-from minigpt_repl.settings import Change
+from minigpt_repl.settings import Change, Settings
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
@@ -52,6 +52,7 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         switched = f"{before} -> {switched}"
     yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
     yield from map(Notice, describe_changes(changes[1:]))
+    _prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -76,6 +77,7 @@ def set_values(context: Context, arguments: str) -> Steps:
         return context.session
     after, changes = settings.set(read_assignments(arguments))
     yield from map(Notice, describe_changes(changes))
+    _prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -91,6 +93,7 @@ def unset_values(context: Context, arguments: str) -> Steps:
         after, change = after.unset(name)
         lines.append(f"{_arrow(change)} ({origin_word(after, key)})")
     yield from map(Notice, lines)
+    _prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -108,6 +111,15 @@ def reset(context: Context, arguments: str) -> Steps:
     if not changes:
         yield Notice("nothing was set")
     return context.session.with_settings(after)
+
+
+def _prepare(context: Context, after: Settings) -> None:
+    """Let the engine compile what the next text needs, while the user types it."""
+    before = context.session.settings
+    name, values = after.sampler.name, after.parameters()
+    is_new = (name, values) != (before.sampler.name, before.parameters())
+    if is_new and context.is_terminal:
+        context.engine.prepare(name, values)
 
 
 def read_assignments(text: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from minigpt_repl.engine.request import (
     finished,
 )
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.models.text.display import raw_text
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.commands.probabilities import distribution_table
 from minigpt_repl.repl.context import Context, Steps, current_ids
@@ -209,7 +210,11 @@ def _picked(
     (score,) = inspection.score_tokens(logits[None], (token_id,), kept[None])
     token = Token(token_id, word, score)
     return replace(
-        proposed, tokens=(token,), text=piece, raw_text=word, stop_reason="picked"
+        proposed,
+        tokens=(token,),
+        text=piece,
+        raw_text=raw_text([word]),
+        stop_reason="picked",
     )
 
 

@@ -10,10 +10,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import display_pieces
-from minigpt_repl.compare.spec import read_whole
+from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.request import SEEDS, Request
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.text.display import raw_text
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.repl.context import (
     Context,
@@ -33,6 +34,7 @@ from minigpt_repl.repl.continuation import (
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.repl.several import continue_rows
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import shown
@@ -47,27 +49,23 @@ SHOWN_BEFORE = 200
 def again(context: Context, arguments: str) -> Steps:
     """Continue the last prompt once more, with the settings as they are now.
 
-    With a number, that many times, each with a new seed. If a seed is set, the
-    seeds count up from that of the last text.
+    With a number, that many texts together, each with a new seed. If a seed is set,
+    the seeds count up from that of the last text.
     """
     node = last_node(context.session, ":again")
     times = _read_times(arguments)
     request = again_request(context, node)
     shown = _shown_of(context.session, node.prompt, node.parent)
-    session = context.session
-    for count in range(1, times + 1):
-        if arguments and request.seed is not None:
-            seed = (node.generation.seed + count) % SEEDS
-            request = replace(request, seed=seed)
-        session = yield from continue_text(
-            replace(context, session=session), request, shown, node.parent
-        )
-        made = session.nodes[-1].generation
-        if made.stop_reason == "interrupted":
-            break
-        if made.token_ids == node.generation.token_ids:
-            yield Notice(_why_the_same(request))
-            break
+    requests = [request] * times
+    if arguments and request.seed is not None:
+        first = node.generation.seed + 1
+        seeds = [text_seed(first, place) for place in range(times)]
+        requests = [replace(request, seed=seed) for seed in seeds]
+    session = yield from continue_rows(context, requests, shown, node.parent)
+    made = session.node
+    is_same = made and made.generation.token_ids == node.generation.token_ids
+    if is_same and times == 1:
+        yield Notice(_why_the_same(request))
     return session
 
 
@@ -148,7 +146,6 @@ def _read_times(arguments: str) -> int:
     return times
 
 
-SHOWN_BEFORE = 200
 SHOWN_WORDS = 60
 
 
@@ -209,7 +206,7 @@ def branch(context: Context, arguments: str) -> Steps:
             made,
             tokens=tokens[:kept],
             text="".join(display_pieces(made, context.engine.info)[:kept]),
-            raw_text=" ".join(token.text for token in tokens[:kept]),
+            raw_text=raw_text([token.text for token in tokens[:kept]]),
             stop_reason="interrupted",
         )
         session = session.add(node.prompt, start, node.parent)
