@@ -77,7 +77,6 @@ def test_only_words_that_do_not_fit_begin_a_row(text, columns):
         assert get_cwidth(row) + get_cwidth(word) > columns
 
 
-@settings(deadline=None)
 @given(st.lists(WORDS, max_size=40), TEXTS, st.integers(8, 60))
 def test_deltas_show_what_the_whole_text_would(deltas, prompt, columns):
     terminal = Emulated(columns)
@@ -88,7 +87,7 @@ def test_deltas_show_what_the_whole_text_would(deltas, prompt, columns):
     assert terminal.rows == expected(prompt + "".join(deltas), columns)
 
 
-@settings(deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(TEXTS, WORDS), max_size=8), TEXTS, st.integers(8, 60))
 def test_replacing_leaves_nothing_of_what_was_there(changes, prompt, columns):
     terminal = Emulated(columns)
