@@ -170,12 +170,12 @@ def run_plan(
         except EngineStopped:
             if not any(text.generation for text in growing):
                 raise
-    for place in range(len(plan.strategies)):
-        texts = growing[place * plan.count : (place + 1) * plan.count]
-        whole = [_scored(engine, text) for text in texts if text.generation]
-        comparison = _with_texts(comparison, place, whole)
     made = [text.generation for text in growing]
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
+    for place in range(len(plan.strategies)):
+        texts = growing[place * plan.count : (place + 1) * plan.count]
+        begun = (one for one in texts if one.generation and one.generation.has_begun)
+        comparison = _with_texts(comparison, place, [_scored(engine, t) for t in begun])
     return replace(comparison, is_interrupted=not is_whole)
 
 

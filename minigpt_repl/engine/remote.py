@@ -32,7 +32,7 @@ from minigpt_repl.engine.request import (
     Timings,
     TokenChosen,
 )
-from minigpt_repl.engine.worker import STOP, Load
+from minigpt_repl.engine.worker import STOP, Load, Warming
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.paths import PACKAGE, state_home
 from minigpt_repl.sampling.parameters import Value
@@ -96,7 +96,7 @@ class RemoteEngine:
     Args:
         directory: the checkpoint's folder.
         verify: whether its files must agree with its record.
-        warm: samplers and parameters to prepare in the background.
+        warm: samplers, parameters and numbers of rows to prepare in the background.
         factory: import path of what makes the engine in that process.
         shows_log: whether its log lines go to stderr in place of the log.
 
@@ -109,7 +109,7 @@ class RemoteEngine:
         directory: str | Path,
         *,
         verify: bool = True,
-        warm: Sequence[tuple[str, Mapping[str, Value]]] = (),
+        warm: Sequence[Warming] = (),
         factory: str = FACTORY,
         shows_log: bool = False,
     ) -> None:

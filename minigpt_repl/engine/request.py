@@ -212,6 +212,11 @@ class Generation:
         return self.started.seed
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it was not stopped before its first token."""
+        return bool(self.tokens) or self.stop_reason != "interrupted"
+
+    @property
     def tokens_per_second(self) -> float:
         """New tokens of all texts made together by their time; 0 for empty ones."""
         timings = self.timings

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from minigpt_repl.engine.request import Engine, Request
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
@@ -31,6 +31,10 @@ STOP = "stop"
 """In place of a method: everything up to that request's number is to be stopped."""
 
 
+Warming = tuple[str, Mapping[str, Value], int]
+"""What `Engine.warm` takes: a sampler, its parameters, texts together."""
+
+
 @dataclass(frozen=True)
 class Load:
     """The first message: what to load and what to prepare.
@@ -38,14 +42,15 @@ class Load:
     Attributes:
         directory: the checkpoint's folder.
         verify: whether its files must agree with its record.
-        warm: samplers and parameters to trace while nothing else is asked.
+        warm: samplers, parameters and numbers of rows to compile for while nothing
+            else is asked.
         factory: import path `module:function` of what makes an engine of
             `directory` and `verify`.
     """
 
     directory: str
     verify: bool
-    warm: tuple[tuple[str, Mapping[str, Value]], ...]
+    warm: tuple[Warming, ...]
     factory: str
 
 
@@ -79,7 +84,7 @@ class Worker:
         self._send(0, "loaded", info)
         self._serve(self._engine, deque(load.warm))
 
-    def _serve(self, engine: Engine, to_warm: deque[tuple[str, Any]]) -> None:
+    def _serve(self, engine: Engine, to_warm: deque[Warming]) -> None:
         self._send(0, "state", "warming" if to_warm else "ready")
         pause = 0.0
         while True:
@@ -93,7 +98,8 @@ class Worker:
                 continue
             number, method, arguments = request
             if method == PREPARE:
-                to_warm.appendleft(arguments)  # someone is about to use it
+                # Someone is about to use it.
+                to_warm.appendleft(cast(Warming, arguments))
                 pause = 0.0
                 continue
             pause = IDLE
@@ -166,7 +172,7 @@ def _make_engine(load: Load) -> Engine:
 
 
 def _warm(
-    engine: Engine, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    engine: Engine, sampler: str, parameters: Mapping[str, Value], rows: int
 ) -> None:
     # Warming is a favour: what can't be warmed fails, and says so, when asked for.
     try:

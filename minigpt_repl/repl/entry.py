@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,6 @@ from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
-from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import shown_path
@@ -37,8 +36,13 @@ from minigpt_repl.suggest import shown_path
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison
     from minigpt_repl.engine.remote import ServedEngine
+    from minigpt_repl.engine.worker import Warming
     from minigpt_repl.repl.plain import PlainLoop
     from minigpt_repl.settings import Settings
+
+
+SEVERAL = 8
+"""Texts together that a session on a terminal is prepared for: `:again 5`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def run(options: Options) -> Outcome:
 
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
+    from minigpt_repl.engine.repeats import is_drawn
     from minigpt_repl.repl.reader import history_file
     from minigpt_repl.repl.terminal import run_terminal
 
@@ -79,7 +84,9 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> Outcom
     def open_warming_engine(folder: str) -> "ServedEngine":
         # Called when the prompt is there: only then are plugins looked for.
         others = [spec for spec in all_samplers() if spec.name != in_use.name]
-        warm = [(spec.name, defaults.parameters(spec)) for spec in (in_use, *others)]
+        warm = [(spec.name, defaults.parameters(spec), 1) for spec in (in_use, *others)]
+        if is_drawn(in_use.name, defaults.parameters()):
+            warm.append((in_use.name, defaults.parameters(), SEVERAL))
         return open_engine(folder, replace(options, debug=False), warm)
 
     code = run_terminal(
@@ -174,7 +181,7 @@ def run_doctor(options: Options) -> bool:
 def open_engine(
     directory: str,
     options: Options,
-    warm: Sequence[tuple[str, Mapping[str, Value]]] = (),
+    warm: "Sequence[Warming]" = (),
 ) -> "ServedEngine":
     """The engine of a checkpoint's folder; it is started when it is needed."""
     from minigpt_repl.engine.remote import RemoteEngine

@@ -111,6 +111,7 @@ def show_rows(
     Returns those that had begun: a stop ends all.
 
     Raises:
+        EngineStopped: if none had begun.
         EngineError: from the engine.
     """
     settings = context.session.settings
@@ -126,23 +127,27 @@ def show_rows(
                     yield from map(Notice, notices_before(event, shown))
                     is_begun = True
                 growing[row].follow(event)
-                if pace.is_due():
+                is_new = isinstance(event, (TokenChosen, HypothesesChanged))
+                if is_new and pace.is_due():
                     yield Live(_draw(shown, growing))
                 while not context.is_terminal and written < len(growing):
                     if (generation := growing[written].generation) is None:
                         break
-                    yield from _write(shown, growing[written].text)
-                    if has_stats:
-                        yield Notice(stats_line(generation))
+                    if generation.has_begun:
+                        yield from _write(shown, growing[written].text)
+                        if has_stats:
+                            yield Notice(stats_line(generation))
                     written += 1
         except EngineStopped:
-            if not any(text.generation for text in growing):
-                raise
+            pass  # what is there is kept
+    growing = [text for text in growing if text.has_begun]
+    if not growing:
+        raise EngineStopped("stopped before the first token")
     if context.is_terminal:
         yield Live(_draw(shown, growing, is_whole=True))
     made = [text.generation for text in growing if text.generation is not None]
     yield from map(Notice, _notices(made, len(requests)))
-    if has_stats and context.is_terminal and made:
+    if has_stats and context.is_terminal:
         yield Notice(rows_line(made))
     return made
 
@@ -175,6 +180,10 @@ class _Growing:
         self.seed: int | None = None
         self.text = ""
         self.generation: Generation | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self.generation is not None and self.generation.has_begun
 
     def follow(self, event: Event) -> None:
         match event:

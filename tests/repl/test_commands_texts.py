@@ -253,6 +253,21 @@ def test_a_stop_ends_all_texts_and_keeps_them():
     assert "4 of 4 texts had begun" in talk.notices[0]
 
 
+def test_texts_that_are_stopped_before_their_first_token_are_not_kept():
+    class Deaf(FakeEngine):
+        def generate_rows(self, requests):
+            for event in super().generate_rows(requests):
+                if len(requests) > 1:
+                    self.stop()
+                yield event
+
+    for is_terminal in (True, False):
+        talk = Talk(Deaf(), is_terminal=is_terminal).set(length="9")
+        talk.type("the king", ":again 4")
+        assert str(talk.error) == "stopped before the first token"
+        assert len(talk.session.nodes) == 1 and talk.outputs == []
+
+
 def test_continue_goes_on_from_the_exact_tokens():
     talk = Talk().set(length="6", seed="1").type("the king", ":continue")
     first, second = talk.session.nodes

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from talk import Talk
 
+from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import find_command
 from minigpt_repl.repl.output import ClearScreen, Live
@@ -65,7 +66,8 @@ def test_a_stop_ends_the_comparison_and_keeps_it():
     def stopping(requests):
         for row, event in generate_rows(requests):
             yield row, event
-            if requests[row].sampler == "random":
+            is_token = isinstance(event, TokenChosen)
+            if requests[row].sampler == "random" and is_token:
                 engine.stop()
 
     engine.generate_rows = stopping
