@@ -373,6 +373,14 @@ def _(place: Path) -> Try:
     return Try([], code=0, keys=[":set k", "\x1b[A", ":quit"])
 
 
+@row("a config file of controls")
+def _(place: Path) -> Try:
+    wrong = '"\\u001b]52;c;aGk=\\u0007" = 1\nsampler = "\\u009b2J\\u202e"\n'
+    wrong += '["\\u001b[2J"]\nk = 3\n[top_k]\nk = "\\u001b[2J"\n'
+    (place / "config.toml").write_text(wrong)
+    return Try(["--config", str(place / "config.toml")], b":quit\n", code=0, says="x1b")
+
+
 @row("a relative HOME")
 def _(place: Path) -> Try:
     return Try(["--print-config"], code=0, environment={"HOME": "here"})

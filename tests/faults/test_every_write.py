@@ -53,12 +53,10 @@ def content(place, what):
     if what == "file":
         return (place / "x").read_text()
     files.recover_directory(place / "x")
-    found = {
-        path.name: path.read_text() for path in place.glob("x/**/*") if path.is_file()
-    }
-    return (
-        {"a": "old"} == found and "old" or found == {"a": "new", "c": "new"} and "new"
-    )
+    paths = [path for path in place.glob("x/**/*") if path.is_file()]
+    found = {path.name: path.read_text() for path in paths}
+    known = {"old": {"a": "old"}, "new": {"a": "new", "c": "new"}}
+    return next((name for name, each in known.items() if each == found), found)
 
 
 @pytest.mark.parametrize("how", ["killed", "full"])
