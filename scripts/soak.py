@@ -1,11 +1,11 @@
-"""Makes thousands of texts with random settings in one process, and watches it.
+"""Makes thousands of texts with random samplers, sizes and lengths in one process.
 
+    python scripts/soak.py                 3,000 texts
     python scripts/soak.py --minutes 5
-    python scripts/soak.py --generations 10000
+    python scripts/soak.py --prompts 300   typed into the program at a terminal
 
-It fails if memory grows by more than 5 % after the first 500 texts, if anything is
-traced after the warm-up, or if any text is not what was asked for. Values that
-shape a decoding graph are drawn from the few that the warm-up has used.
+It fails if after the first 1,000 texts memory grows by more than 5 %, if threads or
+open files become more, or if any text is not what was asked for.
 """
 
 import argparse
@@ -28,13 +28,10 @@ from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 if TYPE_CHECKING:
     from minigpt_repl.engine.engine import LocalEngine
 
-SETTLING = 500
-"""Texts after which memory must not grow any more."""
+GENERATIONS, SETTLING = 3000, 1000
+"""Texts, and those after which memory must not grow any more."""
 
 MOST_GROWTH = 0.05
-STRUCTURAL = (2, 5)
-"""Values of the parameters that shape a graph."""
-
 RESERVED = 3
 """Ids below this are never generated."""
 
@@ -52,6 +49,8 @@ class Figures:
     memory_at_start: int = 0
     memory_at_end: int = 0
     traces: int = 0
+    held_at_start: tuple[int, int] = (0, 0)
+    held_at_end: tuple[int, int] = (0, 0)
 
     @property
     def growth(self) -> float:
@@ -65,7 +64,7 @@ class Soak:
     """Random texts on one engine.
 
     Args:
-        engine: makes them; warmed here.
+        engine: makes them.
         seed: of the settings that are drawn.
         settling: texts after which memory is first measured.
     """
@@ -82,18 +81,6 @@ class Soak:
         ]
         self.figures = Figures()
 
-    def warm(self) -> None:
-        """Trace everything that will be drawn."""
-        for spec in self._specs:
-            names = [p.name for p in spec.parameters if p.is_structural]
-            for value in STRUCTURAL if names else (None,):
-                chosen = spec.defaults() | dict.fromkeys(names, value)
-                for length in (1, 40):
-                    self._make(Request("", spec.name, chosen, length, seed=1))
-                self._engine.warm(spec.name, chosen)
-        self._engine.logits((RESERVED,))
-        self._traced = self._engine.trace_count
-
     def step(self) -> None:
         """One text, checked."""
         request = self._draw()
@@ -107,10 +94,12 @@ class Soak:
         self.figures.generations += 1
         self.figures.tokens += len(made.tokens)
         self.figures.stopped += is_stopped
-        self.figures.traces = self._engine.trace_count - self._traced
+        self.figures.traces = self._engine.trace_count
         self.figures.memory_at_end = resident_bytes()
+        self.figures.held_at_end = held()
         if self.figures.generations == self._settling:
             self.figures.memory_at_start = self.figures.memory_at_end
+            self.figures.held_at_start = self.figures.held_at_end
 
     def _make(self, request: Request, is_stopped: bool = False) -> Generation:
         for number, event in enumerate(self._engine.generate(request)):
@@ -142,8 +131,6 @@ class Soak:
         return spec.check(values, limits)
 
     def _value(self, parameter: Parameter, limits: dict[str, int]) -> Value:
-        if parameter.is_structural:
-            return self._random.choice(STRUCTURAL)
         if parameter.optional and self._random.random() < 0.5:
             return None
         low, high = parameter.minimum or 0, parameter.maximum
@@ -172,12 +159,53 @@ def check(made: Generation, request: Request, words: int, is_stopped: bool) -> N
         raise AssertionError(f"{next(filter(None, wrong))}: {request}: {made}")
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in use now (Linux; elsewhere its peak)."""
-    statm = Path("/proc/self/statm")
+def resident_bytes(process: int | str = "self") -> int:
+    """Memory of a process that is in use now (Linux; elsewhere the peak of ours)."""
+    statm = Path(f"/proc/{process}/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def held(process: int | str = "self") -> tuple[int, int]:
+    """Threads and open files of a process (Linux; elsewhere none are seen)."""
+    tasks, files = Path(f"/proc/{process}/task"), Path(f"/proc/{process}/fd")
+    if not tasks.exists():
+        return 0, 0
+    return len([*tasks.iterdir()]), len([*files.iterdir()])
+
+
+def type_prompts(count: int, checkpoint: Path, seed: int) -> int:
+    """Type prompts into the program at a terminal; returns the exit code."""
+    import pexpect
+
+    drawn, samplers = random.Random(seed), [spec.name for spec in all_samplers()]
+    command = f"{sys.executable} -m minigpt_repl --no-history --checkpoint {checkpoint}"
+    began, figures = time.monotonic(), Figures()
+    with pexpect.spawn(command, timeout=180, dimensions=(24, 80)) as terminal:
+        for number in range(1, count + 1):
+            sampler = drawn.choice(samplers)
+            for line in (
+                f":sampler {sampler}",
+                f":set length {drawn.randint(1, 60)}",
+                " ".join(drawn.choices(("the", "king", "said", "한국", "(", "o"), k=9)),
+            ):
+                terminal.expect_exact("> ")
+                terminal.send(f"{line}\r")
+            terminal.expect_exact("tokens/s")
+            figures.generations = number
+            figures.memory_at_end = resident_bytes(terminal.pid)
+            figures.held_at_end = held(terminal.pid)
+            if number == max(1, count // 3):
+                figures.memory_at_start = figures.memory_at_end
+                figures.held_at_start = figures.held_at_end
+            if number % 50 == 0:
+                tell(figures, time.monotonic() - began)
+        terminal.expect_exact("> ")
+        terminal.send(":quit\r")
+        terminal.expect(pexpect.EOF)
+    tell(figures, time.monotonic() - began)
+    return judge(figures)
 
 
 def main() -> int:
@@ -185,15 +213,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--generations", type=int, default=None)
     parser.add_argument("--settling", type=int, default=SETTLING)
+    parser.add_argument("--prompts", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=bundled_checkpoint())
     options = parser.parse_args()
-    most = options.generations or (10_000 if options.minutes is None else None)
+    if options.prompts:
+        return type_prompts(options.prompts, options.checkpoint, options.seed)
+    most = options.generations or (GENERATIONS if options.minutes is None else None)
     with quiet():
         from minigpt_repl.engine.engine import load_engine
 
         soak = Soak(load_engine(options.checkpoint), options.seed, options.settling)
-        soak.warm()
         began = time.monotonic()
         figures = soak.figures
         while most is None or figures.generations < most:
@@ -204,13 +234,21 @@ def main() -> int:
             if figures.generations % 500 == 0:
                 tell(figures, seconds)
     tell(figures, time.monotonic() - began)
-    if figures.traces:
-        print(f"FAILED: {figures.traces} graphs were traced after the warm-up")
+    return judge(figures)
+
+
+def judge(figures: Figures) -> int:
+    """Tell whether more is held than before; returns the exit code."""
+    if not figures.memory_at_start:
+        print("too few texts to judge what is held")
+        return 0
     if figures.growth > MOST_GROWTH:
         print(f"FAILED: memory grew by {figures.growth:.1%}, {MOST_GROWTH:.0%} allowed")
-    if not figures.memory_at_start:
-        print(f"too few texts to judge memory: {options.settling} come first")
-    return int(bool(figures.traces) or figures.growth > MOST_GROWTH)
+    before, after = figures.held_at_start, figures.held_at_end
+    is_more = any(now > then for then, now in zip(before, after, strict=True))
+    if is_more:
+        print(f"FAILED: threads and files were {before}, and are {after}")
+    return int(figures.growth > MOST_GROWTH or is_more)
 
 
 def tell(figures: Figures, seconds: float) -> None:
@@ -218,7 +256,8 @@ def tell(figures: Figures, seconds: float) -> None:
         f"{figures.generations} texts, {figures.tokens} tokens, {figures.stopped} "
         f"stopped, {figures.tokens / max(seconds, 1e-9):.0f} tokens/s, "
         f"{figures.memory_at_end / 2**20:.0f} MiB ({figures.growth:+.1%}), "
-        f"{figures.traces} traces",
+        f"{figures.traces} traces, {figures.held_at_end[0]} threads, "
+        f"{figures.held_at_end[1]} files",
         flush=True,
     )
 

@@ -127,7 +127,7 @@ class LocalEngine:
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Scores of the next token after each of `token_ids`; see `Engine`."""
         self._check_open()
-        ids, size = tuple(token_ids), self._info.context_length
+        ids, size = self._known(token_ids), self._info.context_length
         rows = []
         for start, first, last in windows.spans(len(ids), size):
             window = prompt_window(self._model, ids[start : start + size - 1])
@@ -212,6 +212,14 @@ class LocalEngine:
             sha256 = self._info.checkpoint_sha256
             yield row, Finished(text.generation(timings, sha256, scores))
 
+    def _known(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        """Token ids, which may come from a file: each has a token."""
+        ids, size = tuple(token_ids), self._model.vocabulary_size
+        if ids and not 0 <= min(ids) <= max(ids) < size:
+            wrong = next(each for each in ids if not 0 <= each < size)
+            raise EngineError(f"there is no token {wrong}: the model has 0..{size - 1}")
+        return ids
+
     def _begin(self, request: Request, spec: SamplerSpec) -> Text:
         ids = request.prompt_ids
         unknown: tuple[str, ...] = ()
@@ -219,6 +227,7 @@ class LocalEngine:
             ids = self.encode(request.prompt)
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)
+        ids = self._known(ids)
         new = request.length if spec.search is not None else 1
         cropped = windows.crop(ids, self._info.context_length, new)
         seed = request.seed

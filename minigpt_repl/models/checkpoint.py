@@ -146,14 +146,12 @@ def _check_agreement(
     if len(words) > rows:
         raise CheckpointError(
             f"{shown_path(directory)}: the vocabulary has {len(words)} words but the "
-            "model only "
-            f"{rows} rows: {FIX_HINT}"
+            f"model only {rows} rows: {FIX_HINT}"
         )
     if record.vocabulary_size != len(words):
         raise CheckpointError(
             f"{shown_path(directory)}: {RECORD_FILE} says {record.vocabulary_size} "
-            "words, the "
-            f"vocabulary has {len(words)}: {FIX_HINT}"
+            f"words, the vocabulary has {len(words)}: {FIX_HINT}"
         )
     if draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
         raise CheckpointError(

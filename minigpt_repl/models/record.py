@@ -54,8 +54,7 @@ def read_record(directory: Path) -> Record:
     if not is_file(path):
         raise CheckpointError(
             f"{shown_path(directory)} has no {RECORD_FILE}, so its files can't be "
-            "checked: "
-            f"{FIX_HINT}, or load it as it is with --no-verify"
+            f"checked: {FIX_HINT}, or load it as it is with --no-verify"
         )
     try:
         record = formats.decode(_read(path), shown_path(path), formats.Record)
@@ -92,14 +91,12 @@ def verify_files(directory: Path, record: Record) -> None:
         if hash_file(path) != expected:
             raise CheckpointError(
                 f"{shown_path(path)} is not the file that was saved (its sha256 "
-                "differs from "
-                f"{RECORD_FILE}): {FIX_HINT}"
+                f"differs from {RECORD_FILE}): {FIX_HINT}"
             )
     if record.vocabulary_size > record.embedding_rows:
         raise CheckpointError(
             f"{shown_path(directory)}: the vocabulary has {record.vocabulary_size} "
-            "words but the "
-            f"model only {record.embedding_rows} rows: {FIX_HINT}"
+            f"words but the model only {record.embedding_rows} rows: {FIX_HINT}"
         )
 
 
@@ -188,8 +185,7 @@ def check_folder(directory: Path) -> None:
     if not directory.is_dir():
         raise CheckpointError(
             f"{shown_path(directory)} is a file; a checkpoint is a folder, such as "
-            "the one that "
-            "minigpt-setup --out FOLDER makes"
+            "the one that minigpt-setup --out FOLDER makes"
         )
 
 

@@ -33,7 +33,7 @@ from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
 from minigpt_repl.repl.toolbar import Fragment, colors
 from minigpt_repl.repl.wrapping import on_terminal
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import shown, shown_line
 from minigpt_repl.suggest import shown_path
 
 PROMPT = "> "
@@ -265,7 +265,8 @@ class _Completer(Completer):
             yield Completion(
                 candidate.text,
                 start_position=candidate.start - len(before),
-                display_meta=candidate.meaning,
+                display=shown_line(candidate.text),
+                display_meta=shown_line(candidate.meaning),
             )
 
 

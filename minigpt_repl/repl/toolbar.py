@@ -12,6 +12,7 @@ from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.shown import shown_line
 
 DARK = {
     "prompt": "bold ansibrightcyan",
@@ -107,7 +108,7 @@ def _width(words: list[str]) -> int:
 
 def _name_of(directory: str) -> str:
     parts = directory.rstrip("/").split("/")
-    return parts[-1] or str(PACKAGE)
+    return shown_line(parts[-1] or str(PACKAGE))
 
 
 def _context(node: Node, info: EngineInfo) -> str:

@@ -13,6 +13,8 @@ from rich import progress
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from minigpt_repl.shown import shown
+
 PLAIN_EVERY = 20.0
 """Seconds between the plain lines of a stage."""
 
@@ -123,7 +125,8 @@ class Display:
             self.say(f"{stage.name}: {stage.counts()}, done in {took}")
 
     def say(self, text: str) -> None:
-        """See `Progress`."""
+        """See `Progress`. A sample or the name of a file steers no terminal."""
+        text = shown(text)
         if self._is_live:
             self._console.print(Text(text))
         else:  # not wrapped

@@ -6,6 +6,7 @@ import pytest
 
 from minigpt_repl.engine import engine as engine_module
 from minigpt_repl.engine.request import Finished, Request
+from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import save_checkpoint
 
 
@@ -62,3 +63,12 @@ def test_contrastive_search_never_chooses_a_reserved_token(engine):
     assert not chosen[ContrastiveSampler] & masked
     for temperature in (0.001, 0.013):
         assert min(contrastive_ids(engine, temperature, seed=1)) > max(masked)
+
+
+@pytest.mark.parametrize("token_id", [-1, 71, 80, 2**31 - 1])
+def test_a_token_of_no_word_that_a_file_names_is_refused(engine, token_id):
+    request = Request("", "greedy", {}, 4, prompt_ids=(5, token_id, 6))
+    with pytest.raises(EngineError, match=f"no token {token_id}: the model has 0..70"):
+        list(engine.generate(request))
+    with pytest.raises(EngineError, match="no token"):
+        engine.logits((5, token_id))

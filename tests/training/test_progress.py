@@ -128,3 +128,10 @@ def test_a_sample_with_markup_is_shown_as_it_is(stream):
 )
 def test_durations(seconds, shown):
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_sample_of_controls_steers_no_terminal(stream, is_terminal):
+    progress = Display(Console(file=stream, force_terminal=is_terminal, width=80))
+    progress.say("a\x1b]52;c;aGk=\x07\u202e")
+    assert r"a\x1b]52;c;aGk=\x07\u202e" in stream.getvalue()

@@ -1,0 +1,599 @@
+"""Builds hostile files, runs the programs on them, and prints what happens.
+
+    python scripts/hostile.py [WORDS OF A ROW]
+
+A line for each row: what was tried, exit code, seconds, peak memory, the last line
+that was said. A row fails if the code is not the one that is due, if it takes too
+long or too much memory, if more than a line is said, or if a control reaches a
+terminal. tests/faults/test_hostile.py runs the rows that need no model.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, hash_files
+from minigpt_repl.paths import bundled_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT = 120
+LONGEST_SAID = 1500
+CONTROLS = "\x1b]52;c;aGk=\x07\x1b[2J\x9b2J\u202e\u2066\x7f\x08"
+STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+IN_A_TERMINAL = re.compile("\x1b\\]52|[\x80-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass
+class Try:
+    """What a row runs.
+
+    Attributes:
+        arguments: of `python -m minigpt_repl`, or of the module `module`.
+        stdin: what it reads; endless zeros if `None`.
+        code: with which it should end.
+        seconds: of processor time that it may take; machines are shared.
+        megabytes: of memory, that it may take.
+        files: that it should write, looked into for controls.
+        interrupt_s: seconds after which ^C is sent.
+        keys: typed at a terminal, one line after each prompt.
+        says: a part of what should be said.
+    """
+
+    arguments: list[str]
+    stdin: bytes | None = b""
+    code: int = 1
+    seconds: float = TIMEOUT
+    megabytes: int = 1500
+    files: list[Path] = field(default_factory=list)
+    interrupt_s: float | None = None
+    keys: list[str] = field(default_factory=list)
+    says: str = ""
+    module: str = "minigpt_repl"
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    tried: str
+    build: Callable[[Path], Try]
+    needs_model: bool = False
+
+
+ROWS: list[Row] = []
+
+
+def row(tried: str, needs_model: bool = False) -> Callable[..., Callable[..., Try]]:
+    def enter(build: Callable[[Path], Try]) -> Callable[[Path], Try]:
+        ROWS.append(Row(tried, build, needs_model))
+        return build
+
+    return enter
+
+
+def checkpoint(place: Path) -> Path:
+    """A copy of the bundled checkpoint, to be changed."""
+    return Path(shutil.copytree(bundled_checkpoint(), place / "model"))
+
+
+def sign(directory: Path, **claims: object) -> list[str]:
+    """Make the record agree with the files, as a forger would; the arguments."""
+    path = directory / RECORD_FILE
+    content = json.loads(path.read_text()) | claims
+    path.write_text(json.dumps(content | {"files": hash_files(directory)}))
+    return ["--checkpoint", str(directory)]
+
+
+def configure(directory: Path, *names: str, **values: object) -> None:
+    """Change the backbone's configuration in files."""
+    for name in names:
+        content = json.loads((directory / name).read_text())
+        content["config"].get("backbone", content)["config"].update(values)
+        (directory / name).write_text(json.dumps(content))
+
+
+def claiming(place: Path, record: str, **sizes: object) -> Try:
+    model = checkpoint(place)
+    configure(model, "config.json", "task.json", **sizes)
+    claims = {record: next(iter(sizes.values()))} if record else {}
+    return Try([*sign(model, **claims), "-p", "the"], seconds=2, says="minigpt-setup")
+
+
+def hostile_vocabulary(place: Path) -> list[str]:
+    model = checkpoint(place)
+    for folder in (model, model / "draft"):
+        path = folder / VOCABULARY_FILE
+        words = path.read_text().split("\n")
+        words[3:-1] = [f"{word}{CONTROLS}" for word in words[3:-1]]
+        path.write_text("\n".join(words))
+    return sign(model)
+
+
+@row("controls in the vocabulary: text, :why, :raw, :compare in a pipe", True)
+def _(place: Path) -> Try:
+    lines = ":set length 8\nthe king\n:why\n:raw\n:heat\n:diff\n:next\n:beams -- a\n"
+    lines += ":compare greedy random -- the\n:tree\n"
+    return Try(hostile_vocabulary(place), lines.encode(), 0)
+
+
+@row("the same, --json", True)
+def _(place: Path) -> Try:
+    model = hostile_vocabulary(place)
+    return Try([*model, "-p", "the king", "--length", "8", "--jsonl"], code=0)
+
+
+@row("the same, compare to .html and .md", True)
+def _(place: Path) -> Try:
+    files = [place / "a.html", place / "a.md"]
+    wanted = ["-p", "the", "greedy", "random", "--length", "8"]
+    written = ["--html", str(files[0]), "--markdown", str(files[1])]
+    model = hostile_vocabulary(place)
+    return Try([*model, "compare", *wanted, *written], code=0, files=files)
+
+
+@row("the same, in the REPL on a terminal", True)
+def _(place: Path) -> Try:
+    lines = [":set length 8", "the king", ":why", ":compare greedy random -- the"]
+    return Try(hostile_vocabulary(place), code=0, keys=[*lines, ":quit"])
+
+
+def exported(place: Path, **changes: object) -> list[str]:
+    text = {
+        "seed": 1,
+        "text": "",
+        "stop_reason": "length",
+        "cropped": 0,
+        "tokens": [],
+        "timings": {"first_token_s": 0, "decode_s": 0},
+    }
+    content = {
+        "type": "comparison",
+        "schema_version": 1,
+        "made_by": "minigpt-repl",
+        "prompt": "the",
+        "prompt_ids": None,
+        "seed": 1,
+        "count": 1,
+        "length": 1,
+        "stop": "none",
+        "varied": None,
+        "is_interrupted": False,
+        "checkpoint_sha256": "",
+        "versions": {},
+        "strategies": [
+            {"sampler": "greedy", "parameters": {}, "measures": {}, "texts": [text]}
+        ],
+    }
+    path = place / "export.json"
+    path.write_text(json.dumps(content | changes))
+    return ["replay", str(path)]
+
+
+for name, value in {
+    "seed": CONTROLS * 100_000,
+    "stop": CONTROLS,
+    "varied": 3,
+    "checkpoint_sha256": CONTROLS,
+    "versions": {"keras": [CONTROLS]},
+    "prompt_ids": [CONTROLS],
+    CONTROLS: 1,
+}.items():
+
+    @row(f"replay: junk in {name!r}")
+    def _(place: Path, name: str = name, value: object = value) -> Try:
+        return Try(exported(place, **{name: value}), says="is damaged")
+
+
+for key in ("class_name", "module", "registered_name"):
+
+    @row(f"a configuration's {key}")
+    def _(place: Path, key: str = key) -> Try:
+        model = checkpoint(place)
+        path = model / "config.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {key: CONTROLS * 10_000}))
+        return Try([*sign(model), "-p", "the"])
+
+
+@row("a configuration's activation")
+def _(place: Path) -> Try:
+    model = checkpoint(place)
+    configure(model, "config.json", "task.json", activation=CONTROLS * 10_000)
+    return Try([*sign(model), "-p", "the"])
+
+
+@row("a file name in the record")
+def _(place: Path) -> Try:
+    model = checkpoint(place)
+    path = model / RECORD_FILE
+    content = json.loads(path.read_text())
+    content["files"][CONTROLS] = "0" * 64
+    path.write_text(json.dumps(content))
+    return Try(["--checkpoint", str(model), "-p", "the"], says="names a file")
+
+
+@row("a FIFO among the checkpoint's configurations")
+def _(place: Path) -> Try:
+    model = checkpoint(place)
+    os.mkfifo(model / "extra.json")
+    return Try([*sign(model), "-p", "the"], seconds=3)
+
+
+for name, arguments in {
+    "--script": ["--script"],
+    "--config": ["-p", "the", "--config"],
+    "replay": ["replay"],
+}.items():
+
+    @row(f"{name} of a link to /dev/zero")
+    def _(place: Path, arguments: list[str] = arguments) -> Try:
+        (place / "zero.json").symlink_to("/dev/zero")
+        return Try([*arguments, str(place / "zero.json")], seconds=3)
+
+    @row(f"{name} of a FIFO")
+    def _(place: Path, arguments: list[str] = arguments) -> Try:
+        os.mkfifo(place / "pipe.json")
+        return Try([*arguments, str(place / "pipe.json")], seconds=3)
+
+
+for flags in ([], ["-p", "-"]):
+
+    @row(f"an endless line on standard input {' '.join(flags)}".rstrip())
+    def _(place: Path, flags: list[str] = flags) -> Try:
+        return Try(flags, None, seconds=4, megabytes=500, says="longer than 4 MB")
+
+
+@row("vocabulary_size 3,000,000")
+def _(place: Path) -> Try:
+    return claiming(place, "embedding_rows", vocabulary_size=3_000_000)
+
+
+@row("num_layers 1,000,000")
+def _(place: Path) -> Try:
+    return claiming(place, "", num_layers=10**6)
+
+
+@row("num_layers 900, and the record says as much")
+def _(place: Path) -> Try:
+    return claiming(place, "", num_layers=900)
+
+
+@row("a context of 1,000,000,000")
+def _(place: Path) -> Try:
+    return claiming(place, "context_length", max_sequence_length=10**9)
+
+
+@row("the same, --no-verify")
+def _(place: Path) -> Try:
+    tried = claiming(place, "context_length", max_sequence_length=10**9)
+    tried.arguments.append("--no-verify")
+    return tried
+
+
+@row("config.json and task.json differ")
+def _(place: Path) -> Try:
+    model = checkpoint(place)
+    configure(model, "task.json", activation="gelu")
+    return Try([*sign(model), "-p", "the"], seconds=2, says="task.json that it is")
+
+
+for value in ("nan", "inf", "1e38"):
+
+    @row(f"weights that are {value}")
+    def _(place: Path, value: str = value) -> Try:
+        import h5py
+
+        model = checkpoint(place)
+        with h5py.File(model / "model.weights.h5", "r+") as file:
+            file["layers/layer_normalization/vars/0"][...] = float(value)
+        return Try([*sign(model), "-p", "the"], seconds=3, says="not finite")
+
+
+@row("finite weights whose products are not", True)
+def _(place: Path) -> Try:
+    import h5py
+
+    model, block = checkpoint(place), "layers/transformer_decoder"
+    with h5py.File(model / "model.weights.h5", "r+") as file:
+        file[f"{block}/_feedforward_layer_norm/vars/0"][...] = 1e18
+        file[f"{block}/_feedforward_intermediate_dense/vars/0"][...] = 1e16
+    arguments = [*sign(model), "-p", "the", "--length", "5"]
+    return Try(arguments, code=0, says="no numbers")
+
+
+@row("200 MB of zeros as config.json")
+def _(place: Path) -> Try:
+    model = checkpoint(place)
+    with (model / "config.json").open("wb") as file:
+        file.truncate(200_000_000)
+    arguments = [*sign(model), "-p", "the"]
+    return Try(arguments, seconds=3, megabytes=500, says="larger than")
+
+
+@row("200 MB of zeros as --config")
+def _(place: Path) -> Try:
+    with (place / "config.toml").open("wb") as file:
+        file.truncate(200_000_000)
+    arguments = ["--config", str(place / "config.toml"), "-p", "the"]
+    return Try(arguments, seconds=2, megabytes=200, says="larger than")
+
+
+for delay in (0.05, 0.1, 0.2):
+
+    @row(f"^C {delay} s after the start")
+    def _(place: Path, delay: float = delay) -> Try:
+        return Try(["-p", "the"], code=130, seconds=2, interrupt_s=delay)
+
+
+@row(":step in a script, then a command", True)
+def _(place: Path) -> Try:
+    lines = ":set length 3\n:step the king\n\n:set k 3\nthe boy\n"
+    return Try([], lines.encode(), code=0, says="k: 10 -> 3")
+
+
+@row(":step in a script, then a line that is no answer", True)
+def _(place: Path) -> Try:
+    lines = b":step the king\n\nthe boy\n"
+    return Try([], lines, says="stdin:3: 'the boy' is no answer")
+
+
+@row("a history that can't be written, two lines at a terminal", True)
+def _(place: Path) -> Try:
+    (place / "state" / "minigpt-repl" / "history").mkdir(parents=True)
+    lines = [":set k 3", ":set k 4", ":quit"]
+    return Try([], code=0, keys=lines, says="lines are not kept")
+
+
+@row("a history that is a link to /dev/zero, at a terminal", True)
+def _(place: Path) -> Try:
+    (place / "state" / "minigpt-repl").mkdir(parents=True)
+    (place / "state" / "minigpt-repl" / "history").symlink_to("/dev/zero")
+    return Try([], code=0, keys=[":set k 3", ":quit"], says="lines are not kept")
+
+
+@row("a history of controls, at a terminal", True)
+def _(place: Path) -> Try:
+    (place / "state" / "minigpt-repl").mkdir(parents=True)
+    history = f"\n# 2026\n+:set k {CONTROLS}\n"
+    (place / "state" / "minigpt-repl" / "history").write_text(history)
+    return Try([], code=0, keys=[":set k", "\x1b[A", ":quit"])
+
+
+@row("a config file of controls")
+def _(place: Path) -> Try:
+    wrong = '"\\u001b]52;c;aGk=\\u0007" = 1\nsampler = "\\u009b2J\\u202e"\n'
+    wrong += '["\\u001b[2J"]\nk = 3\n[top_k]\nk = "\\u001b[2J"\n'
+    (place / "config.toml").write_text(wrong)
+    return Try(["--config", str(place / "config.toml")], b":quit\n", code=0, says="x1b")
+
+
+@row("a relative HOME")
+def _(place: Path) -> Try:
+    return Try(["--print-config"], code=0, environment={"HOME": "here"})
+
+
+@row("an unusable TMPDIR", True)
+def _(place: Path) -> Try:
+    arguments = ["-p", "the", "--length", "3"]
+    return Try(arguments, code=0, environment={"TMPDIR": "/nonexistent"})
+
+
+@row("PROMPT_TOOLKIT_NO_CPR, at a terminal", True)
+def _(place: Path) -> Try:
+    no = {"PROMPT_TOOLKIT_NO_CPR": "1"}
+    return Try([], code=0, keys=["the", ":quit"], environment=no)
+
+
+for out, why in {"/proc/1/x": "can't", "/dev/null/x": "can't"}.items():
+
+    @row(f"setup --out {out}")
+    def _(place: Path, out: str = out, why: str = why) -> Try:
+        (place / "text.txt").write_text("the king and the queen. " * 1000)
+        module = "minigpt_repl.training.setup_model"
+        arguments = ["--corpus", str(place / "text.txt"), "--out", out]
+        return Try(arguments, module=module, seconds=10, says=why)
+
+
+@row("setup --overwrite --out of a folder with a file of one's own")
+def _(place: Path) -> Try:
+    (place / "text.txt").write_text("the king and the queen. " * 1000)
+    (place / "mine").mkdir()
+    (place / "mine" / "thesis.txt").write_text("x")
+    arguments = [
+        "--corpus",
+        str(place / "text.txt"),
+        "--overwrite",
+        "--out",
+        str(place / "mine"),
+    ]
+    module = "minigpt_repl.training.setup_model"
+    return Try(arguments, module=module, code=2, says="thesis.txt")
+
+
+@row("setup of a FIFO as its text")
+def _(place: Path) -> Try:
+    os.mkfifo(place / "text.txt")
+    arguments = ["--corpus", str(place / "text.txt"), "--out", str(place / "mine")]
+    module = "minigpt_repl.training.setup_model"
+    return Try(arguments, module=module, says="ordinary file")
+
+
+@dataclass
+class Outcome:
+    code: int
+    seconds: float
+    cpu_seconds: float
+    megabytes: int
+    out: str
+    err: str
+
+
+def run(tried: Try, place: Path) -> Outcome:
+    """Run it; its own folders are in `place`."""
+    environment = os.environ | {
+        f"XDG_{name}_HOME": str(place / name.lower())
+        for name in ("CONFIG", "STATE", "DATA", "CACHE")
+    }
+    environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm", **tried.environment}
+    code = f"import sys; from {tried.module} import main"
+    if tried.module == "minigpt_repl":
+        code = "import sys; from minigpt_repl.__main__ import main"
+    command = [sys.executable, "-P", "-c", f"{code}; sys.exit(main())"]
+    began = time.monotonic()
+    if tried.keys:
+        return _on_a_terminal([*command, *tried.arguments], tried, place, environment)
+    with contextlib.ExitStack() as stack:
+        out, err, stdin = (stack.enter_context(tempfile.TemporaryFile()) for _ in "oei")
+        stdin.write(tried.stdin or b"")
+        stdin.seek(0)
+        if tried.stdin is None:
+            stdin = stack.enter_context(open("/dev/zero", "rb"))
+        process = subprocess.Popen(
+            [*command, *tried.arguments],
+            stdin=stdin,
+            stdout=out,
+            stderr=err,
+            cwd=place,
+            env=environment,
+        )
+        if tried.interrupt_s is not None:
+            time.sleep(tried.interrupt_s)
+            process.send_signal(signal.SIGINT)
+        with _killing(process.pid):
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    cpu = usage.ru_utime + usage.ru_stime
+    return Outcome(process.returncode, seconds, cpu, usage.ru_maxrss // 1024, *texts)
+
+
+@contextlib.contextmanager
+def _killing(pid: int) -> Iterator[None]:
+    """Kill a process that takes longer than any may."""
+
+    def kill(number: int, frame: object) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    before = signal.signal(signal.SIGALRM, kill)
+    signal.alarm(TIMEOUT)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _on_a_terminal(
+    command: list[str], tried: Try, place: Path, environment: dict[str, str]
+) -> Outcome:
+    """Type lines at a terminal, each when nothing more is said."""
+    began, said = time.monotonic(), b""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(place)
+        os.execve(command[0], command, environment)
+    keys = [f"{line}\r".encode() for line in tried.keys]
+    with _killing(pid):
+        while True:
+            pause = 15 if b"> " not in said else 6 if keys else 60
+            ready, _, _ = select.select([terminal], [], [], pause)
+            if not ready:
+                if not keys:
+                    os.kill(pid, signal.SIGKILL)
+                else:
+                    os.write(terminal, keys.pop(0))
+                continue
+            try:
+                said += (part := os.read(terminal, 65536))
+            except OSError:
+                break
+            if b"\x1b[6n" in part:  # where the cursor is
+                os.write(terminal, b"\x1b[1;1R")
+            if not part:
+                break
+        _, status, usage = os.wait4(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    seconds, text = time.monotonic() - began, said.decode(errors="replace")
+    cpu = usage.ru_utime + usage.ru_stime
+    return Outcome(code, seconds, cpu, usage.ru_maxrss // 1024, text, "")
+
+
+def faults(tried: Try, found: Outcome, place: Path) -> Iterator[str]:
+    """What is not as it should be."""
+    steers = IN_A_TERMINAL if tried.keys else STEERS
+    texts = {"stdout": found.out, "stderr": found.err}
+    texts |= {path.name: path.read_text() for path in tried.files}
+    if found.code != tried.code:
+        yield f"code {found.code}, not {tried.code}"
+    if found.cpu_seconds > tried.seconds:
+        yield f"{found.cpu_seconds:.1f} s, {tried.seconds:g} allowed"
+    if found.megabytes > tried.megabytes:
+        yield f"{found.megabytes} MB, {tried.megabytes} allowed"
+    for name, text in texts.items():
+        if wrong := steers.search(text):
+            yield f"{wrong[0]!r} in {name}"
+    if tried.code in (1, 130) and len(found.err.splitlines()) > 1:
+        lines = [line for line in found.err.splitlines() if "minigpt" in line]
+        if len(lines) > 1 or "Traceback" in found.err:
+            yield f"{len(found.err.splitlines())} lines on stderr"
+    if tried.code == 130 and found.err:
+        yield "it is not silent"
+    if max(map(len, found.err.splitlines()), default=0) > LONGEST_SAID:
+        yield "a line that is too long"
+    if tried.says not in found.out + found.err:
+        yield f"it does not say {tried.says!r}"
+    if tried.keys and tried.says and found.out.count(tried.says) > 1:
+        yield "it is told more than once"
+    if "Traceback" in found.out + found.err:
+        yield "a traceback"
+    if (place / "here").exists():
+        yield "a folder in the current one"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("words", nargs="*", help="rows that have these words only")
+    wanted = " ".join(parser.parse_args().words)
+    failed = 0
+    print("| tried | code | seconds | MB | said | as it should be |")
+    print("|---|---|---|---|---|---|")
+    for each in ROWS:
+        if wanted not in each.tried:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            tried = each.build(place)
+            found = run(tried, place)
+            wrong = "; ".join(faults(tried, found, place))
+        failed += bool(wrong)
+        said = (found.err.splitlines() or [""])[-1].replace(str(place), "...")
+        said = STEERS.sub("?", said).replace("|", "\\|")
+        print(
+            f"| {each.tried} | {found.code} | {found.seconds:.1f} "
+            f"| {found.megabytes} | {said[:160]} | {wrong or 'yes'} |",
+            flush=True,
+        )
+    print(f"\n{failed} rows are not as they should be")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
