@@ -28,6 +28,7 @@ from minigpt_repl.errors import (
     MiniGPTError,
 )
 from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import did_you_mean, quoted, shortened, shown_path
@@ -37,7 +38,7 @@ COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
 
 
 class SamplerName(click.ParamType[str]):
-    """A sampler's name; the settings check it, so that all spellings work."""
+    """A sampler's name or a chain; the settings check it, so all spellings work."""
 
     name = "name"
 
@@ -45,10 +46,14 @@ class SamplerName(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Names that begin with what was typed, each with its summary."""
+        before, plus, typed = incomplete.rpartition("+")
+        summaries = {name: stage.summary for name, stage in STAGES.items()}
+        if not plus:
+            summaries = {s.name: s.summary for s in all_samplers()} | summaries
         return [
-            CompletionItem(spec.name, help=spec.summary)
-            for spec in all_samplers()
-            if spec.name.startswith(incomplete)
+            CompletionItem(f"{before}{plus}{name}", help=summary)
+            for name, summary in summaries.items()
+            if name.startswith(typed)
         ]
 
 

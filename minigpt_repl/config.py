@@ -20,7 +20,7 @@ from minigpt_repl.files import read_user_file
 from minigpt_repl.models.record import RECORD_FILE, check_folder, is_file, read_record
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
@@ -91,7 +91,7 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
                 near = did_you_mean(name, {known.lower() for known in keys})
                 near = re.sub("minigpt_[a-z_]+", lambda word: word[0].upper(), near)
                 raise UsageError(f"there is no such setting{near}")
-            values[keys[name]] = _parse(keys[name], text)
+            values |= _parse(keys[name], text)
         except UsageError as error:
             problems.append(f"environment: {plain(name)}: {error}")
     return Layer(values, problems=tuple(problems))
@@ -110,7 +110,8 @@ def _default_lines() -> Iterator[str]:
     yield '# checkpoint = "checkpoints/mine"'
     yield ""
     names = ", ".join(spec.name for spec in all_samplers())
-    yield f"# the sampler to start with: {names}"
+    yield f"# the sampler to start with: {names},"
+    yield "# or a chain of rules such as min_p=0.05 + temperature=0.8"
     yield f'# sampler = "{DEFAULT_SAMPLER}"'
     for parameter in SESSION_PARAMETERS:
         yield ""
@@ -153,7 +154,7 @@ def _read_content(content: Mapping[str, Any], file: str) -> Layer:
                 checkpoint = value
             else:
                 key = _key(table, name)
-                values[key] = _parse(key, value)
+                values |= _parse(key, value)
         except UsageError as error:
             problems.append(f"{file}: {plain(f'{table}.{name}'.lstrip('.'))}: {error}")
     return Layer(values, checkpoint, tuple(problems))
@@ -188,8 +189,10 @@ def _key(table: str, name: str) -> str:
     raise UsageError(f"no setting {quoted(name)}: there are {', '.join(names)}{near}")
 
 
-def _parse(key: str, value: Any) -> Value:
-    """The value of a setting, given as text or as the type it has.
+def _parse(key: str, value: Any) -> dict[str, Value]:
+    """The value of a setting, given as text or as the type it has, by its key.
+
+    A sampler may be given as a chain, with values of its own.
 
     Raises:
         UsageError: if it is not allowed.
@@ -197,11 +200,16 @@ def _parse(key: str, value: Any) -> Value:
     if key == "sampler":
         if not isinstance(value, str):
             raise UsageError(f"sampler must be a name; got {quoted(value)}")
-        return find_sampler(value).name
+        spec, typed = read_sampler(value)
+        own = {
+            f"{spec.name}.{name}": spec.parameter(name).parse(text)
+            for name, text in typed.items()
+        }
+        return {"sampler": spec.name, **own}
     parameter = Settings().parameter(key)
     if isinstance(value, str):
-        return parameter.parse(value)
-    return parameter.check(value)
+        return {key: parameter.parse(value)}
+    return {key: parameter.check(value)}
 
 
 def _variable(key: str) -> str:

@@ -10,8 +10,14 @@ from dataclasses import dataclass, field, replace
 
 from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
-from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.sampling.registry import (
+    SamplerSpec,
+    all_samplers,
+    find_sampler,
+    read_sampler,
+)
 from minigpt_repl.suggest import did_you_mean, quoted
 
 ORIGINS = ("default", "config", "environment", "flag", "set")
@@ -61,7 +67,8 @@ class Settings:
     """All settings of a session.
 
     Keys of a layer are `sampler`, the names in `SESSION_PARAMETERS`, and
-    `top_k.k` for a sampler's parameter, so that each sampler keeps its own.
+    `top_k.k` for a sampler's parameter, so that each sampler keeps its own, a chain
+    as well: `min_p + xtc.xtc.threshold`.
 
     Attributes:
         layers: for each origin, the values that it gives.
@@ -109,7 +116,8 @@ class Settings:
         """New settings with the typed values, and what they change.
 
         A bare parameter name means the sampler in use; `top_p.p` means that
-        sampler's. `sampler` switches the sampler, before the rest is read.
+        sampler's. `sampler` switches the sampler, before the rest is read; its value
+        may be a chain, or a sampler with values.
 
         Raises:
             UsageError: if any name or value is not allowed; nothing is changed.
@@ -117,9 +125,10 @@ class Settings:
         settings, changes = self, []
         pending = dict(values)
         if "sampler" in pending:
-            name = find_sampler(pending.pop("sampler")).name
-            changes.append(Change("sampler", self.sampler.name, name))
-            settings = settings._with(origin, "sampler", name)
+            spec, typed = read_sampler(pending.pop("sampler"))
+            changes.append(Change("sampler", self.sampler.name, spec.name))
+            settings = settings._with(origin, "sampler", spec.name)
+            pending = {f"{spec.name}.{n}": text for n, text in typed.items()} | pending
         for name, text in pending.items():
             key = settings.key(name)
             value = settings._parameter(key).parse(text, self.limits)
@@ -164,6 +173,9 @@ class Settings:
             UsageError: if there is no such setting; says which samplers have
                 one of that name, or the nearest name.
         """
+        of_chain = chain.find_name(self.sampler.stages, name)
+        if of_chain is not None:
+            return f"{self.sampler.name}.{of_chain}"
         if "." in name:
             sampler, _, parameter = name.partition(".")
             spec = find_sampler(sampler)
@@ -186,8 +198,13 @@ class Settings:
         """Every key: `sampler`, the session's, then each sampler's parameters."""
         yield "sampler"
         yield from (parameter.name for parameter in SESSION_PARAMETERS)
-        for spec in all_samplers():
+        for spec in self.samplers():
             yield from (f"{spec.name}.{name}" for name in spec.parameter_names)
+
+    def samplers(self) -> tuple[SamplerSpec, ...]:
+        """Every sampler; the chain in use comes first."""
+        in_use = self.sampler
+        return (in_use, *all_samplers()) if in_use.stages else all_samplers()
 
     def parameter(self, name: str) -> Parameter:
         """What a setting allows; `name` as the user typed it."""

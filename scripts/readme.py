@@ -6,6 +6,7 @@ fails if anything would change.
 """
 
 import ast
+import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -14,9 +15,11 @@ from pathlib import Path
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS
 
 ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "sampling" / "golden.json"
 
 FILES_TO_READ = (
     "cli.py",
@@ -43,6 +46,19 @@ def sampler_table() -> str:
     for spec in all_samplers():
         parameters = "<br>".join(map(parameter_cell, spec.parameters)) or "none"
         rows.append(f"| `{spec.name}` | {spec.summary} | {parameters} |")
+    return "\n".join(rows)
+
+
+def rule_table() -> str:
+    """The rules of chains, and whose code their golden values are from."""
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    cases = [one["rule"] for made in golden.values() for one in made.get("cases", ())]
+    rows = ["| rule | it leaves | parameters | checked by |", "|---|---|---|---|"]
+    for stage in STAGES.values():
+        parameters = "<br>".join(map(parameter_cell, stage.parameters)) or "none"
+        count = cases.count(stage.name)
+        checked = stage.oracle if not count else f"{count} cases of {stage.oracle}"
+        rows.append(f"| `{stage.name}` | {stage.summary} | {parameters} | {checked} |")
     return "\n".join(rows)
 
 
@@ -130,6 +146,7 @@ def escape(text: str) -> str:
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {
         "samplers": sampler_table,
+        "rules": rule_table,
         "settings": setting_table,
         "commands": command_table,
         "tree": tree,

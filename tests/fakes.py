@@ -13,6 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
+from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.repeats import made_once
 from minigpt_repl.engine.request import (
@@ -284,6 +285,10 @@ class FakeEngine:
         random: np.random.Generator,
     ) -> tuple[int, np.ndarray]:
         temperature = float(values.get("temperature") or 0.0)
+        if spec.stages:
+            where = inspection.next_place(seen[1:], self.context_length)
+            shares = inspection.kept_distribution(spec, values, scores, where)
+            return int(random.choice(len(scores), p=shares)), shares > 0
         if spec.name == "contrastive":
             best = self._weigh(values, scores, seen)[0][0]
             return best, spec.kept(np, softmax(scores), values)

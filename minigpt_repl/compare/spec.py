@@ -4,13 +4,14 @@ Pure: text and settings in, frozen values out.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.parameters import Value, format_value
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
 
@@ -29,17 +30,16 @@ class Strategy:
     @property
     def label(self) -> str:
         """As the user would type it: `top_k:k=10,temperature=1`."""
-        values = ",".join(
-            f"{name}={format_value(value)}"
-            for name, value in self.parameters.items()
-            if value is not None
-        )
-        return f"{self.sampler}:{values}" if values else self.sampler
+        return find_sampler(self.sampler).text(self.parameters)
 
     @property
     def words(self) -> str:
         """Its parameters in words: `k=10 temperature=1`."""
-        return self.label.partition(":")[2].replace(",", " ")
+        return " ".join(
+            f"{name}={format_value(value)}"
+            for name, value in self.parameters.items()
+            if value is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def parse_typed(arguments: str, settings: Settings) -> Typed:
     words, prompt = split_prompt(arguments)
     names = []
     count = 1
-    for word in words.split():
+    for word in split_words(words):
         if word.startswith("n="):
             count = parse_count(word.removeprefix("n="))
-        elif "=" in word and ":" not in word:
+        elif "=" in word and ":" not in word and not _is_sampler(word):
             raise UsageError(
                 f"{quoted(word)} belongs to no sampler: write SAMPLER:{word.lower()}"
             )
@@ -122,6 +122,19 @@ def split_prompt(arguments: str) -> tuple[str, str | None]:
         return "", arguments.removeprefix(PROMPT_MARK).strip()
     words, mark, prompt = f"{arguments} ".partition(f" {PROMPT_MARK} ")
     return words.strip(), prompt.strip() if mark else None
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a line; a chain is one word, with spaces around `+` or without."""
+    return re.sub(r"\s*\+\s*", "+", text).split()
+
+
+def _is_sampler(word: str) -> bool:
+    try:
+        find_sampler(word.partition("=")[0].partition("+")[0])
+    except UsageError:
+        return False
+    return True
 
 
 def parse_strategies(words: Sequence[str], settings: Settings) -> tuple[Strategy, ...]:
@@ -241,15 +254,8 @@ def _range_texts(word: str, kind: type) -> list[str]:
 
 
 def _strategy(word: str, settings: Settings) -> Strategy:
-    name, colon, rest = word.partition(":")
-    spec = find_sampler(name)
+    spec, typed = read_sampler(word)
     values = settings.parameters(spec)
-    for pair in rest.split(",") if colon else ():
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UsageError(
-                f"a strategy is SAMPLER:NAME=VALUE,...; got {quoted(word)}"
-            )
-        parameter = spec.parameter(key.strip())
-        values[parameter.name] = parameter.parse(text, settings.limits)
+    for name, text in typed.items():
+        values[name] = spec.parameter(name).parse(text, settings.limits)
     return Strategy(spec.name, values)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.sampling.samplers import RowSeeds
+from minigpt_repl.sampling.samplers import MOST, RowSeeds
 
 MOST_TOKENS = 64
 """Tokens of a text that a call makes at most."""
@@ -61,9 +61,10 @@ class DecodeLoop:
         self._cache = model.new_cache(rows)
         names = [spec.name for spec, _ in samplers]
         self._places = {name: place for place, name in enumerate(names)}
-        self._choosers = [
-            _Chooser(spec, values, model, rows) for spec, values in samplers
-        ]
+        self._choosers = [_Chooser(spec, values, rows) for spec, values in samplers]
+        needs_history = any(spec.needs_history for spec, _ in samplers)
+        # What rules of the history look at: what the model sees, but the start token.
+        self._seen_size = model.context_length if needs_history else 0
         # XLA makes the random numbers of other samplers slowly, and can't compile all.
         is_compiled = all(spec.takes_rows for spec, _ in samplers)
         # Without AutoGraph: there is nothing for it to do, and it writes files.
@@ -98,6 +99,9 @@ class DecodeLoop:
             self._cache.fill(cache)
         self._last = np.broadcast_to(token_ids[:, length - 1], (self.rows,))
         self._index = length - 1
+        self._seen = np.full((self.rows, self._seen_size), -1, np.int32)
+        if self._seen_size:
+            self._seen[:, self._seen_size - length + 1 :] = token_ids[:, 1:length]
 
     def decode(self, count: int, seeds: np.ndarray, step: int) -> np.ndarray:
         """Make the next `count` tokens of every row, at most `MOST_TOKENS`.
@@ -117,8 +121,11 @@ class DecodeLoop:
             tf.constant(seeds),
             tf.constant(step),
             tf.constant(self._which),
+            tf.constant(self._seen),
         )
         token_ids: np.ndarray = made.numpy()[:count]
+        seen = np.concatenate([self._seen, token_ids.T], axis=1)
+        self._seen = seen[:, seen.shape[1] - self._seen_size :]
         self._last = np.maximum(token_ids[-1], 0)
         self._index += count
         return token_ids
@@ -130,8 +137,9 @@ class DecodeLoop:
             tf.TensorSpec((self.rows,), tf.int32),
             tf.TensorSpec((), tf.int32),
         )
+        seen = tf.TensorSpec((self.rows, self._seen_size), tf.int32)
         return self._traced.get_concrete_function(
-            rows, number, number, rows, number, number
+            rows, number, number, rows, number, number, seen
         )
 
     def _decode(
@@ -142,39 +150,49 @@ class DecodeLoop:
         seeds: tf.Tensor,
         step: tf.Tensor,
         which: tf.Tensor,
+        seen: tf.Tensor,
     ) -> tf.Tensor:
         self._on_trace()
         made = tf.fill((MOST_TOKENS, self.rows), NOT_FINITE)
 
-        def body(n: tf.Tensor, last: tf.Tensor, made: tf.Tensor) -> tuple[Any, ...]:
+        def body(
+            n: tf.Tensor, last: tf.Tensor, made: tf.Tensor, seen: tf.Tensor
+        ) -> tuple[Any, ...]:
             logits, _ = self._step(last[:, None], self._cache, index + n)
             logits = logits[:, 0]  # (rows, vocabulary)
-            chosen = self._choose(which, logits, seeds, step + n)
+            chosen = self._choose(which, logits, seeds, step + n, seen)
             # Minus infinity is what ids have that are never chosen.
             is_finite = tf.math.is_finite(tf.reduce_max(logits, axis=-1))
             is_number = ~tf.reduce_any(tf.math.is_nan(logits), axis=-1)
             chosen = tf.where(is_finite & is_number, chosen, NOT_FINITE)
             made = tf.tensor_scatter_nd_update(made, [[n]], chosen[None])
-            return n + 1, tf.maximum(chosen, 0), made
+            last = tf.maximum(chosen, 0)
+            seen = tf.concat([seen, last[:, None]], axis=1)[:, 1:]
+            return n + 1, last, made, seen[:, : self._seen_size]
 
-        _, _, made = tf.while_loop(
+        _, _, made, _ = tf.while_loop(
             lambda n, *_: n < count,
             body,
-            (tf.constant(0), last, made),
+            (tf.constant(0), last, made, seen),
             maximum_iterations=MOST_TOKENS,
             parallel_iterations=1,
         )
         return made
 
     def _choose(
-        self, which: tf.Tensor, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor
+        self,
+        which: tf.Tensor,
+        logits: tf.Tensor,
+        seeds: tf.Tensor,
+        step: tf.Tensor,
+        seen: tf.Tensor,
     ) -> tf.Tensor:
         if len(self._choosers) == 1:
-            return self._choosers[0].choose(logits, seeds, step)
+            return self._choosers[0].choose(logits, seeds, step, seen)
         return tf.switch_case(
             which,
             [
-                lambda chooser=chooser: chooser.choose(logits, seeds, step)
+                lambda chooser=chooser: chooser.choose(logits, seeds, step, seen)
                 for chooser in self._choosers
             ],
         )
@@ -191,10 +209,9 @@ class _Chooser:
         self,
         spec: SamplerSpec,
         values: Mapping[str, Value],
-        model: LanguageModel,
         rows: int,
     ) -> None:
-        self._spec, self._rows, self._size = spec, rows, model.logits_size
+        self._spec, self._rows = spec, rows
         shape = (rows, 1) if spec.takes_rows else ()
         self._variables = {
             parameter.name: tf.Variable(
@@ -204,8 +221,7 @@ class _Chooser:
             for parameter in spec.parameters
             if parameter.is_live
         }
-        sampler_class: Any = spec.load_class()
-        self._sampler: Any = sampler_class(**{**values, **self._variables})
+        self._sampler: Any = spec.make({**values, **self._variables})
         self._seeds = RowSeeds()
         if hasattr(self._sampler, "seed_generator"):
             self._sampler.seed_generator = self._seeds
@@ -220,8 +236,12 @@ class _Chooser:
             else:
                 variable.assign(column[0])
 
-    def choose(self, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def choose(
+        self, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor, seen: tf.Tensor
+    ) -> tf.Tensor:
         """A token for each row, int32 `(rows,)`; to be traced."""
+        if self._spec.stages:
+            self._sampler.seen = seen
         seeds = tf.stack([seeds, tf.fill((self._rows,), step)], axis=1)  # (rows, 2)
         if self._spec.takes_rows:
             return self._choose(logits, seeds)
@@ -239,6 +259,6 @@ class _Chooser:
     def _number(self, value: Value) -> float | int:
         # "Off" for a number of tokens means all of them.
         if value is None:
-            return self._size
+            return MOST
         assert isinstance(value, (int, float))
         return value

@@ -245,7 +245,9 @@ class LocalEngine:
             return [None] * count
         ids = (*text.started.prompt_ids, *text.token_ids)
         rows = inspection.text_logits(self.logits(ids), count)
-        kept = inspection.kept_mask(spec, values, rows)
+        size, seed = self._info.context_length, text.started.seed
+        where = inspection.places(ids, count, size, seed)
+        kept = inspection.kept_mask(spec, values, rows, where)
         return inspection.score_tokens(rows, text.token_ids, kept)
 
     def _chosen(
@@ -254,7 +256,7 @@ class LocalEngine:
         """The sampler that does what was asked, and its parameters, checked."""
         spec = find_sampler(name)
         values = spec.check(parameters, {"vocabulary": self._model.vocabulary_size})
-        if values.get("temperature") == 0:
+        if values.get("temperature") == 0 and not spec.stages:
             return find_sampler("greedy"), {}
         return spec, values
 
@@ -271,7 +273,7 @@ class LocalEngine:
         self, spec: SamplerSpec, values: Mapping[str, Value], rows: int
     ) -> DecodeLoop:
         count = filled_up(rows)
-        if spec.takes_rows:
+        if spec.takes_rows and not spec.stages:
             together = [s for s in all_samplers() if s.takes_rows]
         else:
             together = [spec]

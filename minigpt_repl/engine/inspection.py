@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from minigpt_repl.engine.request import Generation, TokenScore
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 
@@ -49,8 +50,112 @@ def temperature_of(values: Mapping[str, Value]) -> float:
     return 1.0 if value is None else float(value)
 
 
+@dataclass(frozen=True)
+class Places:
+    """What a chain knows of places in a text, besides the model's logits.
+
+    Attributes:
+        seen: the tokens before each, int `(places, length)`, the last one at the end
+            and -1 where there is none.
+        seeds: int `(places, 2)`, the seed and the number of the token; without them
+            what acts at random is taken to act.
+    """
+
+    seen: "np.ndarray"
+    seeds: "np.ndarray | None" = None
+
+    def at(self, place: int) -> "Places":
+        """One of them."""
+        one = slice(place, place + 1)
+        return Places(self.seen[one], None if self.seeds is None else self.seeds[one])
+
+
+def places(
+    token_ids: Sequence[int], new_tokens: int, context_length: int, seed: int
+) -> Places:
+    """The places of the last tokens of a text, as they were generated.
+
+    Args:
+        token_ids: of the whole text, without the start token.
+        new_tokens: how many at its end were chosen.
+        context_length: of the model: what its rules see is what it sees.
+        seed: of the text.
+    """
+    import numpy as np
+
+    from minigpt_repl.engine import windows
+
+    first = len(token_ids) - new_tokens
+    seen = [
+        token_ids[start:place]
+        for start, begin, end in windows.spans(len(token_ids), context_length)
+        for place in range(max(begin, first), min(end, len(token_ids)))
+    ]
+    seeds = np.array([(seed, step) for step in range(new_tokens)], np.int64)
+    return Places(_at_the_end(seen, context_length), seeds.reshape(-1, 2))
+
+
+def generation_places(generation: Generation, context_length: int) -> Places:
+    """The places of the tokens of a generated text."""
+    ids = (*generation.started.prompt_ids, *generation.token_ids)
+    return places(ids, len(generation.tokens), context_length, generation.seed)
+
+
+def next_place(
+    token_ids: Sequence[int], context_length: int, seed: int | None = None
+) -> Places:
+    """The place behind a text, which the first token of a new one takes."""
+    import numpy as np
+
+    from minigpt_repl.engine import windows
+
+    start = windows.spans(len(token_ids), context_length)[-1][0]
+    seeds = None if seed is None else np.array([[seed, 0]])
+    return Places(_at_the_end([token_ids[start:]], context_length), seeds)
+
+
+def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
+    import numpy as np
+
+    result = np.full((len(rows), length), -1, np.int32)
+    for row, ids in zip(result, rows, strict=True):
+        row[length - len(ids) :] = ids
+    return result
+
+
+def chain_distributions(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> list["np.ndarray"]:
+    """What each stage of a chain leaves, as distributions like `logits`.
+
+    Args:
+        spec: a chain.
+        values: its parameters.
+        logits: `(places, vocabulary)`, or `(vocabulary,)`.
+        where: the places; without it nothing came before.
+    """
+    import numpy as np
+
+    rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
+    if where is None:
+        where = Places(np.full((len(rows), 1), -1))
+    left = chain.steps(np, rows, spec.stages, values, where.seen, where.seeds)
+    return [probabilities(each).reshape(np.shape(logits)) for each in left]
+
+
+def rule_temperature(spec: SamplerSpec, values: Mapping[str, Value]) -> float:
+    """The temperature of what a sampler's rule sees; a chain sees the model's own."""
+    return 1.0 if spec.stages else temperature_of(values)
+
+
 def kept_mask(
-    spec: SamplerSpec, values: Mapping[str, Value], logits: "np.ndarray"
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
 ) -> "np.ndarray":
     """Which ids a sampler's rule leaves to choose from, bool like `logits`.
 
@@ -59,6 +164,8 @@ def kept_mask(
     """
     import numpy as np
 
+    if spec.stages:
+        return np.asarray(chain_distributions(spec, values, logits, where)[-1] > 0)
     temperature = temperature_of(values)
     rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
     shares = probabilities(logits, temperature or 1.0)
@@ -67,7 +174,10 @@ def kept_mask(
 
 
 def kept_distribution(
-    spec: SamplerSpec, values: Mapping[str, Value], logits: "np.ndarray"
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
 ) -> "np.ndarray":
     """The distribution that a sampler draws from, `(vocabulary,)`; sums to 1.
 
@@ -75,6 +185,8 @@ def kept_distribution(
     For samplers that do not draw (beam, contrastive) it is the share of each
     candidate that they weigh.
     """
+    if spec.stages:
+        return chain_distributions(spec, values, logits, where)[-1]
     kept = kept_mask(spec, values, logits)
     left: np.ndarray = probabilities(logits, temperature_of(values) or 1.0) * kept
     left /= left.sum(axis=-1, keepdims=True)
@@ -174,17 +286,21 @@ def has_scores(generation: Generation) -> bool:
     return all(token.score is not None for token in generation.tokens)
 
 
-def with_scores(generation: Generation, logits: "np.ndarray") -> Generation:
+def with_scores(
+    generation: Generation, logits: "np.ndarray", context_length: int
+) -> Generation:
     """The same text with a score for each token.
 
     Args:
         generation: a text, with scores or without.
         logits: `Engine.logits` of the prompt's tokens and the text's.
+        context_length: of the model.
     """
     request = generation.request
     spec = find_sampler(request.sampler)
     rows = text_logits(logits, len(generation.tokens))
-    kept = kept_mask(spec, request.parameters, rows)
+    where = generation_places(generation, context_length)
+    kept = kept_mask(spec, request.parameters, rows, where)
     scores = score_tokens(rows, generation.token_ids, kept)
     tokens = tuple(
         replace(token, score=score)

@@ -15,6 +15,7 @@ from minigpt_repl.repl.dispatch import all_commands, find_command
 from minigpt_repl.repl.tables import all_keys
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
 
 
@@ -95,8 +96,9 @@ def command_words(context: Context, typed: str) -> Iterable[str]:
 
 
 def sampler_words(context: Context, typed: str) -> Iterator[str]:
-    """Names of samplers."""
-    return (spec.name for spec in all_samplers())
+    """Names of samplers, and of rules for a chain."""
+    names = (spec.name for spec in all_samplers())
+    yield from dict.fromkeys((*names, *STAGES))
 
 
 def setting_words(context: Context, typed: str) -> Iterable[str]:
@@ -111,6 +113,11 @@ def assignment_words(context: Context, typed: str) -> Iterator[str]:
 
 def switch_words(context: Context, typed: str) -> Iterator[str]:
     """For `:sampler`: a sampler, then its parameters and their values."""
+    *_, stage = typed.rpartition("+")
+    if "+" in typed:
+        if "=" not in stage:
+            yield from STAGES
+        return
     name, space, rest = typed.lstrip().partition(" ")
     if not space:
         yield from sampler_words(context, typed)

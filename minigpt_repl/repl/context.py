@@ -16,6 +16,8 @@ from minigpt_repl.repl.session import Node, Session
 if TYPE_CHECKING:
     import numpy as np
 
+    from minigpt_repl.engine.inspection import Places
+
 Steps = Generator[Output, Any, Session]
 """What a command does, output by output; it returns the session after it."""
 
@@ -94,11 +96,13 @@ class Inspected:
         node: the text.
         rows: logits `(tokens, vocabulary)`, each from before its token.
         pieces: display form of each token, with the space before it.
+        where: what a chain's rules knew at each of them.
     """
 
     node: Node
     rows: "np.ndarray"
     pieces: tuple[str, ...]
+    where: "Places"
 
     @property
     def generation(self) -> Generation:
@@ -130,13 +134,15 @@ def inspect_text(context: Context, wanted_for: str) -> Inspected:
     """
     # Not at the start: the prompt would come a little later.
     from minigpt_repl.compare.pieces import display_pieces
-    from minigpt_repl.engine.inspection import text_logits
+    from minigpt_repl.engine.inspection import generation_places, text_logits
 
     node = node_of_this_model(context, wanted_for)
     made = node.generation
     logits = context.engine.logits((*made.started.prompt_ids, *made.token_ids))
     rows = text_logits(logits, len(made.tokens))
-    return Inspected(node, rows, tuple(display_pieces(made, context.engine.info)))
+    info = context.engine.info
+    where = generation_places(made, info.context_length)
+    return Inspected(node, rows, tuple(display_pieces(made, info)), where)
 
 
 def current_ids(context: Context) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from minigpt_repl.repl.output import (
     TextStarted,
 )
 from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.suggest import plain
 
 SHOWN_WORDS = 8
@@ -161,7 +162,10 @@ def stats_line(generation: Generation) -> str:
 
 
 def describe_sampler(request: Request) -> str:
-    """A sampler with its parameters, such as `top_k k=10 temperature=1`."""
+    """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
+    spec = find_sampler(request.sampler)
+    if spec.stages:
+        return spec.text(request.parameters)
     values = (
         f"{name}={format_value(value)}"
         for name, value in request.parameters.items()

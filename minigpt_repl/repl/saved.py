@@ -80,13 +80,14 @@ def _read_settings(values: Mapping[str, Value], settings: Settings) -> Settings:
     terminal = settings.layers.get("set", {})
     layer = {key: terminal[key] for key in OF_THE_TERMINAL if key in terminal}
     unset = settings.reset()
+    unqualified = Settings()  # where no chain in use gives names another meaning
     for key, value in values.items():
         if key == "sampler":
             value = find_sampler(str(value)).name
-        elif settings.key(key) != key or key in OF_THE_TERMINAL:
+        elif unqualified.key(key) != key or key in OF_THE_TERMINAL:
             raise UsageError(f"a setting {quoted(key)}")
         else:
-            value = settings.parameter(key).check(value, settings.limits)
+            value = unqualified.parameter(key).check(value, settings.limits)
         if value != unset.shown(key):
             layer[key] = value
     return Settings({**settings.layers, "set": layer}, settings.limits)

@@ -16,6 +16,7 @@ from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import shown
 
@@ -121,7 +122,7 @@ def commands_table(commands: Iterable[Command]) -> Sheet:
 def samplers_table(settings: Settings) -> Sheet:
     """Every sampler with its parameters, the one in use marked."""
     rows = []
-    for spec in all_samplers():
+    for spec in settings.samplers():
         is_current = spec.name == settings.sampler.name
         values = settings.parameters(spec)
         pairs = " ".join(f"{name}={format_value(v)}" for name, v in values.items())
@@ -134,6 +135,18 @@ def samplers_table(settings: Settings) -> Sheet:
             )
         )
     return make_table(("", "sampler", "parameters", "it takes"), rows, whole=2)
+
+
+def rules_table(limits: Limits) -> Sheet:
+    """Every rule of chains with its parameters."""
+    rows = []
+    for stage in STAGES.values():
+        pairs = " ".join(
+            f"{parameter.name}={format_value(parameter.default)}"
+            for parameter in stage.parameters
+        )
+        rows.append((Text(stage.name, style=NAME), pairs, stage.summary))
+    return make_table(("rule of a chain", "parameters", "it leaves"), rows, whole=1)
 
 
 def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Sheet:
@@ -208,11 +221,13 @@ def history_table(session: Session, width: int) -> Sheet:
 def stats_table(session: Session) -> Sheet:
     """What each sampler has made in this session, and how fast."""
     rows = []
-    for spec in all_samplers():
+    used = (node.generation.request.sampler for node in session.nodes)
+    names = dict.fromkeys((*(spec.name for spec in all_samplers()), *used))
+    for name in names:
         made = [
             node.generation
             for node in session.nodes
-            if node.generation.request.sampler == spec.name
+            if node.generation.request.sampler == name
         ]
         if not made:
             continue
@@ -221,7 +236,7 @@ def stats_table(session: Session) -> Sheet:
         first = sum(generation.timings.first_token_s for generation in made)
         rows.append(
             (
-                Text(spec.name, style=NAME),
+                Text(name, style=NAME),
                 str(len(made)),
                 str(tokens),
                 f"{tokens / seconds:.0f}" if seconds > 0 else "",
@@ -251,12 +266,14 @@ def current_keys(settings: Settings) -> list[str]:
 
 def other_keys(settings: Settings) -> list[str]:
     """The parameters of the other samplers, such as `top_p.p`."""
-    return [
+    names = [
         f"{spec.name}.{name}"
         for spec in all_samplers()
         if spec.name != settings.sampler.name
         for name in spec.parameter_names
     ]
+    # A chain in use may give one another meaning.
+    return [name for name in names if settings.key(name) == name]
 
 
 def all_keys(settings: Settings) -> list[str]:

@@ -73,7 +73,12 @@ def toolbar(
     """
     settings = session.settings
     values = settings.parameters()
-    shown = (f"{k}={format_value(v)}" for k, v in values.items() if v is not None)
+    shown = " ".join(
+        f"{k}={format_value(v)}" for k, v in values.items() if v is not None
+    )
+    name = settings.sampler.name
+    if settings.sampler.stages:
+        name, shown = settings.sampler.text(values), ""
     seed = settings.value("seed")
     node = session.node
     # By importance, the least one first: (place, style, words).
@@ -86,9 +91,9 @@ def toolbar(
             "",
             "" if node is None or status.info is None else _context(node, status.info),
         ),
-        (2, "", " ".join(shown)),
+        (2, "", shown),
         (6, STYLES.get(status.state, ".busy"), BUSY[status.state]),
-        (1, ".strong", settings.sampler.name),
+        (1, ".strong", name),
     ]
     parts = [part for part in parts if part[2]]
     while len(parts) > 1 and _width([words for _, _, words in parts]) > columns:

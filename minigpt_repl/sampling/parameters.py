@@ -59,7 +59,8 @@ class Parameter:
         """Whether a new value needs no new graph."""
         if self.is_structural or self.kind not in (int, float):
             return False
-        return not self.optional or self.maximum == "vocabulary"
+        # "Off" stands for more than there can be of what only the model limits.
+        return not self.optional or isinstance(self.maximum, str)
 
     def parse(self, text: str, limits: Limits | None = None) -> Value:
         """The value that a user typed.

@@ -3,6 +3,7 @@
 Help, completion, `--sampler` choices, validation, the README's tables and the
 parametrised tests all derive from these entries. Importing this module loads no
 TensorFlow; an entry names the class of its sampler, and the engine imports it.
+A chain of rules is a sampler too, made of its name: see `chain` and `stages`.
 
 A package adds a sampler through an entry point of the group
 `minigpt_repl.samplers` that loads a `SamplerSpec`; a program calls `register()`.
@@ -10,12 +11,14 @@ A package adds a sampler through an entry point of the group
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.sampling import rules
-from minigpt_repl.sampling.parameters import Limits, Parameter, Value
+from minigpt_repl.sampling import chain, rules
+from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
+from minigpt_repl.sampling.stages import STAGES, Stage
 from minigpt_repl.suggest import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
@@ -57,6 +60,7 @@ class SamplerSpec:
             of XLA: its parameters have the shape `(rows, 1)` and its
             `seed_generator` gives `(rows, 2)`. Others choose for a row at a time.
         search: how it searches, where it does not go token by token.
+        stages: the rules of a chain, in order; empty for any other sampler.
     """
 
     name: str
@@ -69,6 +73,12 @@ class SamplerSpec:
     rule: rules.Rule = rules.no_limits
     takes_rows: bool = False
     search: Search | None = None
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether it looks at the tokens so far."""
+        return any(stage.kind == "history" for stage in self.stages)
 
     def kept(self, ns: Any, probabilities: Any, values: Mapping[str, Value]) -> Any:
         """Which tokens its rule leaves to choose from.
@@ -88,14 +98,32 @@ class SamplerSpec:
         module, _, name = self.sampler.partition(":")
         return getattr(import_module(module), name)  # type: ignore[no-any-return]
 
+    def make(self, values: Mapping[str, Any]) -> Any:
+        """The sampler with its parameters; imports KerasHub."""
+        if self.stages:
+            return self.load_class()(self.name, values=values)
+        return self.load_class()(**values)
+
+    def text(self, values: Mapping[str, Value]) -> str:
+        """As the user would type it: `top_k:k=10,temperature=1`, or a chain."""
+        if self.stages:
+            return chain.chain_text(self.stages, values)
+        pairs = ",".join(
+            f"{name}={format_value(value)}"
+            for name, value in values.items()
+            if value is not None
+        )
+        return f"{self.name}:{pairs}" if pairs else self.name
+
     def parameter(self, name: str) -> Parameter:
         """The parameter of that name.
 
         Raises:
             UsageError: if this sampler has none of that name.
         """
+        wanted = chain.find_name(self.stages, name) or name
         for parameter in self.parameters:
-            if parameter.name == name:
+            if parameter.name == wanted:
                 return parameter
         names = [parameter.name for parameter in self.parameters]
         owners = [s.name for s in all_samplers() if name in s.parameter_names]
@@ -136,19 +164,70 @@ def all_samplers() -> tuple[SamplerSpec, ...]:
 def find_sampler(name: str) -> SamplerSpec:
     """The sampler of that name or alias: `top_k`, `topk`, `Top-K` alike.
 
+    The name of a chain is its rules without values: `min_p + temperature`.
+
     Raises:
         UsageError: if there is none; names the nearest and all there are.
     """
     # Plugins are looked for only when they are needed: it costs the prompt 50 ms.
     spec = _named(name)
-    if spec is None:
-        _load_plugins()
-        spec = _named(name)
     if spec is not None:
         return spec
-    names = [spec.name for spec in all_samplers()]
-    near = did_you_mean(name.replace("-", "_"), names)
-    raise UsageError(f"no sampler {quoted(name)}: there are {', '.join(names)}{near}")
+    names = name.split("+")
+    if len(names) > 1 or chain.find_stage(name) is not None:
+        return _chain(chain.stages_of([each.strip() for each in names]))
+    _load_plugins()
+    spec = _named(name)
+    if spec is not None:
+        return spec
+    samplers = [spec.name for spec in all_samplers()]
+    near = did_you_mean(name.replace("-", "_"), dict.fromkeys([*samplers, *STAGES]))
+    raise UsageError(
+        f"no sampler {quoted(name)}: there are {', '.join(samplers)}, and rules "
+        f"for a chain: {', '.join(STAGES)}{near}"
+    )
+
+
+def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
+    """What a user typed: a sampler, or a chain, and the values that it names.
+
+    Raises:
+        UsageError: for what the grammar does not allow, or an unknown name.
+    """
+    typed = chain.parse(text)
+    spec = find_sampler(chain.SEPARATOR.join(stage.name for stage in typed))
+    values: dict[str, str] = {}
+    for place, stage in enumerate(typed):
+        owner = spec if not spec.stages else _chain((spec.stages[place],))
+        pairs = list(stage.values)
+        if stage.main is not None:
+            if not owner.parameters:
+                owner.parameter(stage.main)  # raises: it has none
+            pairs.append((owner.parameters[0].name, stage.main))
+        for name, value in pairs:
+            full = owner.parameter(name).name
+            if full in values:
+                raise UsageError(f"{name} is given twice")
+            values[full] = value
+    return spec, values
+
+
+@lru_cache
+def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
+    return SamplerSpec(
+        name=chain.chain_name(stages),
+        aliases=(),
+        summary="; then ".join(stage.summary for stage in stages),
+        story="\n".join(
+            f"{stage.name}: {stage.story} {stage.formula} ({stage.origin})."
+            for stage in stages
+        ),
+        sampler="minigpt_repl.sampling.samplers:Chain",
+        parameters=chain.parameters_of(stages),
+        is_random=all(stage.name != "greedy" for stage in stages),
+        takes_rows=True,
+        stages=stages,
+    )
 
 
 def register(spec: SamplerSpec) -> None:
@@ -158,24 +237,20 @@ def register(spec: SamplerSpec) -> None:
         UsageError: if one of its names is taken.
     """
     taken = {
-        _plain(name)
+        chain.plain(name)
         for other in _SPECS.values()
         for name in (other.name, *other.aliases)
     }
     for name in (spec.name, *spec.aliases):
-        if _plain(name) in taken:
+        if chain.plain(name) in taken:
             raise UsageError(f"a sampler named {name!r} is registered already")
     _SPECS[spec.name] = spec
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
-
-
 def _named(name: str) -> SamplerSpec | None:
-    wanted = _plain(name)
+    wanted = chain.plain(name)
     for spec in _SPECS.values():
-        if wanted in map(_plain, (spec.name, *spec.aliases)):
+        if wanted in map(chain.plain, (spec.name, *spec.aliases)):
             return spec
     return None
 

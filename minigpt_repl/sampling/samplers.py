@@ -6,13 +6,19 @@ there draw a random number for each token of the vocabulary and sort it, these d
 one number and test one token.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import keras_hub
 from keras import ops
 
-from minigpt_repl.sampling import noise, rules
+from minigpt_repl.sampling import chain, noise, rules
+from minigpt_repl.sampling.registry import read_sampler
+from minigpt_repl.sampling.stages import probabilities as softmax
+
+MOST = 2**30
+"""Stands for "off" in a number of tokens: more than there can be."""
 
 
 class RowSeeds(keras.random.SeedGenerator):
@@ -106,6 +112,85 @@ class TopPSampler(_DrawOneToken, keras_hub.samplers.TopPSampler):
     def limits(self, probabilities: Any) -> rules.Limits:
         """At most probability p before a token, and k tokens if k is set."""
         return rules.top_p(ops, probabilities, {"p": self.p, "k": self.k})
+
+
+class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
+    """Rules one after another, and a draw from what they leave.
+
+    It can be used wherever KerasHub takes a sampler:
+    `causal_lm.compile(sampler=Chain("min_p=0.05 + temperature=0.8"))`.
+
+    Args:
+        stages: the chain as a user types it; see `minigpt_repl.sampling.chain`.
+        seed: of the draws.
+        values: parameters by their names in the chain, in place of typed ones:
+            numbers, or variables `(rows, 1)`.
+
+    Attributes:
+        seen: the tokens so far, int `(rows, length)`, the last one at the end and -1
+            where there is none; kept by the loop that calls.
+    """
+
+    def __init__(
+        self,
+        stages: str,
+        seed: int | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        spec, typed = read_sampler(stages)
+        if not spec.stages:  # a sampler's name that is a rule's too, such as top_k
+            spec, typed = read_sampler(f"{stages} + random")
+        parsed = {
+            name: spec.parameter(name).parse(text) for name, text in typed.items()
+        }
+        self._stages = spec.stages
+        self._values = {**spec.check(parsed), **(values or {})}
+        self._text = spec.text({**spec.check(parsed)})
+        self._seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seen: Any = None
+
+    def limits(self, probabilities: Any) -> rules.Limits:
+        """None: what the rules removed has probability 0."""
+        return ()
+
+    def compute_probabilities(self, logits: Any) -> Any:
+        """What the rules leave, `(rows, vocabulary)`, as probabilities."""
+        logits = ops.cast(logits, "float32")
+        seeds = None
+        if any(stage.is_chance for stage in self._stages):
+            seeds = ops.convert_to_tensor(self.seed_generator.next())
+            if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
+                rows = ops.cast(ops.arange(logits.shape[0])[:, None], seeds.dtype)
+                seeds = seeds + rows * ops.array([[1, 0]], dtype=seeds.dtype)
+        values = {
+            name: MOST if value is None else value
+            for name, value in self._values.items()
+        }
+        left = chain.steps(ops, logits, self._stages, values, self.seen, seeds)
+        return softmax(ops, left[-1])
+
+    def __call__(self, next: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
+        """KerasHub's loop, with the tokens so far at hand."""
+
+        def next_seen(prompt: Any, cache: Any, index: Any) -> Any:
+            self.seen = _until(ops.cast(prompt, "int32"), index)
+            return next(prompt, cache, index)
+
+        return super().__call__(next_seen, prompt, *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes it again."""
+        return {"stages": self._text, "seed": self._seed}
+
+
+def _until(prompt: Any, index: Any) -> Any:
+    """The tokens before `index`, at the end of an array like `prompt`."""
+    length = prompt.shape[-1]
+    places = ops.arange(length) - length + index
+    moved = ops.take(prompt, ops.maximum(places, 0), axis=-1)
+    return ops.where(places >= 0, moved, -1)
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):

@@ -39,7 +39,7 @@ class Oracle:
     """
 
     def __init__(self, causal_lm, spec, values, seed=0, draft=None):
-        self.sampler = spec.load_class()(**values)
+        self.sampler = spec.make(values)
         if spec.is_random:
             self.sampler.seed_generator = CountedSeeds(seed)
         self.causal_lm = causal_lm

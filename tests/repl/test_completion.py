@@ -11,6 +11,7 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 
 
@@ -77,7 +78,9 @@ def test_the_word_before_the_cursor_is_completed(line, result):
 
 def test_names_and_values_carry_their_meaning():
     meanings = {c.text: c.meaning for c in complete(":sampler ", make_desk())}
-    assert meanings == {spec.name: spec.summary for spec in all_samplers()}
+    rules = {name: stage.summary for name, stage in STAGES.items()}
+    del meanings["temperature"], rules["temperature"]  # a setting of the sampler in use
+    assert meanings == rules | {spec.name: spec.summary for spec in all_samplers()}
     meanings = {c.text: c.meaning for c in complete(":set ", make_desk())}
     assert meanings["length"] == "new tokens a text"
     assert meanings["k"] == "tokens kept"

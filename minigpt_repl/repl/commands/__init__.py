@@ -4,6 +4,7 @@ Each module holds the commands of one subject.
 """
 
 from minigpt_repl.repl.commands import (
+    chains,
     comparing,
     probabilities,
     program,
@@ -17,6 +18,7 @@ from minigpt_repl.repl.commands import (
 )
 
 __all__ = [
+    "chains",
     "comparing",
     "probabilities",
     "program",

@@ -168,5 +168,5 @@ def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, 
             f":sweep takes a parameter and its values, such as "
             f"temperature 0.2..1.4/5; {spec.name} has {names}"
         )
-    spec.parameter(name)  # raises: names the samplers that have it
+    name = spec.parameter(name).name  # raises: names the samplers that have it
     return sweep_strategies(settings, name, parse_values(values, name, settings))

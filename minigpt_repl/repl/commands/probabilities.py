@@ -9,13 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import visible, words_of
-from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
+from minigpt_repl.compare.spec import (
+    Strategy,
+    parse_strategies,
+    read_whole,
+    split_words,
+)
 from minigpt_repl.compare.view import bar
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.inspection import (
     kept_distribution,
+    next_place,
     probabilities,
-    temperature_of,
+    rule_temperature,
     top_ids,
 )
 from minigpt_repl.engine.request import EngineInfo
@@ -28,7 +34,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value, format_value
-from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.suggest import quoted
 
@@ -49,6 +55,7 @@ def distribution_table(
     count: int,
     chosen: int | None = None,
     numbered: bool = False,
+    where: inspection.Places | None = None,
 ) -> Table:
     """The most probable tokens, with a column for each strategy.
 
@@ -62,13 +69,14 @@ def distribution_table(
         count: rows.
         chosen: an id that is marked, and shown even if it is less probable.
         numbered: whether the rows have digits to choose by.
+        where: the place in a text, for rules that look at it.
     """
     model = inspection.probabilities(logits)
     best = inspection.top_ids(model, count)
     if chosen is not None and chosen not in best:
         best.append(chosen)
     shares = [
-        inspection.kept_distribution(find_sampler(s.sampler), s.parameters, logits)
+        kept_distribution(find_sampler(s.sampler), s.parameters, logits, where)
         for s in strategies
     ]
     table = Table(box=None, pad_edge=False, header_style=FAINT)
@@ -156,7 +164,12 @@ def explain(context: Context, arguments: str) -> Steps:
         where = ending_in_a_line(node.prompt, SHOWN_CONTEXT)
     now = " ".join(f"{name}={format_value(value)}" for name, value in values.items())
     yield Notice(f"{spec.name} {now}".rstrip() + f", the next token after: {where}")
-    yield Say(_work_out(spec, values, scores, context.engine.info.words))
+    info = context.engine.info
+    place = next_place(ids, info.context_length)
+    if spec.stages:
+        yield Say(stages_work_out(spec, values, scores, info.words, place))
+    else:
+        yield Say(_work_out(spec, values, scores, info.words))
     return context.session
 
 
@@ -168,7 +181,7 @@ def _work_out(
 ) -> Sheet:
     """The rule on one distribution, from the model's scores `(vocabulary,)`."""
     model = probabilities(scores)
-    tempered = probabilities(scores, temperature_of(values) or 1.0)
+    tempered = probabilities(scores, rule_temperature(spec, values) or 1.0)
     left = kept_distribution(spec, values, scores)
     best = top_ids(model, SHOWN_TOKENS)
     has_temperature = "temperature" in values
@@ -191,6 +204,32 @@ def _work_out(
     return make_table(headings, rows, right="model temperature kept", whole=4)
 
 
+def stages_work_out(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    scores: "np.ndarray",
+    words: tuple[str, ...],
+    place: inspection.Places,
+) -> Sheet:
+    """The stages of a chain on one distribution, a column each."""
+    model = probabilities(scores)
+    after = inspection.chain_distributions(spec, values, scores, place)
+    rows: list[tuple[Text | str, ...]] = []
+    for token_id in top_ids(model, SHOWN_TOKENS):
+        is_kept = after[-1][token_id] > 0
+        rows.append(
+            (
+                Text(words[token_id], style=NAME if is_kept else ""),
+                _percent(model[token_id]),
+                *(Text(_percent(left[token_id])) for left in after),
+            )
+        )
+    counts = [f"{int((left > 0).sum()):,}" for left in (model, *after)]
+    rows.append(("tokens left", *counts))
+    headings = ("token", "model", *(stage.name for stage in spec.stages))
+    return make_table(headings, rows, right=" ".join(headings[1:]), whole=2)
+
+
 @command("next", usage="[N] [SPEC ...]", complete=strategy_words)
 def next_token(context: Context, arguments: str) -> Steps:
     """Show the model's distribution of the next token after the text.
@@ -200,19 +239,21 @@ def next_token(context: Context, arguments: str) -> Steps:
     `·king` begins a word, `##ing` goes on with one. Name strategies, such as
     `:next 20 top_k:k=5 top_p:p=0.5`, to see those.
     """
-    words = arguments.split()
+    words = split_words(arguments)
     count = SHOWN_TOKENS
     if words and words[0].strip("+-0123456789") == "":
         count = _read_count(words.pop(0))
     settings = context.session.settings
     strategies = parse_strategies(words, settings) or _drawing(settings)
-    logits = context.engine.logits(current_ids(context))[-1]  # (vocabulary,)
+    ids, info = current_ids(context), context.engine.info
+    logits = context.engine.logits(ids)[-1]  # (vocabulary,)
+    place = next_place(ids, info.context_length)
     node = context.session.node
     where = "at the start"
     if node is not None:
         where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
     yield Notice(f"the next token {where}")
-    yield Say(distribution_table(logits, strategies, context.engine.info, count))
+    yield Say(distribution_table(logits, strategies, info, count, where=place))
     return context.session
 
 
@@ -220,7 +261,7 @@ def _drawing(settings: Settings) -> tuple[Strategy, ...]:
     """The samplers that choose from one distribution, and the one in use."""
     return tuple(
         Strategy(spec.name, settings.parameters(spec))
-        for spec in all_samplers()
+        for spec in settings.samplers()
         if spec.search is None or spec.name == settings.sampler.name
     )
 

@@ -18,6 +18,7 @@ from minigpt_repl.repl.tables import (
     origin_word,
     origins_table,
     other_settings_table,
+    rules_table,
     samplers_table,
     settings_table,
     stats_table,
@@ -27,23 +28,31 @@ from minigpt_repl.settings import Change, Settings
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
-@command("sampler", usage="[NAME [k=v ...]]", complete=switch_words)
+@command("sampler", usage="[NAME [k=v ...] | CHAIN]", complete=switch_words)
 def switch_sampler(context: Context, arguments: str) -> Steps:
-    """Switch the sampler, or show all samplers with their parameters.
+    """Switch the sampler, or show all samplers and rules with their parameters.
 
     Parameters may be set in the same line: `:sampler top_k k=5 temperature=0.8`.
     Each sampler keeps its own parameters while another is in use. `topk`, `top-k`
-    and `top_k` are the same.
+    and `top_k` are the same. Rules are stacked with `+` and apply from left to right:
+    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`.
     """
     settings = context.session.settings
     if not arguments:
         yield Say(samplers_table(settings))
+        yield Say("")
+        yield Say(rules_table(settings.limits))
         return context.session
+    if "+" in arguments:
+        after, _ = settings.set({"sampler": arguments})
+        return (yield from switch_to_chain(context, after))
     name, *rest = arguments.split(maxsplit=1)
     pairs = read_assignments("".join(rest))
     if "sampler" in pairs:
         raise UsageError(":sampler NAME [k=v ...]: the sampler is named twice")
     after, changes = settings.set({"sampler": name, **pairs})
+    if after.sampler.stages:
+        return (yield from switch_to_chain(context, after))
     values = after.parameters()
     now = " ".join(f"{key}={format_value(value)}" for key, value in values.items())
     before = settings.sampler.name
@@ -53,6 +62,16 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
     yield from map(Notice, describe_changes(changes[1:]))
     _prepare(context, after)
+    return context.session.with_settings(after)
+
+
+def switch_to_chain(context: Context, after: Settings) -> Steps:
+    """Say which chain holds now, and have it compiled while nothing else is to do."""
+    before = context.session.settings
+    was, now = (each.sampler.text(each.parameters()) for each in (before, after))
+    yield Notice(f"sampler: {now}, as before" if was == now else f"{was} -> {now}")
+    if context.is_terminal:
+        context.engine.prepare(after.sampler.name, after.parameters())
     return context.session.with_settings(after)
 
 

@@ -75,7 +75,7 @@ def step(context: Context, arguments: str) -> Steps:
             break
         # What the sampler saw: a long text is cropped.
         logits = context.engine.logits(proposed.started.prompt_ids)[-1]
-        yield from _show(context, stand, strategy, logits, proposed.token_ids[0])
+        yield from _show(context, stand, strategy, logits, proposed)
         answer = yield from _ask(context, stands, logits)
         if answer == "q":
             break
@@ -125,8 +125,17 @@ def _one_token(context: Context, request: Request) -> Generation:
     return finished(last)
 
 
+def _place(context: Context, proposed: Generation) -> inspection.Places:
+    ids, length = proposed.started.prompt_ids, context.engine.info.context_length
+    return inspection.next_place(ids, length, proposed.seed)
+
+
 def _show(
-    context: Context, stand: Stand, strategy: Strategy, logits: Any, choice: int
+    context: Context,
+    stand: Stand,
+    strategy: Strategy,
+    logits: Any,
+    proposed: Generation,
 ) -> Iterator[Output]:
     yield Say(_text_so_far(stand))
     yield Say(
@@ -135,8 +144,9 @@ def _show(
             (strategy,),
             context.engine.info,
             SHOWN_TOKENS,
-            chosen=choice,
+            chosen=proposed.token_ids[0],
             numbered=True,
+            where=_place(context, proposed),
         )
     )
 
@@ -205,7 +215,10 @@ def _picked(
     before = words_of(stand.ids, info)
     (piece,) = pieces_after(stand.text, before, [word], info.lowercase)
     kept = inspection.kept_mask(
-        find_sampler(strategy.sampler), strategy.parameters, logits
+        find_sampler(strategy.sampler),
+        strategy.parameters,
+        logits,
+        _place(context, proposed),
     )
     (score,) = inspection.score_tokens(logits[None], (token_id,), kept[None])
     token = Token(token_id, word, score)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -22,9 +23,12 @@ from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import shown, shown_line
 from minigpt_repl.suggest import quoted
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN_TOKENS = 10
 SHOWN_REMOVED = 5
@@ -75,6 +79,7 @@ def why(context: Context, arguments: str) -> Steps:
             context.engine.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
             chosen=token.id,
+            where=text.where.at(place),
         )
     )
     return context.session
@@ -135,6 +140,8 @@ def _rule_facts(context: Context, text: Inspected, place: int) -> list[tuple[str
     request = text.generation.request
     spec = find_sampler(request.sampler)
     row = text.rows[place]
+    if spec.stages:
+        return _stage_facts(context, text, place)
     kept = inspection.kept_mask(spec, request.parameters, row)
     temperature = inspection.temperature_of(request.parameters)
     tempered = inspection.probabilities(row, temperature or 1.0)
@@ -144,16 +151,41 @@ def _rule_facts(context: Context, text: Inspected, place: int) -> list[tuple[str
     facts = [
         ("rule", f"{label} kept {int(kept.sum())} of {possible} tokens, {kept_mass}")
     ]
-    best = inspection.top_ids(tempered * ~kept, SHOWN_REMOVED)
-    if best:
-        words = words_of(best, context.engine.info)
-        removed = "  ".join(
-            f"{visible(word)} {_percent(float(tempered[i]))}"
-            for word, i in zip(words, best, strict=True)
-        )
-        more = possible - int(kept.sum()) - len(best)
-        facts.append(("removed", removed + (f"  and {more:,} more" if more else "")))
+    removed = _removed(context, tempered, kept)
+    return [*facts, ("removed", removed)] if removed else facts
+
+
+def _stage_facts(
+    context: Context, text: Inspected, place: int
+) -> list[tuple[str, str]]:
+    """What each stage of a chain removed at this token, a line each."""
+    request = text.generation.request
+    spec = find_sampler(request.sampler)
+    before = inspection.probabilities(text.rows[place])
+    after = inspection.chain_distributions(
+        spec, request.parameters, text.rows[place], text.where.at(place)
+    )
+    facts = []
+    for stage, left in zip(spec.stages, after, strict=True):
+        kept = left > 0
+        line = f"leaves {int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
+        removed = _removed(context, before, kept)
+        facts.append((stage.name, f"{line}; removes {removed}" if removed else line))
+        before = left
     return facts
+
+
+def _removed(context: Context, shares: "np.ndarray", kept: "np.ndarray") -> str:
+    """The most probable tokens that were not kept, in words."""
+    gone = shares * ~kept
+    best = inspection.top_ids(gone, SHOWN_REMOVED)
+    words = words_of(best, context.engine.info)
+    listed = "  ".join(
+        f"{visible(word)} {_percent(float(shares[i]))}"
+        for word, i in zip(words, best, strict=True)
+    )
+    more = int((gone > 0).sum()) - len(best)
+    return listed + (f"  and {more:,} more" if more else "")
 
 
 def _smallest_facts(text: Inspected, place: int) -> list[tuple[str, str]]:
@@ -162,7 +194,8 @@ def _smallest_facts(text: Inspected, place: int) -> list[tuple[str, str]]:
     token_id = text.generation.token_ids[place]
     found = inspection.verdict(inspection.probabilities(text.rows[place]), token_id)
     smallest_p = _smallest(found)
-    temperature = inspection.temperature_of(request.parameters)
+    spec = find_sampler(request.sampler)
+    temperature = inspection.rule_temperature(spec, request.parameters)
     if temperature not in (0.0, 1.0):
         tempered = inspection.probabilities(text.rows[place], temperature)
         other = _smallest(inspection.verdict(tempered, token_id))
@@ -196,7 +229,7 @@ def diff(context: Context, arguments: str) -> Steps:
     text = inspect_text(context, ":diff")
     settings = context.session.settings
     strategies = [
-        Strategy(spec.name, settings.parameters(spec)) for spec in all_samplers()
+        Strategy(spec.name, settings.parameters(spec)) for spec in settings.samplers()
     ]
     allowed = {strategy.sampler: _allowed(strategy, text) for strategy in strategies}
     ids = text.generation.token_ids
@@ -224,10 +257,8 @@ def _allowed(strategy: Strategy, text: Inspected) -> list[bool]:
     """Whether a sampler's rule keeps each token of a text."""
     spec = find_sampler(strategy.sampler)
     ids = text.generation.token_ids
-    return [
-        bool(inspection.kept_mask(spec, strategy.parameters, row)[token_id])
-        for row, token_id in zip(text.rows, ids, strict=True)
-    ]
+    kept = inspection.kept_mask(spec, strategy.parameters, text.rows, text.where)
+    return [bool(row[token_id]) for row, token_id in zip(kept, ids, strict=True)]
 
 
 def _agreement(

@@ -1,0 +1,200 @@
+"""The chain of rules in use, seen and rearranged: `:chain`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from minigpt_repl.compare.pieces import visible, words_of
+from minigpt_repl.compare.spec import read_whole
+from minigpt_repl.engine import inspection
+from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.commands.probabilities import stages_work_out
+from minigpt_repl.repl.commands.setting import switch_to_chain
+from minigpt_repl.repl.context import Context, Steps, current_ids
+from minigpt_repl.repl.continuation import ending_in_a_line
+from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.output import Notice, Say
+from minigpt_repl.repl.tables import NAME, Sheet, make_table
+from minigpt_repl.sampling import chain
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.sampling.stages import STAGES
+from minigpt_repl.settings import Settings
+from minigpt_repl.suggest import did_you_mean, quoted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHOWN_CONTEXT = 60
+USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A chain that is being rearranged: each stage as the user would type it."""
+
+    texts: tuple[str, ...]
+
+    def place_of(self, name: str) -> int:
+        """Index of a stage.
+
+        Raises:
+            UsageError: if the chain has none of that name.
+        """
+        names = [chain.parse(text)[0].name for text in self.texts]
+        for place, each in enumerate(names):
+            if chain.plain(each) == chain.plain(name):
+                return place
+        near = did_you_mean(name, names)
+        raise UsageError(
+            f"the chain has no stage {quoted(name)}: it has {', '.join(names)}{near}"
+        )
+
+    def without(self, place: int) -> "Edit":
+        """Without one of them."""
+        return Edit((*self.texts[:place], *self.texts[place + 1 :]))
+
+    def with_stage(self, text: str, number: int | None) -> "Edit":
+        """With one more, as the stage of that number, or as the last."""
+        count = len(self.texts) + 1
+        if number is not None and not 1 <= number <= count:
+            raise UsageError(f"a place in the chain is 1..{count}; got {number}")
+        at = count if number is None else number
+        return Edit((*self.texts[: at - 1], text, *self.texts[at - 1 :]))
+
+
+def chain_words(context: Context, typed: str) -> Iterator[str]:
+    """For `:chain`: what to do, then the stage."""
+    words = typed.split()
+    if not words or (len(words) == 1 and not typed[-1].isspace()):
+        yield from ("add", "move", "drop")
+    elif words[0] == "add":
+        yield from STAGES
+    else:
+        yield from (stage.name for stage in context.session.settings.sampler.stages)
+
+
+@command(
+    "chain",
+    usage="[add STAGE [at N] | move STAGE N | drop STAGE]",
+    complete=chain_words,
+)
+def show_chain(context: Context, arguments: str) -> Steps:
+    """Show what each rule of the chain leaves of the next token, or rearrange it.
+
+    The rules apply in this order, each to what the ones before it left. `:chain add
+    typical_p=0.9 at 2` puts one in; `:chain move typical_p 1` and `:chain drop
+    typical_p` do as they say. `:sampler` lists the rules, `:set` changes their values.
+    """
+    settings = context.session.settings
+    if arguments:
+        edited = _edited(_edit_of(settings), arguments)
+        after, _ = settings.set({"sampler": chain.SEPARATOR.join(edited.texts)})
+        if not after.sampler.stages:  # one stage that is a sampler too, as top_k
+            text = f"{edited.texts[0]}{chain.SEPARATOR}random"
+            after, _ = settings.set({"sampler": text})
+        return (yield from switch_to_chain(context, after))
+    spec, values = settings.sampler, settings.parameters()
+    if not spec.stages:
+        spec, values = _as_chain(settings)
+    ids, info = current_ids(context), context.engine.info
+    logits = context.engine.logits(ids)[-1]  # (vocabulary,)
+    place = inspection.next_place(ids, info.context_length)
+    after_each = inspection.chain_distributions(spec, values, logits, place)
+    node = context.session.node
+    where = "at the start"
+    if node is not None:
+        where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
+    yield Notice(f"{spec.text(values)}, the next token {where}")
+    first = inspection.probabilities(logits)
+    yield Say(_stages_table(context, spec, values, [first, *after_each]))
+    yield Say("")
+    yield Say(stages_work_out(spec, values, logits, info.words, place))
+    return context.session
+
+
+def _stages_table(
+    context: Context,
+    spec: SamplerSpec,
+    values: dict[str, Value],
+    shares: Sequence["np.ndarray"],
+) -> Sheet:
+    """A line for each stage: what is left, and the likeliest that it removed."""
+    rows: list[tuple[Text | str, ...]] = []
+    for number, stage in enumerate(spec.stages):
+        before, after = shares[number], shares[number + 1]
+        kept = after > 0
+        removed = inspection.top_ids(before * ~kept, 1)
+        words = [visible(word) for word in words_of(removed, context.engine.info)]
+        mass = f"{100 * float(before[kept].sum()):.1f}%"
+        text = Text(chain.stage_text(stage, values), style=NAME)
+        cells = (f"{int(kept.sum()):,}", mass, words[0] if words else "")
+        rows.append((str(number + 1), text, *cells))
+    headings = ("", "stage", "tokens left", "of the mass", "likeliest removed")
+    return make_table(headings, rows, right="tokens left of the mass", whole=2)
+
+
+def _as_chain(settings: Settings) -> tuple[SamplerSpec, dict[str, Value]]:
+    """The sampler in use as a chain of the same rule."""
+    text = chain.SEPARATOR.join(_edit_of(settings).texts)
+    spec, typed = read_sampler(text)
+    if not spec.stages:
+        spec, typed = read_sampler(f"{text}{chain.SEPARATOR}random")
+    values = {name: spec.parameter(name).parse(each) for name, each in typed.items()}
+    return spec, spec.check(values)
+
+
+def _edit_of(settings: Settings) -> Edit:
+    """The chain in use; of another sampler, the rules that it is made of.
+
+    Raises:
+        UsageError: for a search.
+    """
+    spec, values = settings.sampler, settings.parameters()
+    if spec.stages:
+        return Edit(tuple(chain.stage_text(stage, values) for stage in spec.stages))
+    if spec.name not in STAGES:
+        raise UsageError(
+            f"{spec.name} is no rule of a chain; write :sampler STAGE + STAGE ..."
+        )
+    texts = []
+    # KerasHub's samplers apply the temperature first.
+    if values.get("temperature", 1.0) != 1.0:
+        texts.append(f"temperature={values['temperature']}")
+    main = next(iter(STAGES[spec.name].parameters), None)
+    texts.append(spec.name if main is None else f"{spec.name}={values[main.name]}")
+    if spec.name == "top_p" and values["k"] is not None:
+        raise UsageError("top_p with a k is no chain; :set k off, then add top_k")
+    return Edit(tuple(texts))
+
+
+def _edited(edit: Edit, arguments: str) -> Edit:
+    verb, _, rest = arguments.partition(" ")
+    words = rest.split()
+    if verb == "add" and words:
+        number = None
+        if len(words) > 2 and words[-2] == "at":
+            number = _number(words[-1])
+            words = words[:-2]
+        if len(words) == 2 and "=" not in words[1]:
+            words = ["=".join(words)]  # `add typical_p 0.9`
+        if len(words) == 1:
+            return edit.with_stage(words[0], number)
+    if verb == "move" and len(words) == 2:
+        place = edit.place_of(words[0])
+        return edit.without(place).with_stage(edit.texts[place], _number(words[1]))
+    if verb == "drop" and len(words) == 1:
+        left = edit.without(edit.place_of(words[0]))
+        if not left.texts:
+            raise UsageError("a chain has at least one stage; :sampler NAME ends it")
+        return left
+    raise UsageError(f"{USAGE}; got {quoted(arguments)}")
+
+
+def _number(word: str) -> int:
+    number = read_whole(word)
+    if number is None:
+        raise UsageError(f"a place in the chain is a whole number; got {quoted(word)}")
+    return number

@@ -1,0 +1,232 @@
+"""Rules one after another: `min_p=0.05 + temperature=0.8`.
+
+One grammar for the terminal, flags, files and programs: `STAGE (+ STAGE)*`, a stage
+being `name`, `name=value`, which sets its main parameter, or `name:k=v,k=v`. Quotes
+hold a value with spaces, `+` or commas together. A chain's parameters are named
+`top_k` for a stage's main one and `xtc.threshold` for another.
+
+Knows no KerasHub and no sampler.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling import noise
+from minigpt_repl.sampling.parameters import Parameter, Value, format_value
+from minigpt_repl.sampling.stages import STAGES, Stage
+from minigpt_repl.suggest import did_you_mean, quoted
+
+SEPARATOR = " + "
+
+CHANCE_TRIAL = 1 << 30
+"""Numbers of the random numbers that rules act by; no draw gets as far."""
+
+QUOTES = "\"'"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A stage as it was typed.
+
+    Attributes:
+        name: before `=` or `:`.
+        main: the value behind `=`, or `None`.
+        values: names and values behind `:`.
+    """
+
+    name: str
+    main: str | None
+    values: tuple[tuple[str, str], ...]
+
+
+def parse(text: str) -> tuple[Typed, ...]:
+    """The stages of a chain, as they were typed.
+
+    Raises:
+        UsageError: if a name or a value is missing, or a quote is not closed.
+    """
+    return tuple(_stage(part.strip(), text) for part in split(text, "+"))
+
+
+def split(text: str, at: str) -> list[str]:
+    """A text cut at a character, not within quotes.
+
+    Raises:
+        UsageError: if a quote is not closed.
+    """
+    parts, quote = [""], ""
+    for letter in text:
+        if letter == at and not quote:
+            parts.append("")
+            continue
+        if letter in QUOTES:
+            quote = "" if letter == quote else quote or letter
+        parts[-1] += letter
+    if quote:
+        raise UsageError(f"a quote is not closed in {quoted(text)}")
+    return parts
+
+
+def _stage(part: str, text: str) -> Typed:
+    found = re.fullmatch(r"([\w.-]+)\s*(?:([=:])(.*))?", part, re.DOTALL)
+    if found is None:
+        raise UsageError(
+            f"a chain is NAME=VALUE + NAME:K=V,K=V + ...; got {quoted(text)}"
+        )
+    name, sign, rest = found.groups()
+    if sign is None:
+        return Typed(name, None, ())
+    if sign == "=":
+        return Typed(name, _value(rest, name), ())
+    pairs = []
+    for pair in split(rest, ","):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(
+                f"a strategy is SAMPLER:NAME=VALUE,...; got {quoted(part)}"
+            )
+        pairs.append((key.strip(), _value(value, key.strip())))
+    return Typed(name, None, tuple(pairs))
+
+
+def _value(text: str, name: str) -> str:
+    text = text.strip()
+    if not text:
+        raise UsageError(f"{name} needs a value: write {name}=VALUE")
+    if text[0] in QUOTES and text[-1] == text[0] and len(text) > 1:
+        return text[1:-1]
+    return text
+
+
+def plain(name: str) -> str:
+    """A name as it is compared: case, `-` and `_` do not matter."""
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+def find_stage(name: str) -> Stage | None:
+    """The rule of a name, however it is spelled."""
+    for stage in STAGES.values():
+        if plain(stage.name) == plain(name):
+            return stage
+    return None
+
+
+def stages_of(names: Sequence[str]) -> tuple[Stage, ...]:
+    """The rules of a chain.
+
+    Raises:
+        UsageError: for one that is unknown, named twice, or behind the last choice.
+    """
+    stages: list[Stage] = []
+    for name in names:
+        stage = find_stage(name)
+        if stage is None:
+            near = did_you_mean(name.replace("-", "_"), STAGES)
+            raise UsageError(
+                f"no rule {quoted(name)} for a chain: there are "
+                f"{', '.join(STAGES)}{near}"
+            )
+        if stage in stages:
+            raise UsageError(f"{stage.name} is in the chain twice")
+        stages.append(stage)
+    return tuple(stages)
+
+
+def parameters_of(stages: Sequence[Stage]) -> tuple[Parameter, ...]:
+    """The parameters of a chain, each named by its stage."""
+    return tuple(
+        replace(parameter, name=_name(stage, parameter))
+        for stage in stages
+        for parameter in stage.parameters
+    )
+
+
+def find_name(stages: Sequence[Stage], name: str) -> str | None:
+    """The full name of a parameter of a chain: of `p`, `min_p.p` and `min_p` alike.
+
+    Raises:
+        UsageError: if several stages have one of that name.
+    """
+    names = {
+        full
+        for stage in stages
+        for parameter in stage.parameters
+        if name in (full := _name(stage, parameter), f"{stage.name}.{parameter.name}")
+    }
+    owners = {
+        f"{stage.name}.{parameter.name}": _name(stage, parameter)
+        for stage in stages
+        for parameter in stage.parameters
+        if parameter.name == name
+    }
+    names = names or set(owners.values())
+    if len(names) > 1:
+        raise UsageError(f"several stages have a {name}: write {' or '.join(owners)}")
+    return next(iter(names), None)
+
+
+def _name(stage: Stage, parameter: Parameter) -> str:
+    is_main = parameter is stage.parameters[0]
+    return stage.name if is_main else f"{stage.name}.{parameter.name}"
+
+
+def chain_name(stages: Sequence[Stage]) -> str:
+    """The chain without values: `min_p + temperature`."""
+    return SEPARATOR.join(stage.name for stage in stages)
+
+
+def chain_text(stages: Sequence[Stage], values: Mapping[str, Value]) -> str:
+    """The chain as the user would type it: `min_p=0.05 + temperature=0.8`."""
+    return SEPARATOR.join(stage_text(stage, values) for stage in stages)
+
+
+def stage_text(stage: Stage, values: Mapping[str, Value]) -> str:
+    """One stage as the user would type it: `xtc:probability=0.5,threshold=0.2`."""
+    pairs = {p.name: values.get(_name(stage, p), p.default) for p in stage.parameters}
+    given = {
+        p.name: format_value(pairs[p.name])
+        for place, p in enumerate(stage.parameters)
+        if place == 0 or pairs[p.name] != p.default
+    }
+    if not given:
+        return stage.name
+    if len(given) == 1:
+        return f"{stage.name}={next(iter(given.values()))}"
+    return f"{stage.name}:" + ",".join(f"{k}={v}" for k, v in given.items())
+
+
+def steps(
+    ns: Any,
+    logits: Any,
+    stages: Sequence[Stage],
+    values: Mapping[str, Any],
+    seen: Any,
+    seeds: Any = None,
+) -> list[Any]:
+    """The logits behind each stage of a chain.
+
+    Args:
+        ns: `numpy` or `keras.ops`.
+        logits: `(rows, vocabulary)`, from the model.
+        stages: the rules.
+        values: the chain's parameters: numbers, or arrays `(rows, 1)`.
+        seen: the tokens so far, int `(rows, length)`, at the end; before them -1.
+        seeds: int `(rows, 2)`: the seed of a row and the number of its next token;
+            without them a rule that acts at random acts.
+
+    Returns:
+        An array like `logits` for each stage.
+    """
+    left = []
+    for number, stage in enumerate(stages):
+        own = {p.name: values[_name(stage, p)] for p in stage.parameters}
+        chance = 0.0
+        if stage.is_chance and seeds is not None:
+            trial = CHANCE_TRIAL + number
+            chance = noise.uniform(ns, seeds[:, :1], seeds[:, 1:], trial)
+        logits = stage.apply(ns, logits, own, seen, chance)
+        left.append(logits)
+    return left

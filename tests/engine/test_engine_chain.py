@@ -1,0 +1,137 @@
+"""Chains in the engine: the slow loop's tokens, live values, what each stage left."""
+
+import numpy as np
+import pytest
+from oracle import Oracle
+from test_engine_statistics import chi_square_limit
+
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import Request
+from minigpt_repl.sampling.registry import find_sampler, read_sampler
+
+PROMPT = tuple(range(10, 22))
+LONG = "repetition_penalty=1.3 + top_k=50 + typical_p=0.95 + min_p=0.05 + temperature=2"
+NO_REPEATS = "no_repeat_ngram=1 + greedy"
+
+
+def parsed(text):
+    spec, typed = read_sampler(text)
+    values = {name: spec.parameter(name).parse(each) for name, each in typed.items()}
+    return spec, spec.check(values)
+
+
+def generate(engine, text, seed=7, length=8, prompt=PROMPT, **more):
+    spec, values = parsed(text)
+    request = Request("", spec.name, values, length, seed, prompt_ids=prompt, **more)
+    return list(engine.generate(request))[-1].generation
+
+
+@pytest.mark.parametrize("text", [LONG, NO_REPEATS])
+def test_tokens_are_the_oracles(engine, tiny_causal_lm, text):
+    spec, values = parsed(text)
+    oracle = Oracle(tiny_causal_lm, spec, values, seed=7)
+    made = generate(engine, text, length=5)
+    assert made.token_ids == oracle.continue_ids(PROMPT, 5)
+
+
+def test_a_new_value_traces_nothing_and_holds(engine):
+    generate(engine, LONG)
+    traced = engine.trace_count
+    for text in (
+        LONG.replace("top_k=50", "top_k=1"),
+        LONG.replace("temperature=2", "temperature=0"),
+        LONG.replace("penalty=1.3", "penalty:penalty=1.3,window=2"),
+    ):
+        spec, values = parsed(text)
+        made = generate(engine, text, length=20)
+        logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
+        rows = inspection.text_logits(logits, 20)
+        where = inspection.generation_places(made, engine.info.context_length)
+        kept = inspection.kept_mask(spec, values, rows, where)
+        assert kept[range(20), made.token_ids].all()
+        if "window" not in text:
+            assert (kept.sum(axis=-1) == 1).all()
+    assert engine.trace_count == traced
+
+
+def test_no_sequence_comes_twice_across_a_context_begun_anew(engine):
+    made = generate(engine, NO_REPEATS, length=25, prompt=())
+    assert not made.reprimed and len({*made.token_ids}) == 25
+    made = generate(engine, NO_REPEATS, length=45, prompt=())
+    assert made.reprimed == (31,)
+    # What the model no longer sees may come again.
+    assert len({*made.token_ids[15:]}) == 30
+
+
+def test_rows_have_their_own_values_history_and_chance(engine):
+    chain = "repetition_penalty=1.3 + temperature=1.5 + xtc:threshold=0.05 + top_k=9"
+    spec, values = parsed(chain)
+    changes = [{"top_k": 1}, {"xtc": 1.0}, {"repetition_penalty": 8.0}, {}, {}]
+    requests = [
+        Request(
+            "",
+            spec.name,
+            {**values, **change},
+            length=19,
+            seed=seed,
+            prompt_ids=PROMPT,
+            with_scores=True,
+        )
+        for seed, change in enumerate(changes)
+    ]
+    texts = dict(engine.generate_rows(requests))  # the last event of each row
+    has_acted = []
+    for row, request in enumerate(requests):
+        made = texts[row].generation
+        logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
+        rows = inspection.text_logits(logits, 19)
+        where = inspection.generation_places(made, engine.info.context_length)
+        left = inspection.chain_distributions(spec, request.parameters, rows, where)
+        kept = left[-1] > 0
+        assert kept[range(19), made.token_ids].all()
+        mass = [token.score.kept_mass for token in made.tokens]
+        model = inspection.probabilities(rows)
+        assert mass == pytest.approx([*(model * kept).sum(axis=-1)])
+        best = rows.argmax(axis=-1)
+        has_acted.append((left[2][range(19), best] == 0).sum())
+    # With probability 1, 0.5 and 0.5; where two are likely.
+    assert has_acted[1] > has_acted[3] > 0 and has_acted[4] > 0
+
+
+def test_frequencies_are_those_of_the_distribution():
+    from keras import ops
+
+    from minigpt_repl.sampling import Chain
+
+    text = "temperature=1.5 + min_p=0.1 + top_p=0.8"
+    spec, values = parsed(text)
+    logits = np.random.default_rng(4).normal(0, 2, 40).astype("float32")
+    expected = 2000 * inspection.kept_distribution(spec, values, logits)
+    sampler = Chain(text, seed=5)
+    rows = ops.tile(ops.array(logits)[None], (2000, 1))
+    drawn = sampler.get_next_token(sampler.compute_probabilities(rows))
+    counts = np.bincount(np.array(drawn), minlength=40)
+    assert counts[expected == 0].sum() == 0
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert len(counts) >= 3 and expected.min() > 5
+    assert statistic < chi_square_limit(len(counts) - 1)
+
+
+def test_it_can_be_used_in_kerashub(tiny_causal_lm):
+    from minigpt_repl.sampling import Chain
+
+    sampler = Chain("no_repeat_ngram=1 + top_k=5 + temperature=0.8", seed=3)
+    again = Chain.from_config(sampler.get_config())
+    assert again.get_config() == sampler.get_config()
+    for each in (sampler, again):
+        prompt = np.array([[2, 10, 11, 0, 0, 0, 0, 0]] * 2)
+        text = each(Oracle.make_next(tiny_causal_lm), prompt, index=3, mask=prompt > 0)
+        for row in np.array(text):
+            assert len(set(row.tolist())) == 8
+
+
+def test_a_chain_is_found_by_its_name():
+    spec = find_sampler("Min-P + temperature")
+    assert spec.name == "min_p + temperature" and spec.takes_rows
+    assert find_sampler(spec.name) is spec

@@ -1,0 +1,165 @@
+"""Chains of rules where the user meets them: set, seen, rearranged, compared."""
+
+import pytest
+from talk import Talk
+
+from minigpt_repl.repl.saved import dump_session, parse_session
+from minigpt_repl.settings import Settings
+
+CHAIN = ":sampler min_p=0.05 + temperature=0.8"
+
+
+def test_a_chain_is_switched_to_and_the_next_text_made_with_it():
+    talk = Talk().type(CHAIN)
+    assert talk.notices == ["top_k:k=10,temperature=1 -> min_p=0.05 + temperature=0.8"]
+    assert talk.engine.warmed == ["min_p + temperature"]
+    talk.type("the king")
+    request = talk.engine.requests[-1]
+    assert request.sampler == "min_p + temperature"
+    assert request.parameters == {"min_p": 0.05, "temperature": 0.8}
+    assert any("min_p=0.05 + temperature=0.8" in line for line in talk.notices)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        (":set p 0.3", "min_p", 0.3),
+        (":set min_p 0.3", "min_p", 0.3),
+        (":set min_p.p=0.3", "min_p", 0.3),
+        (":set threshold 0.2", "xtc.threshold", 0.2),
+        (":set xtc.threshold 0.2", "xtc.threshold", 0.2),
+        (":set probability 0.2", "xtc", 0.2),
+    ],
+)
+def test_a_parameter_reaches_its_only_owner(line, key, value):
+    talk = Talk().type(":sampler min_p + xtc:threshold=0.3", line)
+    assert talk.error is None
+    assert talk.session.settings.parameters()[key] == value
+
+
+def test_what_a_chain_has_it_keeps_while_another_sampler_is_in_use():
+    talk = Talk().type(CHAIN, ":set p 0.3", ":sampler top_p", ":set p 0.5")
+    assert talk.session.settings.parameters()["p"] == 0.5
+    talk.type(":sampler min_p + temperature")
+    expected = {"min_p": 0.3, "temperature": 0.8}
+    assert talk.session.settings.parameters() == expected
+    talk.type(":reset")
+    assert talk.session.settings.sampler.name == "top_k"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (":sampler min_p + tpyical_p", "no rule 'tpyical_p' ... did you mean typical"),
+        (":sampler min_p=2 + top_k", "must be a number 0..1; got 2"),
+        (":sampler min_p:k=3 + top_k", "min_p has no parameter 'k'"),
+        (":sampler min_p + min_p", "min_p is in the chain twice"),
+        (":sampler min_p + ", "a chain is NAME=VALUE + NAME:K=V,K=V"),
+        (":sampler min_p= + top_k", "min_p needs a value"),
+        (':sampler min_p="0.1 + top_k', "a quote is not closed"),
+        (":sampler beam + top_k", "no rule 'beam' for a chain"),
+        (":sampler greedy=1 + top_k", "greedy has no parameter"),
+        (":set p 0.5", "several stages have a p: write min_p.p or top_p.p"),
+        (":set nope 5", "no setting 'nope'"),
+        (":set min_p 7", "min_p must be a number 0..1"),
+        (":chain drop xtc", "the chain has no stage 'xtc': it has min_p, top_p"),
+        (":chain add xtc at 9", "a place in the chain is 1..3; got 9"),
+        (":chain add min_p", "min_p is in the chain twice"),
+        (":chain move top_p", ":chain add STAGE [at N], :chain move"),
+        (":chain move top_p one", "a whole number; got 'one'"),
+        (":chain turn", ":chain add STAGE"),
+    ],
+)
+def test_a_mistake_is_one_line_and_changes_nothing(line, words):
+    talk = Talk().type(":sampler min_p + top_p")
+    before = talk.session
+    talk.type(line)
+    message = str(talk.error)
+    assert "\n" not in message
+    for part in words.split(" ... "):
+        assert part in message
+    assert talk.session == before
+
+
+def test_the_stages_are_shown_with_what_each_leaves():
+    talk = Talk().type(
+        "the king", ":sampler top_k=3 + temperature=0.5 + top_p=0.5", ":chain"
+    )
+    assert talk.error is None
+    lines = talk.said.splitlines()
+    assert any("1" in line and "top_k=3" in line and " 3 " in line for line in lines)
+    assert any("2" in line and "temperature=0.5" in line for line in lines)
+    assert "top_k=3 + temperature=0.5 + top_p=0.5" in talk.notices[0]
+
+
+def test_a_chain_is_rearranged():
+    talk = Talk().type(":sampler min_p=0.1 + temperature=0.8")
+    talk.type(":chain add typical_p 0.9 at 2", ":chain add xtc:threshold=0.2")
+    text = "min_p=0.1 + typical_p=0.9 + temperature=0.8 + xtc:probability=0.5"
+    assert talk.notices[0].endswith(f"{text},threshold=0.2")
+    talk.type(":chain move temperature 1", ":chain drop xtc", ":chain drop typical-p")
+    assert talk.notices[0].endswith("-> temperature=0.8 + min_p=0.1")
+    assert talk.session.settings.sampler.name == "temperature + min_p"
+
+
+def test_a_sampler_becomes_a_chain_of_its_rule():
+    talk = Talk().type(":sampler top_k k=4 temperature=0.5", ":chain")
+    assert talk.notices[0].startswith("temperature=0.5 + top_k=4, the next token")
+    talk.type(":chain add min_p=0.1")
+    assert talk.notices[0].endswith("-> temperature=0.5 + top_k=4 + min_p=0.1")
+    talk.type(":sampler beam", ":chain")
+    assert "beam is no rule of a chain" in str(talk.error)
+    talk.type(":sampler greedy", ":chain", ":chain drop greedy")
+    assert "at least one stage" in str(talk.error)
+
+
+def test_why_has_a_line_for_each_stage():
+    talk = Talk().type(CHAIN, "the king", ":why 1")
+    assert talk.error is None
+    lines = [line.split() for line in talk.said.splitlines()]
+    for name in ("min_p", "temperature"):
+        assert any(line[:2] == [name, "leaves"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ":next",
+        ":next 5 min_p=0.1 + temperature=2 top_k",
+        ":explain",
+        ":explain min_p",
+        ":explain min_p + xtc",
+        ":help typical_p",
+        ":diff",
+        ":heat",
+        ":sampler",
+        ":set",
+        ":show settings",
+        ":show stats",
+        ":compare greedy repetition_penalty=2 + min_p=0.2 n=2",
+        ":sweep temperature 0.5 1",
+        ":sweep p 0.1 0.5",
+        ":again",
+        ":continue",
+    ],
+)
+def test_every_view_takes_a_chain(line):
+    talk = Talk().type(CHAIN, "the king", line)
+    assert talk.error is None and talk.outputs
+
+
+def test_explain_tells_the_rule_its_formula_and_its_origin():
+    talk = Talk().type(":explain min_p")
+    said = " ".join(talk.said.split())
+    assert "Min-p keeps the tokens" in said and "arXiv:2407.01082" in said
+    assert "probability >= p * highest" in said
+
+
+def test_a_saved_session_has_its_chain_and_the_other_samplers_values():
+    talk = Talk().type(":set top_p.p 0.4", ":sampler top_p=0.3 + xtc", "the king")
+    again = parse_session(dump_session(talk.session), "a file", Settings())
+    settings = again.settings
+    assert settings.sampler.name == "top_p + xtc"
+    assert settings.parameters() == talk.session.settings.parameters()
+    assert settings.value("top_p.p") == 0.4
+    assert again.node.generation.request.sampler == "top_p + xtc"

@@ -1,0 +1,129 @@
+"""The chain's rules give what the peers' own code gives, in numpy and compiled.
+
+golden.json is made by scripts/golden_rules.py from the peers' code.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigpt_repl.sampling import stages
+from minigpt_repl.sampling.stages import STAGES
+
+GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
+PEERS = ("transformers", "llama.cpp")
+NAMES = [
+    (peer, name)
+    for peer in PEERS
+    for name in dict.fromkeys(case["rule"] for case in GOLDEN[peer]["cases"])
+]
+
+OTHERWISE = {
+    # transformers keeps all tokens that equal the last one kept, here ids decide.
+    ("transformers", "top_k", "with ties"),
+    ("transformers", "top_k", "all equal"),
+    ("transformers", "typical_p", "with ties"),
+    ("transformers", "typical_p", "all equal"),
+    ("transformers", "epsilon_cutoff", "all equal"),
+    # A sum of exactly p does not reach p, as in KerasHub; for the peers it does.
+    ("transformers", "top_p", "all equal"),
+    ("llama.cpp", "top_p", "all equal"),
+    # Where nothing would be left the most probable token is; transformers gives NaN.
+    ("transformers", "no_repeat_ngram", "one left"),
+}
+"""What differs on purpose, by peer, rule and logits."""
+
+
+def left(case, namespace=np, dtype="float64"):
+    """The probabilities that the rule leaves of a case."""
+    stage = STAGES[case["rule"]]
+    defaults = {p.name: p.default for p in stage.parameters}
+    values = {
+        name: 2**30 if value is None else value
+        for name, value in (defaults | case["values"]).items()
+    }
+    logits = [-np.inf if x is None else x for x in GOLDEN["logits"][case["title"]]]
+    seen = [-1] * (16 - len(case["seen"])) + case["seen"]
+    changed = stage.apply(
+        namespace,
+        namespace.array([logits], dtype=dtype),
+        values,
+        namespace.array([seen], dtype="int32"),
+        namespace.array([[0.5]], dtype=dtype),
+    )
+    return np.array(stages.probabilities(namespace, changed))[0]
+
+
+def cases(peer, name):
+    return [
+        case
+        for case in GOLDEN[peer]["cases"]
+        if case["rule"] == name and (peer, name, case["title"]) not in OTHERWISE
+    ]
+
+
+@pytest.mark.parametrize(("peer", "name"), NAMES)
+def test_probabilities_are_the_peers(peer, name):
+    assert len(cases(peer, name)) >= 15
+    for case in cases(peer, name):
+        got, expected = left(case), np.array(case["probabilities"])
+        if case["title"] in ("with ties", "all equal"):
+            # Which of equal tokens stay is up to the order of a sort.
+            got, expected = np.sort(got), np.sort(expected)
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-7), case
+
+
+@pytest.mark.parametrize(("peer", "name", "title"), sorted(OTHERWISE))
+def test_what_differs_from_a_peer_on_purpose_differs(peer, name, title):
+    same = [
+        np.allclose(np.sort(left(case)), np.sort(case["probabilities"]), atol=1e-4)
+        for case in GOLDEN[peer]["cases"]
+        if (case["rule"], case["title"]) == (name, title)
+    ]
+    assert not all(same)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_rule_is_the_same_in_numpy_and_in_keras(name):
+    from keras import ops
+
+    made = [case for peer in PEERS for case in GOLDEN[peer]["cases"]]
+    # What is nearly 0 is 0 in float32, which is the compiled program's.
+    chosen = [c for c in made if c["rule"] == name and c["title"] != "extreme"]
+    for case in chosen[:: max(1, len(chosen) // 6)]:
+        got = left(case, ops, "float32")
+        assert got == pytest.approx(left(case), rel=1e-3, abs=1e-6), case
+
+
+def kept(name, shares, **values):
+    """The ids that a rule keeps, for cases worked by hand."""
+    logits = np.log(np.array([shares]) + 1e-300)
+    left = STAGES[name].apply(np, logits, values, None, None)
+    return np.flatnonzero(left[0] > -np.inf).tolist()
+
+
+def test_top_a_by_hand_from_its_origin():
+    # RWKV: limit = top_a * max(probs) ** 2; probs[probs < limit] = 0
+    shares = [0.5, 0.3, 0.12, 0.05, 0.03]
+    assert kept("top_a", shares, a=0.2) == [0, 1, 2, 3]  # limit 0.05
+    assert kept("top_a", shares, a=0.4) == [0, 1, 2]  # limit 0.1
+    assert kept("top_a", shares, a=1.0) == [0, 1]  # limit 0.25
+    assert kept("top_a", shares, a=0.0) == [0, 1, 2, 3, 4]
+    assert kept("top_a", [0.9, 0.1], a=1.0) == [0]  # limit 0.81
+    assert kept("top_a", [0.25] * 4, a=1.0) == [0, 1, 2, 3]
+
+
+def test_greedy_and_random_by_hand():
+    assert kept("greedy", [0.3, 0.4, 0.3]) == [1]
+    assert kept("greedy", [0.4, 0.2, 0.4]) == [0]
+    assert kept("random", [0.3, 0.4, 0.3]) == [0, 1, 2]
+
+
+def test_every_rule_has_its_story_and_an_oracle():
+    for stage in STAGES.values():
+        assert stage.story.count(".") >= 3 and stage.summary and stage.origin
+        assert set(stage.oracle.split(", ")) <= {*PEERS, "worked by hand"}
+        for peer in set(stage.oracle.split(", ")) & {*PEERS}:
+            assert (peer, stage.name) in NAMES
