@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.training.encodings import decoded
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
@@ -97,6 +99,7 @@ def load_corpus(
     source: str = SIMPLEBOOKS_URL,
     min_length: int | None = None,
     progress: Progress | None = None,
+    encoding: str | None = None,
 ) -> Corpus:
     """Reads a training text.
 
@@ -105,6 +108,7 @@ def load_corpus(
         min_length: keep lines longer than this many UTF-8 bytes; by default 512 for
             SimpleBooks' layout, as the reference example, else 16.
         progress: shows a download and the filtering of lines.
+        encoding: of the files; `None` to find each one's.
 
     Raises:
         CorpusError: in one line, why the text can't be used.
@@ -115,14 +119,16 @@ def load_corpus(
     if min_length is None:
         min_length = SIMPLEBOOKS_MIN_LENGTH if layout else MIN_LENGTH
     if layout:
-        read = [_lines(document) for document in layout]
+        texts = _texts(layout, encoding, progress)
+        read = [text.removesuffix("\n").split("\n") for text in texts]
         stages = ("filter training lines", "filter validation lines")
         train, valid = (
             _filtered(lines, min_length, stage, progress)
             for lines, stage in zip(read, stages, strict=True)
         )
     else:
-        read = [_paragraphs(document) for document in opened.documents]
+        texts = _texts(opened.documents, encoding, progress)
+        read = [paragraphs(strip_gutenberg(text)) for text in texts]
         lines = list(itertools.chain.from_iterable(read))
         train, valid = split_for_validation(
             _filtered(lines, min_length, "filter lines", progress)
@@ -138,6 +144,25 @@ def load_corpus(
         tuple(valid),
         lines_read,
     )
+
+
+def _texts(
+    documents: Iterable[Document], encoding: str | None, progress: Progress
+) -> list[str]:
+    """What the documents hold; an encoding that was found is told."""
+    texts, found = [], Counter[str]()
+    for document in documents:
+        text, name = decoded(document.read(), document.name, encoding)
+        texts.append(text)
+        found[name] += 1
+    others = {name: count for name, count in found.items() if name != "utf-8"}
+    if others and encoding is None:
+        named = ", ".join(
+            name if len(texts) == 1 else f"{name} ({count} of {len(texts)} files)"
+            for name, count in others.items()
+        )
+        progress.say(f"encoding: read as {named}; --encoding names another")
+    return texts
 
 
 def public_name(source: str) -> str:
@@ -183,30 +208,6 @@ def _simplebooks(
         if f"/{document.name}".endswith(f"/{name}")
     }
     return (found[_TRAIN], found[_VALID]) if len(found) == 2 else None
-
-
-def _lines(document: Document) -> list[str]:
-    return _text(document).removesuffix("\n").split("\n")
-
-
-def _paragraphs(document: Document) -> list[str]:
-    return paragraphs(strip_gutenberg(_text(document)))
-
-
-def _text(document: Document) -> str:
-    data = document.read()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        raise CorpusError(
-            f"{document.name} is not UTF-8 text: byte {error.start} is "
-            f"0x{data[error.start]:02x}"
-            + ("; it looks like UTF-16: convert it" if utf16 else "")
-        ) from error
-    if "\0" in text:
-        raise CorpusError(f"{document.name} is not text: byte {data.index(0)} is 0x00")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _filtered(

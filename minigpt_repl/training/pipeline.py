@@ -68,6 +68,7 @@ def set_up(
         progress,
         setup.min_length,
         setup.lowercase,
+        setup.encoding,
     )
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):

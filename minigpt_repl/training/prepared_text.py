@@ -69,6 +69,7 @@ def prepare_text(
     progress: Progress,
     min_length: int | None = None,
     lowercase: bool = True,
+    encoding: str | None = None,
 ) -> Text:
     """Corpus, vocabulary and tokens, each made now or found from an earlier run.
 
@@ -78,11 +79,12 @@ def prepare_text(
         progress: is told of each stage.
         min_length: bytes of the lines kept, or `None` for the corpus' own.
         lowercase: whether the tokenizer folds case.
+        encoding: of the text's files, or `None` to find it.
 
     Raises:
         CorpusError: if the text can't be read, or leaves nothing to validate with.
     """
-    corpus = load_corpus(source, min_length, progress)
+    corpus = load_corpus(source, min_length, progress, encoding)
     vocabulary = prepared_vocabulary(
         corpus.train, corpus.train_sha256, vocabulary_size, lowercase, progress
     )

@@ -66,6 +66,11 @@ from minigpt_repl.training.sources import SIMPLEBOOKS_URL
     "16 for any other text.",
 )
 @click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Of the files, such as cp1252 or gbk. By default found, and said.",
+)
+@click.option(
     "--lowercase/--no-lowercase",
     default=True,
     help="Whether case is dropped, as in the reference.  [default: lowercase]",
