@@ -11,10 +11,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models.record import DRAFT_FOLDER, PRESET_FILES, RECORD_FILE
+from minigpt_repl.models.record import (
+    DRAFT_FOLDER,
+    PRESET_FILES,
+    RECORD_FILE,
+    TOKENIZER_FILES,
+)
 from minigpt_repl.paths import default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.training.corpus import Tokenizer
 from minigpt_repl.training.devices import Cluster, check_backend
+from minigpt_repl.training.documents import Kind
 from minigpt_repl.training.encodings import check_encoding
 from minigpt_repl.training.recipes import Recipe, get_recipe
 from minigpt_repl.training.resume import STATE_FILE, read_header
@@ -22,7 +29,10 @@ from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
 NO_SAMPLE = "none"
 LENGTHS = ("epochs", "steps", "minutes")
-CHECKPOINT_FILES = {RECORD_FILE, "task.weights.h5", *PRESET_FILES}
+CHECKPOINT_FILES = {
+    *(RECORD_FILE, "task.weights.h5", *PRESET_FILES),
+    *(name for files in TOKENIZER_FILES.values() for name in files),
+}
 
 _NOT_KEPT = ("out", "resume", "overwrite", "coordinator", "num_processes", "process_id")
 
@@ -42,7 +52,9 @@ class Setup:
         overwrite: replace what is at `out`.
         min_length: bytes of the lines kept, or `None` for the corpus' own.
         encoding: of the text's files, or `None` to find it.
-        lowercase: whether the tokenizer folds case.
+        tokenizer: its kind, or `None` for the one that suits the text.
+        document: what has an end that is learned, or `None` to find it.
+        lowercase: whether WordPiece folds case.
         with_draft: also train a draft model for speculative decoding.
         sampler: writes a text at each evaluation, or `None`.
         prompt: how that text begins.
@@ -63,6 +75,8 @@ class Setup:
     overwrite: bool = False
     min_length: int | None = None
     encoding: str | None = None
+    tokenizer: Tokenizer | None = None
+    document: Kind | None = None
     lowercase: bool = True
     with_draft: bool = False
     sampler: SamplerSpec | None = None
@@ -111,6 +125,8 @@ def make_setup(options: Mapping[str, Any], given: Collection[str]) -> Setup:
         recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     cluster = _cluster(options)
     check_backend(cluster)
+    if recipe.name == "tutorial" and options["tokenizer"] is None:
+        options = {**options, "tokenizer": "wordpiece"}
     if options["encoding"] is not None:
         check_encoding(options["encoding"])
     corpus = options["corpus"]

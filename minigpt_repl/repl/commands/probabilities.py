@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible, words_of
+from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.compare.view import bar
 from minigpt_repl.engine import inspection
@@ -80,10 +80,10 @@ def distribution_table(
         table.add_column(_heading(strategy), justify="right", overflow="fold")
     highest = float(model[best[0]])
     for place, (token_id, word) in enumerate(
-        zip(best, words_of(best, info), strict=True)
+        zip(best, visible_all(best, info), strict=True)
     ):
         is_chosen = token_id == chosen
-        name = Text(visible(word), style=STRONG if is_chosen else "")
+        name = Text(word, style=STRONG if is_chosen else "")
         if is_chosen:
             name.append(f" {CHOSEN_MARK}")
         table.add_row(
@@ -156,7 +156,7 @@ def explain(context: Context, arguments: str) -> Steps:
         where = ending_in_a_line(node.prompt, SHOWN_CONTEXT)
     now = " ".join(f"{name}={format_value(value)}" for name, value in values.items())
     yield Notice(f"{spec.name} {now}".rstrip() + f", the next token after: {where}")
-    yield Say(_work_out(spec, values, scores, context.engine.info.words))
+    yield Say(_work_out(spec, values, scores, context.engine.info))
     return context.session
 
 
@@ -164,7 +164,7 @@ def _work_out(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     scores: "np.ndarray",
-    words: tuple[str, ...],
+    info: EngineInfo,
 ) -> Sheet:
     """The rule on one distribution, from the model's scores `(vocabulary,)`."""
     model = probabilities(scores)
@@ -173,11 +173,11 @@ def _work_out(
     best = top_ids(model, SHOWN_TOKENS)
     has_temperature = "temperature" in values
     rows: list[tuple[Text | str, ...]] = []
-    for token_id in best:
+    for token_id, word in zip(best, visible_all(best, info), strict=True):
         is_kept = left[token_id] > 0
         rows.append(
             (
-                Text(words[token_id], style=NAME if is_kept else ""),
+                Text(word, style=NAME if is_kept else ""),
                 _percent(model[token_id]),
                 _percent(tempered[token_id]) if has_temperature else "",
                 Text(_percent(left[token_id]), style=STRONG),
