@@ -21,7 +21,12 @@ from minigpt_repl.models.record import RECORD_FILE, check_folder, is_file, read_
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
-from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
+from minigpt_repl.settings import (
+    DEFAULT_SAMPLER,
+    SESSION_PARAMETERS,
+    Settings,
+    limits_of,
+)
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
 
@@ -287,11 +292,12 @@ def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
     return values
 
 
-def _limits(directory: Path, verify: bool) -> dict[str, int]:
+def _limits(directory: Path, verify: bool) -> Mapping[str, int]:
     check_folder(directory)
     if not verify and not is_file(directory / RECORD_FILE):
         return {}
-    return {"vocabulary": read_record(directory).vocabulary_size}
+    record = read_record(directory)
+    return limits_of(record.vocabulary_size, record.document)
 
 
 def _with_flags(settings: Settings, options: Options) -> Settings:

@@ -39,7 +39,7 @@ Value = int | float | str | bool | None
 """A parameter of a sampler, or a setting."""
 
 StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
-StopRule = Literal["none", "sentence"]
+StopRule = Literal["none", "sentence", "end"]
 Stop = Annotated[StopRule, says("the rule to end early")]
 Sha256 = Annotated[
     str,
@@ -340,7 +340,9 @@ class Record(Document, frozen=True):
     embedding_rows: Annotated[Positive, says("at least as many")]
     context_length: Annotated[Positive, says("positions of the model")]
     parameter_count: Annotated[int, says("weights of the model", ge=1)]
-    lowercase: Annotated[bool, says("whether the tokenizer folds case")]
+    lowercase: Annotated[
+        bool, says("whether the tokenizer folds case, so that capitals are guessed")
+    ]
     has_draft: Annotated[bool, says("whether a draft model is in the folder draft")]
     files: Annotated[
         dict[str, str], says("sha256 of each file, by its path inside the folder")
@@ -349,6 +351,14 @@ class Record(Document, frozen=True):
         dict[str, Any],
         says("recipe, data, history, metrics, seed, versions, wall time"),
     ] = {}
+    tokenizer: Annotated[
+        Literal["wordpiece", "bpe"],
+        says("words whose spaces are guessed, or bytes that come back as they were"),
+    ] = "wordpiece"
+    document: Annotated[
+        Literal["file", "paragraph", "line"] | None,
+        says("what has an end that the model learned"),
+    ] = None
     version: Literal[1] = 1
 
     @property

@@ -5,12 +5,14 @@ Importing this module registers them, which
 """
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
+from minigpt_repl.models.byte_pair import MiniGPTBytePairTokenizer
 from minigpt_repl.models.causal_lm import MiniGPTCausalLM
 from minigpt_repl.models.preprocessor import MiniGPTCausalLMPreprocessor
 from minigpt_repl.models.tokenizer import MiniGPTTokenizer
 
 __all__ = [
     "MiniGPTBackbone",
+    "MiniGPTBytePairTokenizer",
     "MiniGPTCausalLM",
     "MiniGPTCausalLMPreprocessor",
     "MiniGPTTokenizer",

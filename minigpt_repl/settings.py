@@ -23,6 +23,9 @@ from minigpt_repl.suggest import did_you_mean, quoted
 ORIGINS = ("default", "config", "environment", "flag", "set")
 """Where a value may come from, the weakest first."""
 
+ENDS = "ends"
+"""The limit that is there where the model learned how a document ends."""
+
 DEFAULT_SAMPLER = "top_k"
 
 SESSION_PARAMETERS = (
@@ -40,8 +43,9 @@ SESSION_PARAMETERS = (
         "stop",
         str,
         "none",
-        "sentence: end at the first sentence end after half the length",
-        choices=("none", "sentence"),
+        "sentence: end at the first sentence end after half the length; end: where "
+        "the document does, the default of a model that learned it",
+        choices=("none", "sentence", "end"),
     ),
     Parameter("chat", bool, False, "each prompt goes on from the conversation so far"),
     Parameter("raw", bool, False, "show tokens joined by spaces, as the model sees"),
@@ -51,6 +55,12 @@ SESSION_PARAMETERS = (
     ),
     Parameter("keys", str, "emacs", "editing keys", choices=("emacs", "vi")),
 )
+
+
+def limits_of(vocabulary_size: int, document: str | None) -> Limits:
+    """What a checkpoint sets bounds to: numbers of tokens, and whether texts end."""
+    ends = {} if document is None else {ENDS: 1}
+    return {"vocabulary": vocabulary_size, **ends}
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,15 @@ class Settings:
         for name, text in pending.items():
             key = settings.key(name)
             value = settings._parameter(key).parse(text, self.limits)
+            if (
+                (key, value) == ("stop", "end")
+                and self.limits
+                and (ENDS not in self.limits)
+            ):
+                raise UsageError(
+                    "stop = end: this model did not learn where a document ends; "
+                    "stop takes none or sentence"
+                )
             changes.append(Change(name, settings.value(key), value))
             settings = settings._with(origin, key, value)
         return settings, tuple(changes)
@@ -219,6 +238,8 @@ class Settings:
     def _default(self, key: str) -> Value:
         """The default; the limit where a tiny checkpoint has less to offer."""
         parameter = self._parameter(key)
+        if key == "stop" and ENDS in self.limits:
+            return "end"
         default, limit = parameter.default, self.limits.get(str(parameter.maximum))
         if isinstance(default, int) and limit is not None:
             return min(default, limit)
@@ -227,6 +248,8 @@ class Settings:
     def _fits(self, key: str, value: Value, limits: Limits) -> bool:
         if key == "sampler":
             return True
+        if (key, value) == ("stop", "end"):
+            return ENDS in limits
         try:
             self._parameter(key).check(value, limits)
         except UsageError:

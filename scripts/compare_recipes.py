@@ -98,7 +98,7 @@ def train_each(
     for recipe in recipes:
         length = Length(steps=steps)
         shown = ShowProgress(progress, length)
-        causal_lm = build_model(recipe, text.vocabulary, text.lowercase, seed)
+        causal_lm = build_model(recipe, text.vocabulary.tokenizer(), seed)
         trainer = Trainer(
             causal_lm,
             recipe,
@@ -150,7 +150,7 @@ def time_steps(
 
     fits = []
     for recipe in recipes:
-        causal_lm = build_model(recipe, text.vocabulary, text.lowercase, seed)
+        causal_lm = build_model(recipe, text.vocabulary.tokenizer(), seed)
         model = trainable(causal_lm, recipe)
         windows = training_data(recipe, text).train
         feed = batches(windows, recipe.feeding, recipe.batch_size, seed)

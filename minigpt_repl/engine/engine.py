@@ -90,6 +90,8 @@ class LocalEngine:
             load_s=load_s,
             training=record.training,
             words=tuple(self._model.text.pieces),
+            tokenizer=record.tokenizer,
+            document=record.document,
         )
         self._unreported_load_s = load_s
         self._loops: dict[tuple[object, ...], Any] = {}

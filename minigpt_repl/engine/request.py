@@ -6,9 +6,13 @@ here holds a tensor, and importing this module loads no numpy and no TensorFlow.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minigpt_repl.errors import EngineError
+from minigpt_repl.models.text.bytelevel import ByteLevelText
+from minigpt_repl.models.text.codec import TextCodec
+from minigpt_repl.models.text.wordpiece import WordPieceText
 from minigpt_repl.sampling.parameters import Value
 
 if TYPE_CHECKING:
@@ -33,8 +37,8 @@ class Request:
         parameters: a value for each of its parameters.
         length: number of new tokens at most.
         seed: seed of the random choices; `None` draws a fresh one.
-        stop: `none`, or `sentence` to end at the first sentence end after half
-            the length.
+        stop: `none`; `sentence` to end at the first sentence end after half the
+            length; `end` to end where the document does.
         prompt_ids: token ids to continue, without `[BOS]`; used in place of
             `prompt` where the exact tokens matter (`:continue`, `:step`).
         with_scores: whether each token of the finished text carries its
@@ -273,6 +277,8 @@ class EngineInfo:
         load_s: seconds that loading took.
         training: the checkpoint's record, as read from `training.json`.
         words: the vocabulary, word piece by id.
+        tokenizer: how text becomes tokens; see `formats.Record`.
+        document: what has an end that the model learned, if anything.
     """
 
     directory: str
@@ -285,6 +291,15 @@ class EngineInfo:
     load_s: float = 0.0
     training: Mapping[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    tokenizer: str = "wordpiece"
+    document: str | None = None
+
+    @cached_property
+    def text(self) -> TextCodec:
+        """The tokens as text."""
+        if self.tokenizer == "bpe":
+            return ByteLevelText(self.words, self.document)
+        return WordPieceText(self.words, self.lowercase)
 
 
 class Engine(Protocol):

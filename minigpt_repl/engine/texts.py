@@ -73,7 +73,8 @@ class Text:
             is_last: whether none can follow.
         """
         is_end = self._sentences is not None and self._sentences.push(token_id)
-        if is_end and 2 * (len(self.token_ids) + 1) >= self.request.length:
+        is_end = is_end and 2 * (len(self.token_ids) + 1) >= self.request.length
+        if is_end or self._is_end_of_document(token_id):
             self.stop_reason = "stop"
         elif self.room == 1:
             self.stop_reason = "length"
@@ -105,8 +106,13 @@ class Text:
         token = Token(token_id, self._text.piece(token_id))
         return TokenChosen(len(self.token_ids) - 1, token, delta)
 
+    def _is_end_of_document(self, token_id: int) -> bool:
+        return self.request.stop == "end" and token_id == self._text.end_id
+
     def ends_with(self, token_ids: Sequence[int]) -> bool:
         """Whether the stop rule holds for other new tokens than it has."""
+        if token_ids and self._is_end_of_document(token_ids[-1]):
+            return True
         if self.request.stop != "sentence" or 2 * len(token_ids) < self.request.length:
             return False
         ends = self._text.sentence_ends(self._prompt_ids)

@@ -21,6 +21,7 @@ from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
     RECORD_FILE,
+    TOKENIZERS,
     hash_files,
 )
 from minigpt_repl.models.tokenizer import RESERVED_WORDS
@@ -91,7 +92,14 @@ def describe(
         has_draft=(directory / DRAFT_FOLDER).is_dir(),
         files=hash_files(directory),
         training=dict(training),
+        tokenizer=tokenizer_kind(tokenizer),
+        document=getattr(tokenizer, "document", None),
     )
+
+
+def tokenizer_kind(tokenizer: Any) -> Any:
+    """What a record calls a tokenizer."""
+    return TOKENIZERS[type(tokenizer).__name__]
 
 
 def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
@@ -136,7 +144,8 @@ def _check_agreement(
     draft: MiniGPTCausalLM | None,
     record: Record,
 ) -> None:
-    words = causal_lm.preprocessor.tokenizer.get_vocabulary()
+    tokenizer = causal_lm.preprocessor.tokenizer
+    words = tokenizer.get_vocabulary()
     if tuple(words[: len(RESERVED_WORDS)]) != RESERVED_WORDS:
         raise CheckpointError(
             f"{shown_path(directory)}: the vocabulary does not begin with "
@@ -147,6 +156,11 @@ def _check_agreement(
         raise CheckpointError(
             f"{shown_path(directory)}: the vocabulary has {len(words)} words but the "
             f"model only {rows} rows: {FIX_HINT}"
+        )
+    if tokenizer_kind(tokenizer) != record.tokenizer:
+        raise CheckpointError(
+            f"{shown_path(directory)}: {RECORD_FILE} says that its tokenizer is "
+            f"{record.tokenizer}, it is {tokenizer_kind(tokenizer)}: {FIX_HINT}"
         )
     if record.vocabulary_size != len(words):
         raise CheckpointError(

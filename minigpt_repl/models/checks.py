@@ -17,7 +17,8 @@ from minigpt_repl.models.record import (
     FIX_HINT,
     PRESET_FILES,
     RECORD_FILE,
-    VOCABULARY_FILE,
+    TOKENIZER_FILES,
+    TOKENIZERS,
     check_folder,
     incomplete,
     is_file,
@@ -31,14 +32,17 @@ CLASSES = {
     "config.json": ("backbone", "MiniGPTBackbone"),
     "preprocessor.json": ("preprocessor", "MiniGPTCausalLMPreprocessor"),
     "task.json": ("causal_lm", "MiniGPTCausalLM"),
-    "tokenizer.json": ("tokenizer", "MiniGPTTokenizer"),
 }
 """Module and class that each configuration file must be of."""
 
 ALLOWED = frozenset(
     [
         (f"minigpt_repl.{place}.{module}", name, f"minigpt_repl>{name}")
-        for module, name in CLASSES.values()
+        for module, name in (
+            *CLASSES.values(),
+            ("tokenizer", "MiniGPTTokenizer"),
+            ("byte_pair", "MiniGPTBytePairTokenizer"),
+        )
         for place in ("models", "lm")  # `lm` in version 0.1.0
     ]
     + [("keras", "DTypePolicy", None)]
@@ -98,11 +102,7 @@ def _check_preset(directory: Path, record: Record | None) -> BackboneConfig:
     for name in PRESET_FILES:
         if not is_file(directory / name):
             raise incomplete(directory, name)
-    if (directory / VOCABULARY_FILE).stat().st_size > LARGEST_VOCABULARY:
-        raise CheckpointError(
-            f"{shown_path(directory / VOCABULARY_FILE)} is larger than "
-            f"{LARGEST_VOCABULARY // 2**20} MB: {FIX_HINT}"
-        )
+    _check_tokenizer(directory)
     contents = {}
     for path in sorted(directory.glob("*.json")):
         if path.name != RECORD_FILE:
@@ -124,6 +124,26 @@ def _check_preset(directory: Path, record: Record | None) -> BackboneConfig:
             raise incomplete(directory, HEAD_WEIGHTS)
         _check_weights(directory / HEAD_WEIGHTS, head)
     return config
+
+
+def _check_tokenizer(directory: Path) -> None:
+    """Refuse another class than ours, and files that are missing or too large."""
+    path = directory / "tokenizer.json"
+    content = read_json(path)
+    named = content.get("class_name") if isinstance(content, dict) else None
+    if not isinstance(named, str) or named not in TOKENIZERS:
+        raise CheckpointError(
+            f"{shown_path(path)} is of class {quoted(named)}, not "
+            f"{' or '.join(TOKENIZERS)}: {FIX_HINT}"
+        )
+    for name in TOKENIZER_FILES[TOKENIZERS[named]]:
+        if not is_file(directory / name):
+            raise incomplete(directory, name)
+        if (directory / name).stat().st_size > LARGEST_VOCABULARY:
+            raise CheckpointError(
+                f"{shown_path(directory / name)} is larger than "
+                f"{LARGEST_VOCABULARY // 2**20} MB: {FIX_HINT}"
+            )
 
 
 def _check_facts(directory: Path, config: BackboneConfig, record: Record) -> None:

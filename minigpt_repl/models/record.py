@@ -30,9 +30,17 @@ PRESET_FILES = (
     "preprocessor.json",
     "task.json",
     "tokenizer.json",
-    VOCABULARY_FILE,
 )
 """What every checkpoint has; `task.weights.h5` too if its head has weights."""
+
+TOKENIZERS = {"MiniGPTTokenizer": "wordpiece", "MiniGPTBytePairTokenizer": "bpe"}
+"""What a record calls each class of tokenizer."""
+
+TOKENIZER_FILES = {
+    "wordpiece": (VOCABULARY_FILE,),
+    "bpe": ("assets/tokenizer/vocabulary.json", "assets/tokenizer/merges.txt"),
+}
+"""What each kind of tokenizer has beside them."""
 
 LARGEST_JSON = 16 * 1024 * 1024
 """Bytes of the largest record or configuration that is read."""
@@ -75,9 +83,9 @@ def verify_files(directory: Path, record: Record) -> None:
     Raises:
         CheckpointError: naming the first file that is missing or differs.
     """
-    required = list(PRESET_FILES)
+    required = [*PRESET_FILES, *TOKENIZER_FILES[record.tokenizer]]
     if record.has_draft:
-        required += [f"{DRAFT_FOLDER}/{name}" for name in PRESET_FILES]
+        required += [f"{DRAFT_FOLDER}/{name}" for name in required]
     for name in required:
         if name not in record.files:
             raise CheckpointError(

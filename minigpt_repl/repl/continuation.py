@@ -22,7 +22,7 @@ from minigpt_repl.engine.request import (
     finished,
 )
 from minigpt_repl.errors import EngineError
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.output import (
     Notice,
@@ -54,7 +54,7 @@ NOT_FINITE = (
 def continue_prompt(context: Context, prompt: str) -> Steps:
     """Continue what the user typed; in a chat, the conversation so far with it."""
     session = context.session
-    prompt = normalize_text(prompt)
+    prompt = as_typed(prompt)
     before = session.node if session.settings.value("chat") else None
     whole = prompt if before is None else f"{before.text} {prompt}"
     request = session.settings.request(whole)
@@ -157,7 +157,8 @@ def stats_line(generation: Generation) -> str:
         together = f" of {rows} texts together" if rows > 1 else ""
         parts.append(f"{generation.tokens_per_second:.0f} tokens/s{together}")
         parts.append(f"first after {1000 * generation.timings.first_token_s:.0f} ms")
-    parts.append(REASONS[generation.stop_reason])
+    is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
+    parts.append("its end" if is_at_end else REASONS[generation.stop_reason])
     return " · ".join(parts)
 
 

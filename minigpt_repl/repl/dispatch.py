@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed, normalize_text
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
@@ -152,13 +152,13 @@ def run_line(line: str, context: Context) -> Steps:
     Raises:
         MiniGPTError: what was wrong, in one line; the session is unchanged.
     """
-    line = normalize_text(line)
+    line = as_typed(line)
     if line.startswith(MARK):
         return (yield from _run_command(line.removeprefix(MARK), context))
     if line.startswith(ESCAPED_MARK):
         line = line.removeprefix("\\")
     prompt = line.strip()
-    if not prompt:
+    if not normalize_text(prompt).strip():
         return context.session
     # Not at the start: the line editor imports this module for its blocks.
     from minigpt_repl.repl.continuation import continue_prompt
@@ -168,7 +168,7 @@ def run_line(line: str, context: Context) -> Steps:
 
 def leaves(line: str) -> bool:
     """Whether a line that was carried out was `:quit`."""
-    line = normalize_text(line)
+    line = as_typed(line)
     if not line.startswith(MARK):
         return False
     return _split(line.removeprefix(MARK))[0].name == "quit"

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from minigpt_repl.engine.repeats import programs
 from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.app import App
 from minigpt_repl.repl.context import Context, Steps
@@ -239,7 +239,7 @@ class Lines:
     def take_answer(self) -> str | None:
         """The next line, or `None` if there is none or it is a command."""
         line = self.take()
-        if line is not None and normalize_text(line).startswith(MARK):
+        if line is not None and as_typed(line).startswith(MARK):
             self.lines = chain([line], self.lines)
             self.number -= 1
             return None

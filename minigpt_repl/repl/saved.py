@@ -20,7 +20,7 @@ from minigpt_repl.engine.request import (
     TokenScore,
 )
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import find_sampler
@@ -105,25 +105,25 @@ def _read_turn(turn: formats.Turn, earlier: list[Node]) -> Node:
         generation = _read_generation(turn.generation)
     except UsageError as error:
         raise UsageError(f"turn {turn.id}: {error}") from None
-    return Node(turn.id, turn.parent, normalize_text(turn.prompt), generation)
+    return Node(turn.id, turn.parent, as_typed(turn.prompt), generation)
 
 
 def _read_generation(saved: formats.SavedGeneration) -> Generation:
     spec = find_sampler(saved.request.sampler)
     asked = {
-        "prompt": normalize_text(saved.request.prompt),
+        "prompt": as_typed(saved.request.prompt),
         "sampler": spec.name,
         "parameters": spec.check(saved.request.parameters),
     }
-    unknown_words = tuple(map(normalize_text, saved.started.unknown_words))
+    unknown_words = tuple(map(as_typed, saved.started.unknown_words))
     made = {
         "request": Request(**(asdict(saved.request) | asked)),
         "started": Started(
             **(asdict(saved.started) | {"unknown_words": unknown_words})
         ),
         "tokens": tuple(map(_read_token, saved.tokens)),
-        "text": normalize_text(saved.text),
-        "raw_text": normalize_text(saved.raw_text),
+        "text": as_typed(saved.text),
+        "raw_text": as_typed(saved.raw_text),
         "timings": Timings(**asdict(saved.timings)),
     }
     return Generation(**(asdict(saved) | made))
@@ -133,4 +133,4 @@ def _read_token(token: formats.SavedToken) -> Token:
     figures = () if token.score is None else astuple(token.score)
     # A figure that was NaN or infinite is null in the file: scored anew when needed.
     score = TokenScore(*figures) if figures and None not in figures else None
-    return Token(token.id, normalize_text(token.text), score)
+    return Token(token.id, as_typed(token.text), score)

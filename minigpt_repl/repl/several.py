@@ -27,7 +27,7 @@ from minigpt_repl.engine.request import (
     TokenChosen,
 )
 from minigpt_repl.errors import EngineStopped
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import (
     REASONS,
@@ -64,7 +64,7 @@ def continue_times(context: Context, prompt: str, count: int) -> Steps:
     With no seed set one is drawn, so that the others follow from it. The prompt is
     text, never a command, and may be empty.
     """
-    prompt = normalize_text(prompt)
+    prompt = as_typed(prompt)
     request = context.session.settings.request(prompt)
     first = request.seed
     if first is None and count > 1:

@@ -14,7 +14,7 @@ import keras
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
-from minigpt_repl.models.text.display import display_text
+from minigpt_repl.models.minigpt import text_of
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.devices import alone
 from minigpt_repl.training.losses import Evaluation
@@ -150,9 +150,10 @@ def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
         ids = causal_lm.generate(packed, stop_token_ids=None)["token_ids"][0]
     finally:
         causal_lm.preprocessor = preprocessor
-    known = tokenizer.vocabulary_size()
-    words = [tokenizer.id_to_token(int(id)) for id in ids if 2 < id < known]
-    return display_text(words, lowercase=tokenizer.lowercase)
+    text = text_of(tokenizer)
+    known = [int(id) for id in ids[1:] if id < len(text.pieces)]
+    shown = [id for id in known if id not in text.special_ids]
+    return "".join(text.parts("", (), shown))
 
 
 def check_plotting() -> None:

@@ -1,22 +1,27 @@
 """The training text: lines to train on, and lines to validate with.
 
-SimpleBooks' own layout is taken as it is; any other text is made into one paragraph
-a line and split here. Books come wrapped at 70 columns, paragraphs apart by blank
-lines, with Project Gutenberg's licence before and after. Knows text; no vocabulary,
-no tokens, no model.
+SimpleBooks' own layout is taken as it is, and any other text in the documents that
+`documents.py` finds, as it was written. For WordPiece, which loses spaces anyway, it is
+made into one paragraph a line. Books come wrapped at 70 columns, paragraphs apart by
+blank lines, with Project Gutenberg's licence before and after. Knows text; no
+vocabulary, no tokens, no model.
 """
 
 import hashlib
 import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.training import documents
+from minigpt_repl.training.encodings import decoded
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
@@ -25,6 +30,9 @@ from minigpt_repl.training.sources import (
     is_url,
     open_source,
 )
+
+Tokenizer = Literal["bpe", "wordpiece", "byte"]
+TOKENIZERS: tuple[Tokenizer, ...] = ("bpe", "wordpiece", "byte")
 
 SIMPLEBOOKS_MIN_LENGTH = 512
 """The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
@@ -62,7 +70,7 @@ _FULL_LINE = 40
 
 @dataclass(frozen=True)
 class Corpus:
-    """Lines of text, normalized, one paragraph each.
+    """Lines of text, normalized, one paragraph each; or documents as they were written.
 
     Attributes:
         source: as the user named it, in a few words.
@@ -72,6 +80,10 @@ class Corpus:
         train: the lines to train on.
         valid: the lines to validate with.
         lines_read: how many lines there were before the filter, of both.
+        tokenizer: the kind that the text was made ready for.
+        document: what has an end that can be learned; `None` for lines without.
+        train_ends: whether a document ends with each line to train on.
+        valid_ends: the same of those to validate with.
     """
 
     source: str
@@ -81,30 +93,42 @@ class Corpus:
     train: tuple[str, ...]
     valid: tuple[str, ...]
     lines_read: int
+    tokenizer: Tokenizer = "wordpiece"
+    document: documents.Kind | None = None
+    train_ends: tuple[bool, ...] = ()
+    valid_ends: tuple[bool, ...] = ()
 
     @property
     def train_sha256(self) -> str:
         """Tells these training lines from all others."""
-        return _sha256(self.train)
+        return _sha256(self.train, self.train_ends)
 
     @property
     def valid_sha256(self) -> str:
         """Tells these validation lines from all others."""
-        return _sha256(self.valid)
+        return _sha256(self.valid, self.valid_ends)
 
 
 def load_corpus(
     source: str = SIMPLEBOOKS_URL,
     min_length: int | None = None,
     progress: Progress | None = None,
+    encoding: str | None = None,
+    tokenizer: Tokenizer | None = "wordpiece",
+    document: documents.Kind | None = None,
 ) -> Corpus:
     """Reads a training text.
 
     Args:
         source: a text file, a folder or a glob of them, a `.zip`, a `.gz`, or a URL.
         min_length: keep lines longer than this many UTF-8 bytes; by default 512 for
-            SimpleBooks' layout, as the reference example, else 16.
+            SimpleBooks' layout, as the reference example; else 16 for WordPiece, and
+            all for the others.
         progress: shows a download and the filtering of lines.
+        encoding: of the files; `None` to find each one's.
+        tokenizer: what the text is made ready for; `None` for WordPiece if it is
+            SimpleBooks, else byte-level BPE.
+        document: what has an end that is learned; `None` to find it.
 
     Raises:
         CorpusError: in one line, why the text can't be used.
@@ -112,17 +136,28 @@ def load_corpus(
     progress = progress or SilentProgress()
     opened = open_source(source, progress)
     layout = _simplebooks(opened.documents)
+    if tokenizer is None:
+        tokenizer = "wordpiece" if layout else "bpe"
     if min_length is None:
-        min_length = SIMPLEBOOKS_MIN_LENGTH if layout else MIN_LENGTH
+        usual = MIN_LENGTH if tokenizer == "wordpiece" else 0
+        min_length = SIMPLEBOOKS_MIN_LENGTH if layout else usual
+    if tokenizer != "wordpiece":
+        texts = _texts(layout or opened.documents, encoding, progress)
+        return _as_written(
+            *(source, opened, texts, bool(layout), min_length),
+            *(tokenizer, document, progress),
+        )
     if layout:
-        read = [_lines(document) for document in layout]
+        texts = _texts(layout, encoding, progress)
+        read = [text.removesuffix("\n").split("\n") for text in texts]
         stages = ("filter training lines", "filter validation lines")
         train, valid = (
             _filtered(lines, min_length, stage, progress)
             for lines, stage in zip(read, stages, strict=True)
         )
     else:
-        read = [_paragraphs(document) for document in opened.documents]
+        texts = _texts(opened.documents, encoding, progress)
+        read = [paragraphs(strip_gutenberg(text)) for text in texts]
         lines = list(itertools.chain.from_iterable(read))
         train, valid = split_for_validation(
             _filtered(lines, min_length, "filter lines", progress)
@@ -138,6 +173,81 @@ def load_corpus(
         tuple(valid),
         lines_read,
     )
+
+
+def _as_written(
+    source: str,
+    opened: Source,
+    texts: Sequence[str],
+    is_split: bool,
+    min_length: int,
+    tokenizer: Tokenizer,
+    kind: documents.Kind | None,
+    progress: Progress,
+) -> Corpus:
+    """The documents of texts, unchanged.
+
+    Args:
+        is_split: whether the texts are one to train on and one to validate with.
+    """
+    if is_split:
+        kind = kind or "line"
+    else:
+        texts = [strip_gutenberg(text) for text in texts]
+    if kind is None:
+        lines = [line.strip() for line in texts[0].split("\n")] if texts else []
+        kind = documents.find_kind(texts, is_wrapped(lines))
+    sides = [[text] for text in texts] if is_split else [list(texts)]
+    found = [
+        [
+            each
+            for each in documents.split_documents(side, kind)
+            if len(each) > min_length or len(each.encode("utf-8")) > min_length
+        ]
+        for side in sides
+    ]
+    count = sum(map(len, found))
+    if is_split or not documents.has_few(found[0]):
+        halves = found if is_split else split_for_validation(found[0])
+        train, valid = ([documents.Piece(each, True) for each in h] for h in halves)
+    else:
+        train, valid = documents.in_blocks(found[0])
+    _check(opened, count, train, valid, min_length)
+    progress.say(
+        f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
+    )
+    return Corpus(
+        opened.description,
+        public_name(source),
+        opened.sha256,
+        min_length,
+        tuple(piece.text for piece in train),
+        tuple(piece.text for piece in valid),
+        count,
+        tokenizer,
+        kind if count > 1 else None,
+        tuple(piece.is_end for piece in train),
+        tuple(piece.is_end for piece in valid),
+    )
+
+
+def _texts(
+    files: Iterable[Document], encoding: str | None, progress: Progress
+) -> list[str]:
+    """What the documents hold; an encoding that was found is told."""
+    texts, found = [], Counter[str]()
+    for document in files:
+        text, name = decoded(document.read(), document.name, encoding)
+        texts.append(text)
+        found[name] += 1
+    others = {name: count for name, count in found.items() if name != "utf-8"}
+    if others and encoding is None:
+        named = ", ".join(
+            name if len(texts) == 1 else f"{name} ({count} of {len(texts)} files)"
+            for name, count in others.items()
+        )
+        progress.say(f"encoding: read as {named}; --encoding names another")
+    return texts
 
 
 def public_name(source: str) -> str:
@@ -173,40 +283,16 @@ def split_for_validation(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _simplebooks(
-    documents: Sequence[Document],
+    files: Sequence[Document],
 ) -> tuple[Document, Document] | None:
     """Training and validation text, if the names are SimpleBooks'."""
     found = {
         name: document
-        for document in documents
+        for document in files
         for name in (_TRAIN, _VALID)
         if f"/{document.name}".endswith(f"/{name}")
     }
     return (found[_TRAIN], found[_VALID]) if len(found) == 2 else None
-
-
-def _lines(document: Document) -> list[str]:
-    return _text(document).removesuffix("\n").split("\n")
-
-
-def _paragraphs(document: Document) -> list[str]:
-    return paragraphs(strip_gutenberg(_text(document)))
-
-
-def _text(document: Document) -> str:
-    data = document.read()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        raise CorpusError(
-            f"{document.name} is not UTF-8 text: byte {error.start} is "
-            f"0x{data[error.start]:02x}"
-            + ("; it looks like UTF-16: convert it" if utf16 else "")
-        ) from error
-    if "\0" in text:
-        raise CorpusError(f"{document.name} is not text: byte {data.index(0)} is 0x00")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _filtered(
@@ -229,8 +315,8 @@ def _filtered(
 def _check(
     opened: Source,
     read: int,
-    train: Sequence[str],
-    valid: Sequence[str],
+    train: Sequence[object],
+    valid: Sequence[object],
     min_length: int,
 ) -> None:
     if train and valid:
@@ -250,11 +336,12 @@ def _check(
     )
 
 
-def _sha256(lines: Iterable[str]) -> str:
+def _sha256(lines: Iterable[str], ends: Iterable[bool] = ()) -> str:
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode("utf-8"))
         digest.update(b"\n")
+    digest.update(bytes(ends))
     return digest.hexdigest()
 
 

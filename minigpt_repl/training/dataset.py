@@ -67,7 +67,9 @@ def cut_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
     return Windows(_after_bos(labels), labels)
 
 
-def packed_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
+def packed_windows(
+    ids: Ids, lengths: Indices, context_length: int, is_padded: bool = False
+) -> Windows:
     """Windows in which every token but those in a last gap is a label once.
 
     A line's first `context_length` tokens follow `[BOS]`, as a prompt does. What
@@ -79,6 +81,8 @@ def packed_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
         ids: the tokens of all lines one after another, of shape `(tokens,)`.
         lengths: how many tokens each line has, of shape `(lines,)`.
         context_length: length of a window.
+        is_padded: whether the last tokens are a window of their own, padded, rather
+            than left out.
 
     Raises:
         CorpusError: if there are not enough tokens for a single window.
@@ -93,22 +97,35 @@ def packed_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
     is_rest = np.ones(len(ids), bool)
     is_rest[heads] = False
     rest = np.flatnonzero(is_rest)
+    left = rest[len(rest) // context_length * context_length :]
     rest = rest[: len(rest) // context_length * context_length]
     positions = np.concatenate([heads, rest.reshape(-1, context_length)])
-    if not len(positions):
+    if not len(positions) and not (is_padded and len(left)):
         raise CorpusError(
             f"the text has {len(ids)} tokens, too few for one window of "
             f"{context_length}: give more text or a smaller --context"
         )
-    return Windows(before[positions], ids[positions])
+    windows = Windows(before[positions], ids[positions])
+    if is_padded and len(left):
+        gap = (0, context_length - len(left))
+        windows = Windows(
+            np.vstack([windows.inputs, np.pad(before[left], gap)]),
+            np.vstack([windows.labels, np.pad(ids[left], gap)]),
+        )
+    return windows
 
 
 def make_windows(
-    feeding: Feeding, ids: Ids, lengths: Indices, context_length: int
+    feeding: Feeding,
+    ids: Ids,
+    lengths: Indices,
+    context_length: int,
+    is_padded: bool = False,
 ) -> Windows:
     """Training windows in the way that a recipe names."""
-    make = cut_windows if feeding == "cut" else packed_windows
-    return make(ids, lengths, context_length)
+    if feeding == "cut":
+        return cut_windows(ids, lengths, context_length)
+    return packed_windows(ids, lengths, context_length, is_padded)
 
 
 def batch_order(
@@ -258,20 +275,30 @@ class TrainingData:
 
 
 def training_data(recipe: Recipe, text: Text) -> TrainingData:
-    """The windows that a recipe trains on and is measured with."""
+    """The windows that a recipe trains on and is measured with.
+
+    A text that is kept as it was written may be one long line: it is measured whole.
+    """
+    is_whole = text.vocabulary.is_lossless
     return TrainingData(
         make_windows(
             recipe.feeding,
             text.train.ids,
             np.diff(text.train.offsets),
             recipe.context_length,
+            is_whole,
         ),
-        cut_windows(text.valid.ids, np.diff(text.valid.offsets), recipe.context_length),
+        make_windows(
+            "packed" if is_whole else "cut",
+            text.valid.ids,
+            np.diff(text.valid.offsets),
+            recipe.context_length,
+            is_whole,
+        ),
         len(text.valid.ids) / int(text.valid.line_bytes.sum()),
         fingerprint(
             train=text.corpus.train_sha256,
             valid=text.corpus.valid_sha256,
-            vocabulary=text.vocabulary,
-            lowercase=text.lowercase,
+            **text.vocabulary.made_from,
         ),
     )

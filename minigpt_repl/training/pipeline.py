@@ -68,6 +68,9 @@ def set_up(
         progress,
         setup.min_length,
         setup.lowercase,
+        setup.encoding,
+        setup.tokenizer,
+        setup.document,
     )
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):
@@ -93,7 +96,7 @@ def _train_and_save(
             f"TensorFlow trains on one GPU, {unused} more stay idle: KERAS_BACKEND=jax "
             "uses all (docs/scaling.md)"
         )
-    causal_lm = build_model(setup.recipe, text.vocabulary, text.lowercase, setup.seed)
+    causal_lm = build_model(setup.recipe, text.vocabulary.tokenizer(), setup.seed)
     if setup.recipe.name == "tutorial":
         causal_lm.summary(print_fn=progress.say)
     run = _train(setup, setup.recipe, causal_lm, text, folder, progress, should_stop)
@@ -133,7 +136,7 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
     return fingerprint(
         train=text.corpus.train_sha256,
         valid=text.corpus.valid_sha256,
-        vocabulary=text.vocabulary,
+        vocabulary=text.vocabulary.made_from,
         recipe=setup.recipe.to_json(),
         options=[setup.steps, setup.seed, setup.lowercase, setup.patience],
         draft=setup.with_draft,
@@ -212,7 +215,7 @@ def _add_draft(
         vocabulary_size=setup.recipe.vocabulary_size,
         context_length=setup.recipe.context_length,
     )
-    draft = build_model(recipe, text.vocabulary, text.lowercase, setup.seed)
+    draft = build_model(recipe, text.vocabulary.tokenizer(), setup.seed)
     folder = training_folder(setup.out) / "draft"
     run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
     if not run.was_stopped and setup.is_chief:

@@ -6,8 +6,9 @@ and arrays; nothing of windows, batches or models.
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training.corpus import Corpus, load_corpus
+from minigpt_repl.training.corpus import Corpus, Tokenizer, load_corpus
+from minigpt_repl.training.documents import Kind
+from minigpt_repl.training.learned import Vocabulary, learned
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.resume import StageCache, fingerprint
-from minigpt_repl.training.vocabulary import prepared_vocabulary
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 10_000
+_PART = 1 << 18
+# Every split of text for byte pairs has a cut before a line and before a spaced word.
+_SAFE_CUT = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?= \S)")
 _IDS, _OFFSETS, _BYTES = "ids.npy", "offsets.npy", "line_bytes.npy"
 
 # Part of every fingerprint: raise it when the same lines give other arrays.
@@ -57,10 +62,9 @@ class Text:
     """A corpus made ready: vocabulary and token ids of both its parts."""
 
     corpus: Corpus
-    vocabulary: list[str]
+    vocabulary: Vocabulary
     train: TokenizedLines
     valid: TokenizedLines
-    lowercase: bool
 
 
 def prepare_text(
@@ -69,66 +73,79 @@ def prepare_text(
     progress: Progress,
     min_length: int | None = None,
     lowercase: bool = True,
+    encoding: str | None = None,
+    tokenizer: Tokenizer | None = "wordpiece",
+    document: Kind | None = None,
 ) -> Text:
     """Corpus, vocabulary and tokens, each made now or found from an earlier run.
 
     Args:
         source: where the text is; see `load_corpus`.
-        vocabulary_size: most words.
+        vocabulary_size: most words or pieces.
         progress: is told of each stage.
         min_length: bytes of the lines kept, or `None` for the corpus' own.
         lowercase: whether the tokenizer folds case.
+        encoding: of the text's files, or `None` to find it.
+        tokenizer: its kind, or `None` for the one that suits the text.
+        document: what has an end, or `None` to find it.
 
     Raises:
         CorpusError: if the text can't be read, or leaves nothing to validate with.
     """
-    corpus = load_corpus(source, min_length, progress)
-    vocabulary = prepared_vocabulary(
-        corpus.train, corpus.train_sha256, vocabulary_size, lowercase, progress
+    corpus = load_corpus(source, min_length, progress, encoding, tokenizer, document)
+    vocabulary = learned(
+        corpus.tokenizer,
+        corpus.train,
+        corpus.train_sha256,
+        vocabulary_size,
+        lowercase,
+        progress,
     )
+    vocabulary = replace(vocabulary, document=corpus.document)
+    ends = corpus.document is not None
     train, valid = (
-        prepared_tokens(lines, sha256, vocabulary, lowercase, progress)
-        for lines, sha256 in (
-            (corpus.train, corpus.train_sha256),
-            (corpus.valid, corpus.valid_sha256),
+        prepared_tokens(lines, sha256, vocabulary, progress, ends=marks if ends else ())
+        for lines, sha256, marks in (
+            (corpus.train, corpus.train_sha256, corpus.train_ends),
+            (corpus.valid, corpus.valid_sha256, corpus.valid_ends),
         )
     )
     if not len(valid.ids):
         raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
-    return Text(corpus, vocabulary, train, valid, lowercase)
+    return Text(corpus, vocabulary, train, valid)
 
 
 def prepared_tokens(
     lines: Sequence[str],
     lines_hash: str,
-    vocabulary: Sequence[str],
-    lowercase: bool = True,
+    vocabulary: Vocabulary,
     progress: Progress | None = None,
     cache: StageCache | None = None,
+    ends: Sequence[bool] = (),
 ) -> TokenizedLines:
     """The lines' token ids, made now or in an earlier run.
 
     Args:
         lines: the lines of text; may be empty.
         lines_hash: tells these lines from all others (`Corpus.train_sha256`).
-        vocabulary: the entries, in order of their ids.
-        lowercase: whether the tokenizer folds case.
+        vocabulary: what the tokenizer is made of.
         progress: shows the tokenizing.
         cache: where the ids are kept.
+        ends: whether the end of a document follows each line; none if not given.
 
     Raises:
         MiniGPTError: if they can't be written, such as on a full disk.
     """
     progress = progress or SilentProgress()
     key = fingerprint(
-        format=_FORMAT,
-        lines=lines_hash,
-        vocabulary=list(vocabulary),
-        lowercase=lowercase,
+        format=_FORMAT, lines=lines_hash, ends=any(ends), **vocabulary.made_from
     )
 
     def make(folder: Path) -> None:
-        write_tokens(folder, lines, vocabulary, lowercase, progress)
+        if vocabulary.is_lossless:
+            write_byte_pairs(folder, lines, vocabulary, ends, progress)
+        else:
+            write_tokens(folder, lines, vocabulary, progress)
 
     cache = cache or StageCache()
     try:
@@ -155,11 +172,10 @@ def read_tokens(folder: Path) -> TokenizedLines:
 def write_tokens(
     folder: Path,
     lines: Sequence[str],
-    vocabulary: Sequence[str],
-    lowercase: bool,
+    vocabulary: Vocabulary,
     progress: Progress,
 ) -> None:
-    """Tokenizes the lines into files of a folder.
+    """Tokenizes the lines into words, in files of a folder.
 
     A line's ids are the ids of its chunks between white space, one after the other,
     and a text of millions of chunks has few different ones. So the tokenizer sees
@@ -182,10 +198,53 @@ def write_tokens(
         numbers.append(np.fromiter(found, np.uint32, len(flat)))
         progress.advance(end)
     progress.finish()
-    table = _token_table(list(index), vocabulary, lowercase, progress)
+    table = _token_table(list(index), vocabulary, progress)
     offsets = _write_ids(folder / _IDS, numbers, chunks_in_line, table)
     np.save(folder / _OFFSETS, offsets)
     np.save(folder / _BYTES, line_bytes)
+
+
+def write_byte_pairs(
+    folder: Path,
+    lines: Sequence[str],
+    vocabulary: Vocabulary,
+    ends: Sequence[bool],
+    progress: Progress,
+) -> None:
+    """Tokenizes lines of any length as they are, in files of a folder."""
+    tokenizer = vocabulary.tokenizer()
+    dtype = _dtype(vocabulary)
+    parts: list[NDArray[Any]] = [np.zeros(0, dtype)]
+    lengths: list[int] = []
+    progress.start("tokenize", len(lines), "documents")
+    for start, block in _blocks(lines):
+        split = [_parts(line) for line in lines[start : start + len(block)]]
+        rows = iter(tokenizer.tokenize(list(itertools.chain.from_iterable(split))))
+        for place, of_line in enumerate(split, start):
+            ids = [*itertools.chain.from_iterable(itertools.islice(rows, len(of_line)))]
+            if place < len(ends) and ends[place]:
+                ids.append(tokenizer.end_token_id)
+            parts.append(np.array(ids, dtype))
+            lengths.append(len(ids))
+        progress.advance(start + len(block))
+    progress.finish()
+    np.save(folder / _IDS, np.concatenate(parts))
+    np.save(folder / _OFFSETS, np.cumsum([0, *lengths], dtype=np.int64))
+    sizes = [len(line.encode("utf-8")) for line in lines]
+    np.save(folder / _BYTES, np.array(sizes, np.int64))
+
+
+def _parts(line: str) -> list[str]:
+    """A line in parts of at least `_PART` characters, cut where no token crosses."""
+    starts, at = [0], _PART
+    while at < len(line) and (found := _SAFE_CUT.search(line, at)) is not None:
+        starts.append(found.start())
+        at = found.start() + _PART
+    return [line[a:b] for a, b in itertools.pairwise([*starts, len(line)])]
+
+
+def _dtype(vocabulary: Vocabulary) -> Any:
+    return np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, list[bytes]]]:
@@ -215,15 +274,11 @@ class _TokenTable:
 
 def _token_table(
     chunks: Sequence[bytes],
-    vocabulary: Sequence[str],
-    lowercase: bool,
+    vocabulary: Vocabulary,
     progress: Progress,
 ) -> _TokenTable:
-    # Imported here: it loads TensorFlow, which other stages do without.
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
-
-    tokenizer = MiniGPTTokenizer(list(vocabulary), lowercase=lowercase)
-    dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
+    tokenizer = vocabulary.tokenizer()
+    dtype = _dtype(vocabulary)
     progress.start("tokenize", len(chunks), "words")
     parts: list[NDArray[Any]] = [np.zeros(0, dtype)]
     lengths: list[int] = []

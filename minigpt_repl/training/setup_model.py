@@ -22,6 +22,8 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.shown import shown_line
+from minigpt_repl.training import documents
+from minigpt_repl.training.corpus import TOKENIZERS
 from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import RECIPES
@@ -66,9 +68,26 @@ from minigpt_repl.training.sources import SIMPLEBOOKS_URL
     "16 for any other text.",
 )
 @click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Of the files, such as cp1252 or gbk. By default found, and said.",
+)
+@click.option(
+    "--tokenizer",
+    type=click.Choice(TOKENIZERS),
+    help="bpe: every text comes back as it was written. wordpiece: words in lower "
+    "case, as in the reference. byte: nothing is learned. By default bpe; wordpiece "
+    "for SimpleBooks and --recipe tutorial.",
+)
+@click.option(
+    "--document",
+    type=click.Choice(documents.KINDS),
+    help="What has an end that the model learns. By default found, and said.",
+)
+@click.option(
     "--lowercase/--no-lowercase",
     default=True,
-    help="Whether case is dropped, as in the reference.  [default: lowercase]",
+    help="Whether wordpiece drops case, as in the reference.  [default: lowercase]",
 )
 @click.option(
     "--draft", "with_draft", is_flag=True, help="Train a small draft model, too."

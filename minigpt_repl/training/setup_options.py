@@ -11,17 +11,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models.record import DRAFT_FOLDER, PRESET_FILES, RECORD_FILE
+from minigpt_repl.models.record import (
+    DRAFT_FOLDER,
+    PRESET_FILES,
+    RECORD_FILE,
+    TOKENIZER_FILES,
+)
 from minigpt_repl.paths import default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.training.corpus import Tokenizer
 from minigpt_repl.training.devices import Cluster, check_backend
+from minigpt_repl.training.documents import Kind
+from minigpt_repl.training.encodings import check_encoding
 from minigpt_repl.training.recipes import Recipe, get_recipe
 from minigpt_repl.training.resume import STATE_FILE, read_header
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
 NO_SAMPLE = "none"
 LENGTHS = ("epochs", "steps", "minutes")
-CHECKPOINT_FILES = {RECORD_FILE, "task.weights.h5", *PRESET_FILES}
+CHECKPOINT_FILES = {
+    *(RECORD_FILE, "task.weights.h5", *PRESET_FILES),
+    *(name for files in TOKENIZER_FILES.values() for name in files),
+}
 
 _NOT_KEPT = ("out", "resume", "overwrite", "coordinator", "num_processes", "process_id")
 
@@ -40,7 +51,10 @@ class Setup:
         resume: take up an unfinished run.
         overwrite: replace what is at `out`.
         min_length: bytes of the lines kept, or `None` for the corpus' own.
-        lowercase: whether the tokenizer folds case.
+        encoding: of the text's files, or `None` to find it.
+        tokenizer: its kind, or `None` for the one that suits the text.
+        document: what has an end that is learned, or `None` to find it.
+        lowercase: whether WordPiece folds case.
         with_draft: also train a draft model for speculative decoding.
         sampler: writes a text at each evaluation, or `None`.
         prompt: how that text begins.
@@ -60,6 +74,9 @@ class Setup:
     resume: bool = False
     overwrite: bool = False
     min_length: int | None = None
+    encoding: str | None = None
+    tokenizer: Tokenizer | None = None
+    document: Kind | None = None
     lowercase: bool = True
     with_draft: bool = False
     sampler: SamplerSpec | None = None
@@ -108,6 +125,10 @@ def make_setup(options: Mapping[str, Any], given: Collection[str]) -> Setup:
         recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     cluster = _cluster(options)
     check_backend(cluster)
+    if recipe.name == "tutorial" and options["tokenizer"] is None:
+        options = {**options, "tokenizer": "wordpiece"}
+    if options["encoding"] is not None:
+        check_encoding(options["encoding"])
     corpus = options["corpus"]
     kept = {name: options[name] for name in options if name not in _NOT_KEPT}
     kept["corpus"] = corpus if is_url(corpus) else os.path.abspath(corpus)

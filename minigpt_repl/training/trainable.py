@@ -12,7 +12,6 @@ step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -29,20 +28,19 @@ from minigpt_repl.training.losses import FusedCrossEntropy
 from minigpt_repl.training.recipes import Recipe
 
 
-def build_model(
-    recipe: Recipe, vocabulary: Sequence[str], lowercase: bool, seed: int
-) -> MiniGPTCausalLM:
+def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
     """A model with random weights, in the recipe's shape and precision.
 
     Args:
         recipe: names shape, precision and initial values.
-        vocabulary: words, in order of their ids.
-        lowercase: whether the tokenizer folds case.
+        tokenizer: a KerasHub tokenizer with the reserved tokens of ours.
         seed: of the initial values; the same seed gives the same model.
     """
     keras.utils.set_random_seed(seed)
-    # More words than rows can't be: a learner that returns fewer is usual.
-    rows = max(recipe.vocabulary_size, len(vocabulary))
+    rows = tokenizer.vocabulary_size()
+    if isinstance(tokenizer, MiniGPTTokenizer):
+        # The reference's rows; a learner that returns fewer words is usual.
+        rows = max(recipe.vocabulary_size, rows)
     causal_lm = _assemble(
         MiniGPTBackbone(
             vocabulary_size=rows,
@@ -57,8 +55,7 @@ def build_model(
             tie_weights=recipe.tie_weights,
             dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
         ),
-        vocabulary,
-        lowercase,
+        tokenizer,
     )
     if recipe.embedding_stddev is not None:
         rng = np.random.default_rng(seed)
@@ -72,20 +69,14 @@ def build_model(
 def in_float32(causal_lm: MiniGPTCausalLM) -> MiniGPTCausalLM:
     """The same weights in a model that computes in float32, to be saved and used."""
     config = {**causal_lm.backbone.get_config(), "dtype": "float32", "name": None}
-    tokenizer = causal_lm.preprocessor.tokenizer
-    copy = _assemble(
-        MiniGPTBackbone(**config), tokenizer.get_vocabulary(), tokenizer.lowercase
-    )
+    copy = _assemble(MiniGPTBackbone(**config), causal_lm.preprocessor.tokenizer)
     copy.set_weights(causal_lm.get_weights())
     return copy
 
 
-def _assemble(
-    backbone: MiniGPTBackbone, vocabulary: Sequence[str], lowercase: bool
-) -> MiniGPTCausalLM:
+def _assemble(backbone: MiniGPTBackbone, tokenizer: Any) -> MiniGPTCausalLM:
     preprocessor = MiniGPTCausalLMPreprocessor(
-        MiniGPTTokenizer(list(vocabulary), lowercase=lowercase),
-        sequence_length=backbone.max_sequence_length,
+        tokenizer, sequence_length=backbone.max_sequence_length
     )
     return MiniGPTCausalLM(backbone, preprocessor)
 

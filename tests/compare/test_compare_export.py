@@ -132,7 +132,8 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     token = replace(made.tokens[0], text="<b>&")
     made = replace(made, tokens=(token, *made.tokens[1:]))
     one = comparison_of("<i>", made, "x")
-    text = render([one], ".html", INFO)
+    words = [("<b>&" if id == token.id else word) for id, word in enumerate(INFO.words)]
+    text = render([one], ".html", replace(INFO, words=tuple(words)))
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text and "<i>" not in text
 

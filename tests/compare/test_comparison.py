@@ -9,7 +9,7 @@ from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
 from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.pieces import display_pieces, pieces_after, visible
+from minigpt_repl.compare.pieces import display_pieces, visible
 from minigpt_repl.compare.rows_view import GrowingView
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
@@ -25,6 +25,7 @@ from minigpt_repl.compare.view import (
     split_words,
 )
 from minigpt_repl.errors import EngineStopped
+from minigpt_repl.models.text.wordpiece import WordPieceText
 
 GREEDY = Strategy("greedy", {})
 RANDOM = Strategy("random", {"temperature": 1.0})
@@ -261,16 +262,14 @@ def test_pieces_put_together_are_the_text():
 
 
 def test_a_piece_goes_right_after_the_prompt():
-    assert pieces_after("the", ["the"], ["king", "##dom", "."], True) == [
-        " king",
-        "dom",
-        ".",
-    ]
-    assert pieces_after("the ", ["the"], ["king"], True) == ["king"]
+    text = WordPieceText(("[PAD]", "[UNK]", "[BOS]", "the", "king", "##dom", "."))
+    assert text.parts("the", (3,), (4, 5, 6)) == [" king", "dom", "."]
+    assert text.parts("the ", (3,), (4,)) == ["king"]
 
 
 def test_the_space_before_a_token_can_be_seen():
-    assert [visible(word) for word in ("king", "##ing", ",")] == ["·king", "##ing", ","]
+    text = WordPieceText(("king", "##ing", ","))
+    assert [text.visible(place) for place in range(3)] == ["·king", "##ing", ","]
 
 
 @pytest.mark.parametrize(
@@ -304,4 +303,5 @@ def test_no_view_steers_a_terminal():
         page = drawn(view)
         assert not set("\x1b\x07\x9b\u202e\x7f") & set(page)
         assert "x1b]52" in page.replace("\n", "")
-    assert visible(evil) == "·a \\x1b]52;c;aGk=\\x07 \\x9b2J\\u202e\\x7f"
+    info = replace(FakeEngine().info, words=(evil,))
+    assert visible(0, info) == "·a \\x1b]52;c;aGk=\\x07 \\x9b2J\\u202e\\x7f"

@@ -53,7 +53,7 @@ def test_the_next_text_is_made_with_what_was_set():
         (":set k 5 length", "length needs a value"),
         (":set =5", "a name is missing"),
         (":set k 5 k 6", "k is given twice"),
-        (":set stop here", "stop must be none, sentence; got 'here'"),
+        (":set stop here", "stop must be none, sentence, end; got 'here'"),
         (":set chat maybe", "chat must be on or off; got 'maybe'"),
         (":set temperature nan", "temperature must be a number 0..100; got nan"),
         (":set length 0", "length must be a whole number 1..100000; got 0"),

@@ -28,7 +28,7 @@ def test_a_line_with_nothing_in_it_does_nothing(line):
         ("\\:quit", ":quit"),
         ("\\n", "\\n"),
         ("the king\x07", "the king"),
-        ("the\u00a0king", "the king"),
+        ("the\u00a0king", "the\u00a0king"),
         ("the\nking", "the\nking"),
         ("a: b", "a: b"),
     ],

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.errors import CorpusError
+from minigpt_repl.errors import CorpusError, UsageError
 from minigpt_repl.training import sources
 from minigpt_repl.training.corpus import (
     is_wrapped,
@@ -22,6 +22,8 @@ from minigpt_repl.training.corpus import (
     split_for_validation,
     strip_gutenberg,
 )
+from minigpt_repl.training.encodings import check_encoding
+from minigpt_repl.training.progress import SilentProgress
 
 LINES = [f"Paragraph {number} tells of things that were done." for number in range(200)]
 TEXT = "\n".join(LINES) + "\n"
@@ -298,6 +300,66 @@ class TestSplit:
         assert valid[:50] == [str(number) for number in range(950, 1000)]
 
 
+GERMAN = (
+    "\u201eNein\u201c, sagte der alte Mann \u2013 s\u00fc\u00df, f\u00fcr 5 \u20ac.\n"
+)
+CHINESE = (
+    "\u8001\u4eba\u8bf4\uff1a\u4eca\u5929\u5929\u6c14\u5f88\u597d\uff0c"
+    "\u6211\u4eec\u53bb\u6cb3\u8fb9\u6563\u6b65\u5427\u3002\n"
+)
+
+
+class Teller(SilentProgress):
+    def __init__(self):
+        self.told = []
+
+    def say(self, text):
+        self.told.append(text)
+
+
+class TestEncodings:
+    @pytest.mark.parametrize(
+        "encoding, text", [("cp1252", GERMAN), ("gbk", CHINESE), ("utf-16", GERMAN)]
+    )
+    def test_one_is_found_and_said(self, tmp_path, encoding, text):
+        path = tmp_path / "a.txt"
+        path.write_bytes((text * 30).encode(encoding))
+        teller = Teller()
+        corpus = load_corpus(str(path), progress=teller)
+        (told,) = [each for each in teller.told if "encoding" in each]
+        assert "--encoding" in told
+        if encoding != "gbk":  # read as gb18030, which has all of it
+            assert f"read as {encoding};" in told
+        path.write_bytes((text * 30).encode())
+        assert corpus.train == load_corpus(str(path)).train
+
+    def test_utf8_needs_no_word(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text(GERMAN * 30, encoding="utf-8")
+        teller = Teller()
+        load_corpus(str(path), progress=teller)
+        assert not [each for each in teller.told if "encoding" in each]
+
+    def test_a_named_one_is_taken(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_bytes((CHINESE * 30).encode("big5", "replace"))
+        corpus = load_corpus(str(path), encoding="big5")
+        assert "\u5929\u5929" in corpus.train[0]
+
+    def test_files_of_several(self, tmp_path):
+        (tmp_path / "a.txt").write_bytes((GERMAN * 30).encode("cp1252"))
+        (tmp_path / "b.txt").write_bytes((GERMAN * 30).encode())
+        teller = Teller()
+        corpus = load_corpus(str(tmp_path), progress=teller)
+        assert any("cp1252 (1 of 2 files)" in each for each in teller.told)
+        assert set(corpus.train) == {GERMAN.strip()}
+
+    def test_an_unknown_name_is_refused(self):
+        for name in ("no-such", "rot13", "hex"):
+            with pytest.raises(UsageError, match="no encoding"):
+                check_encoding(name)
+
+
 class TestRefused:
     def test_missing(self, tmp_path):
         assert "there is no" in failure(tmp_path / "no.txt")
@@ -313,21 +375,18 @@ class TestRefused:
         (tmp_path / "folder").mkdir()
         assert "no text file" in failure(tmp_path / "folder")
 
-    def test_not_utf8_says_where(self, tmp_path):
+    def test_damaged_utf8_says_where(self, tmp_path):
         path = tmp_path / "a.txt"
-        path.write_bytes(TEXT.encode() + b"caf\xe9 au lait")
+        text = "caf\u00e9 \u00e0 la cr\u00e8me\n" * 9
+        path.write_bytes(text.encode() + b"caf\xe9 au lait")
         message = failure(path)
-        assert "a.txt is not UTF-8" in message
-        assert f"byte {len(TEXT) + 3} is 0xe9" in message
+        assert "a.txt is not UTF-8 text" in message and "--encoding" in message
+        assert f"byte {len(text.encode()) + 3} is 0xe9" in message
 
-    def test_not_utf8_inside_a_zip_says_which(self, tmp_path):
-        path = make_zip(tmp_path / "a.zip", good=TEXT, bad=b"\xe9t\xe9")
-        assert "bad.txt is not UTF-8 text: byte 0" in failure(path)
-
-    def test_utf16_is_named(self, tmp_path):
-        path = tmp_path / "a.txt"
-        path.write_text(TEXT, encoding="utf-16")
-        assert "UTF-16" in failure(path)
+    def test_what_is_not_of_the_named_encoding_says_which_file(self, tmp_path):
+        path = make_zip(tmp_path / "a.zip", good=TEXT, bad=b"\xff\xff")
+        message = failure(path, encoding="gbk")
+        assert "bad.txt is not gbk text: at byte 0" in message
 
     def test_binary(self, tmp_path):
         path = tmp_path / "a.txt"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.training import prepared_text
+from minigpt_repl.training.learned import Vocabulary
 from minigpt_repl.training.prepared_text import (
     prepared_tokens,
     read_tokens,
@@ -28,6 +29,10 @@ LINES = [
 ]
 
 
+def of(words):
+    return Vocabulary(tuple(words), None, True)
+
+
 def direct(lines, words, lowercase=True):
     """The ids of each line, by the tokenizer itself."""
     from minigpt_repl.models.tokenizer import MiniGPTTokenizer
@@ -42,7 +47,7 @@ def as_lists(tokenized):
 @pytest.mark.parametrize("lowercase", [True, False], ids=["folded", "cased"])
 def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
     made = prepared_tokens(
-        LINES, "h", tiny_words, lowercase, cache=StageCache(tmp_path)
+        LINES, "h", Vocabulary(tiny_words, None, lowercase), cache=StageCache(tmp_path)
     )
     expected = [list(row) for row in direct(LINES, tiny_words, lowercase)]
     assert as_lists(made) == expected
@@ -51,7 +56,7 @@ def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
 
 def test_bytes_are_counted_in_utf8(tmp_path, tiny_words):
     made = prepared_tokens(
-        ["abc", "é", "한글"], "h", tiny_words, cache=StageCache(tmp_path)
+        ["abc", "é", "한글"], "h", of(tiny_words), cache=StageCache(tmp_path)
     )
     assert made.line_bytes.tolist() == [3, 2, 6]
 
@@ -60,7 +65,7 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
     monkeypatch.setattr(prepared_text, "_LINES_AT_ONCE", 3)
     monkeypatch.setattr(prepared_text, "_CHUNKS_AT_ONCE", 2)
     lines = [f"the {'cat ' * (n % 4)}ran {chr(97 + n % 26)}" for n in range(20)] + [""]
-    made = prepared_tokens(lines, "h", tiny_words, cache=StageCache(tmp_path))
+    made = prepared_tokens(lines, "h", of(tiny_words), cache=StageCache(tmp_path))
     assert as_lists(made) == [list(row) for row in direct(lines, tiny_words)]
 
 
@@ -68,35 +73,35 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
 @given(lines=st.lists(st.text(max_size=50), max_size=5))
 def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
     folder = tmp_path_factory.mktemp("tokens")
-    write_tokens(folder, lines, tiny_words, True, SilentProgress())
+    write_tokens(folder, lines, of(tiny_words), SilentProgress())
     expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
     assert as_lists(read_tokens(folder)) == expected
 
 
 def test_ids_are_small_and_stay_on_disk(tmp_path, tiny_words):
-    made = prepared_tokens(LINES, "h", tiny_words, cache=StageCache(tmp_path))
+    made = prepared_tokens(LINES, "h", of(tiny_words), cache=StageCache(tmp_path))
     assert made.ids.dtype == np.uint16
     assert isinstance(made.ids, np.memmap)
 
 
 def test_a_large_vocabulary_has_wide_ids(tmp_path, tiny_words):
     words = [*tiny_words, *(f"w{number}" for number in range(70_000)), "last"]
-    made = prepared_tokens(["the last"], "h", words, cache=StageCache(tmp_path))
+    made = prepared_tokens(["the last"], "h", of(words), cache=StageCache(tmp_path))
     assert made.ids.dtype == np.uint32
     assert made.line(0).tolist() == [words.index("the"), len(words) - 1]
 
 
 def test_no_lines_give_no_tokens(tmp_path, tiny_words):
-    made = prepared_tokens([], "h", tiny_words, cache=StageCache(tmp_path))
+    made = prepared_tokens([], "h", of(tiny_words), cache=StageCache(tmp_path))
     assert len(made) == 0
     assert made.offsets.tolist() == [0]
 
 
 def test_tokens_are_made_once(tmp_path, tiny_words, monkeypatch):
     cache = StageCache(tmp_path)
-    first = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    first = prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
     monkeypatch.setattr(prepared_text, "write_tokens", None)
-    again = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    again = prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
     assert as_lists(again) == as_lists(first)
 
 
@@ -104,14 +109,16 @@ def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
     tmp_path, tiny_words
 ):
     cache = StageCache(tmp_path)
-    prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
     fewer = tuple(word for word in tiny_words if word != "cat")
     for lines, lines_hash, words, lowercase in [
         (LINES, "h", fewer, True),
         (LINES[:2], "other", tiny_words, True),
         (LINES, "h", tiny_words, False),
     ]:
-        made = prepared_tokens(lines, lines_hash, words, lowercase, cache=cache)
+        made = prepared_tokens(
+            lines, lines_hash, Vocabulary(tuple(words), None, lowercase), cache=cache
+        )
         expected = [list(row) for row in direct(lines, words, lowercase)]
         assert as_lists(made) == expected
 
@@ -120,7 +127,7 @@ def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
 @pytest.mark.parametrize("damage", ["removed", "cut", "of another text"])
 def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
     cache = StageCache(tmp_path)
-    prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
     (folder,) = tmp_path.iterdir()
     if damage == "removed":
         (folder / name).unlink()
@@ -128,7 +135,7 @@ def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     else:
         np.save(folder / name, np.arange(3))
-    made = prepared_tokens(LINES, "h", tiny_words, cache=cache)
+    made = prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
     assert made.line_bytes[0] == len(LINES[0])
 
@@ -143,6 +150,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
         from pathlib import Path
         from minigpt_repl import files
         from minigpt_repl.training import prepared_text
+        from minigpt_repl.training.learned import Vocabulary
         from minigpt_repl.training.resume import StageCache
 
         def die(*arguments):
@@ -158,9 +166,9 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
             prepared_text._write_ids = die
         else:
             prepared_text._token_table = die
-        prepared_text.prepared_tokens(
-            {LINES!r}, "h", {tiny_words!r}, cache=StageCache(Path({str(tmp_path)!r}))
-        )
+        words = Vocabulary({tiny_words!r}, None, True)
+        cache = StageCache(Path({str(tmp_path)!r}))
+        prepared_text.prepared_tokens({LINES!r}, "h", words, cache=cache)
     """
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -168,6 +176,49 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert ended.returncode == -signal.SIGKILL
-    made = prepared_tokens(LINES, "h", tiny_words, cache=StageCache(tmp_path))
+    made = prepared_tokens(LINES, "h", of(tiny_words), cache=StageCache(tmp_path))
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+class TestBytePairs:
+    """Texts as they were written, each with the end that its document has."""
+
+    TEXTS = ("the cat\n sat", "  on [BOS] the mat \n\n", "ㅋㅋㅋ", "")
+
+    @pytest.fixture(scope="class")
+    def vocabulary(self):
+        from minigpt_repl.models.byte_pair import learn_byte_pairs
+
+        pieces, merges = learn_byte_pairs(self.TEXTS * 9, 280)
+        return Vocabulary(tuple(pieces), tuple(merges), document="line")
+
+    def test_ids_are_the_tokenizers_and_an_end_follows(self, tmp_path, vocabulary):
+        made = prepared_tokens(
+            self.TEXTS,
+            "h",
+            vocabulary,
+            cache=StageCache(tmp_path),
+            ends=(True, False, True, True),
+        )
+        tokenizer = vocabulary.tokenizer()
+        expected = [list(row) for row in tokenizer.tokenize(list(self.TEXTS))]
+        for place in (0, 2, 3):
+            expected[place].append(2)
+        assert as_lists(made) == expected
+        assert 2 not in expected[1]  # the text says [BOS], and that is a text
+
+    @settings(max_examples=50, deadline=None)
+    @given(text=st.text(alphabet="ab \n1,.\u4e00\r\t", max_size=60))
+    def test_a_text_in_parts_has_the_same_ids(self, vocabulary, text):
+        tokenizer = vocabulary.tokenizer()
+        whole = tokenizer.tokenize(text).tolist()
+        before, prepared_text._PART = prepared_text._PART, 3
+        try:
+            parts = prepared_text._parts(text)
+        finally:
+            prepared_text._PART = before
+        assert "".join(parts) == text
+        assert [
+            id for part in parts for id in tokenizer.tokenize(part).tolist()
+        ] == whole

@@ -21,9 +21,12 @@ REFERENCE_PARAMETERS = 3_255_938
 
 
 def build(recipe):
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
 
-    return build_model(recipe, ["[PAD]", "[UNK]", "[BOS]", "a"], True, seed=1)
+    return build_model(
+        recipe, MiniGPTTokenizer(["[PAD]", "[UNK]", "[BOS]", "a"]), seed=1
+    )
 
 
 def test_tutorial_model_is_the_references():

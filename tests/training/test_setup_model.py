@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_model.py"
 
 SMALL = (
     *("--layers", "1", "--width", "16", "--heads", "2", "--feedforward", "16"),
-    *("--context", "16", "--vocabulary-size", "130", "--batch-size", "8"),
+    *("--context", "16", "--vocabulary-size", "300", "--batch-size", "8"),
     *("--sampler", "none"),
 )
 
@@ -262,7 +262,8 @@ def test_korean_is_trained_as_it_is_written(place):
     lines = [" ".join(rng.choices(words, k=12)) + "." for _ in range(200)]
     (place / "ko.txt").write_text("\n\n".join(lines), encoding="utf-8")
     code, _, errors = run(
-        place, "--steps", "40", "--sampler", "random", corpus="ko.txt"
+        *(place, "--steps", "40", "--sampler", "random", "--tokenizer", "wordpiece"),
+        corpus="ko.txt",
     )
     assert code == 0, errors
     words_file = place / "out" / "assets" / "tokenizer" / "vocabulary.txt"
@@ -276,7 +277,9 @@ def test_korean_is_trained_as_it_is_written(place):
 
 @pytest.mark.slow
 def test_case_is_kept_when_asked_for(place):
-    code, _, errors = run(place, "--steps", "3", "--no-lowercase")
+    code, _, errors = run(
+        place, "--steps", "3", "--tokenizer", "wordpiece", "--no-lowercase"
+    )
     assert code == 0, errors
     words_file = place / "out" / "assets" / "tokenizer" / "vocabulary.txt"
     assert "The" in words_file.read_text(encoding="utf-8").split("\n")

@@ -42,6 +42,7 @@ def make_data(recipe, fingerprint="text"):
 
 
 def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
     from minigpt_repl.training.trainer import Plan, Trainer
 
@@ -51,7 +52,7 @@ def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
         "should_stop": lambda: trainer.run.step == stop_at,
     } | plan
     trainer = Trainer(
-        build_model(recipe, WORDS, True, seed=1),
+        build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=1),
         recipe,
         make_data(recipe),
         Plan(state_folder=folder, **arguments),

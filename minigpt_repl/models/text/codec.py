@@ -33,12 +33,14 @@ class TextCodec(Protocol):
         special_ids: ids that stand for no text and are never chosen.
         start_id: the token before every text.
         pad_id: what fills a row up.
+        end_id: what ends a document, if the model learned that.
     """
 
     pieces: tuple[str, ...]
     special_ids: frozenset[int]
     start_id: int
     pad_id: int
+    end_id: int | None
 
     @property
     def unknown_id(self) -> int | None:
@@ -47,6 +49,9 @@ class TextCodec(Protocol):
     def piece(self, token_id: int) -> str:
         """What an id stands for; a placeholder where it has no piece."""
 
+    def visible(self, token_id: int) -> str:
+        """The piece of an id with what it does to the space before it made visible."""
+
     def unknown_words(
         self, text: str, encode: Callable[[str], Sequence[int]]
     ) -> tuple[str, ...]:
@@ -54,6 +59,14 @@ class TextCodec(Protocol):
 
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> Decoder:
         """A decoder whose text is put right behind a prompt."""
+
+    def parts(
+        self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
+    ) -> list[str]:
+        """What each new token added to a text that starts with a prompt.
+
+        Put together they are the text, to be put right after the prompt.
+        """
 
     def sentence_ends(self, prompt_ids: Iterable[int]) -> SentenceEnds:
         """Finds the ends of sentences behind a prompt."""

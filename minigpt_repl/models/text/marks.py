@@ -8,6 +8,9 @@ from typing import Literal
 
 PIECE = "##"
 
+SPACE_MARK = "·"
+"""Stands for a space in front of a token where it has to be seen."""
+
 DOUBLE_QUOTES = frozenset('"“”„‟«»')
 SINGLE_QUOTES = frozenset("'’‘`‚")
 SENTENCE_ENDS = frozenset(".!?…。！？")

@@ -20,6 +20,21 @@ _ACUTE_ACCENT = "\u00b4"
 _REPLACEMENT_CHARACTER = "\ufffd"
 
 
+_NOT_TYPED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def as_typed(text: str) -> str:
+    """A text of a user or a file with nothing changed but what no text has.
+
+    Line ends become newlines, control characters spaces, and half characters, as
+    undecodable bytes of a terminal arrive, U+FFFD. What a model cannot read is the
+    business of its tokenizer.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _HALF.sub(_REPLACEMENT_CHARACTER, _NOT_TYPED.sub(" ", text))
+
+
 def _plain(character: str) -> str:
     """What one character is replaced by; itself in nearly every case."""
     category = unicodedata.category(character)

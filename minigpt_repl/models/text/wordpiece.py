@@ -7,10 +7,9 @@ text; that is the tokenizer's work.
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from minigpt_repl.errors import CheckpointError
 from minigpt_repl.models.text import sentence, stream
-from minigpt_repl.models.text.display import raw_text
-from minigpt_repl.models.text.marks import split_piece
+from minigpt_repl.models.text.display import Typesetter, raw_text
+from minigpt_repl.models.text.marks import SPACE_MARK, split_piece
 from minigpt_repl.models.text.normalize import normalize_text
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -28,22 +27,15 @@ class WordPieceText:
         lowercase: whether the vocabulary is in lower case, so that capitals have to
             be guessed.
 
-    Raises:
-        CheckpointError: the reserved words are not where they belong.
     """
 
     pad_id = 0
     unknown_id: int | None = 1
     start_id = 2
+    end_id: int | None = None
     special_ids = frozenset((0, 1, 2))
 
     def __init__(self, pieces: Sequence[str], lowercase: bool = True) -> None:
-        first = tuple(pieces[: len(RESERVED_WORDS)])
-        if first != RESERVED_WORDS:
-            raise CheckpointError(
-                f"a vocabulary begins with {' '.join(RESERVED_WORDS)}; "
-                f"this one begins with {' '.join(first) or 'nothing'}"
-            )
         self.pieces = tuple(pieces)
         self.lowercase = lowercase
 
@@ -60,6 +52,14 @@ class WordPieceText:
         """Whether an id is a `##` piece, which continues the word before it."""
         return split_piece(self.piece(token_id))[1]
 
+    def visible(self, token_id: int) -> str:
+        """A word as it stands in a text: `·king` begins one, `##ing` goes on with one.
+
+        A mark is itself, because its neighbours decide on its space.
+        """
+        word = self.piece(token_id)
+        return f"{SPACE_MARK}{word}" if word[:1].isalnum() else word
+
     def unknown_words(
         self, text: str, encode: Callable[[str], Sequence[int]]
     ) -> tuple[str, ...]:
@@ -73,6 +73,18 @@ class WordPieceText:
         return WordPieceDecoder(
             self, stream.TextStream.after(prompt, words, self.lowercase)
         )
+
+    def parts(
+        self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
+    ) -> list[str]:
+        """What each new token added to a text that starts with a prompt."""
+        words = [self.piece(token_id) for token_id in (*prompt_ids, *token_ids)]
+        typesetter = Typesetter(self.lowercase)
+        set_words = map(typesetter.write, words, [*words[1:], None])
+        parts = list(set_words)[len(prompt_ids) :]
+        if parts and (not prompt or prompt[-1].isspace()):
+            parts[0] = parts[0].removeprefix(" ")
+        return parts
 
     def sentence_ends(self, prompt_ids: Iterable[int]) -> "WordPieceSentenceEnds":
         """Finds the ends of sentences behind a prompt."""

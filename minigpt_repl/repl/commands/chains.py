@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible, words_of
+from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
@@ -111,7 +111,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
     first = inspection.probabilities(logits)
     yield Say(_stages_table(context, spec, values, [first, *after_each]))
     yield Say("")
-    yield Say(stages_work_out(spec, values, logits, info.words, place))
+    yield Say(stages_work_out(spec, values, logits, info, place))
     return context.session
 
 
@@ -127,7 +127,7 @@ def _stages_table(
         before, after = shares[number], shares[number + 1]
         kept = after > 0
         removed = inspection.top_ids(before * ~kept, 1)
-        words = [visible(word) for word in words_of(removed, context.engine.info)]
+        words = visible_all(removed, context.engine.info)
         mass = f"{100 * float(before[kept].sum()):.1f}%"
         text = Text(chain.stage_text(stage, values), style=NAME)
         cells = (f"{int(kept.sum()):,}", mass, words[0] if words else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible, words_of
+from minigpt_repl.compare.pieces import visible, visible_all
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
@@ -88,10 +88,10 @@ def distribution_table(
         table.add_column(_heading(strategy), justify="right", overflow="fold")
     highest = float(model[best[0]])
     for place, (token_id, word) in enumerate(
-        zip(best, words_of(best, info), strict=True)
+        zip(best, visible_all(best, info), strict=True)
     ):
         is_chosen = token_id == chosen
-        name = Text(visible(word), style=STRONG if is_chosen else "")
+        name = Text(word, style=STRONG if is_chosen else "")
         if is_chosen:
             name.append(f" {CHOSEN_MARK}")
         table.add_row(
@@ -167,9 +167,9 @@ def explain(context: Context, arguments: str) -> Steps:
     info = context.engine.info
     place = next_place(ids, info.context_length)
     if spec.stages:
-        yield Say(stages_work_out(spec, values, scores, info.words, place))
+        yield Say(stages_work_out(spec, values, scores, info, place))
     else:
-        yield Say(_work_out(spec, values, scores, info.words))
+        yield Say(_work_out(spec, values, scores, info))
     return context.session
 
 
@@ -177,7 +177,7 @@ def _work_out(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     scores: "np.ndarray",
-    words: tuple[str, ...],
+    info: EngineInfo,
 ) -> Sheet:
     """The rule on one distribution, from the model's scores `(vocabulary,)`."""
     model = probabilities(scores)
@@ -186,11 +186,11 @@ def _work_out(
     best = top_ids(model, SHOWN_TOKENS)
     has_temperature = "temperature" in values
     rows: list[tuple[Text | str, ...]] = []
-    for token_id in best:
+    for token_id, word in zip(best, visible_all(best, info), strict=True):
         is_kept = left[token_id] > 0
         rows.append(
             (
-                Text(words[token_id], style=NAME if is_kept else ""),
+                Text(word, style=NAME if is_kept else ""),
                 _percent(model[token_id]),
                 _percent(tempered[token_id]) if has_temperature else "",
                 Text(_percent(left[token_id]), style=STRONG),
@@ -208,7 +208,7 @@ def stages_work_out(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     scores: "np.ndarray",
-    words: tuple[str, ...],
+    info: EngineInfo,
     place: inspection.Places,
 ) -> Sheet:
     """The stages of a chain on one distribution, a column each."""
@@ -219,7 +219,7 @@ def stages_work_out(
         is_kept = after[-1][token_id] > 0
         rows.append(
             (
-                Text(words[token_id], style=NAME if is_kept else ""),
+                Text(visible(token_id, info), style=NAME if is_kept else ""),
                 _percent(model[token_id]),
                 *(Text(_percent(left[token_id])) for left in after),
             )

@@ -24,7 +24,7 @@ from minigpt_repl.repl.tables import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.settings import Settings
+from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.suggest import plain
 
 HINTS = """\
@@ -112,7 +112,7 @@ def model(context: Context, arguments: str) -> Steps:
     check_folder(path)
     info = yield SwitchModel(str(path))
     settings, changes = context.session.settings.fitted_to(
-        {"vocabulary": info.vocabulary_size}
+        limits_of(info.vocabulary_size, info.document)
     )
     yield Notice(
         f"model: {plain(info.directory)} ({info.parameter_count:,} parameters, "
@@ -120,5 +120,6 @@ def model(context: Context, arguments: str) -> Steps:
     )
     for change in changes:
         before, after = format_value(change.before), format_value(change.after)
-        yield Notice(f"{change.name}: {before} -> {after}, the vocabulary is smaller")
+        why = ", the vocabulary is smaller" if change.name != "stop" else ""
+        yield Notice(f"{change.name}: {before} -> {after}{why}")
     return context.session.with_settings(settings)

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import shared_words
-from minigpt_repl.compare.pieces import pieces_after, visible, words_of
+from minigpt_repl.compare.pieces import visible, visible_all
 from minigpt_repl.compare.spec import split_prompt
 from minigpt_repl.compare.view import marked_text, split_words
 from minigpt_repl.engine.request import (
@@ -144,12 +144,12 @@ class BeamsView:
 
     prompt: str
     info: EngineInfo
-    before: list[str] = field(default_factory=list)
+    before: tuple[int, ...] = ()
     pruned: list[tuple[float, Hypothesis]] = field(default_factory=list)
 
     def draw(self, event: Event) -> RenderableType | None:
         if isinstance(event, Started):
-            self.before = words_of(event.prompt_ids, self.info)
+            self.before = event.prompt_ids
         if not isinstance(event, HypothesesChanged):
             return None
         least = min((one.logprob for one in event.survivors), default=0.0)
@@ -178,8 +178,7 @@ class BeamsView:
         return self._table(hypotheses, ends)
 
     def _pieces(self, hypothesis: Hypothesis) -> list[str]:
-        words = words_of(hypothesis.token_ids, self.info)
-        return pieces_after(self.prompt, self.before, words, self.info.lowercase)
+        return self.info.text.parts(self.prompt, self.before, hypothesis.token_ids)
 
     def _table(
         self, hypotheses: Sequence[Hypothesis], texts: Sequence[Text]
@@ -269,7 +268,7 @@ class CandidatesView:
         return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
 
     def _word(self, token_id: int) -> str:
-        return visible(words_of((token_id,), self.info)[0])
+        return visible(token_id, self.info)
 
 
 @dataclass
@@ -299,11 +298,11 @@ class DraftsView:
 
     def _line(self, one: DraftVerified) -> Text:
         line = Text(f"{one.index + 1:>4} ", style="dim")
-        for place, word in enumerate(words_of(one.drafted, self.info)):
+        for place, word in enumerate(visible_all(one.drafted, self.info)):
             if place < one.accepted:
-                line.append(f" +{visible(word)}", style="not dim green")
+                line.append(f" +{word}", style="not dim green")
             else:
-                line.append(f" -{visible(word)}", style="not dim red")
-        (own,) = words_of((one.next_id,), self.info)
-        line.append(f" ={visible(own)}", style="not dim bold")
+                line.append(f" -{word}", style="not dim red")
+        own = visible(one.next_id, self.info)
+        line.append(f" ={own}", style="not dim bold")
         return line

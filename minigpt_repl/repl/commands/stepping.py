@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import pieces_after, words_of
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
@@ -17,8 +16,7 @@ from minigpt_repl.engine.request import (
     finished,
 )
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.models.text.display import raw_text
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.probabilities import distribution_table
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import continue_text, ending
@@ -62,7 +60,7 @@ def step(context: Context, arguments: str) -> Steps:
     """
     session = context.session
     settings = session.settings
-    stands = [_beginning(context, normalize_text(arguments).strip())]
+    stands = [_beginning(context, as_typed(arguments).strip())]
     strategy = Strategy(settings.sampler.name, settings.parameters())
     length = int(settings.value("length") or 0)
     seed = int(settings.value("seed") or 0)
@@ -211,9 +209,8 @@ def _picked(
 ) -> Generation:
     """The proposed step, with the token that the user picked in its place."""
     info = context.engine.info
-    (word,) = words_of((token_id,), info)
-    before = words_of(stand.ids, info)
-    (piece,) = pieces_after(stand.text, before, [word], info.lowercase)
+    word = info.text.piece(token_id)
+    (piece,) = info.text.parts(stand.text, stand.ids, (token_id,))
     kept = inspection.kept_mask(
         find_sampler(strategy.sampler),
         strategy.parameters,
@@ -226,7 +223,7 @@ def _picked(
         proposed,
         tokens=(token,),
         text=piece,
-        raw_text=raw_text([word]),
+        raw_text=info.text.raw_text((token_id,)),
         stop_reason="picked",
     )
 

@@ -14,7 +14,7 @@ from minigpt_repl.compare.comparison import Column, Comparison, run_plan
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import Plan, Strategy, make_plan
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pace, Say
@@ -136,7 +136,7 @@ def tour(context: Context, arguments: str) -> Steps:
     comparison, for `:export`.
     """
     session = context.session
-    prompt = normalize_text(arguments).strip() or _first_prompt(session)
+    prompt = as_typed(arguments).strip() or _first_prompt(session)
     settings = session.settings
     strategies = [
         Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))

@@ -14,8 +14,7 @@ from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models.text.display import raw_text
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import (
     Context,
     Steps,
@@ -111,7 +110,7 @@ def edit(context: Context, arguments: str) -> Steps:
     if node is not None:
         before = _shown_of(context.session, node.prompt, node.parent)
     edited = yield AskEditor(before)
-    prompt = normalize_text(edited or "").strip()
+    prompt = as_typed(edited or "").strip()
     if not prompt:
         yield Notice("nothing to continue")
         return context.session
@@ -206,7 +205,7 @@ def branch(context: Context, arguments: str) -> Steps:
             made,
             tokens=tokens[:kept],
             text="".join(display_pieces(made, context.engine.info)[:kept]),
-            raw_text=raw_text([token.text for token in tokens[:kept]]),
+            raw_text=context.engine.info.text.raw_text(made.token_ids[:kept]),
             stop_reason="interrupted",
         )
         session = session.add(node.prompt, start, node.parent)

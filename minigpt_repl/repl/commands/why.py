@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible, words_of
+from minigpt_repl.compare.pieces import visible, visible_all
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.text.marks import SPACE_MARK
 from minigpt_repl.repl.commands.probabilities import distribution_table
 from minigpt_repl.repl.context import (
     Context,
@@ -24,7 +25,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import shown, shown_line
+from minigpt_repl.shown import shown
 from minigpt_repl.suggest import quoted
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def token_words(context: Context, typed: str) -> Iterator[str]:
     """For `:why`: the tokens of the last text."""
     node = context.session.node
     tokens = () if node is None else node.generation.tokens
-    yield from dict.fromkeys(token.text for token in tokens)
+    yield from dict.fromkeys(token.text.removeprefix("Ġ") for token in tokens)
 
 
 @command("why", usage="[N | WORD]", complete=token_words)
@@ -53,11 +54,12 @@ def why(context: Context, arguments: str) -> Steps:
     place = _place(text, arguments)
     made = text.generation
     token = made.tokens[place]
+    name = visible(token.id, context.engine.info)
     model = inspection.probabilities(text.rows[place])
     found = inspection.verdict(model, token.id)
     before = text.node.prompt + "".join(text.pieces[:place])
     facts = [
-        ("token", f"{visible(token.text)}, {place + 1} of {len(made.tokens)}"),
+        ("token", f"{name}, {place + 1} of {len(made.tokens)}"),
         ("after", ending_in_a_line(before, SHOWN_CONTEXT)),
         ("probability", f"{_percent(found.probability)}, rank {found.rank}"),
         ("surprisal", f"{found.surprisal:.2f} bits"),
@@ -102,7 +104,7 @@ def heat(context: Context, arguments: str) -> Steps:
     worst = max(range(len(bits)), key=bits.__getitem__)
     yield Notice(
         f"{mean:.2f} bits a token; most surprising: "
-        f"{visible(text.generation.tokens[worst].text)} (:why {worst + 1}), "
+        f"{visible(ids[worst], context.engine.info)} (:why {worst + 1}), "
         f"{bits[worst]:.1f} bits"
     )
     return context.session
@@ -119,7 +121,8 @@ def _place(text: Inspected, arguments: str) -> int:
         return min(range(len(ranks)), key=ranks.__getitem__)
     wanted = arguments.lower()
     for place, token in enumerate(tokens):
-        if token.text.lower() == wanted and not wanted.isdigit():
+        word = token.text.removeprefix("Ġ").lower()
+        if word == wanted and not wanted.isdigit():
             return place
     number = read_whole(arguments)
     if number is None:
@@ -179,9 +182,9 @@ def _removed(context: Context, shares: "np.ndarray", kept: "np.ndarray") -> str:
     """The most probable tokens that were not kept, in words."""
     gone = shares * ~kept
     best = inspection.top_ids(gone, SHOWN_REMOVED)
-    words = words_of(best, context.engine.info)
+    words = visible_all(best, context.engine.info)
     listed = "  ".join(
-        f"{visible(word)} {_percent(float(shares[i]))}"
+        f"{word} {_percent(float(shares[i]))}"
         for word, i in zip(words, best, strict=True)
     )
     more = int((gone > 0).sum()) - len(best)
@@ -234,14 +237,15 @@ def diff(context: Context, arguments: str) -> Steps:
     allowed = {strategy.sampler: _allowed(strategy, text) for strategy in strategies}
     ids = text.generation.token_ids
     best = [int(row.argmax()) for row in text.rows]
-    greedy_words = words_of(best, context.engine.info)
+    greedy_words = visible_all(best, context.engine.info)
     rules = [name for name in allowed if name not in ("greedy", "speculative")]
     line = Text(shown(text.node.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
         is_same = best[place] == ids[place]
         line.append(shown(piece), style="not dim" if is_same else "not dim bold")
         if not is_same:
-            line.append(f"{{{shown_line(greedy_words[place])}}}", style="not dim cyan")
+            greedy = greedy_words[place].removeprefix(SPACE_MARK)
+            line.append(f"{{{greedy}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
             line.append(OUTSIDE_MARK, style="not dim bold red")
     yield Say(line)

@@ -1,0 +1,179 @@
+"""Byte-level ids as text: every text comes back exactly as it was written.
+
+A piece is some bytes, spelled with a visible character for each as GPT-2 does it (`Ġ`
+is the space). Works without TensorFlow, so the terminal's process has one too. Does
+not tokenize text; that is the tokenizer's work.
+"""
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from minigpt_repl.models.text.english import ABBREVIATIONS
+from minigpt_repl.models.text.marks import (
+    DOUBLE_QUOTES,
+    SENTENCE_ENDS,
+    SINGLE_QUOTES,
+    SPACE_MARK,
+)
+
+RESERVED_PIECES = ("[PAD]", "[UNK]", "[BOS]")
+"""The first pieces of every vocabulary that is learned here. No text becomes one."""
+
+
+def _alphabet() -> dict[str, int]:
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    spelled = {chr(byte): byte for byte in printable}
+    return spelled | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+BYTES = _alphabet()
+"""The byte of each character that a piece is spelled with."""
+
+_CLOSERS = "".join(DOUBLE_QUOTES | SINGLE_QUOTES) + ")]}"
+_ENDED = re.compile(
+    rf"(?P<word>\w*)[{re.escape(''.join(SENTENCE_ENDS))}]+[{re.escape(_CLOSERS)}]*\s*\Z"
+)
+_REMEMBERED = 100
+"""Characters of a text that the end of a sentence is found in."""
+
+
+class ByteLevelText:
+    """A byte-level vocabulary; a `TextCodec`.
+
+    Args:
+        pieces: what each id stands for, spelled in `BYTES`; the first three are
+            reserved.
+        document: what has an end, if that was learned: `file`, `paragraph`, `line`.
+            The end is `[BOS]`; a new document begins behind it.
+    """
+
+    pad_id = 0
+    unknown_id: int | None = None
+    start_id = 2
+
+    def __init__(self, pieces: Sequence[str], document: str | None = None) -> None:
+        self.pieces = tuple(pieces)
+        self.document = document
+        self.end_id = None if document is None else self.start_id
+        never = {self.pad_id, 1, self.start_id} - {self.end_id}
+        self.special_ids = frozenset(each for each in never if each is not None)
+
+    @property
+    def separator(self) -> str:
+        """What stands between two documents."""
+        return {None: "", "paragraph": "\n\n"}.get(self.document, "\n")
+
+    def piece(self, token_id: int) -> str:
+        """The piece of an id; a placeholder where it has none."""
+        if 0 <= token_id < len(self.pieces):
+            return self.pieces[token_id]
+        return f"[#{token_id}]"
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What an id adds to a text."""
+        if token_id < len(RESERVED_PIECES) or token_id >= len(self.pieces):
+            return b""
+        return bytes(map(BYTES.__getitem__, self.pieces[token_id]))
+
+    def visible(self, token_id: int) -> str:
+        """A piece as it is read, its spaces made visible; `\\xe3` for half a letter."""
+        data = self.bytes_of(token_id)
+        if not data:
+            return self.piece(token_id)
+        return data.decode("utf-8", "backslashreplace").replace(" ", SPACE_MARK)
+
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """The text of ids; U+FFFD for what is no UTF-8."""
+        return b"".join(map(self.bytes_of, token_ids)).decode("utf-8", "replace")
+
+    def unknown_words(
+        self, text: str, encode: Callable[[str], Sequence[int]]
+    ) -> tuple[str, ...]:
+        """None: bytes spell everything."""
+        return ()
+
+    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByteLevelDecoder":
+        """A decoder whose text is put right behind a prompt."""
+        return ByteLevelDecoder(self)
+
+    def parts(
+        self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
+    ) -> list[str]:
+        """What each new token added to a text that starts with a prompt.
+
+        A character of several tokens is the last one's.
+        """
+        decoder = self.decoder(prompt, prompt_ids)
+        parts = [decoder.push(token_id) for token_id in token_ids]
+        if parts:
+            parts[-1] += decoder.flush()
+        return parts
+
+    def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByteLevelSentenceEnds":
+        """Finds the ends of sentences behind a prompt."""
+        return ByteLevelSentenceEnds(self, prompt_ids)
+
+    def raw_text(self, token_ids: Iterable[int]) -> str:
+        """The pieces as the vocabulary spells them, with a space between them."""
+        return " ".join(map(self.piece, token_ids))
+
+
+class ByteLevelDecoder:
+    """Text of ids that come one by one, in whole characters; a `Decoder`."""
+
+    def __init__(self, text: ByteLevelText) -> None:
+        self._text = text
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._separator = ""
+
+    def push(self, token_id: int) -> str:
+        """Take the next token; returns the text that is certain now, maybe `""`.
+
+        The end of a document is shown when another begins.
+        """
+        if token_id == self._text.end_id:
+            self._separator += self._text.separator
+            return self.flush()
+        new = self._decoder.decode(self._text.bytes_of(token_id))
+        if new and self._separator:
+            new, self._separator = self._separator + new, ""
+        return new
+
+    def flush(self) -> str:
+        """End the text; returns U+FFFD where a character has not come to its end."""
+        left = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return left
+
+    def __deepcopy__(self, memo: object) -> "ByteLevelDecoder":
+        copy = ByteLevelDecoder(self._text)
+        copy._decoder.setstate(self._decoder.getstate())
+        copy._separator = self._separator
+        return copy
+
+
+class ByteLevelSentenceEnds:
+    """Finds the ends of sentences in ids; a `SentenceEnds`.
+
+    A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes. The
+    stop of an abbreviation or of an initial, and a decimal point, do not end one.
+    """
+
+    def __init__(self, text: ByteLevelText, prompt_ids: Iterable[int]) -> None:
+        self._text, self._decoder = text, ByteLevelDecoder(text)
+        self._before = ""
+        for token_id in prompt_ids:
+            self.push(token_id)
+
+    def push(self, token_id: int) -> bool:
+        """Take the next token; returns whether it ends a sentence."""
+        new = self._decoder.push(token_id)
+        self._before = (self._before + new)[-_REMEMBERED:]
+        ended = _ENDED.search(self._before)
+        if ended is None or not new.strip():
+            return False
+        word, mark = ended["word"].lower(), self._before[ended.end("word")]
+        is_inside = word in ABBREVIATIONS or word.isdecimal() or len(word) == 1
+        return mark != "." or not is_inside
