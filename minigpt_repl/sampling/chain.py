@@ -11,6 +11,7 @@ Knows no KerasHub and no sampler.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from minigpt_repl.errors import UsageError
@@ -57,29 +58,28 @@ def split(text: str, at: str) -> list[str]:
     Raises:
         UsageError: if a quote is not closed.
     """
-    parts, quote = [""], ""
-    for letter in text:
+    ends, quote = [-1], ""
+    for place, letter in enumerate(text):
         if letter == at and not quote:
-            parts.append("")
-            continue
-        if letter in QUOTES:
+            ends.append(place)
+        elif letter in QUOTES:
             quote = "" if letter == quote else quote or letter
-        parts[-1] += letter
     if quote:
         raise UsageError(f"a quote is not closed in {quoted(text)}")
-    return parts
+    return [text[a + 1 : b] for a, b in pairwise([*ends, len(text)])]
 
 
 def _stage(part: str, text: str) -> Typed:
-    found = re.fullmatch(r"([\w.-]+)\s*(?:([=:])(.*))?", part, re.DOTALL)
-    if found is None:
+    found = re.search("[=:]", part)
+    name = part[: found.start()].strip() if found else part
+    if not name:
         raise UsageError(
             f"a chain is NAME=VALUE + NAME:K=V,K=V + ...; got {quoted(text)}"
         )
-    name, sign, rest = found.groups()
-    if sign is None:
+    if found is None:
         return Typed(name, None, ())
-    if sign == "=":
+    rest = part[found.end() :]
+    if found[0] == "=":
         return Typed(name, _value(rest, name), ())
     pairs = []
     for pair in split(rest, ","):

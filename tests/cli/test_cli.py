@@ -15,6 +15,7 @@ from minigpt_repl import __version__, cli
 from minigpt_repl.errors import CheckpointError, EngineError
 from minigpt_repl.repl import entry
 from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.sampling.stages import STAGES
 
 TIMEOUT = 60
 
@@ -300,8 +301,10 @@ def complete(*words: str) -> list[str]:
 
 
 def test_completion_knows_samplers_settings_and_subcommands():
-    assert complete("--sampler", "") == [spec.name for spec in all_samplers()]
-    assert complete("--sampler", "top") == ["top_k", "top_p"]
+    samplers = [spec.name for spec in all_samplers()]
+    assert complete("--sampler", "") == [*dict.fromkeys((*samplers, *STAGES))]
+    assert complete("--sampler", "top_k=5+min") == ["top_k=5+min_p"]
+    assert complete("--sampler", "top_p") == ["top_p"]
     assert complete("--set", "num_b") == ["num_beams="]
     assert complete("--color", "a") == ["auto", "always"]
     assert "doctor" in complete("d")

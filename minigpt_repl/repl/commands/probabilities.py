@@ -33,6 +33,7 @@ from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
+from minigpt_repl.sampling.chain import stage_text
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 from minigpt_repl.settings import Settings
@@ -126,8 +127,13 @@ def _add_sums(
 
 
 def _heading(strategy: Strategy) -> Text:
-    heading = Text(strategy.sampler, style=f"{NAME} not dim")
-    for pair in strategy.words.split():
+    stages = find_sampler(strategy.sampler).stages
+    name, pairs = strategy.sampler, strategy.words.split()
+    if stages:
+        name = "chain"
+        pairs = [stage_text(stage, strategy.parameters) for stage in stages]
+    heading = Text(name, style=f"{NAME} not dim")
+    for pair in pairs:
         pair = pair.replace("temperature=", "T=")  # a column is 9 wide
         heading.append(f"\n{pair}", style="not bold default dim")
     return heading
