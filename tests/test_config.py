@@ -54,6 +54,8 @@ def test_every_setting_may_stand_in_the_file(config):
         ("length = [1]", "length", "length must be"),
         ("length = 1979-05-27", "length", "length must be"),
         ('sampler = "tpk"', "sampler", "did you mean top_k?"),
+        ('sampler = "min_p=2 + top_k"', "sampler", "min_p must be a number 0..1"),
+        ('sampler = "min_p + tpo_k"', "sampler", "did you mean top_k?"),
         ("sampler = 3", "sampler", "sampler must be a name; got 3"),
         ("checkpoint = 3", "checkpoint", "checkpoint must be a folder; got 3"),
         ("chat = 1", "chat", "chat must be on or off; got 1"),
@@ -159,3 +161,20 @@ def test_a_bad_variable_is_told_by_name(name, text, words):
     assert layer.values == {"seed": 3}
     (problem,) = layer.problems
     assert problem.startswith(f"environment: {name}: ") and words in problem
+
+
+def test_a_chain_brings_its_values(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('sampler = "min_p=0.1 + temperature=0.8"')
+    layer = read_config(file)
+    assert layer.problems == ()
+    assert layer.values == {
+        "sampler": "min_p + temperature",
+        "min_p + temperature.min_p": 0.1,
+        "min_p + temperature.temperature": 0.8,
+    }
+    assert Settings({"config": layer.values}).parameters()["min_p"] == 0.1
+    assert read_environment({"MINIGPT_SAMPLER": "top_k=3"}).values == {
+        "sampler": "top_k",
+        "top_k.k": 3,
+    }

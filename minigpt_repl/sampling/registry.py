@@ -98,10 +98,15 @@ class SamplerSpec:
         module, _, name = self.sampler.partition(":")
         return getattr(import_module(module), name)  # type: ignore[no-any-return]
 
-    def make(self, values: Mapping[str, Any]) -> Any:
-        """The sampler with its parameters; imports KerasHub."""
+    def make(self, values: Mapping[str, Any], seed: int | None = None) -> Any:
+        """The sampler with its parameters, and a seed if it is random.
+
+        Imports KerasHub.
+        """
         if self.stages:
-            return self.load_class()(self.name, values=values)
+            return self.load_class()(self.name, seed=seed, values=values)
+        if self.is_random and seed is not None:
+            return self.load_class()(**values, seed=seed)
         return self.load_class()(**values)
 
     def text(self, values: Mapping[str, Value]) -> str:

@@ -124,10 +124,7 @@ class ShowSample(keras.callbacks.Callback):
         self._progress = progress
         self._prompt = prompt
         self._name = spec.name
-        arguments = dict(spec.defaults())
-        if spec.is_random:
-            arguments["seed"] = seed
-        self._causal_lm.compile(sampler=spec.load_class()(**arguments))
+        self._causal_lm.compile(sampler=spec.make(spec.defaults(), seed))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if "val_perplexity" not in logs:
