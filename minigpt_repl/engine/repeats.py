@@ -15,7 +15,9 @@ from minigpt_repl.sampling.registry import find_sampler
 
 def is_drawn(sampler: str, parameters: Mapping[str, Value]) -> bool:
     """Whether chance plays a part in the texts of a sampler: the seed matters."""
-    return find_sampler(sampler).is_random and parameters.get("temperature") != 0
+    spec = find_sampler(sampler)
+    is_greedy = parameters.get("temperature") == 0 and not spec.stages
+    return spec.is_random and not is_greedy
 
 
 def made_once(

@@ -132,6 +132,12 @@ def test_stopping_a_text_stops_the_sourced_file(tmp_path):
     assert len(talk.session.nodes) == 1 and talk.error is None
 
 
+def test_a_branch_in_a_sourced_file_is_no_stop(tmp_path):
+    (tmp_path / "a.txt").write_text("the king\n:branch 3\nthe queen\n")
+    talk = Talk().set(length="6").type(":source a.txt")
+    assert [node.prompt for node in talk.session.nodes][-1] == "the queen"
+
+
 def test_a_block_left_open_is_told(tmp_path):
     (tmp_path / "a.txt").write_text(":{\nthe king\n")
     talk = Talk().type(":source a.txt")

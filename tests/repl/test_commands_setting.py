@@ -187,3 +187,11 @@ def test_show_settings_tells_where_each_value_came_from():
     assert rows["k"] == ["7", "flag"]
     assert rows["stats"] == ["off", ":set"]
     assert rows["chat"] == ["off", "default"]
+
+
+def test_what_is_named_is_compiled_at_once_where_someone_is_typing():
+    talk = Talk().type(":sampler beam num_beams=3", ":set seed 7", ":set num_beams 4")
+    assert talk.engine.warmed == ["beam", "beam"]
+    assert talk.type(":sampler beam").engine.warmed == ["beam", "beam"]
+    piped = Talk(is_terminal=False).type(":sampler beam")
+    assert piped.engine.warmed == []

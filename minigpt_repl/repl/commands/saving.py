@@ -83,7 +83,11 @@ def source(context: Context, arguments: str) -> Steps:
 def _was_interrupted(before: Session, after: Session) -> bool:
     """Whether the user stopped a text of this line, and so the rest of the file."""
     new = after.nodes[len(before.nodes) :]
-    return any(node.generation.stop_reason == "interrupted" for node in new)
+    cut = {node.parent for node in new}  # by :branch, which went on from there
+    return any(
+        node.generation.stop_reason == "interrupted" and node.id not in cut
+        for node in new
+    )
 
 
 def _real(path: Path) -> Path:

@@ -70,8 +70,7 @@ def switch_to_chain(context: Context, after: Settings) -> Steps:
     before = context.session.settings
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
     yield Notice(f"sampler: {now}, as before" if was == now else f"{was} -> {now}")
-    if context.is_terminal:
-        context.engine.prepare(after.sampler.name, after.parameters())
+    _prepare(context, after)
     return context.session.with_settings(after)
 
 
