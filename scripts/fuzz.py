@@ -79,6 +79,7 @@ class Fuzz:
         self._session = Session(Settings(limits=self._limits))
         self._joiner = LineJoiner()
         self.counts: Counter[str] = Counter()
+        self._whole: str | None = ""
         self._names = [c.name for c in all_commands() if c.name not in LEFT_OUT]
         parameters = [n for spec in all_samplers() for n in spec.parameter_names]
         samplers = [spec.name for spec in all_samplers()]
@@ -88,9 +89,10 @@ class Fuzz:
 
     def step(self) -> None:
         """One line, and what must hold after it."""
-        line = self._line()
+        is_end = self._whole is None and self._random.random() < 0.5
+        line = ":}" if is_end else self._line()
         self._engine.is_spent = False
-        whole = self._joiner.feed(line)
+        self._whole = whole = self._joiner.feed(line)
         if whole is None:
             self.counts["lines of blocks"] += 1
             return
