@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import EngineError
+from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
 from minigpt_repl.repl.completion import complete
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands
