@@ -28,7 +28,7 @@ def beam_text(engine, beams):
 
 
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
-    monkeypatch.setattr(engine_module, "MOST_SAMPLERS", 2)
+    monkeypatch.setattr(engine_module, "MOST_LOOPS", 2)
     first = beam_text(engine, 2)
     for beams in (3, 4):
         beam_text(engine, beams)
