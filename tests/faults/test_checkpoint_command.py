@@ -106,13 +106,17 @@ def test_no_permission(copy):
     (copy / "model.weights.h5").chmod(0)
     for path in (copy.parent, copy.parent.parent, copy.parent.parent.parent):
         path.chmod(0o755)
-    # The interpreter's own files may be closed to others: import first.
+    # What the engine's process does: others may not be allowed to start one here,
+    # where the interpreter's own files can be closed to them. So import first.
     code = """
 import os, sys
-import minigpt_repl.repl.continuation, minigpt_repl.repl.plain
-from minigpt_repl.cli import main
+from minigpt_repl.engine.worker import load_engine
+from minigpt_repl.errors import MiniGPTError
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-sys.exit(main(["--checkpoint", sys.argv[1], "-p", "the cat"]))
+try:
+    load_engine(sys.argv[1], verify=True)
+except MiniGPTError as error:
+    sys.exit(f"minigpt-repl: {error}")
 """
     result = subprocess.run(
         [sys.executable, "-c", code, str(copy)],
