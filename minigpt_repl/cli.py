@@ -260,6 +260,23 @@ def replay(options: Options, /, file: str, checkpoint: str | None) -> int:
     return EXIT_OK
 
 
+@cli.command()
+@click.argument("file", metavar="FILE")
+@click.option("--tokens", is_flag=True, help="A line a token first: bits and token.")
+@_CHECKPOINT
+@click.pass_obj
+def score(options: Options, /, file: str, tokens: bool, checkpoint: str | None) -> int:
+    """Tell how little the model expects a text: perplexity and bits a byte.
+
+    FILE is UTF-8 text; - reads standard input.
+    """
+    from minigpt_repl.repl.entry import run_score
+
+    chosen = replace(options, checkpoint=checkpoint or options.checkpoint)
+    run_score(chosen, Path(file), tokens)
+    return EXIT_OK
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code.
 

@@ -59,6 +59,9 @@ class DecodeLoop:
         self.rows = rows
         self._model, self._on_trace = model, on_trace
         self._cache = model.new_cache(rows)
+        # Added to the logits of the first token: what a prompt's end demands of it.
+        self._first = tf.Variable(tf.zeros(model.logits_size), trainable=False)
+        self._is_bound = False
         names = [spec.name for spec, _ in samplers]
         self._places = {name: place for place, name in enumerate(names)}
         self._choosers = [_Chooser(spec, values, rows) for spec, values in samplers]
@@ -81,6 +84,7 @@ class DecodeLoop:
         values: Sequence[Mapping[str, Value]],
         token_ids: np.ndarray,
         length: int,
+        first_ids: frozenset[int] | None = None,
     ) -> None:
         """Read the prompts.
 
@@ -90,7 +94,11 @@ class DecodeLoop:
             token_ids: int32 `(rows, context)`, or `(1, context)` where all rows have
                 the same prompt; padded at the end.
             length: how many of them are the prompt.
+            first_ids: what the first token is one of, if not any. It is then a call
+                of its own.
         """
+        if first_ids is not None or self._is_bound:
+            self._bind(first_ids)
         self._which = self._places[sampler]
         self._choosers[self._which].set(values)
         if length > 1:
@@ -128,7 +136,18 @@ class DecodeLoop:
         self._seen = seen[:, seen.shape[1] - self._seen_size :]
         self._last = np.maximum(token_ids[-1], 0)
         self._index += count
+        if self._is_bound:
+            self._bind(None)
         return token_ids
+
+    def _bind(self, first_ids: frozenset[int] | None) -> None:
+        """Leave no others than these for the next token, or all."""
+        self._is_bound = first_ids is not None
+        never = np.zeros(self._first.shape, np.float32)
+        if first_ids is not None:
+            never[:] = -np.inf
+            never[sorted(first_ids)] = 0
+        self._first.assign(never)
 
     @cached_property
     def _call(self) -> Any:
@@ -159,7 +178,7 @@ class DecodeLoop:
             n: tf.Tensor, last: tf.Tensor, made: tf.Tensor, seen: tf.Tensor
         ) -> tuple[Any, ...]:
             logits, _ = self._step(last[:, None], self._cache, index + n)
-            logits = logits[:, 0]  # (rows, vocabulary)
+            logits = logits[:, 0] + self._first  # (rows, vocabulary)
             chosen = self._choose(which, logits, seeds, step + n, seen)
             # Minus infinity is what ids have that are never chosen.
             is_finite = tf.math.is_finite(tf.reduce_max(logits, axis=-1))

@@ -225,8 +225,13 @@ class LocalEngine:
     def _begin(self, request: Request, spec: SamplerSpec) -> Text:
         ids = request.prompt_ids
         unknown: tuple[str, ...] = ()
+        first_ids = None
         if ids is None:
-            ids = self.encode(request.prompt)
+            text = request.prompt
+            if spec.search is None:
+                taken, first_ids = self._model.text.healing(text)
+                text = text.removesuffix(taken)
+            ids = self.encode(text)
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)
         ids = self._known(ids)
@@ -236,7 +241,9 @@ class LocalEngine:
         if seed is None:
             seed = random.SystemRandom().randrange(SEEDS)
         started = Started(cropped.token_ids, seed, cropped.dropped, unknown)
-        return Text(replace(request, seed=seed), started, ids, self._model.text)
+        return Text(
+            replace(request, seed=seed), started, ids, self._model.text, first_ids
+        )
 
     def _scores(
         self, spec: SamplerSpec, values: dict[str, Value], text: Text

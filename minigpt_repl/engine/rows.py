@@ -97,7 +97,8 @@ class Decoding:
         """
         texts, size = self._texts, self._model.context_length
         index = len(texts[0].seen) + 1
-        self._begin(prompt_window(self._model, texts[0].seen), index)
+        first = texts[0].first_ids
+        self._begin(prompt_window(self._model, texts[0].seen), index, first)
         made, count = 0, 1  # the first token is not to wait for others
         call: Future[np.ndarray] | None = None
         try:
@@ -127,8 +128,13 @@ class Decoding:
             self._pace.call, self._loop.decode, count, self._seeds, made
         )
 
-    def _begin(self, token_ids: np.ndarray, length: int) -> None:
-        self._loop.begin(self._sampler, self._values, token_ids, length)
+    def _begin(
+        self,
+        token_ids: np.ndarray,
+        length: int,
+        first_ids: frozenset[int] | None = None,
+    ) -> None:
+        self._loop.begin(self._sampler, self._values, token_ids, length, first_ids)
 
     def _push(self, going: Sequence[int], token_ids: np.ndarray) -> Iterator[RowEvent]:
         """Give out the tokens of a call, int `(count, rows)`."""

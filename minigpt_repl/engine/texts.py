@@ -27,6 +27,7 @@ class Text:
         started: what became of the prompt.
         prompt_ids: all tokens of the prompt, before it was cropped.
         text: what token ids stand for.
+        first_ids: what the first new token is one of, if not any.
 
     Attributes:
         seen: the tokens that the model reads, without the start token.
@@ -42,7 +43,9 @@ class Text:
         started: Started,
         prompt_ids: tuple[int, ...],
         text: TextCodec,
+        first_ids: frozenset[int] | None = None,
     ) -> None:
+        self.first_ids = first_ids
         self.request, self.started = request, started
         self.seen = started.prompt_ids
         self.token_ids: list[int] = []

@@ -157,7 +157,8 @@ def run_line(line: str, context: Context) -> Steps:
         return (yield from _run_command(line.removeprefix(MARK), context))
     if line.startswith(ESCAPED_MARK):
         line = line.removeprefix("\\")
-    prompt = line.strip()
+    # White space behind it means something, before it only that it is no command.
+    prompt = line.lstrip() if line.lstrip().startswith(MARK) else line
     if not normalize_text(prompt).strip():
         return context.session
     # Not at the start: the line editor imports this module for its blocks.

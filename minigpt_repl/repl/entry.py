@@ -156,6 +156,25 @@ def run_replay(options: Options, path: Path) -> None:
                 sys.stdout.flush()
 
 
+def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
+    """Print what the model thinks of a text: each token's surprisal, then a summary.
+
+    Raises:
+        MiniGPTError: if there is no text, or no model.
+    """
+    from minigpt_repl.engine.scoring import score
+
+    text = sys.stdin.read() if str(path) == "-" else read_user_file(path)
+    directory, _ = prepare(options)
+    with _engine(directory, options) as engine, _stopping(engine):
+        scored = score(engine, text)
+        if lists_tokens:
+            for token_id, bits in zip(scored.token_ids, scored.bits, strict=True):
+                shown = shown_line(engine.info.text.visible(token_id))
+                sys.stdout.write(f"{bits:.3f}\t{shown}\n")
+        sys.stdout.write(f"{scored.summary}\n")
+
+
 def run_doctor(options: Options) -> bool:
     """Print what `doctor` finds, line by line; returns whether all is well."""
     from minigpt_repl.doctor import examine

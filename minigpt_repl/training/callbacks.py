@@ -4,6 +4,7 @@ Keras callbacks that read the figures `trainer.py` puts into `logs`. They change
 nothing in the training. Knows `Progress`, not terminals.
 """
 
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,9 @@ from minigpt_repl.training.trainable import in_float32
 SAMPLE_LENGTH = 60
 """Tokens of a sample, `[BOS]` and prompt with them."""
 
+FORETOLD_AT = 30
+"""Steps after which the speed is known well enough to say when a run will end."""
+
 CURVE_FILE = "curve.png"
 LOG_FILE = "log.csv"
 
@@ -45,6 +49,7 @@ class ShowProgress(keras.callbacks.Callback):
         self._loss_at_best = float("inf")
         self._rounds_since_best = 0
         self._is_running = False
+        self._has_foretold = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         if not self._is_running:
@@ -62,6 +67,14 @@ class ShowProgress(keras.callbacks.Callback):
             "tokens_per_second": logs["tokens_per_second"],
             "seconds_left": logs["seconds_left"],
         }
+        if logs["step"] >= FORETOLD_AT and not self._has_foretold:
+            self._has_foretold = True
+            end = time.localtime(time.time() + logs["seconds_left"])
+            times = logs["epochs"] / logs["progress"]
+            self._progress.say(
+                f"about {times:,.1f} times through the text, until "
+                f"{time.strftime('%H:%M', end)}"
+            )
         if self._perplexity is not None:
             figures["val_perplexity"] = self._perplexity
         total = self._length.steps or self._length.seconds or 0

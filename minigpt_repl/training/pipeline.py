@@ -7,6 +7,7 @@ is finished is kept: a next run takes it up.
 import hashlib
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from minigpt_repl.training.devices import (
 )
 from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import Progress, SilentProgress
-from minigpt_repl.training.recipes import DRAFT, Length, Recipe
+from minigpt_repl.training.recipes import DRAFT, Length, Recipe, fitted, size_for
 from minigpt_repl.training.resume import (
     STATE_FILE,
     fingerprint,
@@ -72,6 +73,7 @@ def set_up(
         setup.tokenizer,
         setup.document,
     )
+    setup = _fitted(setup, text, progress)
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):
         if setup.cluster is not None:
@@ -85,6 +87,26 @@ def set_up(
         if not setup.is_chief:
             progress = SilentProgress()
         return _train_and_save(setup, text, progress, should_stop)
+
+
+def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
+    """The setup in a size that the text can fill; says how large the text is."""
+    tokens = len(text.train.ids)
+    size = int(text.train.line_bytes.sum())
+    progress.say(
+        f"text: {len(text.train):,} pieces, {tokens:,} tokens of "
+        f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
+    )
+    small = size_for(tokens)
+    if setup.recipe.name != "default" or not text.vocabulary.is_lossless or not small:
+        return setup
+    recipe = fitted(setup.recipe, tokens, setup.options)
+    progress.say(
+        f"a small text: {recipe.num_layers} layers of width {recipe.hidden_dim}, "
+        f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it ends after "
+        f"{setup.patience or small.patience} evaluations without a new best"
+    )
+    return replace(setup, recipe=recipe, patience=setup.patience or small.patience)
 
 
 def _train_and_save(

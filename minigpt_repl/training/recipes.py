@@ -168,6 +168,69 @@ DRAFT = Recipe(
     tie_weights=True,
 )
 
+
+@dataclass(frozen=True)
+class Size:
+    """What suits texts of up to so many tokens.
+
+    Attributes:
+        tokens: of the text.
+        fields: of the recipe.
+        patience: evaluations without a new best that end the run.
+    """
+
+    tokens: int
+    fields: Mapping[str, Any]
+    patience: int
+
+
+SIZES = (
+    Size(
+        30_000,
+        {
+            **{"num_layers": 2, "num_heads": 2, "hidden_dim": 64},
+            **{"intermediate_dim": 192, "dropout": 0.2, "batch_size": 8},
+        },
+        8,
+    ),
+    Size(
+        300_000,
+        {
+            **{"num_layers": 2, "num_heads": 4, "hidden_dim": 128},
+            **{"intermediate_dim": 384, "dropout": 0.15, "batch_size": 16},
+        },
+        8,
+    ),
+    Size(2_000_000, {"dropout": 0.1, "batch_size": 32}, 8),
+)
+"""The smallest first; a larger text has the recipe as it is."""
+
+SEEN_TOKENS = 3_000_000
+"""Tokens that a small text is read to, again and again, if no length is given."""
+
+
+def fitted(recipe: Recipe, tokens: int, given: Mapping[str, Any]) -> Recipe:
+    """The recipe in the size that a text can fill.
+
+    Args:
+        recipe: as it was asked for.
+        tokens: of the text.
+        given: fields that were asked for by name, and stay.
+    """
+    size = size_for(tokens)
+    if size is None:
+        return recipe
+    epochs = max(recipe.epochs, min(100, SEEN_TOKENS // max(tokens, 1)))
+    fields = {**size.fields, "epochs": epochs}
+    free = {name for name in fields if given.get(name) is None}
+    return recipe.changed(**{name: fields[name] for name in free})
+
+
+def size_for(tokens: int) -> Size | None:
+    """The size for a text, if it is a small one."""
+    return next((size for size in SIZES if tokens <= size.tokens), None)
+
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)
 }

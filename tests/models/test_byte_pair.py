@@ -1,5 +1,6 @@
 """Byte-level BPE: every text comes back, and one split is used everywhere."""
 
+import itertools
 import json
 
 import keras
@@ -206,7 +207,8 @@ def test_the_engine_makes_texts_of_it(saved):
         events = list(engine.generate(request))
         generation = events[-1].generation
         assert isinstance(events[-1], Finished)
-        prompt_ids = engine.encode(prompt)
+        taken, _ = engine.info.text.healing(prompt)
+        prompt_ids = engine.encode(prompt.removesuffix(taken))
         assert generation.started.prompt_ids == prompt_ids[-30:]
         assert generation.text == "".join(
             engine.info.text.parts(prompt, prompt_ids, generation.token_ids)
@@ -235,4 +237,32 @@ def test_a_text_stops_where_its_document_ends(saved):
             (*_, last) = engine.generate(request)
             assert len(last.generation.tokens) == count
             assert last.generation.text.strip("\n") == ""
+    engine.close()
+
+
+def test_a_prompt_that_ends_in_white_space_means_it(saved):
+    from minigpt_repl.engine.engine import load_engine
+    from minigpt_repl.engine.request import Request
+
+    engine = load_engine(saved[0])
+    text = engine.info.text
+    for prompt, sampler in itertools.product(
+        ("The ", "The\n", " ", "fine.\n\n", "x  ", "a\u3000"), ("random", "top_p")
+    ):
+        values = {"temperature": 5.0} | ({"p": 0.9} if sampler == "top_p" else {})
+        taken, first_ids = text.healing(prompt)
+        assert prompt.endswith(taken)
+        for seed in range(3):
+            request = Request(prompt, sampler, values, 4, seed=seed)
+            (*_, last) = engine.generate(request)
+            made = last.generation
+            if first_ids is not None:
+                assert made.token_ids[0] in first_ids
+                assert text.bytes_of(made.token_ids[0]).startswith(taken.encode())
+            ids = (*made.started.prompt_ids, *made.token_ids)
+            whole = b"".join(map(text.bytes_of, ids)).decode("utf-8", "replace")
+            assert prompt + made.text == whole
+            parts = text.parts(prompt, made.started.prompt_ids, made.token_ids)
+            assert "".join(parts) == made.text
+    assert text.healing("The ")[0] == " " and text.healing("The") == ("", None)
     engine.close()

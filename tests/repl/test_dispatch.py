@@ -23,7 +23,7 @@ def test_a_line_with_nothing_in_it_does_nothing(line):
     ("line", "prompt"),
     [
         ("the king", "the king"),
-        ("  the king  ", "the king"),
+        ("  the king  ", "  the king  "),
         (" :quit", ":quit"),
         ("\\:quit", ":quit"),
         ("\\n", "\\n"),

@@ -8,6 +8,7 @@ not tokenize text; that is the tokenizer's work.
 import codecs
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 from minigpt_repl.models.text.english import ABBREVIATIONS
 from minigpt_repl.models.text.marks import (
@@ -35,6 +36,9 @@ _CLOSERS = "".join(DOUBLE_QUOTES | SINGLE_QUOTES) + ")]}"
 _ENDED = re.compile(
     rf"(?P<word>\w*)[{re.escape(''.join(SENTENCE_ENDS))}]+[{re.escape(_CLOSERS)}]*\s*\Z"
 )
+_COMPARED = 8
+"""Last tokens of a prompt that tell whether its white space was taken back."""
+
 _REMEMBERED = 100
 """Characters of a text that the end of a sentence is found in."""
 
@@ -96,7 +100,32 @@ class ByteLevelText:
 
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByteLevelDecoder":
         """A decoder whose text is put right behind a prompt."""
-        return ByteLevelDecoder(self)
+        return ByteLevelDecoder(self, self._taken(prompt, tuple(prompt_ids)))
+
+    def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
+        """White space is a part of the token behind it, which has to begin with it."""
+        for start in range(len(prompt.rstrip()), len(prompt)):
+            taken = prompt[start:]
+            ids = self._beginning_with(taken.encode("utf-8"))
+            if ids:
+                return taken, ids
+        return "", None
+
+    def _beginning_with(self, data: bytes) -> frozenset[int]:
+        pieces = enumerate(self._bytes)
+        return frozenset(id for id, piece in pieces if piece.startswith(data))
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return [self.bytes_of(token_id) for token_id in range(len(self.pieces))]
+
+    def _taken(self, prompt: str, prompt_ids: tuple[int, ...]) -> str:
+        """The white space that was taken back from a prompt with these ids."""
+        taken, _ = self.healing(prompt)
+        last = self.text_of(prompt_ids[-_COMPARED:]).lstrip("\N{REPLACEMENT CHARACTER}")
+        is_whole = prompt.endswith(last) if prompt_ids else not prompt
+        left = prompt.removesuffix(taken)
+        return "" if is_whole or not left.endswith(last) else taken
 
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
@@ -123,8 +152,8 @@ class ByteLevelText:
 class ByteLevelDecoder:
     """Text of ids that come one by one, in whole characters; a `Decoder`."""
 
-    def __init__(self, text: ByteLevelText) -> None:
-        self._text = text
+    def __init__(self, text: ByteLevelText, taken: str = "") -> None:
+        self._text, self._taken = text, taken
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._separator = ""
 
@@ -137,6 +166,8 @@ class ByteLevelDecoder:
             self._separator += self._text.separator
             return self.flush()
         new = self._decoder.decode(self._text.bytes_of(token_id))
+        if new and self._taken:
+            new, self._taken = new.removeprefix(self._taken), ""
         if new and self._separator:
             new, self._separator = self._separator + new, ""
         return new
@@ -150,7 +181,7 @@ class ByteLevelDecoder:
     def __deepcopy__(self, memo: object) -> "ByteLevelDecoder":
         copy = ByteLevelDecoder(self._text)
         copy._decoder.setstate(self._decoder.getstate())
-        copy._separator = self._separator
+        copy._separator, copy._taken = self._separator, self._taken
         return copy
 
 

@@ -57,6 +57,15 @@ class TextCodec(Protocol):
     ) -> tuple[str, ...]:
         """Words and marks of a text that can't be spelled, each once, in order."""
 
+    def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
+        """What a prompt that ends in white space means for the tokens behind it.
+
+        Returns:
+            The white space to take back from the prompt, since the model learned it
+            as a part of the token that begins with it; and what the first new token
+            is one of, `None` for any.
+        """
+
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> Decoder:
         """A decoder whose text is put right behind a prompt."""
 

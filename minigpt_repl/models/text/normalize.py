@@ -27,12 +27,12 @@ _HALF = re.compile("[\ud800-\udfff]")
 def as_typed(text: str) -> str:
     """A text of a user or a file with nothing changed but what no text has.
 
-    Line ends become newlines, control characters spaces, and half characters, as
-    undecodable bytes of a terminal arrive, U+FFFD. What a model cannot read is the
-    business of its tokenizer.
+    Line ends become newlines, control characters are left out, and half characters,
+    as undecodable bytes of a terminal arrive, become U+FFFD. What a model can't read
+    is the business of its tokenizer.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _HALF.sub(_REPLACEMENT_CHARACTER, _NOT_TYPED.sub(" ", text))
+    return _HALF.sub(_REPLACEMENT_CHARACTER, _NOT_TYPED.sub("", text))
 
 
 def _plain(character: str) -> str:

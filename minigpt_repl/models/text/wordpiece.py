@@ -6,6 +6,7 @@ text; that is the tokenizer's work.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 from minigpt_repl.models.text import sentence, stream
 from minigpt_repl.models.text.display import Typesetter, raw_text
@@ -66,6 +67,17 @@ class WordPieceText:
         """Words and marks of a text that become `[UNK]`, each once, in order."""
         words = dict.fromkeys(WORD.findall(normalize_text(text)))
         return tuple(word for word in words if self.unknown_id in encode(word))
+
+    def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
+        """Behind white space comes no piece that goes on with the word before."""
+        if not prompt.strip() or not prompt[-1].isspace():
+            return "", None
+        return "", self._beginnings
+
+    @cached_property
+    def _beginnings(self) -> frozenset[int]:
+        ids = set(range(len(self.pieces))) - self.special_ids
+        return frozenset(id for id in ids if not self.is_continuation(id))
 
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
         """A decoder whose text is put right behind a prompt."""

@@ -26,6 +26,7 @@ from minigpt_repl.engine.inspection import (
 )
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.text.marks import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
@@ -196,7 +197,7 @@ def _work_out(
         is_kept = left[token_id] > 0
         rows.append(
             (
-                Text(word, style=NAME if is_kept else ""),
+                Text(word.removeprefix(SPACE_MARK), style=NAME if is_kept else ""),
                 _percent(model[token_id]),
                 _percent(tempered[token_id]) if has_temperature else "",
                 Text(_percent(left[token_id]), style=STRONG),

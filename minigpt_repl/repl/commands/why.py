@@ -68,6 +68,7 @@ def why(context: Context, arguments: str) -> Steps:
             f"{found.entropy:.2f} nats: as unsure as among "
             f"{math.exp(found.entropy):.0f} equal tokens",
         ),
+        *_prompt_facts(context, text, place),
         *_rule_facts(context, text, place),
         *_smallest_facts(text, place),
     ]
@@ -136,6 +137,26 @@ def _place(text: Inspected, arguments: str) -> int:
             f"the last text has tokens 1..{len(tokens)}; got {quoted(arguments)}"
         )
     return place
+
+
+def _prompt_facts(
+    context: Context, text: Inspected, place: int
+) -> list[tuple[str, str]]:
+    """What the white space at the end of the prompt made of the first token."""
+    request = text.generation.request
+    is_typed = request.prompt_ids is None and not find_sampler(request.sampler).search
+    taken, first_ids = context.engine.info.text.healing(request.prompt)
+    if place or not is_typed or first_ids is None:
+        return []
+    if not taken:
+        return [("prompt's end", "white space: no piece could go on with its word")]
+    return [
+        (
+            "prompt's end",
+            f"{taken!r} was taken back, the token had to begin with it: "
+            f"{len(first_ids):,} do",
+        )
+    ]
 
 
 def _rule_facts(context: Context, text: Inspected, place: int) -> list[tuple[str, str]]:

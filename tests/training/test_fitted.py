@@ -1,0 +1,26 @@
+"""A small text gets a small model; what was asked for by name stays."""
+
+from minigpt_repl.training.recipes import DEFAULT, SIZES, fitted, size_for
+
+
+def test_a_smaller_text_has_a_smaller_model():
+    widths = [fitted(DEFAULT, size.tokens, {}).hidden_dim for size in SIZES]
+    assert widths == sorted(widths) and widths[0] < DEFAULT.hidden_dim
+    dropouts = [fitted(DEFAULT, size.tokens, {}).dropout for size in SIZES]
+    assert dropouts == sorted(dropouts, reverse=True)
+
+
+def test_it_is_read_more_often():
+    assert fitted(DEFAULT, 57, {}).epochs == 100
+    assert fitted(DEFAULT, 100_000, {}).epochs == 30
+
+
+def test_a_large_text_has_the_recipe_as_it_is():
+    assert fitted(DEFAULT, 30_000_000, {}) is DEFAULT
+    assert size_for(30_000_000) is None
+
+
+def test_what_was_asked_for_stays():
+    asked = DEFAULT.changed(hidden_dim=32, epochs=3)
+    recipe = fitted(asked, 57, {"hidden_dim": 32, "epochs": 3, "dropout": None})
+    assert (recipe.hidden_dim, recipe.epochs, recipe.dropout) == (32, 3, 0.2)
