@@ -145,8 +145,12 @@ def value_words(parameter: Parameter, settings: Settings) -> Iterator[str]:
     if parameter.kind is bool:
         yield from ("on", "off")
         return
-    yield from parameter.choices
     if parameter.kind is str:
+        yield from (
+            word
+            for word in parameter.choices
+            if _is_allowed(settings, parameter.name, word)
+        )
         return
     numbers = _WHOLE_NUMBERS if parameter.kind is int else _NUMBERS
     default = [] if parameter.default is None else [format_value(parameter.default)]
@@ -210,3 +214,12 @@ def _paths(typed: str, with_files: bool) -> Iterator[str]:
     shown = (n for n in names if start.startswith(".") or not n.startswith("."))
     for name in islice(shown, MOST_FILES):
         yield f"{folder}{slash}{name}"
+
+
+def _is_allowed(settings: Settings, name: str, word: str) -> bool:
+    """Whether the checkpoint, too, allows a value."""
+    try:
+        settings.set({name: word})
+    except MiniGPTError:
+        return False
+    return True
