@@ -125,7 +125,9 @@ def make_setup(options: Mapping[str, Any], given: Collection[str]) -> Setup:
         recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     cluster = _cluster(options)
     check_backend(cluster)
-    if recipe.name == "tutorial" and options["tokenizer"] is None:
+    # A state that does not say was made when there was no other.
+    is_older = header is not None and "tokenizer" not in header.get("options", {})
+    if options["tokenizer"] is None and (recipe.name == "tutorial" or is_older):
         options = {**options, "tokenizer": "wordpiece"}
     if options["encoding"] is not None:
         check_encoding(options["encoding"])
