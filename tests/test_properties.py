@@ -9,9 +9,9 @@ from minigpt_repl.engine import windows
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
-from minigpt_repl.settings import ORIGINS, SESSION_PARAMETERS, Settings
+from minigpt_repl.settings import ENDS, ORIGINS, SESSION_PARAMETERS, Settings
 
-LIMITS = {"vocabulary": 50}
+LIMITS = {"vocabulary": 50, ENDS: 1}
 KEYS = [key for key in Settings().names() if key != "sampler"]
 SAMPLERS = [spec.name for spec in all_samplers()]
 

@@ -94,6 +94,16 @@ def test_a_vocabulary_longer_than_the_rows_is_refused_even_unverified(saved):
         load_checkpoint(saved, verify=False)
 
 
+def test_a_vocabulary_with_reserved_words_out_of_place_is_refused_even_unverified(
+    saved,
+):
+    path = saved / VOCABULARY_FILE
+    first, second, rest = path.read_text().split("\n", 2)
+    path.write_text(f"{second}\n{first}\n{rest}")
+    with pytest.raises(CheckpointError, match=r"\[PAD\] \[UNK\] \[BOS\]"):
+        load_checkpoint(saved, verify=False)
+
+
 def test_a_newer_version_is_refused(saved):
     edit_json(saved / RECORD_FILE, lambda content: content.update(version=99))
     with pytest.raises(CheckpointError, match="newer minigpt-repl"):
