@@ -173,4 +173,7 @@ def test_an_interrupt_during_the_start_is_silent(program):
             started.send_signal(signal.SIGINT)
             out, err = started.communicate(timeout=60)
         assert started.returncode == 130
-        assert (out, err) == (b"", b"")
+        assert out == b""
+        # On a fast machine the start is over by then, and the program says its line.
+        assert err == b"" or (delay > 0.02 and b"interrupted" in err), err
+        assert b"Traceback" not in err
