@@ -443,6 +443,16 @@ class Outcome:
     err: str
 
 
+OWN_PEAK = """
+try:
+    {code}
+finally:
+    words = open("/proc/self/status").read().split()
+    open({peak!r}, "w").write(words[words.index("VmHWM:") + 1])
+"""
+"""The kernel begins a child's figure with its parent's size, so it tells itself."""
+
+
 def run(tried: Try, place: Path) -> Outcome:
     """Run it; its own folders are in `place`."""
     environment = os.environ | {
@@ -453,7 +463,11 @@ def run(tried: Try, place: Path) -> Outcome:
     code = f"import sys; from {tried.module} import main"
     if tried.module == "minigpt_repl":
         code = "import sys; from minigpt_repl.__main__ import main"
-    command = [sys.executable, "-P", "-c", f"{code}; sys.exit(main())"]
+    code += "; sys.exit(main())"
+    peak = place / "peak"
+    if tried.interrupt_s is None:
+        code = OWN_PEAK.format(code=code, peak=str(peak))
+    command = [sys.executable, "-P", "-c", code]
     began = time.monotonic()
     if tried.keys:
         return _on_a_terminal([*command, *tried.arguments], tried, place, environment)
@@ -483,7 +497,8 @@ def run(tried: Try, place: Path) -> Outcome:
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     cpu = usage.ru_utime + usage.ru_stime
-    return Outcome(process.returncode, seconds, cpu, usage.ru_maxrss // 1024, *texts)
+    kilobytes = int(peak.read_text()) if peak.exists() else usage.ru_maxrss
+    return Outcome(process.returncode, seconds, cpu, kilobytes // 1024, *texts)
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def test_it_can_be_used_in_kerashub(tiny_causal_lm):
     again = Chain.from_config(sampler.get_config())
     assert again.get_config() == sampler.get_config()
     for each in (sampler, again):
-        prompt = np.array([[2, 10, 11, 0, 0, 0, 0, 0]] * 2)
+        prompt = np.array([[2, 10, 11, 0, 0, 0, 0, 0]] * 2, "int32")
         text = each(Oracle.make_next(tiny_causal_lm), prompt, index=3, mask=prompt > 0)
         for row in np.array(text):
             assert len(set(row.tolist())) == 8

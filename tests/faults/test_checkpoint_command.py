@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,9 @@ def test_a_newer_version(copy):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
 def test_no_permission(copy):
     (copy / "model.weights.h5").chmod(0)
-    for path in (copy.parent, copy.parent.parent, copy.parent.parent.parent):
-        path.chmod(0o755)
+    for path in copy.parents:
+        if path.is_relative_to(tempfile.gettempdir()) and path.owner() == "root":
+            path.chmod(path.stat().st_mode | 0o055)
     # What the engine's process does: others may not be allowed to start one here,
     # where the interpreter's own files can be closed to them. So import first.
     code = """
@@ -136,7 +138,7 @@ def test_weights_of_another_shape(copy, make_causal_lm, tmp_path):
     for name in ("model.weights.h5", "task.weights.h5"):
         shutil.copy(tmp_path / "other" / name, copy / name)
     forge(copy, "metadata.json", lambda content: None)
-    assert "can't load" in refused(copy)
+    assert "does not hold the" in refused(copy)
 
 
 @pytest.mark.slow

