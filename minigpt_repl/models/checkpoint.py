@@ -25,7 +25,7 @@ from minigpt_repl.models.record import (
     TOKENIZERS,
     hash_files,
 )
-from minigpt_repl.models.tokenizer import RESERVED_WORDS
+from minigpt_repl.models.text.wordpiece import RESERVED_WORDS
 from minigpt_repl.suggest import quoted, shown_path
 
 

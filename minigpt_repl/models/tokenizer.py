@@ -7,9 +7,6 @@ from keras_hub.tokenizers import WordPieceTokenizer
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
 
-RESERVED_WORDS = ("[PAD]", "[UNK]", "[BOS]")
-"""The first words of every vocabulary, in the order of their ids."""
-
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
 class MiniGPTTokenizer(WordPieceTokenizer):
