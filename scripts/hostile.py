@@ -497,7 +497,7 @@ def run(tried: Try, place: Path) -> Outcome:
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     cpu = usage.ru_utime + usage.ru_stime
-    kilobytes = int(peak.read_text()) if peak.exists() else usage.ru_maxrss
+    kilobytes = int(peak.read_text()) if peak.exists() else 0  # killed: not known
     return Outcome(process.returncode, seconds, cpu, kilobytes // 1024, *texts)
 
 

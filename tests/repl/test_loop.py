@@ -99,10 +99,11 @@ def test_interrupt_at_the_prompt_clears_the_line_then_hints(play):
 
 def test_samplers_switch_while_the_session_goes_on(play):
     def scenario(terminal):
-        for name in ("greedy", "beam", "top_p", "contrastive", "speculative"):
+        names = ("greedy", "beam", "top_p", "contrastive", "speculative")
+        for number, name in enumerate(names, 1):
             terminal.type(f":sampler {name}")
             terminal.type("the king")
-            terminal.see(f"{name} ")
+            terminal.see("6 tokens", times=number)
             terminal.at_prompt()
         assert terminal.flat.count("6 tokens") == 5
         assert "defect" not in terminal.flat
