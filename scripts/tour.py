@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pexpect
 import pyte
-from readme import README, replaced
+from readme import replaced
 from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 PROMPT = "> "
 QUIET = 1.0
 """Seconds without output after which a command has done its work."""
@@ -169,6 +170,6 @@ def color(name: str) -> str:
 if __name__ == "__main__":
     (ROOT / "docs" / "session.svg").write_text(picture(PICTURE), encoding="utf-8")
     README.write_text(
-        replaced(README.read_text(encoding="utf-8"), "tour", transcript()),
+        replaced(README.read_text(encoding="utf-8"), README.name, "tour", transcript()),
         encoding="utf-8",
     )
