@@ -25,6 +25,7 @@ from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.repeats import is_drawn
 from minigpt_repl.engine.request import (
+    SEEDS,
     Engine,
     EngineInfo,
     Event,
@@ -123,7 +124,7 @@ def start_comparison(
 ) -> Comparison:
     """A comparison without texts; a seed is drawn if the plan has none."""
     if plan.seed is None:
-        plan = replace(plan, seed=random.SystemRandom().randrange(2**31))
+        plan = replace(plan, seed=random.SystemRandom().randrange(SEEDS))
     return Comparison(
         plan=plan,
         columns=tuple(Column(strategy) for strategy in plan.strategies),

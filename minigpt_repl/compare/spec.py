@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
@@ -80,7 +80,7 @@ class Plan:
 
 def text_seed(seed: int, index: int) -> int:
     """Seed of text `index`, from 0: counted up, within what a seed can be."""
-    return (seed + index) % 2**31
+    return (seed + index) % SEEDS
 
 
 @dataclass(frozen=True)
