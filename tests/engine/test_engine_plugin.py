@@ -59,8 +59,8 @@ def test_a_registered_sampler_chooses_and_its_parameter_is_live(engine, install)
     made = make(engine, "rank", r=3)
     rows = engine.logits((*made.started.prompt_ids, *made.token_ids))[-6:-1]
     assert made.token_ids == tuple((-row).argsort()[2] for row in rows)
-    traced = engine.trace_count
     best = make(engine, "greedy").token_ids
+    traced = engine.trace_count
     assert make(engine, "the_rank", r=1).token_ids == best
     assert make(engine, "rank", r=2).token_ids != best
     assert engine.trace_count == traced
