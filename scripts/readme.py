@@ -1,8 +1,8 @@
 """Writes the generated parts of the documents from the program's own tables.
 
-`python scripts/readme.py` rewrites, in README.md and docs/architecture.md, what stands
-between `<!-- begin NAME -->` and `<!-- end NAME -->`; `--check` changes nothing and
-fails if anything would change.
+`python scripts/readme.py` rewrites, in README.md, docs/reference.md and
+docs/architecture.md, what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`;
+`--check` changes nothing and fails if anything would change.
 """
 
 import ast
@@ -144,12 +144,12 @@ def escape(text: str) -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {
+    "README.md": {"tree": tree},
+    "docs/reference.md": {
+        "commands": command_table,
         "samplers": sampler_table,
         "rules": rule_table,
         "settings": setting_table,
-        "commands": command_table,
-        "tree": tree,
     },
     "docs/architecture.md": {"tree": whole_tree},
 }
