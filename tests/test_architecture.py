@@ -23,7 +23,7 @@ LAYERS = (
     ("lm", "engine"),
     ("settings", "report"),
     ("config", "compare", "training", "doctor"),
-    ("repl",),
+    ("repl", "notebook"),
     ("cli",),
     ("__main__",),
 )

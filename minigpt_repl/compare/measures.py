@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import Generation
 
 REPEATED_NGRAM = 4
@@ -161,7 +162,7 @@ def logprobs_of(generation: Generation) -> list[float]:
 
 def _mean_entropy(generation: Generation) -> float | None:
     scores = [token.score.entropy for token in generation.tokens if token.score]
-    return fmean(scores) if scores else None
+    return bits(fmean(scores)) if scores else None
 
 
 def _mean_kept_mass(generation: Generation) -> float | None:
@@ -210,10 +211,10 @@ MEASURES = (
         lambda generation: perplexity(logprobs_of(generation)),
     ),
     Measure(
+        "entropy_bits",
         "entropy",
-        "entropy",
-        ".2f",
-        "mean of the model's entropy at each token, in nats",
+        ".1f",
+        "mean of the model's entropy at each token, in bits",
         _mean_entropy,
     ),
     Measure(

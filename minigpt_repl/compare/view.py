@@ -181,6 +181,19 @@ def marked_text(text: str, shared: int) -> Text:
     return marked
 
 
+def comparison_facts(comparison: Comparison) -> dict[str, str]:
+    """How a comparison was made: all that is needed to make it again."""
+    plan = comparison.plan
+    return {
+        "seed": str(plan.seed),
+        "texts a strategy": str(plan.count),
+        "length": f"{plan.length} tokens",
+        "stop": plan.stop,
+        "checkpoint": comparison.checkpoint_sha256,
+        **comparison.versions,
+    }
+
+
 @dataclass(frozen=True)
 class FiguresView:
     """The measures of every strategy, as many to a table as there is room for."""

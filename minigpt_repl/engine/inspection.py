@@ -240,7 +240,17 @@ def entropy(distribution: "np.ndarray") -> float:
 
 def surprisal(logprob: float) -> float:
     """-log2 p of a token, in bits, from its natural log-probability."""
-    return -logprob / math.log(2) or 0.0
+    return -bits(logprob) or 0.0
+
+
+def bits(nats: float) -> float:
+    """A number of nats in bits: what is shown is in bits, what is kept in nats."""
+    return nats / math.log(2)
+
+
+def perplexity(entropy: float) -> float:
+    """How many equally probable tokens have that entropy, in nats."""
+    return math.exp(entropy)
 
 
 def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":

@@ -296,7 +296,7 @@ def _write(
 
     for name, suffix in ((markdown, ".md"), (html, ".html")):
         if name is not None:
-            write_user_file(Path(name), render([comparison], suffix, engine.info))
+            write_user_file(Path(name), render([comparison], suffix, engine))
             _tell(f"wrote {name}")
     if as_json:
         sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")

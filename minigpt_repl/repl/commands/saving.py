@@ -138,7 +138,7 @@ def export(context: Context, arguments: str) -> Steps:
         )
     else:
         comparisons = [context.session.comparison]
-    write(comparisons, path, context.engine.info)
+    write(comparisons, path, context.engine)
     what = "the session" if is_session else "the comparison"
     yield Notice(f"wrote {what} to {shown_path(path)}")
     return context.session

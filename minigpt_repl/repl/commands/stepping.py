@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from minigpt_repl.compare.distribution import next_distribution
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
@@ -17,7 +18,6 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import as_typed
-from minigpt_repl.repl.commands.probabilities import distribution_table
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import continue_text, ending
 from minigpt_repl.repl.dispatch import command
@@ -137,7 +137,7 @@ def _show(
 ) -> Iterator[Output]:
     yield Say(_text_so_far(stand))
     yield Say(
-        distribution_table(
+        next_distribution(
             logits,
             (strategy,),
             context.engine.info,

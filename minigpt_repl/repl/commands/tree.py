@@ -191,7 +191,8 @@ def branch(context: Context, arguments: str) -> Steps:
     Both stay in the tree. Without N it is cut where the model was least sure.
     """
     text = inspect_text(context, ":branch")
-    node, tokens = text.node, text.generation.tokens
+    node = last_node(context.session, ":branch")
+    tokens = text.generation.tokens
     kept = _read_kept(arguments, len(tokens)) if arguments else None
     if kept is None:
         unsure = [
