@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.distribution import next_distribution, percent
+from minigpt_repl.compare.distribution import next_distribution
 from minigpt_repl.compare.pieces import visible, visible_all
 from minigpt_repl.compare.spec import (
     Strategy,
@@ -36,6 +36,7 @@ from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 from minigpt_repl.settings import Settings
+from minigpt_repl.shown import percent
 from minigpt_repl.suggest import quoted
 
 if TYPE_CHECKING:

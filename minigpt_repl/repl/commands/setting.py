@@ -25,6 +25,7 @@ from minigpt_repl.repl.tables import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change, Settings
+from minigpt_repl.shown import as_perplexity, in_bits_a_byte, in_seconds
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
@@ -209,7 +210,7 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
     yield "context", f"{info.context_length} tokens"
     yield "case", "lower case only" if info.lowercase else "kept"
     yield "draft model", "yes" if info.has_draft else "no"
-    yield "loaded in", f"{info.load_s:.1f} s"
+    yield "loaded in", in_seconds(info.load_s)
     for name, value in info.training.items():
         if isinstance(value, (str, int, float)):
             yield _fact(name, value)
@@ -218,8 +219,18 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
-    shown = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
-    return name.replace("_", " "), shown
+    if isinstance(value, float):
+        return name.replace("_", " "), FIGURES.get(name, format_value)(value)
+    return name.replace("_", " "), plain(str(value))
+
+
+FIGURES: dict[str, Callable[[float], str]] = {
+    "perplexity": as_perplexity,
+    "bits_per_byte": in_bits_a_byte,
+    "elapsed": in_seconds,
+    "wall_seconds": in_seconds,
+}
+"""How the figures of a training are written, by their names in a record."""
 
 
 def _settings(context: Context) -> Iterator[Output]:
