@@ -65,7 +65,7 @@ def test_a_text_that_begins_with_a_commands_name_is_a_text(line):
         (":compare top_k:temp=2", "temperature"),
         (":hepl", ":help"),
         (":help perplexty", "perplexity"),
-        (":help samplr", "sampler"),
+        (":help smapler", ":sampler"),
         (":unset len", "length"),
         (":show hist0ry", "history"),
     ],

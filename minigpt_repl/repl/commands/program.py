@@ -1,19 +1,16 @@
 """Commands about the program itself: `:help`, `:quit`, `:clear`, `:model`."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
-from minigpt_repl.errors import CheckpointError, UsageError
+from minigpt_repl.errors import UsageError
 from minigpt_repl.files import user_path
 from minigpt_repl.glossary import find_entry, terms
 from minigpt_repl.models.record import check_folder, is_file, read_record
 from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
-from minigpt_repl.repl.commands.setting import model_facts
+from minigpt_repl.repl.commands.setting import show_model
 from minigpt_repl.repl.completion import command_words, folder_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import Command, all_commands, command
@@ -21,18 +18,13 @@ from minigpt_repl.repl.dispatch import find_command as find
 from minigpt_repl.repl.output import ClearScreen, Notice, Output, Quit, Say, SwitchModel
 from minigpt_repl.repl.tables import (
     NAME,
-    STRONG,
-    Sheet,
     commands_table,
-    facts_table,
-    make_table,
     sampler_facts,
     settings_table,
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Change, Settings, limits_of
-from minigpt_repl.shown import as_perplexity, in_bits_a_byte
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 GROUPS = {
@@ -102,7 +94,8 @@ def _help_on(word: str, settings: Settings) -> Iterator[Output]:
     with suppress(UsageError):
         yield Say(_command_help(find(word)))
         return
-    names = [*(entry.name for entry in all_commands()), *terms(), *settings.names()]
+    commands = [f":{entry.name}" for entry in all_commands()]
+    names = [*commands, *terms(), *list(settings.names())[1:]]
     raise UsageError(
         f"no command, setting or word {quoted(word)}"
         f"{did_you_mean(word, names)}; :help lists the commands"
@@ -174,10 +167,7 @@ def model(context: Context, arguments: str) -> Steps:
     taken back, and that is told before the models are switched.
     """
     if not arguments:
-        yield Say(facts_table(model_facts(context.engine.info)))
-        if known_checkpoints():
-            yield Say("")
-            yield Say(checkpoints_table(context.engine.info.directory))
+        yield from show_model(context)
         return context.session
     if context.sources:
         raise UsageError(
@@ -209,36 +199,3 @@ def _describe(changes: Iterable[Change]) -> Iterator[str]:
         before, after = format_value(change.before), format_value(change.after)
         why = reasons.get(change.name, "the vocabulary is smaller")
         yield f"{change.name}: {before} -> {after}, {why}"
-
-
-def checkpoints_table(directory: str) -> Sheet:
-    """The checkpoints that can be called by name, the one in use marked."""
-    rows: list[tuple[Text | str, ...]] = []
-    for name, folder in known_checkpoints().items():
-        is_current = folder == Path(directory)
-        mark = Text("*" if is_current else " ", style=STRONG)
-        try:
-            record = read_record(folder)
-            when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
-        except (CheckpointError, OSError):
-            rows.append((mark, Text(name, style=NAME), "can't be read", "", "", ""))
-            continue
-        metrics = record.training.get("metrics")
-        figures = metrics if isinstance(metrics, dict) else {}
-        rows.append(
-            (
-                mark,
-                Text(name, style=NAME),
-                f"{record.parameter_count:,}",
-                time.strftime("%Y-%m-%d", when),
-                _figure(figures, "perplexity", as_perplexity),
-                _figure(figures, "bits_per_byte", in_bits_a_byte),
-            )
-        )
-    headings = ("", "name", "parameters", "made", "perplexity", "bits a byte")
-    return make_table(headings, rows, right=" ".join(headings[2:]), whole=6)
-
-
-def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
-    value = figures.get(name)
-    return write(value) if isinstance(value, (int, float)) else ""
