@@ -266,12 +266,18 @@ def test_going_to_any_text():
     assert "no text yet" in str(talk(":tree").error)
 
 
-def test_beams_show_survivors_then_those_that_were_dropped():
+def test_beams_are_a_tree_that_fits_a_blackboard():
     after = talk(":beams -- the king")
-    assert "-12.00" in after.lives and "hypothesis" in after.lives
-    assert "dropped by the smallest margins" in after.said
-    assert after.engine.requests[-1].with_details
-    assert after.session.node.generation.request.sampler == "beam"
+    (request,) = after.engine.requests
+    assert request.with_details and request.sampler == "beam"
+    assert (request.parameters["num_beams"], request.length) == (3, 4)
+    assert re.search("├── ·?[#a-z]+ -[0-9.]+", after.lives)
+    assert re.search("dropped, [0-9.]+ short", after.lives)
+    assert len(after.session.node.generation.tokens) == 4
+    (request,) = talk(":beams 2 5 -- the king").engine.requests
+    assert (request.parameters["num_beams"], request.length) == (2, 5)
+    for wrong in ("0", "99", "3 99", "x", "1 2 3"):
+        assert "1..10 beams" in str(talk(f":beams {wrong} -- the").error)
 
 
 def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
@@ -290,6 +296,7 @@ def test_drafts_are_marked_and_the_rate_is_told():
 
 def test_a_view_says_where_the_prompt_goes():
     assert "after --" in str(talk(":beams the king").error)
+    assert "after --" in str(talk(":drafts the king").error)
 
 
 def test_the_tour_judges_every_claim_by_its_text():
