@@ -121,7 +121,6 @@ def run_comparison(
         parse_count,
         parse_strategies,
     )
-    from minigpt_repl.repl.plain import WatchedEngine
 
     texts = parse_count(count)
     directory, settings = prepare(options)
@@ -131,7 +130,7 @@ def run_comparison(
             strategies = all_strategies(settings, engine.info.has_draft)
         text = read_prompt(options.prompt or "")
         plan = make_plan(settings, strategies, text, texts)
-        comparison = finish(run_plan(WatchedEngine(engine), plan))
+        comparison = finish(run_plan(engine, plan))
         _write(comparison, engine, settings, as_json, markdown, html)
         if signals.interrupts:
             raise KeyboardInterrupt
@@ -301,22 +300,30 @@ def _write(
             _tell(f"wrote {name}")
     if as_json:
         sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
-    elif markdown is None and html is None:
+    else:
         _print(comparison, str(settings.value("color")))
     sys.stdout.flush()
 
 
 def _print(comparison: "Comparison", color: str) -> None:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
+    from minigpt_repl.compare.spread import SpreadView, spreads
     from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
     from minigpt_repl.repl.continuation import NOT_FINITE
     from minigpt_repl.repl.drawing import draw
     from minigpt_repl.repl.output import wants_color
 
     has_color = wants_color(color, os.environ, sys.stdout.isatty())
-    views = Group(TextsView(comparison), "", FiguresView(comparison))
-    draw(views, sys.stdout, shutil.get_terminal_size().columns, has_color=has_color)
+    views: list[RenderableType] = [TextsView(comparison), "", FiguresView(comparison)]
+    if any(spreads(comparison)):
+        views += ["", SpreadView(comparison)]
+    draw(
+        Group(*views),
+        sys.stdout,
+        shutil.get_terminal_size().columns,
+        has_color=has_color,
+    )
     _tell(NOT_QUALITY)
     if comparison.is_damaged:
         _tell(NOT_FINITE)

@@ -323,6 +323,51 @@ def test_the_tour_can_be_left_and_waits_for_nobody_in_a_pipe():
     assert piped.count(ClearScreen) == 0
 
 
+def test_a_comparison_can_be_made_again_from_the_screen():
+    after = Talk(engine=FakeEngine(context_length=64)).type(
+        "the king", ":compare greedy random"
+    )
+    seed = re.search(r"seed (\d+)", after.lives)[1]
+    assert after.session.comparison.plan.seed == int(seed)
+    assert "same for every seed" in after.lives
+
+
+def test_many_texts_end_with_a_picture():
+    after = talk("the king", ":compare greedy random top_k:k=2 n=5")
+    assert "not told apart" in after.said and "◆" in after.said
+    assert "told apart" not in talk("the king", ":compare greedy random").said
+
+
+def test_the_page_of_a_session_is_its_tree(tmp_path):
+    path = tmp_path / "a.html"
+    lines = (
+        "the king",
+        ":sampler greedy",
+        ":continue",
+        ":goto 1",
+        ":step",
+        "the queen",
+    )
+    after = talk(*lines, answers=["", "2", "q"]).type(f":export --session {path}")
+    assert after.error is None
+    page = path.read_text()
+    heading = "<h3>([0-9,-]+)( \\*)? ([a-z_]+) <small>(.*?)</small>"
+    headings = re.findall(heading, page)
+    assert [(number, mark.strip(), name) for number, mark, name, _ in headings] == [
+        ("1", "", "top_k"),
+        ("2", "", "greedy"),
+        ("3-4", "", "greedy"),
+        ("5", "*", "greedy"),
+    ]
+    assert "seed 3" in headings[0][3] and "same for every seed" in headings[1][3]
+    assert "picked by hand" in headings[2][3]
+    assert page.count("<ul>") == 1 and "the model: " in page
+    after.type(f":export --session {path}")
+    assert after.error is None
+    path.write_text("mine")
+    assert "not an export" in str(after.type(f":export --session {path}").error)
+
+
 @pytest.mark.parametrize("suffix", [".md", ".html", ".json"])
 def test_a_comparison_and_a_session_are_exported(tmp_path, suffix):
     one, all_ = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
