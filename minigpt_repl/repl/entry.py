@@ -28,7 +28,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
-from minigpt_repl.report import JsonWriter
+from minigpt_repl.report import JsonWriter, WatchedEngine
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import shown_path
@@ -311,8 +311,8 @@ def _print(comparison: "Comparison", color: str) -> None:
     from minigpt_repl.compare.spread import SpreadView, spreads
     from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
     from minigpt_repl.repl.continuation import NOT_FINITE
-    from minigpt_repl.repl.drawing import draw
     from minigpt_repl.repl.output import wants_color
+    from minigpt_repl.repl.tables import draw
 
     has_color = wants_color(color, os.environ, sys.stdout.isatty())
     views: list[RenderableType] = [TextsView(comparison), "", FiguresView(comparison)]

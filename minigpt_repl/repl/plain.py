@@ -5,23 +5,20 @@ it comes; everything else goes to stderr, and no escape byte is written unless
 colour is forced. Imports no TensorFlow and no prompt_toolkit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import RenderableType
 
-from minigpt_repl.engine.repeats import programs
-from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
+from minigpt_repl.engine.request import Engine, Event
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.app import App
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.dispatch import MARK, LineJoiner, run_line
-from minigpt_repl.repl.drawing import draw
+from minigpt_repl.repl.dispatch import MARK, App, LineJoiner, run_line
 from minigpt_repl.repl.output import (
     Live,
     Mistake,
@@ -35,11 +32,12 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
-from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.repl.tables import draw
+from minigpt_repl.report import WatchedEngine
 from minigpt_repl.shown import shown, shown_line
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 BYTE_ORDER_MARK = "\ufeff"
 LONGEST_INPUT = 4 * 1024 * 1024
@@ -153,66 +151,6 @@ class Page:
     def _write_line(self, stream: TextIO, text: str) -> None:
         stream.write(f"{text}\n")
         stream.flush()
-
-
-class WatchedEngine:
-    """An engine whose events someone else sees too.
-
-    A sampler is warmed before its first text, so that the figures of the text tell
-    of the text and not of a compile.
-
-    Args:
-        engine: does what is asked.
-        watch: gets every event of every text, with the text's row, before the
-            caller does. With it each token of a finished text carries its score,
-            whether the caller asked or not.
-    """
-
-    def __init__(
-        self, engine: Engine, watch: Callable[[int, Event], None] | None = None
-    ) -> None:
-        self._engine = engine
-        self._watch = watch
-        self._warmed: set[object] = set()
-        self.stop = engine.stop
-        self.close = engine.close
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    def generate(self, request: Request) -> Iterator[Event]:
-        for _, event in self.generate_rows([request]):
-            yield event
-
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        for request, rows, key in programs(requests):
-            if key not in self._warmed:
-                self._engine.warm(request.sampler, request.parameters, rows)
-                self._warmed.add(key)
-        if self._watch is None:
-            yield from self._engine.generate_rows(requests)
-            return
-        scored = [replace(request, with_scores=True) for request in requests]
-        for row, event in self._engine.generate_rows(scored):
-            self._watch(row, event)
-            yield row, event
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return self._engine.encode(text)
-
-    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
-        return self._engine.logits(token_ids)
-
-    def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
-    ) -> None:
-        self._engine.warm(sampler, parameters, rows)
-
-    def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
-    ) -> None:
-        self._engine.prepare(sampler, parameters, rows)
 
 
 @dataclass

@@ -14,10 +14,7 @@ import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import DummyHistory, FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
@@ -28,16 +25,21 @@ from minigpt_repl.files import open_user_file
 from minigpt_repl.paths import state_home
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import whole_input
-from minigpt_repl.repl.keys import make_keys
+from minigpt_repl.repl.line_editor import (
+    CONTINUATION,
+    Fragment,
+    LineCompleter,
+    colors,
+    continuation,
+    make_keys,
+)
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
-from minigpt_repl.repl.toolbar import Fragment, colors
 from minigpt_repl.repl.wrapping import on_terminal
-from minigpt_repl.shown import shown, shown_line
+from minigpt_repl.shown import shown
 from minigpt_repl.suggest import shown_path
 
 PROMPT = "> "
-CONTINUATION = ". "
 MENU_ROWS = 6
 ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
@@ -134,8 +136,8 @@ class Reader:
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PROMPT)],
             multiline=True,
-            prompt_continuation=_continuation,
-            completer=_Completer(context),
+            prompt_continuation=continuation,
+            completer=LineCompleter(context),
             complete_while_typing=True,
             auto_suggest=AutoSuggestFromHistory(),
             history=history or InMemoryHistory(),
@@ -244,34 +246,6 @@ class Reader:
         if not color:
             return ColorDepth.DEPTH_1_BIT
         return self._session.output.get_default_color_depth()
-
-
-class _Completer(Completer):
-    """Offers what `completion.py` finds."""
-
-    def __init__(self, context: Callable[[], Context]) -> None:
-        self._context = context
-
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
-        before = document.text_before_cursor
-        if not before.startswith(":"):
-            return
-        import minigpt_repl.repl.commands  # noqa: F401 - fills the table of commands
-        from minigpt_repl.repl.completion import complete
-
-        for candidate in complete(before, self._context()):
-            yield Completion(
-                candidate.text,
-                start_position=candidate.start - len(before),
-                display=shown_line(candidate.text),
-                display_meta=shown_line(candidate.meaning),
-            )
-
-
-def _continuation(width: int, line: int, is_soft: int) -> StyleAndTextTuples:
-    return [("class:continuation", " " * width if is_soft else CONTINUATION)]
 
 
 def edit_text(text: str) -> str | None:

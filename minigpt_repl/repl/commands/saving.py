@@ -16,8 +16,13 @@ from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
 from minigpt_repl.repl.output import Mistake, Notice
-from minigpt_repl.repl.saved import dump_session, is_saved_session, parse_session
-from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.repl.session import (
+    Node,
+    Session,
+    dump_session,
+    is_saved_session,
+    parse_session,
+)
 from minigpt_repl.suggest import shown_path
 
 

@@ -1,5 +1,5 @@
 """Commands that make texts and go about in the tree of them: `:again`, `:continue`,
-`:undo`, `:raw`, `:edit`, `:tree`, `:goto`, `:branch`.
+`:undo`, `:raw`, `:edit`, `:score`, `:tree`, `:goto`, `:branch`.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from minigpt_repl.compare.pieces import display_pieces
 from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.scoring import as_generation, score
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import (
@@ -293,3 +294,18 @@ def _read_kept(arguments: str, count: int) -> int:
             f"got {quoted(arguments)}"
         )
     return kept
+
+
+@command("score", usage="TEXT")
+def score_text(context: Context, arguments: str) -> Steps:
+    """Tell how little the model expects a text of yours.
+
+    It becomes the current text: `:heat` shows every token's surprisal, `:why N` tells
+    about one, and `:continue` goes on from it.
+    """
+    if not arguments:
+        raise UsageError(":score takes a text")
+    scored = score(context.engine, arguments)
+    yield Notice(f"{scored.summary}; :heat and :why N look into it")
+    made = as_generation(scored, arguments, context.engine)
+    return context.session.add("", made)
