@@ -28,7 +28,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
-from minigpt_repl.report import JsonWriter, WatchedEngine
+from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import shown_path

@@ -188,49 +188,6 @@ def test_tokens_of_another_model_are_not_looked_into():
     assert "another model" in str(after.type(":why").error)
 
 
-def test_stepping_accepts_picks_undoes_switches_and_runs_on():
-    answers = ["", "0", "u", "1", "what?", "s greedy", "c"]
-    after = talk(":step the king", answers=answers)
-    texts = [node.generation.request.sampler for node in after.session.nodes]
-    # Accepted, picked, picked instead after the undo, run on by greedy.
-    assert texts == ["top_k", "top_k", "top_k", "greedy"]
-    _, undone, picked, rest = after.session.nodes
-    assert undone.parent == picked.parent and rest.parent == picked.id
-    assert len(rest.generation.tokens) == 10
-    assert any("'what?'" in notice for notice in after.notices)
-
-
-def test_a_digit_picks_the_token_of_that_row():
-    after = talk(":step the king", answers=["2", "q"])
-    rows = after.engine.logits(after.engine.encode("the king"))[-1]
-    third = int((-rows).argsort()[2])
-    (node,) = after.session.nodes
-    assert node.generation.token_ids == (third,)
-    assert node.generation.tokens[0].score.rank == 3
-    assert node.generation.stop_reason == "picked"
-
-
-def test_stepping_goes_on_from_the_current_text_by_its_tokens():
-    after = talk("the king", ":step", answers=["", "q"])
-    first, stepped = after.session.nodes
-    assert stepped.parent == first.id
-    ids = (*first.generation.started.prompt_ids, *first.generation.token_ids)
-    assert after.engine.requests[-1].prompt_ids[: len(ids)] == ids
-
-
-def test_stepping_ends_at_the_length_or_with_the_input():
-    assert len(talk(":step the", answers=[""] * 50).session.nodes) == 12
-    assert talk(":step the", answers=[]).session.nodes == ()
-
-
-def test_undoing_the_first_and_a_wrong_sampler_are_told_and_asked_again():
-    answers = ["u", "s gredy", "s", "what", "q"]
-    after = talk(":step the", answers=answers, is_terminal=True)
-    said = " ".join(after.notices)
-    assert "nothing to undo" in said and "did you mean greedy?" in said
-    assert "speculative" in said
-
-
 def test_the_tree_of_turns_branches_and_steps():
     after = talk("the king", ":branch 4", ":goto 1", ":step", answers=["", "", "q"])
     after.type(":tree")
