@@ -6,13 +6,14 @@ Whatever a prompt or a text holds, it stays text, and its controls are visible.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minigpt_repl.compare.choice import Choice, inspect
 from minigpt_repl.compare.comparison import (
+    Column,
     Comparison,
     figures,
     library_versions,
@@ -41,6 +42,7 @@ from minigpt_repl.shown import shown
 
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
+LESSON_TITLE = "How a model chooses its words"
 STOPS = {
     "length": "length reached",
     "stop": "ended",
@@ -67,6 +69,47 @@ def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
         "page.html.jinja",
         title=f"{TITLE}: {first}" if first else TITLE,
         comparisons=[_comparison(one, engine, colors) for one in comparisons],
+    )
+
+
+def lesson_page(
+    chapters: Sequence[Mapping[str, Any]], told: Comparison, engine: Engine
+) -> str:
+    """A handout: chapters with a text each, then all figures.
+
+    Args:
+        chapters: of each its `column`, `claim`, `verdict` and `rule`, lines of text.
+        told: the comparison that the columns are of.
+        engine: tells what else each token might have been.
+    """
+    colors = _colors([column.strategy for column in told.columns])
+    shown_chapters = []
+    for chapter in chapters:
+        column: Column = chapter["column"]
+        shown_chapters.append(
+            {
+                **chapter,
+                **_text(column.generations[0], 0, engine),
+                "prompt": told.plan.prompt,
+                "tokens": [
+                    {**token, "mark": ""}
+                    for token in _tokens(column.generations[0], 0, engine)
+                ],
+                "sampler": column.strategy.sampler,
+                "parameters": column.strategy.words,
+                "color": colors[column.strategy.label],
+                "label": seed_label(told, column, 0),
+            }
+        )
+    return _render(
+        "lesson.html.jinja",
+        title=f"{LESSON_TITLE}: {told.plan.prompt or '[BOS]'}",
+        chapters=shown_chapters,
+        comparison={
+            **_comparison(told, engine, colors),
+            "seed": told.plan.seed,
+            "length": told.plan.length,
+        },
     )
 
 

@@ -13,7 +13,7 @@ from talk import Talk
 from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import find_command
-from minigpt_repl.repl.output import ClearScreen, Live
+from minigpt_repl.repl.output import Live
 from minigpt_repl.sampling.registry import all_samplers
 
 
@@ -254,30 +254,6 @@ def test_drafts_are_marked_and_the_rate_is_told():
 def test_a_view_says_where_the_prompt_goes():
     assert "after --" in str(talk(":beams the king").error)
     assert "after --" in str(talk(":drafts the king").error)
-
-
-def test_the_tour_judges_every_claim_by_its_text():
-    after = talk(":tour the king", answers=[""] * 9)
-    assert after.count(ClearScreen) == 6
-    verdicts = re.findall(r"^(So it is|Not here):", after.said, re.MULTILINE)
-    assert len(verdicts) == 6 and verdicts[0] == "So it is"
-    names = [column.strategy.sampler for column in after.session.comparison.columns]
-    assert names == ["greedy", "beam", "random", "top_k", "top_p", "contrastive"]
-    seeds = {column.generations[0].seed for column in after.session.comparison.columns}
-    assert seeds == {3}
-
-
-def test_the_tour_corrects_a_claim_that_does_not_hold_here():
-    # Two tokens can't repeat a 4-gram.
-    after = talk(":set length 2", ":tour the king", answers=[""] * 9)
-    assert "Not here:" in after.said
-
-
-def test_the_tour_can_be_left_and_waits_for_nobody_in_a_pipe():
-    assert len(talk(":tour", answers=["q"]).session.comparison.columns) == 1
-    piped = talk(":tour", is_terminal=False)
-    assert len(piped.session.comparison.columns) == 6
-    assert piped.count(ClearScreen) == 0
 
 
 def test_a_comparison_can_be_made_again_from_the_screen():

@@ -229,7 +229,8 @@ class Stepping:
             told.append(f"{strategy.label} takes {word} (text {self.session.current})")
         yield Notice(
             f"after {count_tokens(stand.done)} they part, "
-            f"seed {self.proposed[0].seed}: {', '.join(told)}; :goto and :continue go on from either"
+            f"seed {self.proposed[0].seed}: {', '.join(told)}; "
+            ":goto and :continue go on from either"
         )
 
     def _request(self, strategy: Strategy, length: int) -> Request:
