@@ -175,7 +175,7 @@ class Model:
     def _settings(
         self, length: int = 80, seed: int | None = None, stop: str | None = None
     ) -> Settings:
-        limits = limits_of(self._info.vocabulary_size, self._info.document)
+        limits = limits_of(self._info)
         given = {"length": length, "seed": seed, "stop": stop}
         typed = {name: str(v) for name, v in given.items() if v is not None}
         return Settings(limits=limits).set(typed)[0]

@@ -44,6 +44,7 @@ def test_the_files_are_small():
     assert sum(sizes) < 200_000
 
 
+@pytest.mark.slow
 def test_a_checkpoint_opens_and_continues_as_it_did(checkpoint):
     from minigpt_repl.engine.engine import LocalEngine
     from minigpt_repl.engine.request import Request

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from minigpt_repl.compare.distribution import Distribution, next_distribution, percent
+from minigpt_repl.compare.distribution import Distribution, next_distribution
 from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import percent
 from minigpt_repl.suggest import quoted
 
 if TYPE_CHECKING:

@@ -18,19 +18,13 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.sampling.chain import stage_text
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import percent
 
 if TYPE_CHECKING:
     import numpy as np
 
 BAR_WIDTH = 16
 CHOSEN_MARK = "◂"
-
-
-def percent(part: float) -> str:
-    """A share; `-` for none, so that what a rule removed stands out."""
-    if part <= 0:
-        return "-"
-    return f"{100 * part:.1f}%" if part >= 0.0005 else "<0.1%"
 
 
 @dataclass(frozen=True)
@@ -164,12 +158,17 @@ def next_distribution(
         strategies=tuple(strategies),
         candidates=candidates,
         others=int((model > 0).sum()) - len(best),
-        rest=tuple(
-            max(0.0, float(column.sum() - column[best].sum())) for column in columns
-        ),
+        rest=tuple(_others(column, best) for column in columns),
         kept=tuple(int((column > 0).sum()) for column in columns),
         numbered=numbered,
     )
+
+
+def _others(column: "np.ndarray", shown: list[int]) -> float:
+    # Not the whole less what is shown: rounding would leave a little of nothing.
+    rest = column.copy()
+    rest[shown] = 0
+    return float(rest.sum())
 
 
 def _heading(strategy: Strategy) -> list[str]:

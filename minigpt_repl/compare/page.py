@@ -19,7 +19,7 @@ from minigpt_repl.compare.comparison import (
     library_versions,
     shared_words,
 )
-from minigpt_repl.compare.distribution import Distribution, percent
+from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
 from minigpt_repl.compare.spec import Strategy
@@ -38,7 +38,7 @@ from minigpt_repl.compare.view import (
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.repeats import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import percent, shown
 
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"

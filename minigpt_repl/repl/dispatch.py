@@ -21,6 +21,7 @@ from minigpt_repl.repl.output import (
     AskEditor,
     AskKey,
     Display,
+    Notice,
     Output,
     Quit,
     SwitchModel,
@@ -93,15 +94,21 @@ def find_command(word: str) -> Command:
     for entry in all_commands():
         if word == entry.name or word in entry.aliases:
             return entry
-    starting = [entry for entry in all_commands() if entry.name.startswith(word)]
-    if len(starting) == 1:
-        return starting[0]
+    names = [entry.name for entry in all_commands()]
+    starting = [name for name in names if name.startswith(word)]
+    # `:st` begins `:step`, and may as well be `:set` with a letter left out.
+    possible = [n for n in names if n in starting or _lacks_one_letter(word, n)]
+    if len(starting) == len(possible) == 1:
+        return _COMMANDS[starting[0]]
     if starting:
-        names = ", ".join(f":{entry.name}" for entry in starting)
-        raise UsageError(f":{word} could be {names}; type more of it")
-    near = did_you_mean(word, [entry.name for entry in all_commands()])
-    near = near.replace("did you mean ", "did you mean :")
+        listed = ", ".join(f":{name}" for name in possible)
+        raise UsageError(f":{word} could be {listed}; type more of it")
+    near = did_you_mean(word, names, mark=":")
     raise UsageError(f"no command :{plain(word)}{near}; :help lists them")
+
+
+def _lacks_one_letter(word: str, name: str) -> bool:
+    return word in {name[:at] + name[at + 1 :] for at in range(len(name))}
 
 
 OPENING = ":{"
@@ -178,7 +185,25 @@ def run_line(line: str, context: Context) -> Steps:
     # Not at the start: the line editor imports this module for its blocks.
     from minigpt_repl.repl.continuation import continue_prompt
 
-    return (yield from continue_prompt(context, prompt))
+    session = yield from continue_prompt(context, prompt)
+    if looks_like_command(line, context):
+        yield Notice(f"did you mean {MARK}{plain(line)}?")
+    return session
+
+
+def looks_like_command(line: str, context: Context) -> bool:
+    """Whether a prompt is a command without its colon: a whole name alone, or with
+    an argument that the command would offer."""
+    if line[:1].isspace():
+        return False
+    name, *arguments = line.split() or [""]
+    known = next((e for e in all_commands() if name in (e.name, *e.aliases)), None)
+    if known is None or not arguments:
+        return known is not None
+    if known.complete is None:
+        return False
+    first = arguments[0].partition("=")[0]
+    return any(first == w.rstrip("=:") for w in known.complete(context, ""))
 
 
 def leaves(line: str) -> bool:

@@ -26,6 +26,7 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
+from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
@@ -269,6 +270,7 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
     from minigpt_repl.repl.plain import PlainLoop
 
     writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
+    can_wrap = sys.stdout.isatty() and not is_dumb(os.environ)
     return PlainLoop(
         session,
         lambda folder: open_engine(folder, options),
@@ -279,6 +281,7 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
         keep_going=options.keep_going,
         only_new=options.only_new,
         width=shutil.get_terminal_size().columns,
+        size=shutil.get_terminal_size if can_wrap else None,
     )
 
 

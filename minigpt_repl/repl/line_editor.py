@@ -26,7 +26,7 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
-from minigpt_repl.shown import shown_line
+from minigpt_repl.shown import in_tokens_per_second, shown_line
 
 CONTINUATION = ". "
 
@@ -144,7 +144,7 @@ def _context(node: Node, info: EngineInfo) -> str:
 
 def _speed(node: Node) -> str:
     speed = node.generation.tokens_per_second
-    return f"{speed:.0f} tokens/s" if speed else ""
+    return in_tokens_per_second(speed) if speed else ""
 
 
 def colors(environment: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from os import terminal_size
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import RenderableType
@@ -39,6 +40,9 @@ from minigpt_repl.shown import shown, shown_line
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from minigpt_repl.repl.wrapping import TextBlock
+
 BYTE_ORDER_MARK = "\ufeff"
 LONGEST_INPUT = 4 * 1024 * 1024
 """Bytes of a line, or of a prompt on standard input."""
@@ -55,6 +59,8 @@ class Page:
         hide_texts: whether nothing but errors and notices is written, because
             someone else writes the texts in another form.
         width: columns for tables.
+        size: of the terminal that `out` is, though nobody types at it: there, texts
+            are broken between words.
 
     Attributes:
         color: whether escape bytes are allowed.
@@ -69,8 +75,11 @@ class Page:
         only_new: bool = False,
         hide_texts: bool = False,
         width: int = 80,
+        size: Callable[[], terminal_size] | None = None,
     ) -> None:
         self._out = out
+        self._size = size
+        self._block: TextBlock | None = None
         self._err = err
         self._answer = answer
         self._only_new = only_new
@@ -138,15 +147,28 @@ class Page:
 
     def _write_text(self, text: str) -> None:
         if text and not self._hide_texts:
-            self._out.write(shown(text))
-            self._out.flush()
+            if self._size is not None and self._block is None:
+                self._block = self._open_block(self._size)
+            if self._block is None:
+                self._write(shown(text))
+            else:
+                self._block.append(text)
             self._is_in_line = True
 
     def _end_text(self) -> None:
         if not self._hide_texts:
-            self._out.write("\n")
-            self._out.flush()
+            self._write("\n")
         self._is_in_line = False
+        self._block = None
+
+    def _open_block(self, size: Callable[[], terminal_size]) -> "TextBlock":
+        from minigpt_repl.repl.wrapping import TextBlock
+
+        return TextBlock(self._write, size)
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
 
     def _finish_live(self) -> None:
         if self._live is not None:
@@ -154,6 +176,11 @@ class Page:
             self._say(content)
 
     def _write_line(self, stream: TextIO, text: str) -> None:
+        if self._size is not None and stream.isatty():
+            from minigpt_repl.repl.wrapping import wrap
+
+            rows = wrap(text, self._size().columns - 1)
+            text = "\n".join(row.rstrip() for row in rows)
         stream.write(f"{text}\n")
         stream.flush()
 
@@ -222,6 +249,7 @@ class PlainLoop:
         keep_going: whether a line that fails is only reported.
         only_new: whether prompts are left out of the texts.
         width: columns for tables.
+        size: see `Page`.
     """
 
     def __init__(
@@ -235,14 +263,14 @@ class PlainLoop:
         keep_going: bool = False,
         only_new: bool = False,
         width: int = 80,
+        size: Callable[[], terminal_size] | None = None,
     ) -> None:
         self._has_failed = False
         self._err = err
         self._keep_going = keep_going
         self._input = Lines("", iter(()))
-        self._page = Page(
-            out, err, self._answer, only_new, watch is not None, width=width
-        )
+        hide = watch is not None
+        self._page = Page(out, err, self._answer, only_new, hide, width, size)
         self._app: App[Engine] = App(
             session,
             lambda folder: WatchedEngine(open_engine(folder), watch),

@@ -5,7 +5,7 @@ the last of the places where a string of others leaves: whatever a table or a te
 holds, no character of it steers the terminal.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -22,7 +22,7 @@ from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 
 NAME = "bold cyan"
 STRONG = "bold"
@@ -112,15 +112,14 @@ def make_table(
     return Sheet(tuple(headings), cells, tuple(right.split()), whole)
 
 
-def commands_table(commands: Iterable[Command]) -> Sheet:
-    """Every command with its arguments and its summary."""
-    rows = []
-    for command in commands:
-        name = Text(f":{command.name}", style=NAME)
-        if command.usage:
-            name.append(f" {command.usage}", style="default not bold")
-        rows.append((name, command.summary))
-    return make_table(("command", "what it does"), rows)
+def commands_table(groups: Mapping[str, Iterable[Command]]) -> Sheet:
+    """Commands with their summaries, under what one wants to do."""
+    rows: list[tuple[Text, str]] = []
+    for group, commands in groups.items():
+        rows.append((Text(group, style=STRONG), ""))
+        for command in commands:
+            rows.append((Text(f"  :{command.name}", style=NAME), command.summary))
+    return make_table(("", ""), rows)
 
 
 def samplers_table(settings: Settings) -> Sheet:
@@ -244,12 +243,12 @@ def stats_table(session: Session) -> Sheet:
                 Text(name, style=NAME),
                 str(len(made)),
                 str(tokens),
-                f"{tokens / seconds:.0f}" if seconds > 0 else "",
-                f"{1000 * first:.0f} ms",
+                in_tokens_per_second(tokens / seconds) if seconds > 0 else "",
+                in_seconds(first),
             )
         )
-    headings = ("sampler", "texts", "tokens", "tokens/s", "first token")
-    return make_table(headings, rows, right="texts tokens tokens/s", whole=3)
+    headings = ("sampler", "texts", "tokens", "speed", "first token")
+    return make_table(headings, rows, right="texts tokens speed", whole=3)
 
 
 def part_of_time(generation: Generation) -> float:

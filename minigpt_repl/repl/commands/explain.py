@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.distribution import percent
 from minigpt_repl.compare.pieces import visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
@@ -26,6 +25,7 @@ from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.shown import percent
 
 if TYPE_CHECKING:
     import numpy as np
