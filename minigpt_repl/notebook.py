@@ -36,6 +36,7 @@ from minigpt_repl.compare.spec import (
     parse_count,
     parse_strategies,
 )
+from minigpt_repl.compare.spread import SpreadView
 from minigpt_repl.compare.view import FiguresView, HeatView, TextsView, column_names
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
@@ -335,6 +336,8 @@ class Compared(_Shown):
         yield TextsView(self.comparison)
         yield Line()
         yield FiguresView(self.comparison)
+        yield Line()
+        yield SpreadView(self.comparison)
 
     def _repr_html_(self) -> str:
         return page.comparison_fragment(self.comparison, self._engine)

@@ -113,7 +113,7 @@ def why_chosen(text: Inspected, place: int) -> Choice:
             (strategy,),
             text.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
-            chosen=token.id,
+            chosen=(token.id,),
             where=text.where.at(place),
         ),
     )

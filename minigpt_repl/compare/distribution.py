@@ -126,7 +126,7 @@ def next_distribution(
     strategies: Sequence[Strategy],
     info: EngineInfo,
     count: int,
-    chosen: int | None = None,
+    chosen: Sequence[int] = (),
     numbered: bool = False,
     where: inspection.Places | None = None,
 ) -> Distribution:
@@ -137,14 +137,13 @@ def next_distribution(
         strategies: whose kept tokens are shown.
         info: for the words.
         count: rows.
-        chosen: an id that is marked, and shown even if it is less probable.
+        chosen: ids that are marked, and shown even if they are less probable.
         numbered: whether the rows have digits to choose by.
         where: the place in a text, for rules that look at it.
     """
     model = inspection.probabilities(logits)
     best = inspection.top_ids(model, count)
-    if chosen is not None and chosen not in best:
-        best.append(chosen)
+    best += [each for each in dict.fromkeys(chosen) if each not in best]
     columns = [model]
     for each in strategies:
         spec = find_sampler(each.sampler)
@@ -152,7 +151,7 @@ def next_distribution(
             inspection.kept_distribution(spec, each.parameters, logits, where)
         )
     candidates = tuple(
-        Candidate(i, word, tuple(float(column[i]) for column in columns), i == chosen)
+        Candidate(i, word, tuple(float(column[i]) for column in columns), i in chosen)
         for i, word in zip(best, visible_all(best, info), strict=True)
     )
     return Distribution(

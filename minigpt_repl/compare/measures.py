@@ -155,6 +155,11 @@ class Measure:
     of: Callable[[Generation], float | None]
 
 
+def format_figure(measure: Measure, value: float) -> str:
+    """One figure as it is written everywhere."""
+    return format(value, measure.format)
+
+
 def logprobs_of(generation: Generation) -> list[float]:
     """Log-probability of each token that has a score."""
     return [token.score.logprob for token in generation.tokens if token.score]

@@ -19,6 +19,7 @@ from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.output import (
     Ask,
     AskEditor,
+    AskKey,
     Display,
     Notice,
     Output,
@@ -266,7 +267,11 @@ class App(Generic[AnyEngine]):
     def context(self) -> Context:
         """What a command has at hand now."""
         return Context(
-            self.session, self.engine, self._display.width, self._is_terminal
+            self.session,
+            self.engine,
+            self._display.width,
+            self._is_terminal,
+            has_keys=self._display.has_keys,
         )
 
     def carry_out(self, steps: Steps) -> None:
@@ -295,6 +300,8 @@ class App(Generic[AnyEngine]):
         match output:
             case Ask(question):
                 return self._display.ask(question)
+            case AskKey():
+                return self._display.key()
             case AskEditor(text):
                 return self._display.edit(text)
             case SwitchModel(directory):

@@ -29,7 +29,7 @@ from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
-from minigpt_repl.report import JsonWriter, WatchedEngine
+from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import shown_path
@@ -131,7 +131,7 @@ def run_comparison(
             strategies = all_strategies(settings, engine.info.has_draft)
         text = read_prompt(options.prompt or "")
         plan = make_plan(settings, strategies, text, texts)
-        comparison = finish(run_plan(WatchedEngine(engine), plan))
+        comparison = finish(run_plan(engine, plan))
         _write(comparison, engine, settings, as_json, markdown, html)
         if signals.interrupts:
             raise KeyboardInterrupt
@@ -303,22 +303,30 @@ def _write(
             _tell(f"wrote {name}")
     if as_json:
         sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
-    elif markdown is None and html is None:
+    else:
         _print(comparison, str(settings.value("color")))
     sys.stdout.flush()
 
 
 def _print(comparison: "Comparison", color: str) -> None:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
+    from minigpt_repl.compare.spread import SpreadView, spreads
     from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
     from minigpt_repl.repl.continuation import NOT_FINITE
     from minigpt_repl.repl.output import wants_color
     from minigpt_repl.repl.tables import draw
 
     has_color = wants_color(color, os.environ, sys.stdout.isatty())
-    views = Group(TextsView(comparison), "", FiguresView(comparison))
-    draw(views, sys.stdout, shutil.get_terminal_size().columns, has_color=has_color)
+    views: list[RenderableType] = [TextsView(comparison), "", FiguresView(comparison)]
+    if any(spreads(comparison)):
+        views += ["", SpreadView(comparison)]
+    draw(
+        Group(*views),
+        sys.stdout,
+        shutil.get_terminal_size().columns,
+        has_color=has_color,
+    )
     _tell(NOT_QUALITY)
     if comparison.is_damaged:
         _tell(NOT_FINITE)

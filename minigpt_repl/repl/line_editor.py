@@ -231,3 +231,37 @@ class LineCompleter(Completer):
 def continuation(width: int, line: int, is_soft: int) -> StyleAndTextTuples:
     """What stands before a further line of the input."""
     return [("class:continuation", " " * width if is_soft else CONTINUATION)]
+
+
+NAMED_KEYS = {
+    "enter": "enter",
+    "c-j": "enter",
+    "backspace": "backspace",
+    "left": "left",
+    "tab": "tab",
+    "escape": "escape",
+    "c-c": "escape",
+    "c-d": "escape",
+    "<sigint>": "escape",
+}
+
+
+def any_key() -> KeyBindings:
+    """Key bindings that end an application with the first key."""
+    keys = KeyBindings()
+
+    def bind(key: str, name: str) -> None:
+        @keys.add(key)
+        def _(event: KeyPressEvent) -> None:
+            event.app.exit(result=name)
+
+    for key, name in NAMED_KEYS.items():
+        bind(key, name)
+
+    @keys.add("<any>")
+    def _(event: KeyPressEvent) -> None:
+        """A character; other keys, and what a terminal answers, are none."""
+        if len(event.data) == 1 and event.data.isprintable():
+            event.app.exit(result=event.data)
+
+    return keys

@@ -121,6 +121,11 @@ class Page:
         if self._is_in_line:
             self._end_text()
 
+    has_keys = False
+
+    def key(self) -> None:
+        """There is no terminal to press one on."""
+
     def ask(self, question: str) -> str | None:
         """The next line of the input."""
         self._finish_live()

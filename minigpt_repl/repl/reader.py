@@ -12,11 +12,12 @@ from pathlib import Path
 
 import click
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.history import DummyHistory, FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
+from prompt_toolkit.layout import Layout, Window
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
 
@@ -29,6 +30,7 @@ from minigpt_repl.repl.line_editor import (
     CONTINUATION,
     Fragment,
     LineCompleter,
+    any_key,
     colors,
     continuation,
     make_keys,
@@ -41,6 +43,8 @@ from minigpt_repl.suggest import shown_path
 
 PROMPT = "> "
 MENU_ROWS = 6
+KEY_DELAY = 0.05
+"""Seconds that a lone Escape waits for what would make it another key."""
 ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
 LARGEST_HISTORY = 16 * 1024 * 1024
@@ -192,6 +196,21 @@ class Reader:
             asking.app.renderer.cpr_not_supported_callback = None
             with self._signals.at_prompt(asking.app):
                 return asking.prompt(question)
+        return None
+
+    def key(self) -> str | None:
+        """One key: a character, or a name of `NAMED_KEYS`; `None` at a hang-up."""
+        pressed: Application[str] = Application(
+            layout=Layout(Window(height=1)),
+            key_bindings=any_key(),
+            input=self._session.input,
+            output=self._session.output,
+            erase_when_done=True,
+        )
+        pressed.ttimeoutlen = pressed.timeoutlen = KEY_DELAY
+        pressed.renderer.cpr_not_supported_callback = None
+        with suppress(EOFError, KeyboardInterrupt), self._signals.at_prompt(pressed):
+            return pressed.run()
         return None
 
     def edit(self, text: str) -> str | None:

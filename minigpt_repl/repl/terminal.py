@@ -175,6 +175,18 @@ class _Terminal:
         self._spinner.resume()
         return answer
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether single keys can be asked for."""
+        return not self._is_dumb
+
+    def key(self) -> str | None:
+        """One key, pressed below a live block that stays open."""
+        self._spinner.hold()
+        pressed = self._reader.key()
+        self._spinner.resume()
+        return pressed
+
     def edit(self, text: str) -> str | None:
         """A text as the user left it in an editor, or `None`."""
         self.finish()

@@ -6,6 +6,7 @@ Each module holds the commands of one subject.
 from minigpt_repl.repl.commands import (
     chains,
     comparing,
+    explain,
     probabilities,
     program,
     saving,
@@ -20,6 +21,7 @@ from minigpt_repl.repl.commands import (
 __all__ = [
     "chains",
     "comparing",
+    "explain",
     "probabilities",
     "program",
     "saving",

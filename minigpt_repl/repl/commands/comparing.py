@@ -17,6 +17,7 @@ from minigpt_repl.compare.spec import (
     split_prompt,
     sweep_strategies,
 )
+from minigpt_repl.compare.spread import SpreadView, spreads
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.completion import spec_words, value_words
@@ -100,6 +101,9 @@ def show_comparison(
     yield Say("")
     yield Say(FiguresView(comparison))
     yield Notice(NOT_QUALITY)
+    if any(spreads(comparison)):
+        yield Say("")
+        yield Say(SpreadView(comparison))
     if comparison.is_interrupted:
         made = sum(len(column.generations) for column in comparison.columns)
         wanted = plan.count * len(plan.strategies)

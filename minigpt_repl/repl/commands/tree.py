@@ -222,10 +222,14 @@ def branch(context: Context, arguments: str) -> Steps:
     return (yield from continue_text(place, request, shown, parent))
 
 
-def draw_tree(session: Session, width: int) -> Tree:
-    """Every text under the one that it goes on from."""
+Run = list[Node]
+"""Texts of a token each that go on from one another, or a single text."""
+
+
+def runs_of(session: Session) -> list[tuple[Run, Run | None]]:
+    """What stands in one line of a tree, and what it goes on from."""
     runs: dict[int, list[Node]] = {}  # by id of each node in it
-    parents: list[tuple[list[Node], list[Node] | None]] = []
+    parents: list[tuple[Run, Run | None]] = []
     children = Counter(node.parent for node in session.nodes)
     for node in session.nodes:
         before = runs.get(node.parent) if node.parent is not None else None
@@ -236,9 +240,14 @@ def draw_tree(session: Session, width: int) -> Tree:
         else:
             runs[node.id] = [node]
             parents.append((runs[node.id], before))
+    return parents
+
+
+def draw_tree(session: Session, width: int) -> Tree:
+    """Every text under the one that it goes on from."""
     root = Tree("", hide_root=True, guide_style=FAINT)
     drawn: dict[int, Tree] = {}  # by id of the first node of a run
-    for run, before in parents:
+    for run, before in runs_of(session):
         under = root if before is None else drawn[before[0].id]
         drawn[run[0].id] = under.add(_label(run, before is None, session, width))
     return root
@@ -251,7 +260,7 @@ def _is_step(node: Node) -> bool:
 def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> Text:
     first, last = run[0], run[-1]
     is_current = any(node.id == session.current for node in run)
-    label = Text(_ranges(run), style=STRONG if is_current else "")
+    label = Text(ranges(run), style=STRONG if is_current else "")
     if is_current:
         where = "" if first is last else f" {session.current}"
         label.append(f" *{where}", style=STRONG)
@@ -266,7 +275,7 @@ def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> 
     return label
 
 
-def _ranges(run: Sequence[Node]) -> str:
+def ranges(run: Sequence[Node]) -> str:
     """Numbers of nodes in short: `2,6-7`."""
     spans: list[list[int]] = []
     for node in run:
