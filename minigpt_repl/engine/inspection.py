@@ -143,7 +143,7 @@ def chain_distributions(
     if where is None:
         where = Places(np.full((len(rows), 1), -1))
     left = chain.steps(np, rows, spec.stages, values, where.seen, where.seeds)
-    return [probabilities(each).reshape(np.shape(logits)) for each in left]
+    return [probabilities(each.logits).reshape(np.shape(logits)) for each in left]
 
 
 def rule_temperature(spec: SamplerSpec, values: Mapping[str, Value]) -> float:
