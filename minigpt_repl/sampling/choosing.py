@@ -20,6 +20,9 @@ def greedy(ns: Any, shares: Any) -> Any:
     At the end of a chain it takes the most probable token that is left.
     The seed then does not matter.
     Without it a chain draws.
+
+    Use it at the end of a chain of penalties, for a text without chance. Not to see
+    what else was possible.
     """
     return best(ns, shares)
 
@@ -36,5 +39,7 @@ def random(ns: Any, shares: Any) -> Any:
     At the end of a chain it draws from what is left.
     That is what a chain does anyway.
     It may be written to say so.
+
+    Use it to say that a chain draws. Not for more: it changes nothing.
     """
     return shares > 0

@@ -238,6 +238,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         parameters=chain.parameters_of(stages),
         is_random=all(stage.name != "greedy" for stage in stages),
         takes_rows=True,
+        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
         stages=stages,
     )
 
