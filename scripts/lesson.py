@@ -18,7 +18,11 @@ def given(document: str) -> str:
     """The document with every frame as it comes out now, in one session."""
     frames = FRAME.findall(document)
     typed = [
-        [row.removeprefix(PROMPT) for row in frame.splitlines() if row[:2] == PROMPT]
+        [
+            row.removeprefix(PROMPT)
+            for row in frame.splitlines()
+            if row.startswith(PROMPT)
+        ]
         for frame in frames
     ]
     made = iter(FRAME.findall(transcript([("", lines) for lines in typed])))

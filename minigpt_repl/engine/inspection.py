@@ -143,7 +143,7 @@ def chain_logits(
     if where is None:
         where = Places(np.full((len(rows), 1), -1))
     left = chain.steps(np, rows, spec.stages, values, where.seen, where.seeds)
-    return [each.reshape(np.shape(logits)) for each in left]
+    return [each.logits.reshape(np.shape(logits)) for each in left]
 
 
 def chain_distributions(

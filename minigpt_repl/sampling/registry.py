@@ -18,7 +18,8 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
-from minigpt_repl.sampling.stages import STAGES, Stage
+from minigpt_repl.sampling.stage import Stage
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
@@ -237,6 +238,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         parameters=chain.parameters_of(stages),
         is_random=all(stage.name != "greedy" for stage in stages),
         takes_rows=True,
+        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
         stages=stages,
     )
 

@@ -6,7 +6,8 @@ from fakes import VOCABULARY, FakeEngine, softmax
 from talk import Talk
 
 from minigpt_repl.repl.continuation import ending_in_a_line
-from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.stages import STAGES
 
 DRAWING = [spec for spec in all_samplers() if spec.search is None]
 
@@ -31,6 +32,14 @@ def test_explain_tells_story_formula_source_and_use(spec):
     for told in (spec.story, spec.formula, spec.origin, spec.use):
         assert told and " ".join(told.split()) in said
     assert "Use it" in spec.use and "Not " in spec.use
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
+def test_every_rule_of_a_chain_tells_when_to_use_it(stage):
+    assert stage.use.startswith("Use it") and "Not " in stage.use
+    said = " ".join(explained(stage.name).said.split())
+    assert stage.use in said or find_sampler(stage.name).use in said
+    assert stage.use not in stage.story
 
 
 @pytest.mark.parametrize("spec", DRAWING, ids=lambda spec: spec.name)

@@ -110,7 +110,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
         where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
     yield Notice(f"{spec.text(values)}, the next token {where}")
     for stage in spec.stages:
-        if stage.is_chance:
+        if "chance" in stage.needs:
             yield Notice(f"{stage.name} acts now and then; it is shown as it acts")
     first = inspection.probabilities(logits)
     yield Say(_stages_table(context, spec, values, [first, *after_each]))
