@@ -42,6 +42,11 @@ def percent(part: float) -> str:
     return f"{100 * part:.1f}%" if part >= LEAST_SHARE else "<0.1%"
 
 
+def as_share(part: float) -> str:
+    """A part of a whole that was measured, and may have been nothing."""
+    return f"{100 * part:.1f}%"
+
+
 def in_bits(number: float) -> str:
     """A surprisal or an entropy."""
     return f"{number:.1f} bits"

@@ -15,7 +15,7 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import percent
+from minigpt_repl.shown import in_bits, percent
 from minigpt_repl.suggest import quoted
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ def why_chosen(text: Inspected, place: int) -> Choice:
         before=text.prompt + "".join(text.pieces[:place]),
         facts=(
             ("probability", f"{percent(found.probability)}, rank {found.rank}"),
-            ("surprisal", f"{found.surprisal:.1f} bits"),
+            ("surprisal", in_bits(found.surprisal)),
             (
                 "entropy",
-                f"{inspection.bits(found.entropy):.1f} bits: as unsure as among "
+                f"{in_bits(inspection.bits(found.entropy))}: as unsure as among "
                 f"{inspection.perplexity(found.entropy):,.0f} equal tokens",
             ),
             *_prompt_facts(text, place),

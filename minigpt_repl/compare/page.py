@@ -39,7 +39,7 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.repeats import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import ENTRIES, find_entry
-from minigpt_repl.shown import percent, shown
+from minigpt_repl.shown import in_bits, percent, shown
 
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
@@ -328,7 +328,7 @@ def _told(generation: Generation, place: int) -> str:
         return f"token {place + 1}"
     return (
         f"{percent(math.exp(score.logprob))}, rank {score.rank}, "
-        f"{_bits(generation, place):.1f} bits, token {place + 1}"
+        f"{in_bits(_bits(generation, place))}, token {place + 1}"
     )
 
 

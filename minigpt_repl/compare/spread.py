@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import Comparison
-from minigpt_repl.compare.measures import MEASURES, TIMINGS, Measure, format_figure
+from minigpt_repl.compare.measures import MEASURES, TIMINGS, Measure
 from minigpt_repl.compare.view import FAINT, column_names, name_style
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class SpreadView:
         indent = max(map(len, [*names, *headings])) + 2
         width = max(8, min(WIDEST, options.max_width - indent - 1))
         for spread in found:
-            low, high = (format_figure(spread.measure, each) for each in spread.bounds)
+            low, high = (spread.measure.write(each) for each in spread.bounds)
             gap = width - len(low) - len(high)
             heading = Text(f"{spread.measure.heading:<{indent}}", style="bold")
             yield heading.append(f"{low}{' ' * gap}{high}", style=f"not bold {FAINT}")

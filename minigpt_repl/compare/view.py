@@ -19,7 +19,7 @@ from minigpt_repl.compare.comparison import (
     figures,
     shared_words,
 )
-from minigpt_repl.compare.measures import Interval, Measure, format_figure
+from minigpt_repl.compare.measures import Interval, Measure
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import shown
@@ -234,10 +234,10 @@ def format_interval(measure: Measure, interval: Interval | None) -> str:
     """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
     if interval is None:
         return "-"
-    mean = format_figure(measure, interval.mean)
+    mean = measure.write(interval.mean)
     if interval.half is None:
         return mean
-    return f"{mean} ± {format_figure(measure, interval.half)}"
+    return f"{mean} ± {measure.write(interval.half)}"
 
 
 def sparkline(values: Sequence[float | None]) -> str:

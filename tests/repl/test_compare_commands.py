@@ -246,7 +246,7 @@ def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
 def test_drafts_are_marked_and_the_rate_is_told():
     after = talk(":drafts -- the king")
     assert "+·" in after.lives and " -" in after.lives and " =" in after.lives
-    assert "accepted 12 of 24 drafted tokens (50%)" in after.notices[0]
+    assert "accepted 12 of 24 drafted tokens (50.0%)" in after.notices[0]
     engine = FakeEngine(has_draft=False)
     assert "draft model" in str(talk(":drafts -- a", engine=engine).error)
 

@@ -33,7 +33,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import as_share, shown
 from minigpt_repl.suggest import quoted
 
 Draw = Callable[[Event], RenderableType | None]
@@ -268,7 +268,7 @@ class DraftsView:
             return "nothing was drafted"
         return (
             f"accepted {accepted} of {drafted} drafted tokens "
-            f"({100 * accepted / drafted:.0f}%); {made / len(self.rounds):.1f} tokens "
+            f"({as_share(accepted / drafted)}); {made / len(self.rounds):.1f} tokens "
             f"for each pass of the model"
         )
 

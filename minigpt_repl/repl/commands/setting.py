@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
+from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.models.record import read_record
@@ -36,7 +37,7 @@ from minigpt_repl.repl.tables import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change, Settings
-from minigpt_repl.shown import as_perplexity, in_bits_a_byte, in_seconds
+from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte, in_seconds
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
@@ -231,7 +232,7 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
 
 def _fact(name: str, value: object) -> tuple[str, str]:
     if isinstance(value, float):
-        return name.replace("_", " "), FIGURES.get(name, format_value)(value)
+        return name.replace("_", " "), FIGURES.get(name, "{:.4g}".format)(value)
     return name.replace("_", " "), plain(str(value))
 
 
@@ -239,6 +240,7 @@ FIGURES: dict[str, Callable[[float], str]] = {
     "perplexity": as_perplexity,
     "bits_per_byte": in_bits_a_byte,
     "elapsed": in_seconds,
+    "loss": lambda nats: in_bits(bits(nats)),
     "wall_seconds": in_seconds,
 }
 """How the figures of a training are written, by their names in a record."""
@@ -281,7 +283,7 @@ def checkpoints_table(directory: str) -> Sheet:
                 _figure(figures, "bits_per_byte", in_bits_a_byte),
             )
         )
-    headings = ("", "name", "parameters", "made", "perplexity", "bits a byte")
+    headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
     return make_table(headings, rows, right=" ".join(headings[2:]), whole=6)
 
 

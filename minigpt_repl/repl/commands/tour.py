@@ -101,7 +101,7 @@ STOPS = (
         "Greedy search takes the most probable token, every time. "
         "It soon repeats itself.",
         lambda figures: _repeats(figures, "greedy") >= LOOPING,
-        "{repeated:.0%} of its 4-grams had been there before; the longest run that "
+        "{repeated:.1%} of its 4-grams had been there before; the longest run that "
         "comes twice has {run:.0f} tokens.",
         "The text ended before it came round again. A longer one (:set length) mostly "
         "does.",
@@ -111,7 +111,7 @@ STOPS = (
         "Beam search looks for the most probable whole text. "
         "That repeats itself just as well.",
         lambda figures: _repeats(figures, "beam") >= LOOPING,
-        "{repeated:.0%} repeated 4-grams, perplexity {perplexity:.1f}; greedy had "
+        "{repeated:.1%} repeated 4-grams, perplexity {perplexity:.1f}; greedy had "
         "{greedy_perplexity:.1f}.",
         ":beams shows what it weighed.",
     ),
@@ -124,7 +124,7 @@ STOPS = (
             and _surprise(figures, "random") > 2 * _surprise(figures, "greedy")
         ),
         "Perplexity {perplexity:.1f} against {greedy_perplexity:.1f} of greedy, "
-        "{repeated:.0%} repeated 4-grams.",
+        "{repeated:.1%} repeated 4-grams.",
         "It stayed closer to the probable than usual.",
     ),
     Stop(
@@ -133,7 +133,7 @@ STOPS = (
         "It wanders less, and repeats itself less than greedy.",
         lambda figures: _mends(figures, "top_k"),
         "Perplexity {perplexity:.1f} against {random_perplexity:.1f} of random, "
-        "{repeated:.0%} repeated 4-grams against {greedy_repeated:.0%} of greedy.",
+        "{repeated:.1%} repeated 4-grams against {greedy_repeated:.1%} of greedy.",
         "It is no better on one of the two; :compare n=5 tells more than one text can.",
     ),
     Stop(
@@ -141,8 +141,8 @@ STOPS = (
         "Top-p draws from the fewest tokens that reach probability p: "
         "few where the model is sure, many where it is not.",
         lambda figures: _mends(figures, "top_p"),
-        "It left {kept_mass:.0%} of the probability to choose from; perplexity "
-        "{perplexity:.1f}, {repeated:.0%} repeated 4-grams.",
+        "It left {kept_mass:.1%} of the probability to choose from; perplexity "
+        "{perplexity:.1f}, {repeated:.1%} repeated 4-grams.",
         "It is no better than random or than greedy; :sweep p 0.3..0.95/5 shows where "
         "it turns.",
     ),
@@ -151,7 +151,7 @@ STOPS = (
         "Contrastive search takes a probable token that is unlike what is there. "
         "The penalty on likeness breaks the loops without any chance.",
         lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
-        "{repeated:.0%} repeated 4-grams against {greedy_repeated:.0%} of greedy.",
+        "{repeated:.1%} repeated 4-grams against {greedy_repeated:.1%} of greedy.",
         "Greedy repeated itself no more than this, so there was nothing to mend; "
         ":set alpha makes the penalty stronger.",
     ),
