@@ -53,7 +53,7 @@ STOPS = {
     "not_finite": "scores not finite",
 }
 COLORS = 8
-BAR_WIDTH = 150
+BAR_WIDTH = 126
 SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
 SHOWN_ALTERNATIVES = 5
 SHOWN_BEFORE = 80
