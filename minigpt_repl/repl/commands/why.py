@@ -140,13 +140,15 @@ def _place(text: Inspected, arguments: str) -> int:
 
 
 def _prompt_facts(
-    context: Context, text: Inspected, place: int
+    context: Context, inspected: Inspected, place: int
 ) -> list[tuple[str, str]]:
     """What the white space at the end of the prompt made of the first token."""
-    request = text.generation.request
-    is_typed = request.prompt_ids is None and not find_sampler(request.sampler).search
-    taken, first_ids = context.engine.info.text.healing(request.prompt)
-    if place or not is_typed or first_ids is None:
+    request = inspected.generation.request
+    text, spec = context.engine.info.text, find_sampler(request.sampler)
+    taken, first_ids = inspection.healing(
+        text, request.prompt, spec, request.parameters
+    )
+    if place or request.prompt_ids is not None or first_ids is None:
         return []
     if not taken:
         return [("prompt's end", "white space: no piece could go on with its word")]
