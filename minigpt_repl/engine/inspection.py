@@ -140,13 +140,13 @@ def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
     return result
 
 
-def chain_distributions(
+def chain_logits(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
     where: Places | None = None,
 ) -> list["np.ndarray"]:
-    """What each stage of a chain leaves, as distributions like `logits`.
+    """What each stage of a chain leaves, as logits.
 
     Args:
         spec: a chain.
@@ -160,7 +160,17 @@ def chain_distributions(
     if where is None:
         where = Places(np.full((len(rows), 1), -1))
     left = chain.steps(np, rows, spec.stages, values, where.seen, where.seeds)
-    return [probabilities(each).reshape(np.shape(logits)) for each in left]
+    return [each.logits.reshape(np.shape(logits)) for each in left]
+
+
+def chain_distributions(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> list["np.ndarray"]:
+    """The same as distributions."""
+    return [probabilities(left) for left in chain_logits(spec, values, logits, where)]
 
 
 def rule_temperature(spec: SamplerSpec, values: Mapping[str, Value]) -> float:
@@ -257,7 +267,17 @@ def entropy(distribution: "np.ndarray") -> float:
 
 def surprisal(logprob: float) -> float:
     """-log2 p of a token, in bits, from its natural log-probability."""
-    return -logprob / math.log(2) or 0.0
+    return -bits(logprob) or 0.0
+
+
+def bits(nats: float) -> float:
+    """A number of nats in bits: what is shown is in bits, what is kept in nats."""
+    return nats / math.log(2)
+
+
+def perplexity(entropy: float) -> float:
+    """How many equally probable tokens have that entropy, in nats."""
+    return math.exp(entropy)
 
 
 def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":

@@ -16,7 +16,6 @@ from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
     PRESET_FILES,
-    RECORD_FILE,
     TOKENIZER_FILES,
     TOKENIZERS,
     check_folder,
@@ -27,6 +26,7 @@ from minigpt_repl.models.record import (
     verify_files,
 )
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN, SPLIT_PATTERNS
+from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
 CLASSES = {

@@ -200,6 +200,7 @@ def test_keras_hubs_own_split_is_known():
     assert byte_pair_tokenizer.SPLIT_PATTERN_TOKENIZERS in SPLIT_PATTERNS
 
 
+@pytest.mark.slow
 def test_keras_hub_generates_from_it(saved):
     from keras_hub.models import CausalLM
 
@@ -217,6 +218,7 @@ def test_a_file_that_is_gone_is_named(saved, name):
         load_checkpoint(folder, verify=False)
 
 
+@pytest.mark.slow
 def test_the_engine_makes_texts_of_it(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Finished, Request
@@ -238,6 +240,7 @@ def test_the_engine_makes_texts_of_it(saved):
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_text_stops_where_its_document_ends(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
@@ -269,6 +272,7 @@ HEALED = {
 }
 
 
+@pytest.mark.slow
 def test_a_prompt_that_ends_in_white_space_means_it(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
