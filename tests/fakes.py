@@ -286,7 +286,7 @@ class FakeEngine:
     ) -> tuple[int, np.ndarray]:
         temperature = float(values.get("temperature") or 0.0)
         if spec.stages:
-            where = inspection.next_place(seen[1:], self.context_length)
+            where = inspection.next_place(seen[1:], self)
             shares = inspection.kept_distribution(spec, values, scores, where)
             return int(random.choice(len(scores), p=shares)), shares > 0
         if spec.name == "contrastive":

@@ -12,6 +12,7 @@ from minigpt_repl.engine.request import Engine, Generation, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.output import Output
 from minigpt_repl.repl.session import Node, Session
+from minigpt_repl.sampling.registry import find_sampler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,14 +135,20 @@ def inspect_text(context: Context, wanted_for: str) -> Inspected:
     """
     # Not at the start: the prompt would come a little later.
     from minigpt_repl.compare.pieces import display_pieces
-    from minigpt_repl.engine.inspection import generation_places, text_logits
+    from minigpt_repl.engine.inspection import (
+        generation_places,
+        replayed,
+        text_logits,
+    )
 
     node = node_of_this_model(context, wanted_for)
     made = node.generation
     logits = context.engine.logits((*made.started.prompt_ids, *made.token_ids))
     rows = text_logits(logits, len(made.tokens))
     info = context.engine.info
-    where = generation_places(made, info.context_length)
+    where = generation_places(made, context.engine)
+    spec, values = find_sampler(made.request.sampler), made.request.parameters
+    where = replayed(spec, values, rows, where)
     return Inspected(node, rows, tuple(display_pieces(made, info)), where)
 
 

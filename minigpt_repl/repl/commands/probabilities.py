@@ -172,7 +172,7 @@ def explain(context: Context, arguments: str) -> Steps:
     now = " ".join(f"{name}={format_value(value)}" for name, value in values.items())
     yield Notice(f"{spec.name} {now}".rstrip() + f", the next token after: {where}")
     info = context.engine.info
-    place = next_place(ids, info.context_length)
+    place = next_place(ids, context.engine)
     if spec.stages:
         yield Say(stages_work_out(spec, values, scores, info, place))
     else:
@@ -254,7 +254,7 @@ def next_token(context: Context, arguments: str) -> Steps:
     strategies = parse_strategies(words, settings) or _drawing(settings)
     ids, info = current_ids(context), context.engine.info
     logits = context.engine.logits(ids)[-1]  # (vocabulary,)
-    place = next_place(ids, info.context_length)
+    place = next_place(ids, context.engine)
     node = context.session.node
     where = "at the start"
     if node is not None:

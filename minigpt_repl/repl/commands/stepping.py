@@ -124,8 +124,9 @@ def _one_token(context: Context, request: Request) -> Generation:
 
 
 def _place(context: Context, proposed: Generation) -> inspection.Places:
-    ids, length = proposed.started.prompt_ids, context.engine.info.context_length
-    return inspection.next_place(ids, length, proposed.seed)
+    return inspection.next_place(
+        proposed.started.prompt_ids, context.engine, proposed.seed
+    )
 
 
 def _show(
