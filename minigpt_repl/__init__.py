@@ -1,7 +1,21 @@
 """minigpt-repl: a terminal lab for decoding strategies.
 
-Importing this package is cheap: nothing here loads TensorFlow. Import
-`minigpt_repl.lm` to register the model's classes with KerasHub.
+`minigpt_repl.load()` is the way in for scripts and notebooks. Importing this package
+is cheap: nothing here loads TensorFlow. Import `minigpt_repl.lm` to register the
+model's classes with KerasHub.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minigpt_repl.notebook import load as load
+
+__all__ = ["load"]
 __version__ = "0.2.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":  # it needs rich and more, which the command line does not
+        return import_module("minigpt_repl.notebook").load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

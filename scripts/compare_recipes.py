@@ -66,10 +66,12 @@ def compare(
     """Train recipes for the same number of steps and compare them."""
     recipes = [get_recipe(name) for name in names]
     with quiet():
+        from minigpt_repl.training.corpus import load_corpus
         from minigpt_repl.training.prepared_text import prepare_text
 
         progress = Display(Console(file=sys.stderr))
-        text = prepare_text(corpus, recipes[0].vocabulary_size, progress)
+        loaded = load_corpus(corpus, progress=progress)
+        text = prepare_text(loaded, recipes[0].vocabulary_size, True, progress)
         if throughput is not None:
             report = time_steps(recipes, text, seed, throughput)
         else:

@@ -35,7 +35,7 @@ def shown(name: str, encoding: str, text: str, folder: Path) -> tuple[str, bool]
     """A row for a text, and whether all of it came back."""
     from minigpt_repl.models.minigpt import text_of
     from minigpt_repl.training.corpus import load_corpus
-    from minigpt_repl.training.learned import learned
+    from minigpt_repl.training.prepared_text import learned
     from minigpt_repl.training.progress import SilentProgress
     from minigpt_repl.training.resume import StageCache
 

@@ -17,10 +17,11 @@ from minigpt_repl.compare.comparison import (
     figures,
     library_versions,
 )
-from minigpt_repl.compare.document import to_html, to_markdown
+from minigpt_repl.compare.markdown import to_markdown
 from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.page import comparison_page
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.engine.request import EngineInfo, Generation, Token
+from minigpt_repl.engine.request import Engine, Generation, Token
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.suggest import quoted
@@ -29,7 +30,7 @@ MARK: Final = "minigpt-repl"
 SUFFIXES = (".md", ".html", ".json")
 
 
-def export(comparisons: Sequence[Comparison], path: Path, info: EngineInfo) -> None:
+def export(comparisons: Sequence[Comparison], path: Path, engine: Engine) -> None:
     """Write comparisons to a file, in the format that its name ends in.
 
     A file that is there already is replaced only if an export made it.
@@ -38,7 +39,16 @@ def export(comparisons: Sequence[Comparison], path: Path, info: EngineInfo) -> N
         UsageError: for another ending, or a file that is something else.
         MiniGPTError: if it can't be written.
     """
-    text = render(comparisons, check_suffix(path), info)
+    write_page(path, render(comparisons, check_suffix(path), engine))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the text of an export; it replaces an export only.
+
+    Raises:
+        UsageError: if a file is there that is something else.
+        MiniGPTError: if it can't be written.
+    """
     if path.is_file() and MARK not in read_user_file(path):
         raise UsageError(
             f"{path.name} is there and is not an export; choose another name"
@@ -60,10 +70,10 @@ def check_suffix(path: Path) -> str:
     return suffix
 
 
-def render(comparisons: Sequence[Comparison], suffix: str, info: EngineInfo) -> str:
+def render(comparisons: Sequence[Comparison], suffix: str, engine: Engine) -> str:
     """The text of an export in one of the formats of `SUFFIXES`."""
     if suffix == ".html":
-        return to_html(comparisons, info)
+        return comparison_page(comparisons, engine)
     if suffix == ".md":
         return to_markdown(comparisons)
     many = tuple(map(comparison_to_json, comparisons))
@@ -120,7 +130,8 @@ def _column(column: Column) -> formats.ComparedStrategy:
         sampler=column.strategy.sampler,
         parameters=dict(column.strategy.parameters),
         measures={measure.key: _interval(found) for measure, found in figures(column)},
-        texts=tuple(map(_text, column.generations)),
+        texts=tuple(map(_text, column.different)),
+        same_for_every_seed=not column.is_drawn,
     )
 
 

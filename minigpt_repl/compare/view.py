@@ -148,10 +148,9 @@ def _cell(
     cell = Text()
     if index >= len(column.texts):
         return cell
-    if comparison.plan.count > 1:
-        between = "\n" if index else ""
-        label = seed_label(comparison, column, index)
-        cell.append(f"{between}{label}\n", style=FAINT)
+    between = "\n" if index else ""
+    label = seed_label(comparison, column, index)
+    cell.append(f"{between}{label}\n", style=FAINT)
     cell.append_text(marked_text(column.texts[index], shared[index]))
     if index >= len(column.generations):
         cell.append(CURSOR)
@@ -179,6 +178,19 @@ def marked_text(text: str, shared: int) -> Text:
         else:
             marked.append(body)
     return marked
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, str]:
+    """How a comparison was made: all that is needed to make it again."""
+    plan = comparison.plan
+    return {
+        "seed": str(plan.seed),
+        "texts a strategy": str(plan.count),
+        "length": f"{plan.length} tokens",
+        "stop": plan.stop,
+        "checkpoint": comparison.checkpoint_sha256,
+        **comparison.versions,
+    }
 
 
 @dataclass(frozen=True)
@@ -213,10 +225,10 @@ def format_interval(measure: Measure, interval: Interval | None) -> str:
     """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
     if interval is None:
         return "-"
-    mean = format(interval.mean, measure.format)
+    mean = measure.write(interval.mean)
     if interval.half is None:
         return mean
-    return f"{mean} ± {format(interval.half, measure.format)}"
+    return f"{mean} ± {measure.write(interval.half)}"
 
 
 def sparkline(values: Sequence[float | None]) -> str:

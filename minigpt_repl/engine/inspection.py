@@ -163,17 +163,27 @@ def chain_left(
     return _steps(spec, numbers, rows, where)
 
 
+def chain_logits(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> list["np.ndarray"]:
+    """What each stage leaves, like `logits`; see `chain_left`."""
+    import numpy as np
+
+    left = chain_left(spec, values, logits, where)
+    return [each.logits.reshape(np.shape(logits)) for each in left]
+
+
 def chain_distributions(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
     where: Places | None = None,
 ) -> list["np.ndarray"]:
-    """The same as distributions like `logits`; see `chain_left`."""
-    import numpy as np
-
-    left = chain_left(spec, values, logits, where)
-    return [probabilities(each.logits).reshape(np.shape(logits)) for each in left]
+    """The same as distributions."""
+    return [probabilities(left) for left in chain_logits(spec, values, logits, where)]
 
 
 def replayed(
@@ -327,7 +337,17 @@ def entropy(distribution: "np.ndarray") -> float:
 
 def surprisal(logprob: float) -> float:
     """-log2 p of a token, in bits, from its natural log-probability."""
-    return -logprob / math.log(2) or 0.0
+    return -bits(logprob) or 0.0
+
+
+def bits(nats: float) -> float:
+    """A number of nats in bits: what is shown is in bits, what is kept in nats."""
+    return nats / math.log(2)
+
+
+def perplexity(entropy: float) -> float:
+    """How many equally probable tokens have that entropy, in nats."""
+    return math.exp(entropy)
 
 
 def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":

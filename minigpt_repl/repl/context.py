@@ -12,12 +12,9 @@ from minigpt_repl.engine.request import Engine, Generation, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.output import Output
 from minigpt_repl.repl.session import Node, Session
-from minigpt_repl.sampling.registry import find_sampler
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from minigpt_repl.engine.inspection import Places
+    from minigpt_repl.compare.choice import Inspected
 
 Steps = Generator[Output, Any, Session]
 """What a command does, output by output; it returns the session after it."""
@@ -33,6 +30,7 @@ class Context:
         width: columns of the terminal, or of the page if there is none.
         is_terminal: whether a person is looking.
         sources: the files that `:source` is in the middle of, outermost first.
+        has_keys: whether a command can ask for single keys.
     """
 
     session: Session
@@ -40,6 +38,7 @@ class Context:
     width: int = 80
     is_terminal: bool = False
     sources: tuple[Path, ...] = ()
+    has_keys: bool = False
 
 
 def again_request(context: Context, node: Node) -> Request:
@@ -89,28 +88,6 @@ def last_node(session: Session, wanted_for: str) -> Node:
     return session.node
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """A text and what the model thought at each of its new tokens.
-
-    Attributes:
-        node: the text.
-        rows: logits `(tokens, vocabulary)`, each from before its token.
-        pieces: display form of each token, with the space before it.
-        where: what a chain's rules knew at each of them.
-    """
-
-    node: Node
-    rows: "np.ndarray"
-    pieces: tuple[str, ...]
-    where: "Places"
-
-    @property
-    def generation(self) -> Generation:
-        """How the text was made."""
-        return self.node.generation
-
-
 def node_of_this_model(context: Context, wanted_for: str) -> Node:
     """The current text, if it has tokens of the model that is loaded.
 
@@ -127,29 +104,17 @@ def node_of_this_model(context: Context, wanted_for: str) -> Node:
     return node
 
 
-def inspect_text(context: Context, wanted_for: str) -> Inspected:
+def inspect_text(context: Context, wanted_for: str) -> "Inspected":
     """The current text with the model's scores.
 
     Raises:
         UsageError: as `node_of_this_model`.
     """
     # Not at the start: the prompt would come a little later.
-    from minigpt_repl.compare.pieces import display_pieces
-    from minigpt_repl.engine.inspection import (
-        generation_places,
-        replayed,
-        text_logits,
-    )
+    from minigpt_repl.compare.choice import inspect
 
     node = node_of_this_model(context, wanted_for)
-    made = node.generation
-    logits = context.engine.logits((*made.started.prompt_ids, *made.token_ids))
-    rows = text_logits(logits, len(made.tokens))
-    info = context.engine.info
-    where = generation_places(made, context.engine)
-    spec, values = find_sampler(made.request.sampler), made.request.parameters
-    where = replayed(spec, values, rows, where)
-    return Inspected(node, rows, tuple(display_pieces(made, info)), where)
+    return inspect(context.engine, node.prompt, node.generation)
 
 
 def current_ids(context: Context) -> tuple[int, ...]:

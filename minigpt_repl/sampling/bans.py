@@ -40,6 +40,9 @@ def logit_bias(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
     Of a word of several tokens the last one is pushed, where the text ends in those
     before it, as in transformers; llama.cpp has tokens only.
     A word is pushed as it is written: with a capital it is another one.
+
+    Use it to lead a text towards a subject or away from it. Not with large amounts: the
+    word then comes every time.
     """
     return logits + _pushed(ns, logits, seen, words)
 
@@ -65,6 +68,8 @@ def ban(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
     where the text ends in those before it.
     Longer words that begin with the same tokens go with it.
     A word is banned as it is written: with a capital it is another one.
+
+    Use it for words that must not come. Not for meanings: other words have them too.
     """
     is_named = _pushed(ns, logits, seen, words) < 0
     return ns.where(is_named, MINUS_INFINITY, logits)
@@ -87,6 +92,9 @@ def min_length(
     tokens, which are counted without the prompt.
     Only a model that learned an end has one.
     From then on it does nothing.
+
+    Use it where texts end too soon. Not far above the usual length: what is not allowed
+    to end wanders.
     """
     is_end = ns.arange(logits.shape[-1]) == end_id
     return ns.where(is_end & (made < tokens), MINUS_INFINITY, logits)

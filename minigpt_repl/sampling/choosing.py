@@ -30,6 +30,9 @@ def greedy(ns: Any, shares: Any) -> Any:
     At the end of a chain it takes the most probable token that is left.
     The seed then does not matter.
     Without it a chain draws.
+
+    Use it at the end of a chain of penalties, for a text without chance. Not to see
+    what else was possible.
     """
     return best(ns, shares)
 
@@ -47,6 +50,8 @@ def random(ns: Any, shares: Any) -> Any:
     At the end of a chain it draws from what is left.
     That is what a chain does anyway.
     It may be written to say so.
+
+    Use it to say that a chain draws. Not for more: it changes nothing.
     """
     return shares > 0
 
@@ -77,6 +82,9 @@ def mirostat(ns: Any, shares: Any, tau: Any, eta: Any, learned: Any) -> Any:
     mu begins at 2 tau and sinks when the token surprised more than tau, so that the
     text is neither dull nor confused for long.
     It is version 2, as in llama.cpp: the surprise is that among the tokens kept.
+
+    Use it alone, for long texts of an even kind. Not behind other truncation: it then
+    aims at what is no longer there.
     """
     surprise = -ns.log(ns.where(shares > 0, shares, 1.0)) / math.log(2)
     return surprise <= 2 * number(ns, tau) + learned
@@ -108,6 +116,9 @@ def adaptive_p(ns: Any, logits: Any, target: Any, decay: Any, learned: Any) -> A
     The aim is the target, less what the average of the tokens chosen is above it: so
     a text that was too sure becomes daring, and the other way round.
     It wants a min_p before it, since what is improbable stays possible.
+
+    Use it against a text of nothing but likely words. Not where the likely word is the
+    right one.
     """
     aim = ns.minimum(ns.maximum(number(ns, target) - learned, 0.0), 1.0)
     distance = abs(probabilities(ns, logits) - aim) / 0.3

@@ -45,6 +45,9 @@ def repetition_penalty(
     The repetition penalty makes every token less likely that is in the text already.
     It does not matter how often, and the prompt counts too.
     transformers looks at the whole text, llama.cpp at the last 64 tokens: see window.
+
+    Use it mildly, 1.05 to 1.2, against loops. Not strongly or on long texts: the words
+    that every text needs become rare.
     """
     penalty = number(ns, penalty)
     punished = ns.where(logits > 0, logits / penalty, logits * penalty)
@@ -66,6 +69,8 @@ def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any)
     in the text already.
     It does not matter how often; a negative one favours what was said.
     llama.cpp looks at the last 64 tokens unless told otherwise: see window.
+
+    Use it to bring in new words and subjects. Not where names have to come again.
     """
     is_seen = _counts(ns, logits, seen, window) > 0
     return ns.where(is_seen, logits - number(ns, penalty), logits)
@@ -88,6 +93,9 @@ def frequency_penalty(
     that it is in the text.
     So common words, which any text needs, suffer most.
     llama.cpp looks at the last 64 tokens unless told otherwise: see window.
+
+    Use it against a word that comes too often. Not on long texts without a window:
+    articles and commas vanish.
     """
     return logits - number(ns, penalty) * _counts(ns, logits, seen, window)
 
@@ -105,6 +113,9 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
     It removes every token that would make a sequence of that many tokens come twice.
     It ends loops for certain, and forbids names and phrases that have to come again.
     The prompt counts too, as in transformers.
+
+    Use it against loops where nothing has to come twice. Not for verse, lists and long
+    stories with names.
     """
     longest = _longest_repeats(ns, logits, seen, None, None)
     return ns.where(longest >= number(ns, size) - 1, MINUS_INFINITY, logits)
@@ -145,6 +156,9 @@ def dry(
     Short repetitions cost nothing, and each further token costs more.
     No repetition goes on over a token with a breaker in it, and such a token costs
     nothing; llama.cpp has breakers of several tokens too.
+
+    Use it against loops of whole phrases; it leaves single words alone. Not where a
+    refrain is wanted.
     """
     longest = _longest_repeats(ns, logits, seen, window, breakers)
     base, allowed = number(ns, base), number(ns, allowed_length)

@@ -62,6 +62,9 @@ class SamplerSpec:
             `seed_generator` gives `(rows, 2)`. Others choose for a row at a time.
         search: how it searches, where it does not go token by token.
         stages: the rules of a chain, in order; empty for any other sampler.
+        formula: the rule in a line.
+        origin: where it is from.
+        use: when to use it, and when not.
     """
 
     name: str
@@ -75,6 +78,9 @@ class SamplerSpec:
     takes_rows: bool = False
     search: Search | None = None
     stages: tuple[Stage, ...] = ()
+    formula: str = ""
+    origin: str = ""
+    use: str = ""
 
     @property
     def needs_history(self) -> bool:
@@ -237,6 +243,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         parameters=chain.parameters_of(stages),
         is_random=all(stage.name != "greedy" for stage in stages),
         takes_rows=True,
+        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
         stages=stages,
     )
 
@@ -317,6 +324,12 @@ _BUILT_IN = (
             "It is fast, and the same prompt always gives the same text. "
             "What looks best at each step soon repeats itself."
         ),
+        formula="argmax p",
+        origin="the plainest search",
+        use=(
+            "Use it where one short right answer is wanted, and to see what the "
+            "model prefers. Not for stories: it goes round in loops."
+        ),
         sampler="keras_hub.samplers:GreedySampler",
         parameters=(),
         is_random=False,
@@ -332,6 +345,15 @@ _BUILT_IN = (
             "every token and keeps the best again. "
             "It finds texts of higher probability than greedy search does. "
             "It costs num_beams times the work, and probable text is often dull."
+        ),
+        formula=(
+            "max of the sum of ln p over whole texts, among num_beams kept at each step"
+        ),
+        origin='Lowerre 1976, "The Harpy Speech Recognition System"',
+        use=(
+            "Use it where the text is as good as determined: translation, "
+            "summaries. Not for stories: the most probable text is dull and repeats "
+            "itself."
         ),
         sampler="keras_hub.samplers:BeamSampler",
         parameters=(
@@ -363,6 +385,12 @@ _BUILT_IN = (
             "It shows what the model really believes, tail included. "
             "Thousands of unlikely tokens together are likely, so the text wanders."
         ),
+        formula="p(token) ** (1 / temperature), renormalised",
+        origin="ancestral sampling",
+        use=(
+            "Use it to see what the model believes, and for statistics. Not for "
+            "texts to be read: the tail comes up too often."
+        ),
         sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
         is_random=True,
@@ -379,6 +407,15 @@ _BUILT_IN = (
             "The same k is too many where the model is sure and too few where it "
             "is not."
         ),
+        formula="rank <= k",
+        origin=(
+            'Fan et al. 2018, "Hierarchical Neural Story Generation", '
+            "arXiv:1805.04833, 5.4"
+        ),
+        use=(
+            "Use it as a plain cut of the tail that costs nothing. Not where the "
+            "model is now sure, now unsure: k is the same for both."
+        ),
         sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
         is_random=True,
@@ -394,6 +431,15 @@ _BUILT_IN = (
             "p, and draws from them. "
             "It keeps few tokens where the model is sure and many where it is not. "
             "It has to sort the vocabulary for every token."
+        ),
+        formula="sum of the more probable ones <= p",
+        origin=(
+            'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
+            "arXiv:1904.09751, 3.1"
+        ),
+        use=(
+            "Use it for stories and talk, with a temperature near 1. Not with a "
+            "high temperature: the flattened tail then comes in."
         ),
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
@@ -423,6 +469,18 @@ _BUILT_IN = (
             "similarity of the hidden states. "
             "It keeps the sense of greedy search and avoids its loops. "
             "Every step runs the model on all k candidates."
+        ),
+        formula=(
+            "(1 - alpha) * p - alpha * greatest cosine similarity to an earlier token"
+        ),
+        origin=(
+            'Su et al. 2022, "A Contrastive Framework for Neural Text Generation", '
+            "arXiv:2202.06417, equation 5"
+        ),
+        use=(
+            "Use it where the text must be the same each time and not loop. Not "
+            "where speed matters, or where a list or a refrain has to repeat "
+            "itself."
         ),
         sampler="minigpt_repl.sampling.samplers:ContrastiveSampler",
         parameters=(
@@ -455,6 +513,15 @@ _BUILT_IN = (
             "Guesses that agree with the model's own choice are kept, so the text "
             "is the greedy text. "
             "It pays when the draft is much faster and usually right."
+        ),
+        formula="a draft is kept while draft = argmax p",
+        origin=(
+            'Leviathan et al. 2023, "Fast Inference from Transformers via '
+            'Speculative Decoding", arXiv:2211.17192'
+        ),
+        use=(
+            "Use it for greedy text from a large model with a much smaller one "
+            "beside it. Not with a small model: what the draft saves it costs."
         ),
         sampler="keras_hub.samplers:SpeculativeSampler",
         parameters=(

@@ -39,6 +39,9 @@ def temperature(ns: Any, logits: Any, temperature: Any) -> Any:
     Before a truncation rule it changes what that rule keeps, as in transformers;
     behind it, as in llama.cpp, it does not.
     At 0 the most probable token alone is left.
+
+    Use it below 1 for safer text and above 1 for bolder, with a truncation. Not alone
+    above 1: the tail grows.
     """
     return _divided(ns, logits, number(ns, temperature))
 
@@ -61,6 +64,9 @@ def dynamic_temperature(
     Its bounds are temperature - range and temperature + range; the entropy, as a
     part of the highest that the tokens still there could have, says where between.
     With range 0 it is the plain temperature.
+
+    Use it where a text is to be bold at turns and safe within words. Not where it must
+    be told what temperature a token had.
     """
     middle, range = number(ns, temperature), number(ns, range)
     low = ns.maximum(0.0, middle - range)

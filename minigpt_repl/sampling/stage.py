@@ -47,6 +47,7 @@ class Stage:
         summary: one line, without a full stop.
         story: three sentences for `:explain`, from its function's docstring.
         formula: the first line of it.
+        use: the last paragraph of it: when to use the rule, and when not.
         origin: paper or program that it is from.
         parameters: the first one is the main one, which `name=value` sets.
         function: from the array namespace, what its kind sees, and its parameters.
@@ -69,6 +70,7 @@ class Stage:
     summary: str
     story: str
     formula: str
+    use: str
     origin: str
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
@@ -121,12 +123,14 @@ def stage(
     """Make a function the rule of its name."""
 
     def made(function: Callable[..., Any]) -> Stage:
-        formula, _, story = (function.__doc__ or "").partition("\n\n")
+        formula, _, rest = (function.__doc__ or "").partition("\n\n")
+        story, _, use = rest.partition("\n\n")
         return Stage(
             name=function.__name__,
             kind=kind,
             summary=summary,
             story=" ".join(story.split()),
+            use=" ".join(use.split()),
             formula=formula.strip().removesuffix("."),
             origin=origin,
             parameters=parameters,

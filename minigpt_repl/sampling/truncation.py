@@ -23,6 +23,9 @@ def top_k(ns: Any, shares: Any, k: Any) -> Any:
     Top-k keeps the k most probable tokens, of equal ones those with the lowest ids.
     It cuts off the tail that makes random sampling wander.
     llama.cpp keeps exactly k as here, transformers all that equal the last one.
+
+    Use it as a plain cut of the tail. Not where the model is now sure, now unsure:
+    k is the same for both.
     """
     return rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": k}))
 
@@ -41,6 +44,9 @@ def top_p(ns: Any, shares: Any, p: Any) -> Any:
     Top-p keeps the fewest tokens whose probabilities add up to p.
     It keeps few tokens where the model is sure and many where it is not.
     The token that crosses p stays, as everywhere.
+
+    Use it for stories and talk, with a temperature near 1. Not behind a high
+    temperature: the flattened tail then comes in.
     """
     return rules.kept(ns, shares, ((shares, _all_at_one(ns, p)),))
 
@@ -59,6 +65,9 @@ def min_p(ns: Any, shares: Any, p: Any) -> Any:
     Where the model is sure it keeps few, and at high temperatures it still cuts
     off what makes no sense.
     It needs no sorting and no sum.
+
+    Use it for stories, with a temperature of 1 and above as well. Not for statistics
+    of what the model believes.
     """
     return shares >= number(ns, p) * ns.max(shares, axis=-1, keepdims=True)
 
@@ -77,6 +86,9 @@ def typical_p(ns: Any, shares: Any, p: Any) -> Any:
     until their probabilities add up to p.
     Where the model is unsure it may remove the most probable token.
     The token that crosses p stays, as in transformers and llama.cpp.
+
+    Use it where text is to be as surprising as people's. Not where the model is
+    mostly sure: it then does what top-p does.
     """
     surprisal = -ns.log(ns.where(shares > 0, shares, 1.0))
     distance = abs(surprisal - entropy(ns, shares))
@@ -98,6 +110,9 @@ def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     Epsilon sampling keeps the tokens whose probability is at least epsilon.
     It is the simplest cut of the tail.
     Where the model is unsure, good tokens may fall below it too.
+
+    Use it to remove what is nonsense for certain and nothing else. Not as the only
+    rule at a high temperature.
     """
     return shares >= number(ns, epsilon)
 
@@ -117,6 +132,9 @@ def eta_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     where the entropy is high.
     So it does not remove good tokens where many are possible.
     Both bars are those of the paper and of transformers.
+
+    Use it in place of epsilon_cutoff where the model is often unsure. Not where a
+    plain bar is to be explained.
     """
     epsilon = number(ns, epsilon)
     bar = epsilon**0.5 * ns.exp(-entropy(ns, shares))
@@ -137,6 +155,9 @@ def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
     the highest one.
     What it keeps does not depend on the temperature.
     Only tokens that are still there count for the deviation, as in llama.cpp.
+
+    Use it with high temperatures, which it does not mind. Not where the number of
+    tokens left must be small: it may be large.
     """
     is_there = logits > MINUS_INFINITY
     count = ns.sum(ns.where(is_there, 1.0, 0.0), axis=-1, keepdims=True)
@@ -163,6 +184,9 @@ def top_a(ns: Any, shares: Any, a: Any) -> Any:
     the highest.
     Where the model is sure it removes nearly all others, where it is not nearly none.
     It is the forerunner of min-p.
+
+    Use it where min-p is not at hand. Not for new work: min-p is easier to reason
+    about.
     """
     return shares >= number(ns, a) * ns.max(shares, axis=-1, keepdims=True) ** 2
 
@@ -184,6 +208,9 @@ def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> 
     So a sensible but not the usual way is taken.
     Where fewer than two tokens are likely, or the threshold is above 0.5, it does
     nothing.
+
+    Use it behind a truncation, for stories that are to take unusual turns. Not for
+    facts and code, where the likely word is the right one.
     """
     threshold = number(ns, threshold)
     is_likely = (shares >= threshold) & (shares > 0)
@@ -206,6 +233,9 @@ def top_h(ns: Any, shares: Any, h: Any) -> Any:
     most h.
     Where the model is sure it keeps few, and it grows with the entropy.
     As in transformers it looks at the 100 most probable tokens only.
+
+    Use it at high temperatures, where it stays coherent. Not with a flat
+    distribution over more than 100 tokens that all are wanted.
     """
     first = rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": 100}))
     shares = ns.where(first, shares, 0.0)

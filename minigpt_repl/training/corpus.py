@@ -7,21 +7,21 @@ blank lines, with Project Gutenberg's licence before and after. Knows text; no
 vocabulary, no tokens, no model.
 """
 
+import codecs
 import hashlib
-import itertools
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from minigpt_repl.errors import CorpusError
+from charset_normalizer import from_bytes
+
+from minigpt_repl.errors import CorpusError, UsageError
 from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.suggest import quoted
 from minigpt_repl.training import documents
-from minigpt_repl.training.encodings import decoded
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
@@ -42,30 +42,19 @@ MIN_LENGTH = 16
 
 _TRAIN, _VALID = "simplebooks-92-raw/train.txt", "simplebooks-92-raw/valid.txt"
 
-# Every 20th block of neighbouring paragraphs is for validation: 5%. Blocks, since
-# next to a paragraph one knows much of it; not one at the end, which may be notes.
-_BLOCKS_A_VALIDATION = 20
-_LARGEST_BLOCK = 50
+LOOKED_AT = 1 << 18
+"""Bytes that are looked at to find an encoding."""
+
+# Longest first: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 _LINES_A_REPORT = 5000
-
-# "*** START OF THE PROJECT GUTENBERG EBOOK TITLE ***", THIS in older files; a long
-# title goes on in the next lines.
-_BEFORE = re.compile(
-    r"^\*\*\* ?START OF TH(?:E|IS) PROJECT GUTENBERG[^*]{0,400}\*\*\*[ \t]*$",
-    re.MULTILINE | re.IGNORECASE,
-)
-_AFTER = re.compile(
-    r"^(?:\*\*\* ?END OF TH(?:E|IS) PROJECT GUTENBERG"
-    r"|End of (?:the |this )?Project Gutenberg)",
-    re.MULTILINE | re.IGNORECASE,
-)
-
-_WIDEST_WRAP = 100
-"""Columns: no one wraps wider."""
-
-_FULL_LINE = 40
-"""Columns: lines inside a wrapped paragraph are about this long or longer."""
 
 
 @dataclass(frozen=True)
@@ -138,84 +127,33 @@ def load_corpus(
     layout = _simplebooks(opened.documents)
     if tokenizer is None:
         tokenizer = "wordpiece" if layout else "bpe"
+    is_lossless = tokenizer != "wordpiece"
     if min_length is None:
-        usual = MIN_LENGTH if tokenizer == "wordpiece" else 0
+        usual = 0 if is_lossless else MIN_LENGTH
         min_length = SIMPLEBOOKS_MIN_LENGTH if layout else usual
-    if tokenizer != "wordpiece":
-        texts = _texts(layout or opened.documents, encoding, progress)
-        return _as_written(
-            *(source, opened, texts, bool(layout), min_length),
-            *(tokenizer, document, progress),
+    texts = _texts(layout or opened.documents, encoding, progress)
+    if not layout:
+        texts = [documents.strip_gutenberg(text) for text in texts]
+    sides = [[text] for text in texts] if layout else [texts]
+    if is_lossless:
+        kind = document or ("line" if layout else documents.find_kind(texts))
+        read = [documents.split_documents(side, kind) for side in sides]
+        kept = [[t for t in lines if _is_longer(t, min_length)] for lines in read]
+        count = sum(map(len, kept))
+        progress.say(
+            f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
         )
+        document = kind if count > 1 else None
+    else:
+        document = None
+        read = [_lines(side, bool(layout)) for side in sides]
+        kept = [_normalized(lines, min_length, progress) for lines in read]
     if layout:
-        texts = _texts(layout, encoding, progress)
-        read = [text.removesuffix("\n").split("\n") for text in texts]
-        stages = ("filter training lines", "filter validation lines")
-        train, valid = (
-            _filtered(lines, min_length, stage, progress)
-            for lines, stage in zip(read, stages, strict=True)
-        )
+        train, valid = ([documents.Piece(t, True) for t in half] for half in kept)
     else:
-        texts = _texts(opened.documents, encoding, progress)
-        read = [paragraphs(strip_gutenberg(text)) for text in texts]
-        lines = list(itertools.chain.from_iterable(read))
-        train, valid = split_for_validation(
-            _filtered(lines, min_length, "filter lines", progress)
-        )
-    lines_read = sum(len(lines) for lines in read)
+        train, valid = documents.split_for_validation(kept[0], is_lossless)
+    lines_read = sum(map(len, read))
     _check(opened, lines_read, train, valid, min_length)
-    return Corpus(
-        opened.description,
-        public_name(source),
-        opened.sha256,
-        min_length,
-        tuple(train),
-        tuple(valid),
-        lines_read,
-    )
-
-
-def _as_written(
-    source: str,
-    opened: Source,
-    texts: Sequence[str],
-    is_split: bool,
-    min_length: int,
-    tokenizer: Tokenizer,
-    kind: documents.Kind | None,
-    progress: Progress,
-) -> Corpus:
-    """The documents of texts, unchanged.
-
-    Args:
-        is_split: whether the texts are one to train on and one to validate with.
-    """
-    if is_split:
-        kind = kind or "line"
-    else:
-        texts = [strip_gutenberg(text) for text in texts]
-    if kind is None:
-        lines = [line.strip() for line in texts[0].split("\n")] if texts else []
-        kind = documents.find_kind(texts, is_wrapped(lines))
-    sides = [[text] for text in texts] if is_split else [list(texts)]
-    found = [
-        [
-            each
-            for each in documents.split_documents(side, kind)
-            if len(each) > min_length or len(each.encode("utf-8")) > min_length
-        ]
-        for side in sides
-    ]
-    count = sum(map(len, found))
-    if is_split or not documents.has_few(found[0]):
-        halves = found if is_split else split_for_validation(found[0])
-        train, valid = ([documents.Piece(each, True) for each in h] for h in halves)
-    else:
-        train, valid = documents.in_blocks(found[0])
-    _check(opened, count, train, valid, min_length)
-    progress.say(
-        f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
-    )
     return Corpus(
         opened.description,
         public_name(source),
@@ -223,12 +161,19 @@ def _as_written(
         min_length,
         tuple(piece.text for piece in train),
         tuple(piece.text for piece in valid),
-        count,
+        lines_read,
         tokenizer,
-        kind if count > 1 else None,
-        tuple(piece.is_end for piece in train),
-        tuple(piece.is_end for piece in valid),
+        document,
+        tuple(piece.is_end for piece in train) if is_lossless else (),
+        tuple(piece.is_end for piece in valid) if is_lossless else (),
     )
+
+
+def _lines(texts: Sequence[str], is_simplebooks: bool) -> list[str]:
+    """The lines for WordPiece, a paragraph each."""
+    if is_simplebooks:
+        return [line for text in texts for line in text.removesuffix("\n").split("\n")]
+    return [line for text in texts for line in documents.paragraphs(text)]
 
 
 def _texts(
@@ -264,24 +209,6 @@ def public_name(source: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
-def split_for_validation(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Training and validation lines: about every 20th, in blocks of neighbours.
-
-    The same lines are always split alike. Of two lines or more, at least one is for
-    validation.
-    """
-    count = len(lines)
-    size = max(1, min(_LARGEST_BLOCK, count // (5 * _BLOCKS_A_VALIDATION)))
-    train: list[str] = []
-    valid: list[str] = []
-    for start in range(0, count, size):
-        last = start // size % _BLOCKS_A_VALIDATION == _BLOCKS_A_VALIDATION - 1
-        (valid if last else train).extend(lines[start : start + size])
-    if not valid and len(train) > 1:
-        valid.append(train.pop())
-    return train, valid
-
-
 def _simplebooks(
     files: Sequence[Document],
 ) -> tuple[Document, Document] | None:
@@ -295,21 +222,23 @@ def _simplebooks(
     return (found[_TRAIN], found[_VALID]) if len(found) == 2 else None
 
 
-def _filtered(
-    lines: Sequence[str], min_length: int, stage: str, progress: Progress
-) -> list[str]:
+def _normalized(lines: Sequence[str], min_length: int, progress: Progress) -> list[str]:
     """The lines of more than `min_length` bytes, normalized."""
-    progress.start(stage, len(lines), "lines")
+    progress.start("filter lines", len(lines), "lines")
     kept = []
     for number, line in enumerate(lines, 1):
         # Measured before it is normalized, as the reference does.
-        if len(line) > min_length or len(line.encode("utf-8")) > min_length:
+        if _is_longer(line, min_length):
             kept.append(normalize_text(line).strip())
         if number % _LINES_A_REPORT == 0:
             progress.advance(number, kept=len(kept))
     progress.advance(len(lines), kept=len(kept))
     progress.finish()
     return [line for line in kept if line]
+
+
+def _is_longer(text: str, min_length: int) -> bool:
+    return len(text) > min_length or len(text.encode("utf-8")) > min_length
 
 
 def _check(
@@ -345,74 +274,78 @@ def _sha256(lines: Iterable[str], ends: Iterable[bool] = ()) -> str:
     return digest.hexdigest()
 
 
-def strip_gutenberg(text: str) -> str:
-    """The book without Project Gutenberg's header and footer, if it has them."""
-    before = _BEFORE.search(text)
-    start = before.end() if before else 0
-    after = _AFTER.search(text, start)
-    return text[start : after.start() if after else len(text)]
+def check_encoding(name: str) -> str:
+    """The name of an encoding that there is.
 
-
-def paragraphs(text: str) -> list[str]:
-    """The paragraphs of a text, each as one line; blank ones are left out.
-
-    If the text is wrapped, lines up to the next blank line are joined; else each
-    line is a paragraph of its own.
+    Raises:
+        UsageError: if there is none of that name.
     """
-    lines = [line.strip() for line in text.split("\n")]
-    if not is_wrapped(lines):
-        return [line for line in lines if line]
-    return [_join(block) for block in _blocks(lines)]
+    try:
+        found = codecs.lookup(name)
+        "".encode(found.name)  # some turn bytes into bytes
+    except (LookupError, ValueError) as error:
+        raise UsageError(
+            f"no encoding {quoted(name)}: utf-8, utf-16, cp1252, shift_jis, gbk and "
+            "the others of Python are known"
+        ) from error
+    return found.name
 
 
-def is_wrapped(lines: Sequence[str]) -> bool:
-    """Whether lines are pieces of paragraphs rather than paragraphs.
+def decoded(data: bytes, name: str, encoding: str | None = None) -> tuple[str, str]:
+    """A file's text and the encoding that it was read in.
 
-    They are if nearly all are narrow, blank lines stand between blocks of several,
-    and within the blocks most lines are long enough to have been cut.
+    Args:
+        data: the file's bytes.
+        name: of the file, for errors.
+        encoding: as the user named it; `None` to find it.
+
+    Raises:
+        CorpusError: if it is no text, or not of that encoding.
     """
-    blocks = list(_blocks(lines))
-    inner = [_columns(line) for block in blocks for line in block[:-1]]
-    last = [_columns(block[-1]) for block in blocks]
-    if len(blocks) < 2 or not inner:
-        return False
-    wide = sum(columns > _WIDEST_WRAP for columns in inner + last)
-    full = sum(columns >= _FULL_LINE for columns in inner)
-    return wide <= 0.02 * len(inner + last) and full >= 0.5 * len(inner)
+    found = encoding or _marked(data)
+    if found is None:
+        try:
+            return _checked(data.decode("utf-8"), name), "utf-8"
+        except UnicodeDecodeError as error:
+            found = _looks_like(data)
+            if found is None:
+                raise CorpusError(
+                    f"{name} is not UTF-8 text: byte {error.start} is "
+                    f"0x{data[error.start]:02x}; name its encoding with --encoding"
+                ) from error
+    try:
+        return _checked(data.decode(found), name), found
+    except UnicodeError as error:
+        told = str(getattr(error, "reason", error))
+        start = getattr(error, "start", 0)
+        hint = "name another" if encoding else "name its encoding"
+        raise CorpusError(
+            f"{name} is not {found} text: at byte {start}, {told}; {hint} with "
+            "--encoding"
+        ) from error
 
 
-def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
-    block: list[str] = []
-    for line in [*lines, ""]:
-        if line:
-            block.append(line)
-        elif block:
-            yield block
-            block = []
+def _marked(data: bytes) -> str | None:
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
 
-def _join(lines: list[str]) -> str:
-    joined = lines[0]
-    for line in lines[1:]:
-        joined += _between(joined[-2:], line[0]) + line
-    return joined
+def _looks_like(data: bytes) -> str | None:
+    if b"\0" in data:
+        return None  # of no encoding that writes a character in one byte or two
+    replaced = data.decode("utf-8", "replace")
+    bad = replaced.count("\N{REPLACEMENT CHARACTER}")
+    if sum(not character.isascii() for character in replaced) > 2 * bad:
+        return None  # UTF-8 that was damaged: any other would make a muddle of it
+    end = data.rfind(b"\n", 0, LOOKED_AT) + 1 if len(data) > LOOKED_AT else 0
+    best = from_bytes(data[: end or LOOKED_AT]).best()
+    if best is None:
+        return None
+    # Of those that read it alike the one that is most used.
+    return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
 
 
-def _between(end: str, start: str) -> str:
-    """What stood where a line was broken: a space, in most scripts."""
-    if len(end) == 2 and end[0].isalpha() and end[1] == "-":
-        return ""  # a compound broken at its hyphen, not a dash
-    # Chinese and Japanese have no spaces between words; Korean has.
-    no_spaces = _is_wide(end[-1]) and _is_wide(start)
-    hangul = "HANGUL" in unicodedata.name(end[-1], "") + unicodedata.name(start, "")
-    return "" if no_spaces and not hangul else " "
-
-
-def _columns(line: str) -> int:
-    if line.isascii():
-        return len(line)
-    return sum(1 + _is_wide(character) for character in line)
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
+def _checked(text: str, name: str) -> str:
+    if "\0" in text:
+        place = len(text[: text.index("\0")].encode("utf-8", "surrogatepass"))
+        raise CorpusError(f"{name} is not text: byte {place} is 0x00")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -5,7 +5,8 @@ tokens.
 """
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +21,29 @@ _STRUCTURED = re.compile(rf"{_MARKED_UP.pattern}|[:;]")
 _FEW = 20
 """Documents: of fewer than these parts are put aside for validation, not whole ones."""
 
+# Every 20th block of neighbours is for validation: 5%. Blocks, since next to a
+# paragraph one knows much of it; not one at the end, which may be notes.
 _VALIDATED = 20
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 64, 20_000
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 64, 20_000  # characters of a part
+_MOST_NEIGHBOURS = 50
+
+# "*** START OF THE PROJECT GUTENBERG EBOOK TITLE ***", THIS in older files; a long
+# title goes on in the next lines.
+_BEFORE = re.compile(
+    r"^\*\*\* ?START OF TH(?:E|IS) PROJECT GUTENBERG[^*]{0,400}\*\*\*[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_AFTER = re.compile(
+    r"^(?:\*\*\* ?END OF TH(?:E|IS) PROJECT GUTENBERG"
+    r"|End of (?:the |this )?Project Gutenberg)",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+_WIDEST_WRAP = 100
+"""Columns: no one wraps wider."""
+
+_FULL_LINE = 40
+"""Columns: lines inside a wrapped paragraph are about this long or longer."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +59,11 @@ class Piece:
     is_end: bool
 
 
-def find_kind(texts: Sequence[str], is_wrapped: bool) -> Kind:
+def find_kind(texts: Sequence[str]) -> Kind:
     """What a document is in the texts of a corpus' files.
 
     Args:
         texts: what the files hold.
-        is_wrapped: whether the lines of the first are cut paragraphs or speeches.
     """
     if len(texts) != 1:
         return "file"
@@ -51,7 +72,7 @@ def find_kind(texts: Sequence[str], is_wrapped: bool) -> Kind:
     full = [line for line in lines if line.strip()]
     if len(full) < 2:
         return "file"
-    if is_wrapped:
+    if is_wrapped([line.strip() for line in lines]):
         return "paragraph"
     count = len(full)
     indented = sum(line[0].isspace() for line in full)
@@ -78,6 +99,33 @@ def split_documents(texts: Sequence[str], kind: Kind) -> list[str]:
         else:
             documents.append(text)
     return [document for document in documents if document.strip()]
+
+
+def split_for_validation(
+    documents: Sequence[str], may_cut: bool = False
+) -> tuple[list[Piece], list[Piece]]:
+    """Training and validation pieces: about every 20th, in blocks of neighbours.
+
+    The same documents are always split alike. Of two or more, at least one is for
+    validation.
+
+    Args:
+        documents: to be split.
+        may_cut: whether parts of documents are put aside where there are few of them.
+    """
+    count = len(documents)
+    if may_cut and count < _FEW:
+        return in_blocks(documents)
+    size = max(1, min(_MOST_NEIGHBOURS, count // (5 * _VALIDATED)))
+    train: list[Piece] = []
+    valid: list[Piece] = []
+    for start in range(0, count, size):
+        last = start // size % _VALIDATED == _VALIDATED - 1
+        block = documents[start : start + size]
+        (valid if last else train).extend(Piece(each, True) for each in block)
+    if not valid and len(train) > 1:
+        valid.append(train.pop())
+    return train, valid
 
 
 def in_blocks(documents: Sequence[str]) -> tuple[list[Piece], list[Piece]]:
@@ -108,11 +156,6 @@ def in_blocks(documents: Sequence[str]) -> tuple[list[Piece], list[Piece]]:
     return train, valid
 
 
-def has_few(documents: Sequence[str]) -> bool:
-    """Whether parts of documents are put aside rather than whole ones."""
-    return len(documents) < _FEW
-
-
 def cut(text: str, size: int) -> list[str]:
     """A text in parts of about `size` characters; put together they are the text."""
     parts = []
@@ -127,3 +170,76 @@ def cut(text: str, size: int) -> list[str]:
         parts.append(text[start:end])
         start = end
     return [*parts, text[start:]]
+
+
+def strip_gutenberg(text: str) -> str:
+    """The book without Project Gutenberg's header and footer, if it has them."""
+    before = _BEFORE.search(text)
+    start = before.end() if before else 0
+    after = _AFTER.search(text, start)
+    return text[start : after.start() if after else len(text)]
+
+
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs of a text, each as one line; blank ones are left out.
+
+    If the text is wrapped, lines up to the next blank line are joined; else each
+    line is a paragraph of its own.
+    """
+    lines = [line.strip() for line in text.split("\n")]
+    if not is_wrapped(lines):
+        return [line for line in lines if line]
+    return [_join(block) for block in _blocks(lines)]
+
+
+def is_wrapped(lines: Sequence[str]) -> bool:
+    """Whether lines are pieces of paragraphs rather than paragraphs.
+
+    They are if nearly all are narrow, blank lines stand between blocks of several,
+    and within the blocks most lines are long enough to have been cut.
+    """
+    blocks = list(_blocks(lines))
+    inner = [_columns(line) for block in blocks for line in block[:-1]]
+    last = [_columns(block[-1]) for block in blocks]
+    if len(blocks) < 2 or not inner:
+        return False
+    wide = sum(columns > _WIDEST_WRAP for columns in inner + last)
+    full = sum(columns >= _FULL_LINE for columns in inner)
+    return wide <= 0.02 * len(inner + last) and full >= 0.5 * len(inner)
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    for line in [*lines, ""]:
+        if line:
+            block.append(line)
+        elif block:
+            yield block
+            block = []
+
+
+def _join(lines: list[str]) -> str:
+    joined = lines[0]
+    for line in lines[1:]:
+        joined += _between(joined[-2:], line[0]) + line
+    return joined
+
+
+def _between(end: str, start: str) -> str:
+    """What stood where a line was broken: a space, in most scripts."""
+    if len(end) == 2 and end[0].isalpha() and end[1] == "-":
+        return ""  # a compound broken at its hyphen, not a dash
+    # Chinese and Japanese have no spaces between words; Korean has.
+    no_spaces = _is_wide(end[-1]) and _is_wide(start)
+    hangul = "HANGUL" in unicodedata.name(end[-1], "") + unicodedata.name(start, "")
+    return "" if no_spaces and not hangul else " "
+
+
+def _columns(line: str) -> int:
+    if line.isascii():
+        return len(line)
+    return sum(1 + _is_wide(character) for character in line)
+
+
+def _is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"

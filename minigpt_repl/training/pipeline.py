@@ -25,6 +25,7 @@ from minigpt_repl.training.callbacks import (
     ShowSample,
     draw_curves,
 )
+from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.dataset import steps_per_epoch, training_data
 from minigpt_repl.training.devices import (
     Cluster,
@@ -63,16 +64,16 @@ def set_up(
     Raises:
         MiniGPTError: in one line, what is wrong and what to do.
     """
-    text = prepare_text(
-        setup.corpus,
-        setup.recipe.vocabulary_size,
+    asked = setup.options
+    corpus = load_corpus(
+        asked.corpus,
+        asked.min_length,
         progress,
-        setup.min_length,
-        setup.lowercase,
-        setup.encoding,
-        setup.tokenizer,
-        setup.document,
+        asked.encoding,
+        asked.tokenizer,
+        asked.document,
     )
+    text = prepare_text(corpus, setup.recipe.vocabulary_size, asked.lowercase, progress)
     setup = _fitted(setup, text, progress)
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):
@@ -100,7 +101,7 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
     small = size_for(tokens)
     if setup.recipe.name != "default" or not text.vocabulary.is_lossless or not small:
         return setup
-    recipe = fitted(setup.recipe, tokens, setup.options)
+    recipe = fitted(setup.recipe, tokens, setup.options.to_json())
     progress.say(
         f"a small text: {recipe.num_layers} layers of width {recipe.hidden_dim}, "
         f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it ends after "
@@ -118,20 +119,22 @@ def _train_and_save(
             f"TensorFlow trains on one GPU, {unused} more stay idle: KERAS_BACKEND=jax "
             "uses all (docs/scaling.md)"
         )
-    causal_lm = build_model(setup.recipe, text.vocabulary.tokenizer(), setup.seed)
+    causal_lm = build_model(
+        setup.recipe, text.vocabulary.tokenizer(), setup.options.seed
+    )
     if setup.recipe.name == "tutorial":
         causal_lm.summary(print_fn=progress.say)
     run = _train(setup, setup.recipe, causal_lm, text, folder, progress, should_stop)
     if run.was_stopped:
         return run
-    record = training_record(setup.recipe, setup.seed, text, run)
+    record = training_record(setup.recipe, setup.options.seed, text, run)
     model = in_float32(causal_lm)
     if setup.is_chief:
         save_checkpoint(setup.out, model, record)
-    if setup.plot and setup.is_chief:
+    if setup.options.plot and setup.is_chief:
         draw_curves(folder / CURVE_FILE, [(setup.recipe.name, run.evaluations)])
         progress.say(f"the curve is in {folder / CURVE_FILE}")
-    if setup.with_draft:
+    if setup.options.with_draft:
         draft_run = _add_draft(setup, model, text, record, progress, should_stop)
         if draft_run.was_stopped:
             return draft_run
@@ -151,7 +154,7 @@ def _welcome(cluster: Cluster) -> str:
 def _what_is_trained(setup: Setup, text: Text) -> str:
     """Tells this training from all others; what differs would hang or go unnoticed."""
     states = []
-    if setup.resume:
+    if setup.options.resume:
         for path in sorted(training_folder(setup.out).rglob(STATE_FILE)):
             with explained(path), path.open("rb") as file:
                 states.append(hashlib.file_digest(file, "sha256").hexdigest())
@@ -160,8 +163,13 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         valid=text.corpus.valid_sha256,
         vocabulary=text.vocabulary.made_from,
         recipe=setup.recipe.to_json(),
-        options=[setup.steps, setup.seed, setup.lowercase, setup.patience],
-        draft=setup.with_draft,
+        options=[
+            setup.options.steps,
+            setup.options.seed,
+            setup.options.lowercase,
+            setup.patience,
+        ],
+        draft=setup.options.with_draft,
         sampler=setup.sampler.name if setup.sampler else None,
         states=states,
         version=version_of_package(),
@@ -182,30 +190,38 @@ def _train(
     length = _length(setup, recipe, len(data.train), share)
     plan = Plan(
         length,
-        seed=setup.seed,
+        seed=setup.options.seed,
         state_folder=folder,
         patience=setup.patience,
         should_stop=should_stop,
         is_chief=setup.is_chief,
-        options=setup.options,
+        options=setup.options.to_json(),
     )
     shown = ShowProgress(progress, length)
     callbacks: list[keras.callbacks.Callback] = [shown]
     if setup.is_chief:
         folder.mkdir(parents=True, exist_ok=True)
         callbacks.append(
-            keras.callbacks.CSVLogger(str(folder / LOG_FILE), append=setup.resume)
+            keras.callbacks.CSVLogger(
+                str(folder / LOG_FILE), append=setup.options.resume
+            )
         )
     if setup.sampler is not None:
         # On all of them, though one shows it: they must stay the same program.
         callbacks.append(
-            ShowSample(causal_lm, setup.sampler, progress, setup.prompt, setup.seed)
+            ShowSample(
+                causal_lm,
+                setup.sampler,
+                progress,
+                setup.options.prompt,
+                setup.options.seed,
+            )
         )
-    if setup.tensorboard is not None and setup.is_chief:
-        logs = str(setup.tensorboard / recipe.name)
+    if setup.options.tensorboard is not None and setup.is_chief:
+        logs = str(setup.options.tensorboard / recipe.name)
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     trainer = Trainer(causal_lm, recipe, data, plan, callbacks)
-    if setup.resume:
+    if setup.options.resume:
         if trainer.resume():
             progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
         else:
@@ -216,9 +232,9 @@ def _train(
 
 
 def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    if setup.minutes is not None:
-        return Length(seconds=setup.minutes * 60 * share)
-    steps = setup.steps
+    if setup.options.minutes is not None:
+        return Length(seconds=setup.options.minutes * 60 * share)
+    steps = setup.options.steps
     if steps is None:
         epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
         steps = epoch * setup.recipe.epochs
@@ -237,11 +253,14 @@ def _add_draft(
         vocabulary_size=setup.recipe.vocabulary_size,
         context_length=setup.recipe.context_length,
     )
-    draft = build_model(recipe, text.vocabulary.tokenizer(), setup.seed)
+    draft = build_model(recipe, text.vocabulary.tokenizer(), setup.options.seed)
     folder = training_folder(setup.out) / "draft"
     run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
     if not run.was_stopped and setup.is_chief:
-        record = {**record, "draft": training_record(recipe, setup.seed, text, run)}
+        record = {
+            **record,
+            "draft": training_record(recipe, setup.options.seed, text, run),
+        }
         save_checkpoint(setup.out, model, record, in_float32(draft))
     return run
 

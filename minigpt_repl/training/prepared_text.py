@@ -16,11 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training.corpus import Corpus, Tokenizer, load_corpus
-from minigpt_repl.training.documents import Kind
-from minigpt_repl.training.learned import Vocabulary, learned
+from minigpt_repl.training.corpus import Corpus, Tokenizer
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.resume import StageCache, fingerprint
+from minigpt_repl.training.vocabulary import prepared_vocabulary
+
+SMALLEST_BPE = 260
+"""Pieces: the reserved ones and 256 bytes, and room for one pair."""
+
+BYTES_A_PIECE = 100
+"""Of the text, for each piece that is learned: a rarer one would be met too seldom."""
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 10_000
@@ -31,6 +36,50 @@ _IDS, _OFFSETS, _BYTES = "ids.npy", "offsets.npy", "line_bytes.npy"
 
 # Part of every fingerprint: raise it when the same lines give other arrays.
 _FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer is made of.
+
+    Attributes:
+        pieces: in order of their ids.
+        merges: pairs of byte-level BPE; `None` for WordPiece.
+        lowercase: whether WordPiece folds case.
+        document: what has an end that is learned, if anything.
+    """
+
+    pieces: tuple[str, ...]
+    merges: tuple[str, ...] | None = None
+    lowercase: bool = False
+    document: str | None = None
+
+    def __len__(self) -> int:
+        """How many pieces there are."""
+        return len(self.pieces)
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every text comes back as it was written."""
+        return self.merges is not None
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """Tells it from all others, for fingerprints."""
+        told = {"vocabulary": list(self.pieces), "lowercase": self.lowercase}
+        return told if self.merges is None else told | {"merges": list(self.merges)}
+
+    def tokenizer(self) -> Any:
+        """A KerasHub tokenizer."""
+        # Imported here: they load TensorFlow, which other stages do without.
+        if self.merges is None:
+            from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+
+            return MiniGPTTokenizer(list(self.pieces), lowercase=self.lowercase)
+        from minigpt_repl.models.byte_pair import MiniGPTBytePairTokenizer
+
+        ids = {piece: place for place, piece in enumerate(self.pieces)}
+        return MiniGPTBytePairTokenizer(ids, list(self.merges), document=self.document)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,31 +117,19 @@ class Text:
 
 
 def prepare_text(
-    source: str,
-    vocabulary_size: int,
-    progress: Progress,
-    min_length: int | None = None,
-    lowercase: bool = True,
-    encoding: str | None = None,
-    tokenizer: Tokenizer | None = "wordpiece",
-    document: Kind | None = None,
+    corpus: Corpus, vocabulary_size: int, lowercase: bool, progress: Progress
 ) -> Text:
-    """Corpus, vocabulary and tokens, each made now or found from an earlier run.
+    """Vocabulary and tokens of a corpus, each made now or found from an earlier run.
 
     Args:
-        source: where the text is; see `load_corpus`.
+        corpus: the text.
         vocabulary_size: most words or pieces.
+        lowercase: whether WordPiece folds case.
         progress: is told of each stage.
-        min_length: bytes of the lines kept, or `None` for the corpus' own.
-        lowercase: whether the tokenizer folds case.
-        encoding: of the text's files, or `None` to find it.
-        tokenizer: its kind, or `None` for the one that suits the text.
-        document: what has an end, or `None` to find it.
 
     Raises:
-        CorpusError: if the text can't be read, or leaves nothing to validate with.
+        CorpusError: if the text leaves nothing to learn or to validate with.
     """
-    corpus = load_corpus(source, min_length, progress, encoding, tokenizer, document)
     vocabulary = learned(
         corpus.tokenizer,
         corpus.train,
@@ -113,6 +150,62 @@ def prepare_text(
     if not len(valid.ids):
         raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
     return Text(corpus, vocabulary, train, valid)
+
+
+def learned(
+    kind: Tokenizer,
+    texts: Sequence[str],
+    texts_hash: str,
+    most: int,
+    lowercase: bool,
+    progress: Progress,
+    cache: StageCache | None = None,
+) -> Vocabulary:
+    """The vocabulary of texts, learned now or in an earlier run.
+
+    Args:
+        kind: of the tokenizer.
+        texts: what is trained on.
+        texts_hash: tells them from all others.
+        most: pieces, the reserved ones included.
+        lowercase: whether WordPiece folds case.
+        progress: shows the learning.
+        cache: where it is kept.
+
+    Raises:
+        CorpusError: if it is too small, or the text is, to learn anything.
+    """
+    if kind == "wordpiece":
+        words = prepared_vocabulary(texts, texts_hash, most, lowercase, progress, cache)
+        return Vocabulary(tuple(words), None, lowercase)
+    from minigpt_repl.models.byte_pair import (
+        BYTE_PIECES,
+        SPLIT_PATTERN,
+        learn_byte_pairs,
+    )
+
+    if kind == "byte":
+        return Vocabulary(BYTE_PIECES, ())
+    if most < SMALLEST_BPE:
+        raise CorpusError(
+            f"a vocabulary of {most} has no room for 256 bytes: ask for "
+            f"{SMALLEST_BPE} or more"
+        )
+    size = sum(len(text.encode("utf-8")) for text in texts)
+    count = min(most, max(SMALLEST_BPE, size // BYTES_A_PIECE))
+
+    def learn() -> list[list[str]]:
+        progress.start("vocabulary", 1, "vocabulary")
+        made = learn_byte_pairs(texts, count)
+        progress.advance(1, entries=len(made[0]))
+        progress.finish()
+        return [*made]
+
+    key = fingerprint(
+        format=_FORMAT, lines=texts_hash, size=count, pattern=SPLIT_PATTERN
+    )
+    pieces, merges = (cache or StageCache()).value("pairs", key, learn)
+    return Vocabulary(tuple(pieces), tuple(merges))
 
 
 def prepared_tokens(
@@ -142,10 +235,7 @@ def prepared_tokens(
     )
 
     def make(folder: Path) -> None:
-        if vocabulary.is_lossless:
-            write_byte_pairs(folder, lines, vocabulary, ends, progress)
-        else:
-            write_tokens(folder, lines, vocabulary, progress)
+        write_tokens(folder, lines, vocabulary, ends, progress)
 
     cache = cache or StageCache()
     try:
@@ -173,65 +263,68 @@ def write_tokens(
     folder: Path,
     lines: Sequence[str],
     vocabulary: Vocabulary,
-    progress: Progress,
-) -> None:
-    """Tokenizes the lines into words, in files of a folder.
-
-    A line's ids are the ids of its chunks between white space, one after the other,
-    and a text of millions of chunks has few different ones. So the tokenizer sees
-    each different chunk once.
-    """
-    progress.start("find words", len(lines), "lines")
-    index: dict[bytes, int] = {}
-    numbers: list[NDArray[np.uint32]] = []  # of the chunks, block by block
-    chunks_in_line = np.zeros(len(lines), np.int64)
-    line_bytes = np.zeros(len(lines), np.int64)
-    for start, block in _blocks(lines):
-        split = [line.split() for line in block]
-        end = start + len(block)
-        chunks_in_line[start:end] = [len(chunks) for chunks in split]
-        line_bytes[start:end] = [len(line) for line in block]
-        flat = list(itertools.chain.from_iterable(split))
-        new = set(flat) - index.keys()
-        index.update(zip(new, itertools.count(len(index))))
-        found = map(index.__getitem__, flat)
-        numbers.append(np.fromiter(found, np.uint32, len(flat)))
-        progress.advance(end)
-    progress.finish()
-    table = _token_table(list(index), vocabulary, progress)
-    offsets = _write_ids(folder / _IDS, numbers, chunks_in_line, table)
-    np.save(folder / _OFFSETS, offsets)
-    np.save(folder / _BYTES, line_bytes)
-
-
-def write_byte_pairs(
-    folder: Path,
-    lines: Sequence[str],
-    vocabulary: Vocabulary,
     ends: Sequence[bool],
     progress: Progress,
 ) -> None:
-    """Tokenizes lines of any length as they are, in files of a folder."""
+    """Tokenizes lines, into files of a folder; see `prepared_tokens`."""
     tokenizer = vocabulary.tokenizer()
-    dtype = _dtype(vocabulary)
-    parts: list[NDArray[Any]] = [np.zeros(0, dtype)]
-    lengths: list[int] = []
-    progress.start("tokenize", len(lines), "documents")
-    for start, block in _blocks(lines):
-        split = [_parts(line) for line in lines[start : start + len(block)]]
-        rows = iter(tokenizer.tokenize(list(itertools.chain.from_iterable(split))))
-        for place, of_line in enumerate(split, start):
-            ids = [*itertools.chain.from_iterable(itertools.islice(rows, len(of_line)))]
-            if place < len(ends) and ends[place]:
-                ids.append(tokenizer.end_token_id)
-            parts.append(np.array(ids, dtype))
-            lengths.append(len(ids))
-        progress.advance(start + len(block))
-    progress.finish()
-    np.save(folder / _IDS, np.concatenate(parts))
-    np.save(folder / _OFFSETS, np.cumsum([0, *lengths], dtype=np.int64))
+    dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
+    encoded = _ids_as_written if vocabulary.is_lossless else _ids_of_words
+    rows: list[NDArray[Any]] = [np.zeros(0, dtype)]
+    lengths = [0]
+    for place, ids in enumerate(encoded(lines, tokenizer, progress)):
+        is_end = place < len(ends) and ends[place]
+        row = np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype)
+        rows.append(row)
+        lengths.append(len(row))
+    np.save(folder / _IDS, np.concatenate(rows))
+    np.save(folder / _OFFSETS, np.cumsum(lengths, dtype=np.int64))
     sizes = [len(line.encode("utf-8")) for line in lines]
     np.save(folder / _BYTES, np.array(sizes, np.int64))
+
+
+def _ids_of_words(
+    lines: Sequence[str], tokenizer: Any, progress: Progress
+) -> Iterator[list[int]]:
+    """WordPiece ids of each line.
+
+    They are the ids of its chunks between white space, one after the other, and a text
+    of millions of chunks has few different ones: the tokenizer sees each once.
+    """
+    found: dict[bytes, None] = {}
+    progress.start("find words", len(lines), "lines")
+    for number, line in enumerate(lines, 1):
+        # As bytes: that splits at ASCII white space only, as the tokenizer does.
+        found.update(dict.fromkeys(line.encode("utf-8").split()))
+        if not number % _LINES_AT_ONCE:
+            progress.advance(number)
+    progress.finish()
+    chunks = list(found)
+    ids_of: dict[bytes, list[int]] = {}
+    progress.start("tokenize", len(chunks), "words")
+    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
+        block = chunks[start : start + _CHUNKS_AT_ONCE]
+        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in block])
+        ids_of.update(zip(block, rows, strict=True))
+        progress.advance(start + len(block))
+    progress.finish()
+    for line in lines:
+        split = line.encode("utf-8").split()
+        yield [*itertools.chain.from_iterable(map(ids_of.__getitem__, split))]
+
+
+def _ids_as_written(
+    lines: Sequence[str], tokenizer: Any, progress: Progress
+) -> Iterator[list[int]]:
+    """Byte-pair ids of each line, which may be of any length."""
+    progress.start("tokenize", len(lines), "documents")
+    for start in range(0, len(lines), _LINES_AT_ONCE):
+        split = [_parts(line) for line in lines[start : start + _LINES_AT_ONCE]]
+        rows = iter(tokenizer.tokenize([*itertools.chain.from_iterable(split)]))
+        for parts in split:
+            yield [*itertools.chain.from_iterable(itertools.islice(rows, len(parts)))]
+        progress.advance(start + len(split))
+    progress.finish()
 
 
 def _parts(line: str) -> list[str]:
@@ -241,78 +334,3 @@ def _parts(line: str) -> list[str]:
         starts.append(found.start())
         at = found.start() + _PART
     return [line[a:b] for a, b in itertools.pairwise([*starts, len(line)])]
-
-
-def _dtype(vocabulary: Vocabulary) -> Any:
-    return np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
-
-
-def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, list[bytes]]]:
-    for start in range(0, len(lines), _LINES_AT_ONCE):
-        block = lines[start : start + _LINES_AT_ONCE]
-        yield start, [line.encode("utf-8") for line in block]
-
-
-@dataclass(frozen=True)
-class _TokenTable:
-    """Ids of each different chunk: `ids[first[i]:first[i] + length[i]]`."""
-
-    ids: NDArray[Any]
-    first: NDArray[np.int64]
-    length: NDArray[np.int64]
-
-    def of(self, numbers: NDArray[np.uint32]) -> NDArray[Any]:
-        """The ids of many chunks, one after the other."""
-        length = self.length[numbers]
-        end = np.cumsum(length)
-        if not len(end):
-            return self.ids[:0]
-        # For each token: where its chunk's ids begin, plus its place in the chunk.
-        shift = np.repeat(self.first[numbers] - (end - length), length)
-        return np.asarray(self.ids[shift + np.arange(end[-1])])
-
-
-def _token_table(
-    chunks: Sequence[bytes],
-    vocabulary: Vocabulary,
-    progress: Progress,
-) -> _TokenTable:
-    tokenizer = vocabulary.tokenizer()
-    dtype = _dtype(vocabulary)
-    progress.start("tokenize", len(chunks), "words")
-    parts: list[NDArray[Any]] = [np.zeros(0, dtype)]
-    lengths: list[int] = []
-    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
-        block = chunks[start : start + _CHUNKS_AT_ONCE]
-        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in block])
-        lengths.extend(len(row) for row in rows)
-        flat = list(itertools.chain.from_iterable(rows))
-        parts.append(np.array(flat, dtype))
-        progress.advance(start + len(block))
-    progress.finish()
-    length = np.array(lengths, np.int64)
-    return _TokenTable(np.concatenate(parts), np.cumsum(length) - length, length)
-
-
-def _write_ids(
-    path: Path,
-    numbers: list[NDArray[np.uint32]],
-    chunks_in_line: NDArray[np.int64],
-    table: _TokenTable,
-) -> NDArray[np.int64]:
-    """Writes the ids of all lines; returns where each line begins. (lines + 1,)"""
-    total = sum(int(table.length[block].sum()) for block in numbers)
-    # The end of each line, counted first in chunks and then in tokens.
-    tokens_before = [np.zeros(1, np.int64)]
-    written = 0
-    with open(path, "wb") as file:
-        header = {"descr": table.ids.dtype.str, "fortran_order": False}
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (total,)})
-        for block in numbers:
-            ids = table.of(block)
-            file.write(ids.tobytes())
-            tokens_before.append(written + np.cumsum(table.length[block]))
-            written += len(ids)
-    ends = np.concatenate(tokens_before)
-    chunk_offsets = np.concatenate([[0], np.cumsum(chunks_in_line)])
-    return np.asarray(ends[chunk_offsets])

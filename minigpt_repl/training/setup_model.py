@@ -10,7 +10,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,120 +21,22 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.shown import shown_line
-from minigpt_repl.training import documents
-from minigpt_repl.training.corpus import TOKENIZERS
 from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
-from minigpt_repl.training.recipes import RECIPES
 from minigpt_repl.training.resume import clear, locked
-from minigpt_repl.training.setup_options import Setup, is_finished, make_setup
-from minigpt_repl.training.sources import SIMPLEBOOKS_URL
+from minigpt_repl.training.setup_options import (
+    Options,
+    Setup,
+    click_options,
+    is_finished,
+    make_setup,
+)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]}, params=click_options()
+)
 @click.version_option(__version__, prog_name="minigpt-setup")
-@click.option(
-    "--corpus",
-    metavar="SRC",
-    default=SIMPLEBOOKS_URL,
-    help="A text file, a folder or glob of them, a .zip or .gz, or a URL. "
-    "By default SimpleBooks (282 MB).",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder of the checkpoint. By default checkpoints/mine in a clone.",
-)
-@click.option(
-    "--recipe",
-    metavar="NAME",
-    default="default",
-    show_default=True,
-    help=" ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items()),
-)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the text.")
-@click.option("--steps", type=click.IntRange(1), help="Steps of the optimizer.")
-@click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Time to train."
-)
-@click.option("--resume", is_flag=True, help="Go on with an unfinished training.")
-@click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
-@click.option(
-    "--min-length",
-    type=click.IntRange(0),
-    help="Keep lines longer than this many bytes. By default 512 for SimpleBooks, "
-    "16 for any other text.",
-)
-@click.option(
-    "--encoding",
-    metavar="NAME",
-    help="Of the files, such as cp1252 or gbk. By default found, and said.",
-)
-@click.option(
-    "--tokenizer",
-    type=click.Choice(TOKENIZERS),
-    help="bpe: every text comes back as it was written. wordpiece: words in lower "
-    "case, as in the reference. byte: nothing is learned. By default bpe; wordpiece "
-    "for SimpleBooks and --recipe tutorial.",
-)
-@click.option(
-    "--document",
-    type=click.Choice(documents.KINDS),
-    help="What has an end that the model learns. By default found, and said.",
-)
-@click.option(
-    "--lowercase/--no-lowercase",
-    default=True,
-    help="Whether wordpiece drops case, as in the reference.  [default: lowercase]",
-)
-@click.option(
-    "--draft", "with_draft", is_flag=True, help="Train a small draft model, too."
-)
-@click.option(
-    "--sampler",
-    metavar="NAME",
-    default="top_k",
-    show_default=True,
-    help="Writes a text at each evaluation; none for no text.",
-)
-@click.option("--prompt", default="", help="How that text begins.")
-@click.option(
-    "--patience",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Stop early after N evaluations without a new best.",
-)
-@click.option(
-    "--tensorboard", type=click.Path(path_type=Path), help="Folder for TensorBoard."
-)
-@click.option(
-    "--plot", is_flag=True, help="Draw the curve at the end, into a PNG (matplotlib)."
-)
-@click.option("--layers", "num_layers", type=int, help="Decoder blocks.")
-@click.option("--width", "hidden_dim", type=int, help="Width of the hidden states.")
-@click.option("--heads", "num_heads", type=int, help="Attention heads.")
-@click.option(
-    "--feedforward", "intermediate_dim", type=int, help="Width of the feedforward."
-)
-@click.option("--context", "context_length", type=int, help="Tokens of context.")
-@click.option("--vocabulary-size", type=int, help="Most words, and embedding rows.")
-@click.option("--dropout", type=float)
-@click.option("--batch-size", type=int, help="Windows in a step.")
-@click.option("--learning-rate", type=float, help="The peak of the schedule.")
-@click.option(
-    "--mixed-precision/--full-precision",
-    "mixed_precision",
-    default=None,
-    help="bfloat16 products, or float32 throughout. By default the recipe's.",
-)
-@click.option(
-    "--coordinator",
-    metavar="HOST:PORT",
-    help="Train in several processes: where process 0 listens. See docs/scaling.md.",
-)
-@click.option("--num-processes", type=click.IntRange(1), help="How many there are.")
-@click.option("--process-id", type=click.IntRange(0), help="Which one this is, from 0.")
 @click.option("--debug", is_flag=True, help="Show a traceback for errors.")
 @click.pass_context
 def command(context: click.Context, /, debug: bool, **options: Any) -> int:
@@ -148,7 +49,7 @@ def command(context: click.Context, /, debug: bool, **options: Any) -> int:
         for name in options
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    setup = make_setup(options, given)
+    setup = make_setup(Options(**options), given)
     if setup.cluster is not None:
         code = fork_and_watch(
             "the training lost its coordinator, process 0 at "
@@ -206,11 +107,11 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
     from minigpt_repl.training import pipeline
     from minigpt_repl.training.callbacks import check_plotting, check_tensorboard
 
-    if setup.plot:
+    if setup.options.plot:
         check_plotting()
-    if setup.tensorboard is not None:
+    if setup.options.tensorboard is not None:
         check_tensorboard()
-    if setup.overwrite and setup.is_chief:
+    if setup.options.overwrite and setup.is_chief:
         clear(training_folder(out))
     run = pipeline.set_up(setup, progress, should_stop)
     if run.was_stopped:

@@ -1,29 +1,32 @@
-"""What a setup is asked to do: the options of `minigpt-setup` as one value.
+"""What a setup is asked to do: each option of `minigpt-setup`, once, as a field.
 
-Whatever can be refused before any work is done is refused here. Knows neither click
-nor TensorFlow.
+Whatever can be refused before any work is done is refused here. Does not know
+TensorFlow.
 """
+
+# ruff: noqa: RUF009 (what is called there makes fields)
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import click
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     PRESET_FILES,
-    RECORD_FILE,
     TOKENIZER_FILES,
 )
-from minigpt_repl.paths import default_output, training_folder
+from minigpt_repl.paths import RECORD_FILE, default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
-from minigpt_repl.training.corpus import Tokenizer
+from minigpt_repl.training import documents
+from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding
 from minigpt_repl.training.devices import Cluster, check_backend
-from minigpt_repl.training.documents import Kind
-from minigpt_repl.training.encodings import check_encoding
-from minigpt_repl.training.recipes import Recipe, get_recipe
+from minigpt_repl.training.recipes import RECIPES, Recipe, get_recipe
 from minigpt_repl.training.resume import STATE_FILE, read_header
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
@@ -37,55 +40,142 @@ CHECKPOINT_FILES = {
 _NOT_KEPT = ("out", "resume", "overwrite", "coordinator", "num_processes", "process_id")
 
 
+def _option(help: str, *flags: str, default: Any = None, **attributes: Any) -> Any:
+    """A field that is an option; `flags` only if it is not called as the field is."""
+    told = {"flags": flags, "help": help, **attributes}
+    return field(default=default, metadata=told)
+
+
+_flag = partial(_option, default=False, is_flag=True)
+_at_least_1 = partial(_option, type=click.IntRange(1))
+_folder = partial(_option, type=click.Path(path_type=Path))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line as it came; kept in the state, for a next run to go on with."""
+
+    corpus: str = _option(
+        "A text file, a folder or glob of them, a .zip or .gz, or a URL. By default "
+        "SimpleBooks (282 MB).",
+        default=SIMPLEBOOKS_URL,
+        metavar="SRC",
+    )
+    out: Path | None = _folder(
+        "Folder of the checkpoint. By default checkpoints/mine in a clone."
+    )
+    recipe: str = _option(
+        " ".join(f"{name}: {recipe.summary}" for name, recipe in RECIPES.items()),
+        default="default",
+        metavar="NAME",
+        show_default=True,
+    )
+    epochs: int | None = _at_least_1("Passes over the text.")
+    steps: int | None = _at_least_1("Steps of the optimizer.")
+    minutes: float | None = _option(
+        "Time to train.", type=click.FloatRange(0, min_open=True)
+    )
+    resume: bool = _flag("Go on with an unfinished training.")
+    overwrite: bool = _flag("Replace what is at --out.")
+    seed: int = _option("", default=1, type=click.IntRange(0), show_default=True)
+    min_length: int | None = _option(
+        "Keep lines longer than this many bytes. By default 512 for SimpleBooks, 16 "
+        "for WordPiece, 0 for any other text.",
+        type=click.IntRange(0),
+    )
+    encoding: str | None = _option(
+        "Of the files, such as cp1252 or gbk. By default found, and said.",
+        metavar="NAME",
+    )
+    tokenizer: Tokenizer | None = _option(
+        "bpe: every text comes back as it was written. wordpiece: words in lower "
+        "case, as in the reference. byte: nothing is learned. By default bpe; "
+        "wordpiece for SimpleBooks and --recipe tutorial.",
+        type=click.Choice(TOKENIZERS),
+    )
+    document: documents.Kind | None = _option(
+        "What has an end that the model learns. By default found, and said.",
+        type=click.Choice(documents.KINDS),
+    )
+    lowercase: bool = _option(
+        "Whether wordpiece drops case, as in the reference.  [default: lowercase]",
+        "--lowercase/--no-lowercase",
+        default=True,
+    )
+    with_draft: bool = _flag("Train a small draft model, too.", "--draft")
+    sampler: str = _option(
+        "Writes a text at each evaluation; none for no text.",
+        default="top_k",
+        metavar="NAME",
+        show_default=True,
+    )
+    prompt: str = _option("How that text begins.", default="")
+    patience: int | None = _at_least_1(
+        "Stop early after N evaluations without a new best.", metavar="N"
+    )
+    tensorboard: Path | None = _folder("Folder for TensorBoard.")
+    plot: bool = _flag("Draw the curve at the end, into a PNG (matplotlib).")
+    num_layers: int | None = _option("Decoder blocks.", "--layers", type=int)
+    hidden_dim: int | None = _option("Width of the hidden states.", "--width", type=int)
+    num_heads: int | None = _option("Attention heads.", "--heads", type=int)
+    intermediate_dim: int | None = _option(
+        "Width of the feedforward.", "--feedforward", type=int
+    )
+    context_length: int | None = _option("Tokens of context.", "--context", type=int)
+    vocabulary_size: int | None = _option("Most words, and embedding rows.", type=int)
+    dropout: float | None = _option("", type=float)
+    batch_size: int | None = _option("Windows in a step.", type=int)
+    learning_rate: float | None = _option("The peak of the schedule.", type=float)
+    mixed_precision: bool | None = _option(
+        "bfloat16 products, or float32 throughout. By default the recipe's.",
+        "--mixed-precision/--full-precision",
+    )
+    coordinator: str | None = _option(
+        "Train in several processes: where process 0 listens. See docs/scaling.md.",
+        metavar="HOST:PORT",
+    )
+    num_processes: int | None = _at_least_1("How many there are.")
+    process_id: int | None = _option(
+        "Which one this is, from 0.", type=click.IntRange(0)
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept for a next run, which may be started in another folder."""
+        kept = {k: v for k, v in asdict(self).items() if k not in _NOT_KEPT}
+        if not is_url(self.corpus):
+            kept["corpus"] = os.path.abspath(self.corpus)
+        return kept | {"tensorboard": self.tensorboard and str(self.tensorboard)}
+
+
+def click_options() -> list[click.Parameter]:
+    """The fields of `Options` as click has them."""
+    made: list[click.Parameter] = []
+    for each in fields(Options):
+        told = dict(each.metadata)
+        flags = told.pop("flags") or (f"--{each.name.replace('_', '-')}",)
+        made.append(click.Option([*flags, each.name], default=each.default, **told))
+    return made
+
+
 @dataclass(frozen=True)
 class Setup:
-    """What a setup is asked to do.
+    """The options, checked, and what was made of them.
 
     Attributes:
-        corpus: where the text is; see `load_corpus`.
+        options: as they came.
         out: folder of the checkpoint.
         recipe: how the model is trained.
-        steps: of the run, or `None`.
-        minutes: of the run, or `None`; with neither, the recipe's epochs.
-        seed: of initial weights, order and samples.
-        resume: take up an unfinished run.
-        overwrite: replace what is at `out`.
-        min_length: bytes of the lines kept, or `None` for the corpus' own.
-        encoding: of the text's files, or `None` to find it.
-        tokenizer: its kind, or `None` for the one that suits the text.
-        document: what has an end that is learned, or `None` to find it.
-        lowercase: whether WordPiece folds case.
-        with_draft: also train a draft model for speculative decoding.
         sampler: writes a text at each evaluation, or `None`.
-        prompt: how that text begins.
-        tensorboard: folder for TensorBoard, or `None`.
-        plot: draw the curve at the end.
-        patience: evaluations without a new best that end the run, or `None`.
         cluster: the processes that train together, or `None` for this one alone.
-        options: as they came, for a next run to go on with.
+        patience: evaluations without a new best that end the run, or `None`.
     """
 
-    corpus: str
+    options: Options
     out: Path
     recipe: Recipe
-    steps: int | None = None
-    minutes: float | None = None
-    seed: int = 1
-    resume: bool = False
-    overwrite: bool = False
-    min_length: int | None = None
-    encoding: str | None = None
-    tokenizer: Tokenizer | None = None
-    document: Kind | None = None
-    lowercase: bool = True
-    with_draft: bool = False
-    sampler: SamplerSpec | None = None
-    prompt: str = ""
-    tensorboard: Path | None = None
-    plot: bool = False
-    patience: int | None = None
-    cluster: Cluster | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    sampler: SamplerSpec | None
+    cluster: Cluster | None
+    patience: int | None
 
     @property
     def is_chief(self) -> bool:
@@ -93,69 +183,60 @@ class Setup:
         return self.cluster is None or self.cluster.process_id == 0
 
 
-def make_setup(options: Mapping[str, Any], given: Collection[str]) -> Setup:
-    """The options as they came, checked and made into what the setup works with.
+def make_setup(options: Options, given: Collection[str]) -> Setup:
+    """The options checked and made into what the setup works with.
 
     A run that goes on takes what is not given from the state of the one before.
 
     Args:
-        options: by the names of the fields of `Setup` and of `Recipe`; `recipe` and
-            `sampler` are names, and the three of `Cluster` stand side by side.
+        options: as they came.
         given: names of those that were given, rather than left at their defaults.
 
     Raises:
         UsageError: if an option is out of range, or two do not fit together.
     """
-    if options["resume"] and options["overwrite"]:
+    if options.resume and options.overwrite:
         raise UsageError("--resume goes on, --overwrite starts anew: give one of them")
-    out = (options["out"] or default_output()).expanduser()
-    header = read_header(training_folder(out)) if options["resume"] else None
+    out = (options.out or default_output()).expanduser()
+    header = read_header(training_folder(out)) if options.resume else None
     if header is not None:
         options = _resumed(options, given, header, out)
-    lengths = [name for name in LENGTHS if options[name]]
+    lengths = [name for name in LENGTHS if getattr(options, name)]
     if len(lengths) > 1:
         raise UsageError(
             f"--{lengths[0]} and --{lengths[1]} both say how long: give one of them"
         )
-    shape = {each.name for each in fields(Recipe)} - {"name", "summary"}
-    recipe = get_recipe(options["recipe"])
-    if header is not None and header["recipe"]["name"] == recipe.name:
-        # As it was then, whatever that recipe is called for in this version.
-        then = header["recipe"]
-        recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
+    recipe = _recipe(options, header)
     cluster = _cluster(options)
     check_backend(cluster)
     # A state that does not say was made when there was no other.
     is_older = header is not None and "tokenizer" not in header.get("options", {})
-    if options["tokenizer"] is None and (recipe.name == "tutorial" or is_older):
-        options = {**options, "tokenizer": "wordpiece"}
-    if options["encoding"] is not None:
-        check_encoding(options["encoding"])
-    corpus = options["corpus"]
-    kept = {name: options[name] for name in options if name not in _NOT_KEPT}
-    kept["corpus"] = corpus if is_url(corpus) else os.path.abspath(corpus)
-    kept["tensorboard"] = options["tensorboard"] and str(options["tensorboard"])
-    made = {
-        "recipe": recipe.changed(
-            **{name: options[name] for name in shape & options.keys()}
-        ),
-        "cluster": cluster,
-        "sampler": _sample_sampler(options["sampler"]),
-        "out": out,
-        "tensorboard": options["tensorboard"] and Path(options["tensorboard"]),
-        "options": kept,
-    }
-    return Setup(
-        **({each.name: options.get(each.name) for each in fields(Setup)} | made)
-    )
+    if options.tokenizer is None and (recipe.name == "tutorial" or is_older):
+        options = replace(options, tokenizer="wordpiece")
+    if options.encoding is not None:
+        check_encoding(options.encoding)
+    sampler = _sample_sampler(options.sampler)
+    return Setup(options, out, recipe, sampler, cluster, options.patience)
+
+
+def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
+    """The recipe that was named, changed by the options that are its fields."""
+    shape = {each.name for each in fields(Recipe)} - {"name", "summary"}
+    recipe = get_recipe(options.recipe)
+    if header is not None and header["recipe"]["name"] == recipe.name:
+        # As it was then, whatever that recipe is called for in this version.
+        then = header["recipe"]
+        recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
+    asked = asdict(options)
+    return recipe.changed(**{name: asked[name] for name in shape & asked.keys()})
 
 
 def _resumed(
-    options: Mapping[str, Any],
+    options: Options,
     given: Collection[str],
     header: Mapping[str, Any],
     out: Path,
-) -> dict[str, Any]:
+) -> Options:
     """The options of the run before, changed by those that were given for this one."""
     saved = dict(header.get("options", {}))
     if not saved:  # by 0.1.0, which kept recipe and seed alone
@@ -168,24 +249,25 @@ def _resumed(
         saved = {"recipe": header["recipe"]["name"], "seed": header["seed"]}
     if any(name in given for name in LENGTHS):
         saved = {name: saved[name] for name in saved if name not in LENGTHS}
-    return {
-        name: value if name in given or name not in saved else saved[name]
-        for name, value in options.items()
-    }
+    known = {each.name for each in fields(Options)}.difference(_NOT_KEPT, given)
+    if saved.get("tensorboard"):
+        saved["tensorboard"] = Path(saved["tensorboard"])
+    return replace(options, **{name: saved[name] for name in saved if name in known})
 
 
-def _cluster(options: Mapping[str, Any]) -> Cluster | None:
-    given = [options[name] for name in ("coordinator", "num_processes", "process_id")]
-    if all(each is None for each in given):
+def _cluster(options: Options) -> Cluster | None:
+    place, count = options.coordinator, options.num_processes
+    number = options.process_id
+    if place is None and count is None and number is None:
         return None
-    if any(each is None for each in given):
+    if place is None or count is None or number is None:
         raise UsageError("--coordinator, --num-processes and --process-id go together")
-    if options["minutes"]:
+    if options.minutes:
         raise UsageError(
             "several processes have several clocks: give --steps or --epochs, "
             "not --minutes"
         )
-    return Cluster(*given)
+    return Cluster(place, count, number)
 
 
 def _sample_sampler(name: str) -> SamplerSpec | None:
@@ -216,9 +298,9 @@ def is_finished(setup: Setup) -> bool:
             f"{mine} is not a checkpoint's and would be lost: move it away, or name "
             "another folder with --out"
         )
-    if setup.overwrite:
+    if setup.options.overwrite:
         return False
-    if setup.resume:
+    if setup.options.resume:
         return has_checkpoint and not has_state
     if has_state:
         raise UsageError(

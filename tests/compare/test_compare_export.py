@@ -4,13 +4,14 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.document import escape
+from minigpt_repl.compare.markdown import escape
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.render import (
     comparison_of,
@@ -24,7 +25,7 @@ from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.formats import encode, schema
 
 HOSTILE = 'the <script>alert(1)</script> & "king" `x` | [a](b) *c*\n# d'
-VOID = {"meta", "rect", "path"}
+VOID = {"meta", "rect", "path", "circle"}
 
 
 def make_comparison(prompt="the king", count=2, **more):
@@ -42,11 +43,12 @@ def comparison():
     return make_comparison()
 
 
-INFO = FakeEngine().info
+ENGINE = FakeEngine(context_length=64)
+INFO = ENGINE.info
 
 
 def as_json(*comparisons):
-    return json.loads(render(comparisons, ".json", INFO))
+    return json.loads(render(comparisons, ".json", ENGINE))
 
 
 def test_the_json_is_what_its_schema_says(comparison):
@@ -67,8 +69,8 @@ def test_a_wrong_field_breaks_the_schema(comparison):
 
 
 def test_the_json_does_not_tell_where_the_reader_keeps_files(comparison):
-    assert INFO.directory not in render([comparison], ".json", INFO)
-    assert INFO.directory not in render([comparison], ".html", INFO)
+    assert INFO.directory not in render([comparison], ".json", ENGINE)
+    assert INFO.directory not in render([comparison], ".html", ENGINE)
 
 
 class Page(HTMLParser):
@@ -96,7 +98,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_and_refers_to_nothing(comparison):
-    text = render([comparison], ".html", INFO)
+    text = render([comparison], ".html", ENGINE)
     page = Page(text)
     assert page.open == [] and page.links == []
     assert "script" not in page.tags and "url(" not in text and "@import" not in text
@@ -106,7 +108,7 @@ def test_the_page_is_whole_and_refers_to_nothing(comparison):
 
 
 def test_the_page_has_every_text_and_figure(comparison):
-    shown = "".join(Page(render([comparison], ".html", INFO)).text.split()).lower()
+    shown = "".join(Page(render([comparison], ".html", ENGINE)).text.split()).lower()
     for column in comparison.columns:
         for generation in column.generations:
             raw = "".join(t.text.removeprefix("##") for t in generation.tokens)
@@ -116,12 +118,48 @@ def test_the_page_has_every_text_and_figure(comparison):
     assert comparison.checkpoint_sha256 in shown
 
 
+def test_a_token_tells_what_else_there_was(comparison):
+    shown = render([comparison], ".html", ENGINE)
+    made = comparison.columns[0].generations[0]
+    ids = (*made.started.prompt_ids, *made.token_ids)
+    best = ENGINE.logits(ids)[len(made.started.prompt_ids)].argmax()
+    first, *_ = re.findall('data-tip="([^"]*)"', shown)
+    assert f"the model: ·{VOCABULARY[best]}" in first and "rank 1" in first
+    # Of another model the words are known, what it would have said is not.
+    column = replace(comparison.columns[0], generations=(
+        replace(made, checkpoint_sha256="0" * 64),
+    ))  # fmt: skip
+    foreign = render([replace(comparison, columns=(column,))], ".html", ENGINE)
+    assert "the model:" not in foreign and 'data-tip="' in foreign
+
+
+def test_what_is_the_same_for_every_seed_is_there_once_and_says_so(comparison):
+    for strategy in as_json(comparison)["strategies"]:
+        is_drawn = strategy["sampler"] == "top_k"
+        assert len(strategy["texts"]) == (2 if is_drawn else 1)
+        assert strategy["same_for_every_seed"] != is_drawn
+    page = Page(render([comparison], ".html", ENGINE)).text
+    markdown = render([comparison], ".md", ENGINE)
+    assert page.count("same for every seed") == 2 and "seed 4" in page
+    assert markdown.count("Same for every seed") == 2 and "Seed 4" in markdown
+    alone = make_comparison(count=1)
+    assert "seed 3" in Page(render([alone], ".html", ENGINE)).text
+    assert "Seed 3" in render([alone], ".md", ENGINE)
+
+
+def test_a_strategy_has_one_colour_on_a_whole_page(comparison):
+    shown = render([comparison, comparison], ".html", ENGINE)
+    headings = re.findall('<article class="(s[0-7])"><h3>([a-z_]+)', shown)
+    rows = re.findall('<g class="(s[0-7])"><text class="name"[^>]*>([a-z_]+)', shown)
+    assert len(set(headings)) == 3 and set(headings) == set(rows)
+
+
 def test_whatever_a_prompt_holds_it_stays_text():
     hostile = make_comparison(prompt=HOSTILE, count=1)
-    text = render([hostile], ".html", INFO)
+    text = render([hostile], ".html", ENGINE)
     assert "<script" not in text and "&lt;script&gt;" in text
     assert HOSTILE in Page(text).text
-    markdown = render([hostile], ".md", INFO)
+    markdown = render([hostile], ".md", ENGINE)
     assert "<script" not in markdown.replace("\\<", "")
     assert not re.search(r"^# d", markdown, re.MULTILINE)
 
@@ -133,7 +171,10 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     made = replace(made, tokens=(token, *made.tokens[1:]))
     one = comparison_of("<i>", made, "x")
     words = [("<b>&" if id == token.id else word) for id, word in enumerate(INFO.words)]
-    text = render([one], ".html", replace(INFO, words=tuple(words)))
+    other = FakeEngine(context_length=64)
+    info = replace(INFO, words=tuple(words))
+    renamed = SimpleNamespace(info=info, logits=other.logits)
+    text = render([one], ".html", renamed)
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text and "<i>" not in text
 
@@ -155,7 +196,7 @@ def test_markdown_shows_text_as_it_is(text, escaped):
 
 
 def test_the_markdown_has_texts_and_a_table(comparison):
-    text = render([comparison], ".md", INFO)
+    text = render([comparison], ".md", ENGINE)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(comparison.measures)
     assert len({row.count(" | ") for row in rows}) == 1
@@ -167,17 +208,17 @@ def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     path = tmp_path / "mine.md"
     path.write_text("my notes")
     with pytest.raises(UsageError, match="not an export"):
-        export([comparison], path, INFO)
+        export([comparison], path, ENGINE)
     assert path.read_text() == "my notes"
     for suffix in (".md", ".html", ".json"):
         for _ in range(2):
-            export([comparison], tmp_path / f"a{suffix}", INFO)
+            export([comparison], tmp_path / f"a{suffix}", ENGINE)
 
 
 def test_a_name_tells_the_format(comparison, tmp_path):
     with pytest.raises(UsageError, match=r"\.md, \.html, \.json"):
-        export([comparison], tmp_path / "a.txt", INFO)
-    export([comparison], tmp_path / "A.HTML", INFO)
+        export([comparison], tmp_path / "a.txt", ENGINE)
+    export([comparison], tmp_path / "A.HTML", ENGINE)
     assert "<!doctype" in (tmp_path / "A.HTML").read_text()
 
 
@@ -188,7 +229,8 @@ def replayed(content, engine=None):
 
 def test_a_replay_agrees_token_for_token(comparison):
     lines = replayed(as_json(comparison))
-    assert len(lines) == 6 and all(line.endswith("8 tokens agree") for line in lines)
+    # What is the same for every seed is there once.
+    assert len(lines) == 4 and all(line.endswith("8 tokens agree") for line in lines)
 
 
 def test_the_exact_tokens_of_a_prompt_are_replayed():
@@ -211,7 +253,7 @@ def test_one_changed_seed_is_found_out(comparison, place):
     content = as_json(comparison)
     part = content
     if place == "text":
-        part = content["strategies"][0]["texts"][1]
+        part = content["strategies"][2]["texts"][1]
     part["seed"] += 1
     with pytest.raises(MiniGPTError, match="seed"):
         replayed(content)
@@ -306,7 +348,7 @@ def test_no_export_steers_a_terminal(comparison):
     made = replace(made, tokens=(token, *made.tokens[1:]), text=evil)
     one = comparison_of(evil, made, "x")
     for suffix in (".html", ".md", ".json"):
-        text = render([one], suffix, INFO)
+        text = render([one], suffix, ENGINE)
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
         if suffix != ".json":
             assert "x1b" in text and "u202e" in text

@@ -134,7 +134,7 @@ def test_every_measure_of_one_text():
         "repeated_4": None,
         "longest_run": 1.0,
         "perplexity": pytest.approx(4),
-        "entropy": 2.0,
+        "entropy_bits": pytest.approx(2 / math.log(2)),
         "kept_mass": 0.75,
         "tokens_per_s": 4.0,
         "first_token_ms": 4.0,

@@ -27,6 +27,7 @@ def beam_text(engine, beams):
     return events[-1].generation.token_ids
 
 
+@pytest.mark.slow
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     monkeypatch.setattr(engine_module, "MOST_LOOPS", 2)
     first = beam_text(engine, 2)
@@ -45,6 +46,7 @@ def contrastive_ids(engine, temperature, seed):
     return list(engine.generate(request))[-1].generation.token_ids
 
 
+@pytest.mark.slow
 def test_contrastive_search_never_chooses_a_reserved_token(engine):
     # Found by the soak script: at this temperature only a few probabilities are
     # not 0 in float32, and KerasHub's own class then weighs [PAD], [UNK], [BOS].

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.training.corpus import is_wrapped, load_corpus
+from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.documents import cut, find_kind, in_blocks, split_documents
 
 NAMES = "Ana\nBo\nIpek\nUmut\nJean-Luc\nO'Neil\n" * 9
@@ -45,12 +45,11 @@ PLAY = (
     ],
 )
 def test_the_kind_is_found(text, kind):
-    lines = [line.strip() for line in text.split("\n")]
-    assert find_kind([text], is_wrapped(lines)) == kind
+    assert find_kind([text]) == kind
 
 
 def test_several_files_are_documents():
-    assert find_kind([NAMES, NAMES], False) == "file"
+    assert find_kind([NAMES, NAMES]) == "file"
 
 
 def test_documents_are_as_they_were_written():

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.training import prepared_text
-from minigpt_repl.training.learned import Vocabulary
 from minigpt_repl.training.prepared_text import (
+    Vocabulary,
     prepared_tokens,
     read_tokens,
     write_tokens,
@@ -73,7 +73,7 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
 @given(lines=st.lists(st.text(max_size=50), max_size=5))
 def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
     folder = tmp_path_factory.mktemp("tokens")
-    write_tokens(folder, lines, of(tiny_words), SilentProgress())
+    write_tokens(folder, lines, of(tiny_words), (), SilentProgress())
     expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
     assert as_lists(read_tokens(folder)) == expected
 
@@ -140,33 +140,32 @@ def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
     assert made.line_bytes[0] == len(LINES[0])
 
 
-@pytest.mark.parametrize("moment", ["_token_table", "_write_ids", "sync"])
+@pytest.mark.parametrize("moment", [0, 1, 2, 3])
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     tmp_path, tiny_words, moment
 ):
-    """The process dies before the table, before the ids, before the rename."""
+    """The process dies before one of the three files, or before the rename."""
     code = f"""
         import os, signal
         from pathlib import Path
         from minigpt_repl import files
         from minigpt_repl.training import prepared_text
-        from minigpt_repl.training.learned import Vocabulary
         from minigpt_repl.training.resume import StageCache
+
+        save, saved = prepared_text.np.save, []
+
+        def save_some(path, array):
+            if len(saved) == {moment}:
+                die()
+            save(path, array)
+            saved.append(path)
 
         def die(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
-        if {moment!r} == "sync":
-            files.replace_directory = die
-            prepared_text._token_table = lambda *arguments: prepared_text._TokenTable(
-                *(prepared_text.np.zeros(99, prepared_text.np.int64) for _ in range(3))
-            )
-        elif {moment!r} == "_write_ids":
-            prepared_text._token_table = lambda *arguments: None
-            prepared_text._write_ids = die
-        else:
-            prepared_text._token_table = die
-        words = Vocabulary({tiny_words!r}, None, True)
+        prepared_text.np.save = save_some
+        files.replace_directory = die
+        words = prepared_text.Vocabulary({tiny_words!r}, None, True)
         cache = StageCache(Path({str(tmp_path)!r}))
         prepared_text.prepared_tokens({LINES!r}, "h", words, cache=cache)
     """

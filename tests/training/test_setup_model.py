@@ -207,7 +207,7 @@ def test_a_training_of_an_old_version_needs_its_corpus(place, capsys):
     assert code == 2
     assert "give --corpus" in errors
     setup = asked(out=place / "out", resume=True, corpus="text.txt")
-    assert (setup.recipe, setup.seed) == (recipe, 7)
+    assert (setup.recipe, setup.options.seed) == (recipe, 7)
 
 
 def test_the_state_keeps_the_options(place, monkeypatch):
@@ -217,17 +217,17 @@ def test_the_state_keeps_the_options(place, monkeypatch):
     out = place / "out"
     first = asked(out=out, corpus="text.txt", steps=9, num_layers=1, prompt="the")
     header = {
-        "options": json.loads(json.dumps(dict(first.options))),
+        "options": json.loads(json.dumps(first.options.to_json())),
         "recipe": first.recipe.to_json(),
         "seed": 1,
     }
     save_state(place / "out.training", State(header, {}))
     second = asked(out=out, resume=True)
-    assert second.corpus == str(place / "text.txt")
-    assert (second.steps, second.prompt) == (9, "the")
+    assert second.options.corpus == str(place / "text.txt")
+    assert (second.options.steps, second.options.prompt) == (9, "the")
     assert second.recipe == first.recipe
     third = asked(out=out, resume=True, minutes=2.0)
-    assert (third.steps, third.minutes) == (None, 2.0)
+    assert (third.options.steps, third.options.minutes) == (None, 2.0)
 
 
 def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
@@ -248,10 +248,11 @@ def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
 def asked(**given):
     """The setup of a command line that gives just these options."""
     from minigpt_repl.training.setup_model import command
-    from minigpt_repl.training.setup_options import make_setup
+    from minigpt_repl.training.setup_options import Options, make_setup
 
     context = command.make_context("minigpt-setup", [])
-    return make_setup(context.params | given, given)
+    options = {k: v for k, v in context.params.items() if k != "debug"} | given
+    return make_setup(Options(**options), given)
 
 
 @pytest.mark.slow

@@ -1,0 +1,232 @@
+"""Why a token of a text was chosen: the model's figures, what the rule removed, and
+the distribution that it came from.
+
+Works on logits that an engine gave. Knows no terminal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from minigpt_repl.compare.distribution import Distribution, next_distribution
+from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
+from minigpt_repl.compare.spec import Strategy, read_whole
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import Engine, EngineInfo, Generation
+from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import in_bits, percent
+from minigpt_repl.suggest import quoted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHOWN_TOKENS = 10
+SHOWN_REMOVED = 5
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A text and what the model thought at each of its new tokens.
+
+    Attributes:
+        prompt: the text before it.
+        generation: how it was made.
+        rows: logits `(tokens, vocabulary)`, each from before its token.
+        pieces: display form of each token, with the space before it.
+        where: what a chain's rules knew at each of them.
+        info: of the model.
+    """
+
+    prompt: str
+    generation: Generation
+    rows: "np.ndarray"
+    pieces: tuple[str, ...]
+    where: inspection.Places
+    info: EngineInfo
+
+    @property
+    def bits(self) -> list[float]:
+        """Surprisal of each token."""
+        ids = self.generation.token_ids
+        return [
+            inspection.verdict(inspection.probabilities(row), token_id).surprisal
+            for row, token_id in zip(self.rows, ids, strict=True)
+        ]
+
+
+def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
+    """A text with the model's scores, by one call of the engine that made it."""
+    ids = (*generation.started.prompt_ids, *generation.token_ids)
+    info, request = engine.info, generation.request
+    rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
+    where = inspection.generation_places(generation, engine)
+    spec = find_sampler(request.sampler)
+    return Inspected(
+        prompt=prompt,
+        generation=generation,
+        rows=rows,
+        pieces=tuple(display_pieces(generation, info)),
+        where=inspection.replayed(spec, request.parameters, rows, where),
+        info=info,
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Why one token was chosen.
+
+    Attributes:
+        name: the token, and which one it is.
+        before: the whole text before it.
+        facts: names and values.
+        distribution: what it was chosen from.
+    """
+
+    name: str
+    before: str
+    facts: Facts
+    distribution: Distribution
+
+
+def why_chosen(text: Inspected, place: int) -> Choice:
+    """Why token `place` of a text, from 0, was chosen."""
+    token = text.generation.tokens[place]
+    found = inspection.verdict(inspection.probabilities(text.rows[place]), token.id)
+    request = text.generation.request
+    strategy = Strategy(request.sampler, request.parameters)
+    return Choice(
+        name=f"{visible(token.id, text.info)}, {place + 1} of {len(text.pieces)}",
+        before=text.prompt + "".join(text.pieces[:place]),
+        facts=(
+            ("probability", f"{percent(found.probability)}, rank {found.rank}"),
+            ("surprisal", in_bits(found.surprisal)),
+            (
+                "entropy",
+                f"{in_bits(inspection.bits(found.entropy))}: as unsure as among "
+                f"{inspection.perplexity(found.entropy):,.0f} equal tokens",
+            ),
+            *_prompt_facts(text, place),
+            *_rule_facts(text, place),
+            *_smallest_facts(text, place),
+        ),
+        distribution=next_distribution(
+            text.rows[place],
+            (strategy,),
+            text.info,
+            max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
+            chosen=(token.id,),
+            where=text.where.at(place),
+        ),
+    )
+
+
+def find_place(text: Inspected, typed: str) -> int:
+    """Index of the token that is meant: a number from 1, from the end if negative, a
+    word, or nothing for the most surprising one.
+
+    Raises:
+        UsageError: if there is no such token.
+    """
+    tokens = text.generation.tokens
+    if not typed:
+        bits = text.bits
+        return max(range(len(bits)), key=bits.__getitem__)
+    wanted = typed.lower()
+    for place, token in enumerate(tokens):
+        word = token.text.removeprefix("Ġ").lower()
+        if word == wanted and not wanted.isdigit():
+            return place
+    number = read_whole(typed)
+    if number is None:
+        raise UsageError(
+            f"no token of the last text is {quoted(typed)}; :why takes a word "
+            f"of it or a number 1..{len(tokens)}"
+        )
+    place = number - 1 if number > 0 else len(tokens) + number
+    if number == 0 or not 0 <= place < len(tokens):
+        raise UsageError(
+            f"the last text has tokens 1..{len(tokens)}; got {quoted(typed)}"
+        )
+    return place
+
+
+def _prompt_facts(text: Inspected, place: int) -> Facts:
+    """What the white space at the end of the prompt made of the first token."""
+    request = text.generation.request
+    is_typed = request.prompt_ids is None and not find_sampler(request.sampler).search
+    taken, first_ids = text.info.text.healing(request.prompt)
+    if place or not is_typed or first_ids is None:
+        return ()
+    if not taken:
+        return (("prompt's end", "white space: no piece could go on with its word"),)
+    words = f"{taken!r} was taken back, the token had to begin with it: "
+    return (("prompt's end", f"{words}{len(first_ids):,} do"),)
+
+
+def _rule_facts(text: Inspected, place: int) -> Facts:
+    """What the sampler's rule removed at this token."""
+    request = text.generation.request
+    spec = find_sampler(request.sampler)
+    row = text.rows[place]
+    if spec.stages:
+        return _stage_facts(text, place)
+    kept = inspection.kept_mask(spec, request.parameters, row)
+    temperature = inspection.temperature_of(request.parameters)
+    tempered = inspection.probabilities(row, temperature or 1.0)
+    possible = int((tempered > 0).sum())
+    label = Strategy(request.sampler, request.parameters).label
+    kept_mass = percent(float(tempered[kept].sum()))
+    rule = f"{label} kept {int(kept.sum()):,} of {possible:,} tokens, {kept_mass}"
+    removed = _removed(text.info, tempered, kept)
+    return (("rule", rule), ("removed", removed)) if removed else (("rule", rule),)
+
+
+def _stage_facts(text: Inspected, place: int) -> Facts:
+    """What each stage of a chain removed at this token, a line each."""
+    request = text.generation.request
+    spec = find_sampler(request.sampler)
+    before = inspection.probabilities(text.rows[place])
+    after = inspection.chain_distributions(
+        spec, request.parameters, text.rows[place], text.where.at(place)
+    )
+    facts = []
+    for stage, left in zip(spec.stages, after, strict=True):
+        kept = left > 0
+        line = f"leaves {int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
+        removed = _removed(text.info, before, kept)
+        facts.append((stage.name, f"{line}; removes {removed}" if removed else line))
+        before = left
+    return tuple(facts)
+
+
+def _removed(info: EngineInfo, shares: "np.ndarray", kept: "np.ndarray") -> str:
+    """The most probable tokens that were not kept, in words."""
+    gone = shares * ~kept
+    best: Sequence[int] = inspection.top_ids(gone, SHOWN_REMOVED)
+    listed = "  ".join(
+        f"{word} {percent(float(shares[i]))}"
+        for word, i in zip(visible_all(best, info), best, strict=True)
+    )
+    more = int((gone > 0).sum()) - len(best)
+    return listed + (f"  and {more:,} more" if more else "")
+
+
+def _smallest_facts(text: Inspected, place: int) -> Facts:
+    """The smallest k and p that would have admitted the token."""
+    request = text.generation.request
+    token_id = text.generation.token_ids[place]
+    found = inspection.verdict(inspection.probabilities(text.rows[place]), token_id)
+    smallest_p = _smallest(found)
+    spec = find_sampler(request.sampler)
+    temperature = inspection.rule_temperature(spec, request.parameters)
+    if temperature not in (0.0, 1.0):
+        tempered = inspection.probabilities(text.rows[place], temperature)
+        other = _smallest(inspection.verdict(tempered, token_id))
+        smallest_p += f" ({other} at temperature {temperature:g})"
+    return (("smallest k", str(found.rank)), ("smallest p", smallest_p))
+
+
+def _smallest(found: inspection.Verdict) -> str:
+    return "any" if found.rank == 1 else f"{found.smallest_p:.4f}"

@@ -1,0 +1,343 @@
+"""A model in Python, for scripts and notebooks: `minigpt_repl.load()`.
+
+    model = minigpt_repl.load()
+    for piece in model.generate("the old king", "min_p=0.05 + temperature=0.8"):
+        print(piece, end="", flush=True)
+
+Samplers and chains are written as in the REPL. What the methods return shows itself in
+Jupyter, as text elsewhere. The engine is a process of its own, so nothing of TensorFlow
+is loaded here, and its log lines go to a file.
+"""
+
+import io
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text as Line
+
+from minigpt_repl.compare import comparison as comparing
+from minigpt_repl.compare import page
+from minigpt_repl.compare.choice import (
+    Choice,
+    Inspected,
+    find_place,
+    inspect,
+    why_chosen,
+)
+from minigpt_repl.compare.distribution import Distribution, next_distribution
+from minigpt_repl.compare.spec import (
+    all_strategies,
+    make_plan,
+    parse_count,
+    parse_strategies,
+)
+from minigpt_repl.compare.spread import SpreadView
+from minigpt_repl.compare.view import FiguresView, HeatView, TextsView, column_names
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.remote import RemoteEngine
+from minigpt_repl.engine.request import (
+    Engine,
+    Event,
+    Generation,
+    Request,
+    TokenChosen,
+    finished,
+)
+from minigpt_repl.errors import UsageError
+from minigpt_repl.paths import find_checkpoint
+from minigpt_repl.settings import Settings, limits_of
+from minigpt_repl.shown import shown
+
+WIDTH = 88
+"""Columns of what is shown as text."""
+
+
+def load(checkpoint: str | Path | None = None) -> "Model":
+    """The model of a checkpoint's folder, or the one that comes with the program.
+
+    `MINIGPT_CHECKPOINT` names another folder for it.
+
+    Raises:
+        CheckpointError: if there is no checkpoint, or a damaged one.
+    """
+    engine = RemoteEngine(find_checkpoint(checkpoint))
+    try:
+        return Model(engine)
+    except BaseException:
+        engine.close()
+        raise
+
+
+class Model:
+    """A model that continues texts, and what there is to see of how it does.
+
+    `close()`, or a `with` block, ends its process; so does the end of the program.
+
+    Args:
+        engine: makes the texts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._info = engine.info
+
+    def generate(
+        self,
+        prompt: str,
+        sampler: str = "top_k",
+        length: int = 80,
+        seed: int | None = None,
+        stop: str | None = None,
+    ) -> "Text":
+        """A continuation, made while it is read: in a `for` loop, piece by piece.
+
+        Args:
+            prompt: the text to go on from; `""` begins one.
+            sampler: such as `top_k:k=5` or `min_p=0.05 + temperature=0.8`.
+            length: new tokens.
+            seed: of the random choices; without it one is drawn, see `Text.seed`.
+            stop: `none`, `sentence` or `end`; the checkpoint's own if `None`.
+
+        Raises:
+            UsageError: for a sampler or a value that is not allowed.
+        """
+        settings = self._settings(length, seed, stop)
+        (strategy,) = parse_strategies([sampler], settings)
+        plan = make_plan(settings, [strategy], prompt)
+        return Text(self._engine, plan.request(strategy, 0))
+
+    def next(self, prompt: str, *samplers: str, count: int = 10) -> "Next":
+        """The most probable next tokens, and what each sampler would leave of them.
+
+        Raises:
+            UsageError: for a sampler that is not there.
+        """
+        strategies = parse_strategies(samplers, self._settings())
+        ids = self._engine.encode(prompt)
+        where = inspection.next_place(ids, self._engine)
+        logits = self._engine.logits(ids)[-1]
+        return Next(
+            next_distribution(logits, strategies, self._info, count, where=where)
+        )
+
+    def compare(
+        self,
+        prompt: str,
+        *samplers: str,
+        n: int = 1,
+        length: int = 80,
+        seed: int | None = None,
+    ) -> "Compared":
+        """The same prompt through several samplers, or all of them.
+
+        Args:
+            prompt: the text to go on from.
+            samplers: as for `generate`.
+            n: texts each; text i has the seed plus i.
+            length: new tokens a text.
+            seed: of the first text; without it one is drawn.
+
+        Raises:
+            UsageError: for a sampler or a value that is not allowed.
+        """
+        settings = self._settings(length, seed)
+        strategies = parse_strategies(samplers, settings) or all_strategies(
+            settings, self._info.has_draft
+        )
+        plan = make_plan(settings, strategies, prompt, parse_count(str(n)))
+        made = comparing.finish(comparing.run_plan(self._engine, plan))
+        return Compared(made, self._engine)
+
+    def close(self) -> None:
+        """End the engine's process."""
+        self._engine.close()
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = Path(self._info.directory).name
+        return f"<model {shown(name)!r}, {self._info.parameter_count:,} parameters>"
+
+    def _settings(
+        self, length: int = 80, seed: int | None = None, stop: str | None = None
+    ) -> Settings:
+        limits = limits_of(self._info)
+        given = {"length": length, "seed": seed, "stop": stop}
+        typed = {name: str(v) for name, v in given.items() if v is not None}
+        return Settings(limits=limits).set(typed)[0]
+
+
+class _Shown:
+    """Shows itself: as HTML in a notebook, as text elsewhere."""
+
+    def __repr__(self) -> str:
+        out = io.StringIO()
+        console = Console(file=out, width=WIDTH, color_system=None, emoji=False)
+        console.print(self, markup=False, highlight=False)
+        return shown(out.getvalue().rstrip())
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        yield from self._views()
+
+    def _views(self) -> Iterator[RenderableType]:
+        raise NotImplementedError
+
+
+class Text(_Shown):
+    """A continuation. It is made when it is first looked at, and only once.
+
+    Iterate over it to get it piece by piece; `str()` is the prompt and all of it.
+    """
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine, self._request = engine, request
+        self._made: Generation | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        if self._made is not None:
+            yield self._made.text
+            return
+        given, last = "", None
+        events = cast(
+            Generator[Event, None, None], self._engine.generate(self._request)
+        )
+        with closing(events):
+            for last in events:
+                if isinstance(last, TokenChosen) and last.delta:
+                    given += last.delta
+                    yield last.delta
+        self._made = finished(last)
+        if rest := self._made.text.removeprefix(given):
+            yield rest
+
+    @property
+    def generation(self) -> Generation:
+        """The text with everything that is known of it; makes it if need be."""
+        if self._made is None:
+            for _ in self:
+                pass
+        assert self._made is not None
+        return self._made
+
+    @property
+    def seed(self) -> int:
+        """The seed in use."""
+        return self.generation.seed
+
+    def why(self, token: int | str = "") -> "Why":
+        """Why a token was chosen: its number from 1, or a word of the text; the most
+        surprising one without either.
+
+        Raises:
+            UsageError: if there is no such token.
+        """
+        text = self._inspected()
+        return Why(why_chosen(text, find_place(text, str(token))))
+
+    def heat(self) -> "Heat":
+        """The text by surprisal: how little the model expected each token."""
+        return Heat(self._inspected(), self._engine)
+
+    def __str__(self) -> str:
+        return self._request.prompt + self.generation.text
+
+    def __repr__(self) -> str:
+        return shown(str(self))
+
+    def _repr_html_(self) -> str:
+        return page.text_fragment(self.generation, self._engine)
+
+    def _inspected(self) -> Inspected:
+        if not self.generation.tokens:
+            raise UsageError("the text has no new tokens")
+        return inspect(self._engine, self._request.prompt, self.generation)
+
+
+class Next(_Shown):
+    """The distribution of a next token."""
+
+    def __init__(self, distribution: Distribution) -> None:
+        self.distribution = distribution
+
+    def _views(self) -> Iterator[RenderableType]:
+        yield self.distribution
+
+    def _repr_html_(self) -> str:
+        return page.distribution_fragment(self.distribution)
+
+
+class Why(_Shown):
+    """Why a token was chosen."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+
+    def _views(self) -> Iterator[RenderableType]:
+        facts = Table.grid(padding=(0, 2))
+        for name, value in (("token", self.choice.name), *self.choice.facts):
+            facts.add_row(Line(name), Line(value))
+        yield facts
+        yield Line()
+        yield self.choice.distribution
+
+    def _repr_html_(self) -> str:
+        return page.choice_fragment(self.choice)
+
+
+class Heat(_Shown):
+    """A text by the surprisal of its tokens, in bits."""
+
+    def __init__(self, text: Inspected, engine: Engine) -> None:
+        self._text, self._engine = text, engine
+        self.bits = tuple(text.bits)
+
+    def _views(self) -> Iterator[RenderableType]:
+        yield HeatView(self._text.prompt, self._text.pieces, self.bits)
+
+    def _repr_html_(self) -> str:
+        return page.text_fragment(self._text.generation, self._engine)
+
+
+class Compared(_Shown):
+    """Texts of several samplers, and their measures."""
+
+    def __init__(self, comparison: "comparing.Comparison", engine: Engine) -> None:
+        self.comparison, self._engine = comparison, engine
+
+    @property
+    def figures(self) -> dict[str, dict[str, float | None]]:
+        """The mean of each measure, by the name of its strategy."""
+        made = self.comparison
+        return {
+            name: {
+                measure.key: None if found is None else found.mean
+                for measure, found in comparing.figures(column, made.measures)
+            }
+            for name, column in zip(column_names(made), made.columns, strict=True)
+        }
+
+    def _views(self) -> Iterator[RenderableType]:
+        yield TextsView(self.comparison)
+        yield Line()
+        yield FiguresView(self.comparison)
+        yield Line()
+        yield SpreadView(self.comparison)
+
+    def _repr_html_(self) -> str:
+        return page.comparison_fragment(self.comparison, self._engine)
