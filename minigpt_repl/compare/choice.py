@@ -59,13 +59,16 @@ class Inspected:
 def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
     """A text with the model's scores, by one call of the engine that made it."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    info = engine.info
+    info, request = engine.info, generation.request
+    rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
+    where = inspection.generation_places(generation, engine)
+    spec = find_sampler(request.sampler)
     return Inspected(
         prompt=prompt,
         generation=generation,
-        rows=inspection.text_logits(engine.logits(ids), len(generation.tokens)),
+        rows=rows,
         pieces=tuple(display_pieces(generation, info)),
-        where=inspection.generation_places(generation, info.context_length),
+        where=inspection.replayed(spec, request.parameters, rows, where),
         info=info,
     )
 
