@@ -10,7 +10,7 @@ from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.commands.explain import stages_work_out
+from minigpt_repl.repl.commands.rule_tables import stages_work_out
 from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import ending_in_a_line
