@@ -256,8 +256,8 @@ class Stepping:
 
     def _place(self) -> inspection.Places:
         made = self.proposed[0]
-        length = self.context.engine.info.context_length
-        return inspection.next_place(made.started.prompt_ids, length, made.seed)
+        engine = self.context.engine
+        return inspection.next_place(made.started.prompt_ids, engine, made.seed)
 
     def _picked(self, token_id: int) -> Generation:
         """The proposed step, with a token of the user's in its place."""
