@@ -12,7 +12,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
-from minigpt_repl.settings import Settings
+from minigpt_repl.settings import Settings, check_value
 from minigpt_repl.suggest import quoted
 
 MOST_TEXTS = 100
@@ -255,6 +255,7 @@ def _range_texts(word: str, kind: type) -> list[str]:
 
 def _strategy(word: str, settings: Settings) -> Strategy:
     spec, typed = read_sampler(word)
+    check_value("sampler", spec.name, settings.limits)
     values = settings.parameters(spec)
     for name, text in typed.items():
         values[name] = spec.parameter(name).parse(text, settings.limits)

@@ -156,7 +156,7 @@ def _read_settings(values: Mapping[str, Value], settings: Settings) -> Settings:
         elif unqualified.key(key) != key or key in OF_THE_TERMINAL:
             raise UsageError(f"a setting {quoted(key)}")
         else:
-            value = unqualified.parameter(key).check(value, settings.limits)
+            value = unqualified.parameter(key).check(value)
         if value != unset.shown(key):
             layer[key] = value
     return Settings({**settings.layers, "set": layer}, settings.limits)
