@@ -155,9 +155,13 @@ def find_place(text: Inspected, typed: str) -> int:
 def _prompt_facts(text: Inspected, place: int) -> Facts:
     """What the white space at the end of the prompt made of the first token."""
     request = text.generation.request
-    is_typed = request.prompt_ids is None and not find_sampler(request.sampler).search
-    taken, first_ids = text.info.text.healing(request.prompt)
-    if place or not is_typed or first_ids is None:
+    taken, first_ids = inspection.healing(
+        text.info.text,
+        request.prompt,
+        find_sampler(request.sampler),
+        request.parameters,
+    )
+    if place or request.prompt_ids is not None or first_ids is None:
         return ()
     if not taken:
         return (("prompt's end", "white space: no piece could go on with its word"),)

@@ -229,11 +229,10 @@ class LocalEngine:
         unknown: tuple[str, ...] = ()
         first_ids = None
         if ids is None:
-            text = request.prompt
-            if spec.search is None:
-                taken, first_ids = self._model.text.healing(text)
-                text = text.removesuffix(taken)
-            ids = self.encode(text)
+            taken, first_ids = inspection.healing(
+                self._model.text, request.prompt, spec, request.parameters
+            )
+            ids = self.encode(request.prompt.removesuffix(taken))
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)
         ids = self._known(ids)

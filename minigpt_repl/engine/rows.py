@@ -190,7 +190,7 @@ def search_events(
         is_stopped: whether it is to end now.
     """
     first = index = len(text.seen) + 1
-    state = loop.begin(values, prompt_window(model, text.seen), first)
+    state = loop.begin(values, prompt_window(model, text.seen), first, text.first_ids)
     end = min(first + text.request.length, model.context_length)
     # A step at a time where something is looked at after each.
     is_watched = (
@@ -227,8 +227,9 @@ def search_events(
         if weighed is not None and text.request.with_details:
             yield 0, weighed
         if search.shows != "hypotheses":
-            for token_id in state["prompt"].numpy()[0, index:after].tolist():
+            made = state["prompt"].numpy()[0, index:after].tolist()
+            for after_it, token_id in enumerate(made, index + 1):
                 if text.stop_reason is None:
-                    yield 0, text.push(token_id, after >= end)
+                    yield 0, text.push(token_id, after_it >= end)
         index = after
     yield from ((0, event) for event in text.settle(survivors))
