@@ -95,6 +95,7 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
         count=plan.count,
         length=plan.length,
         stop=cast(formats.StopRule, plan.stop),
+        noise=cast(formats.NoiseKind, plan.noise),
         varied=comparison.varied,
         is_interrupted=comparison.is_interrupted,
         checkpoint_sha256=comparison.checkpoint_sha256,
@@ -113,6 +114,7 @@ def comparison_of(prompt: str, generation: Generation, directory: str) -> Compar
         seed=generation.seed,
         length=request.length,
         stop=request.stop,
+        noise=request.noise,
         prompt_ids=request.prompt_ids,
     )
     return Comparison(

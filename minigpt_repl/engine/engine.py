@@ -274,7 +274,12 @@ class LocalEngine:
     def _batch_key(self, request: Request) -> tuple[object, ...]:
         """Equal for texts that can be rows of one batch."""
         spec, values = self._chosen(request.sampler, request.parameters)
-        same: tuple[object, ...] = (spec.name, request.prompt, request.prompt_ids)
+        same: tuple[object, ...] = (
+            spec.name,
+            request.prompt,
+            request.prompt_ids,
+            request.noise,
+        )
         if spec.takes_rows:
             return same
         values_key = tuple(values.items())

@@ -60,12 +60,15 @@ class Session:
         nodes: all texts, by id in order.
         current: id of the node that `:continue`, `:why` and the like mean.
         comparison: the last comparison, for `:export`.
+        edits: the chains that were rearranged, as the user would type them, each with
+            the number of texts there were; for `:undo`.
     """
 
     settings: Settings
     nodes: tuple[Node, ...] = ()
     current: int | None = None
     comparison: Any = None
+    edits: tuple[tuple[int, str], ...] = ()
 
     @property
     def node(self) -> Node | None:
