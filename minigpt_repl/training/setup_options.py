@@ -169,6 +169,7 @@ class Setup:
         cluster: the processes that train together, or `None` for this one alone.
         patience: evaluations without a new best that end the run, or `None`.
         is_fitted: whether the recipe is in the size that suits the text.
+        is_small: whether the text is one that is soon learned by heart.
     """
 
     options: Options
@@ -178,6 +179,7 @@ class Setup:
     cluster: Cluster | None
     patience: int | None
     is_fitted: bool
+    is_small: bool = False
 
     @property
     def is_chief(self) -> bool:
