@@ -122,7 +122,9 @@ class Options:
         "Width of the feedforward.", "--feedforward", type=int
     )
     context_length: int | None = _option("Tokens of context.", "--context", type=int)
-    vocabulary_size: int | None = _option("Most words, and embedding rows.", type=int)
+    vocabulary_size: int | None = _option(
+        "Most words or pieces that are learned.", type=int
+    )
     dropout: float | None = _option("", type=float)
     batch_size: int | None = _option("Windows in a step.", type=int)
     learning_rate: float | None = _option("The peak of the schedule.", type=float)
