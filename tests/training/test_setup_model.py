@@ -112,7 +112,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
 
 @pytest.mark.slow
 def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
-    process = start(place, "--minutes", "30")
+    process = start(place, "--steps", "100000")
     state = place / "out.training" / "state.npz"
     wait_for(lambda: state.exists(), process)
     process.send_signal(signal.SIGINT)
