@@ -57,10 +57,11 @@ class Session:
 
     def path(self) -> Iterator[Node]:
         """The current node and its ancestors, the current one first."""
+        known = {node.id: node for node in self.nodes}
         node = self.node
         while node is not None:
             yield node
-            node = None if node.parent is None else self.find(node.parent)
+            node = None if node.parent is None else known[node.parent]
 
     def add(
         self, prompt: str, generation: Generation, parent: int | None = None
