@@ -213,6 +213,14 @@ def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     with pytest.raises(UsageError, match="not an export"):
         export([comparison], path, ENGINE)
     assert path.read_text() == "my notes"
+    for suffix, own in {
+        ".md": "# My notes\n\non minigpt-repl\n",
+        ".html": "<!doctype html><title>minigpt-repl</title>",
+        ".json": '{"name": "minigpt-repl", "type": "module"}',
+    }.items():
+        (tmp_path / f"own{suffix}").write_text(own)
+        with pytest.raises(UsageError, match="not an export"):
+            export([comparison], tmp_path / f"own{suffix}", ENGINE)
     for suffix in (".md", ".html", ".json"):
         for _ in range(2):
             export([comparison], tmp_path / f"a{suffix}", ENGINE)
