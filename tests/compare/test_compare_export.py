@@ -176,7 +176,7 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     words = [("<b>&" if id == token.id else word) for id, word in enumerate(INFO.words)]
     other = FakeEngine(context_length=64)
     info = replace(INFO, words=tuple(words))
-    renamed = SimpleNamespace(info=info, logits=other.logits)
+    renamed = SimpleNamespace(info=info, logits=other.logits, encode=other.encode)
     text = render([one], ".html", renamed)
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text and "<i>" not in text
