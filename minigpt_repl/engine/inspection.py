@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from minigpt_repl.engine.request import Generation, TokenScore
+from minigpt_repl.engine.texts import spans
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
@@ -83,12 +84,10 @@ def places(
     """
     import numpy as np
 
-    from minigpt_repl.engine import windows
-
     first = len(token_ids) - new_tokens
     seen = [
         token_ids[start:place]
-        for start, begin, end in windows.spans(len(token_ids), context_length)
+        for start, begin, end in spans(len(token_ids), context_length)
         for place in range(max(begin, first), min(end, len(token_ids)))
     ]
     seeds = np.array([(seed, step) for step in range(new_tokens)], np.int64)
@@ -107,9 +106,7 @@ def next_place(
     """The place behind a text, which the first token of a new one takes."""
     import numpy as np
 
-    from minigpt_repl.engine import windows
-
-    start = windows.spans(len(token_ids), context_length)[-1][0]
+    start = spans(len(token_ids), context_length)[-1][0]
     seeds = None if seed is None else np.array([[seed, 0]])
     return Places(_at_the_end([token_ids[start:]], context_length), seeds)
 

@@ -112,10 +112,19 @@ class TokenChosen:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One beam: its new tokens so far and their total log-probability."""
+    """One beam.
+
+    Attributes:
+        token_ids: its new tokens so far.
+        logprob: their total log-probability.
+        score: what it is ranked by: that, adjusted to its length.
+        has_ended: whether the stop rule holds for it; it is then not extended.
+    """
 
     token_ids: tuple[int, ...]
     logprob: float
+    score: float = 0.0
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import RenderableType
 
-from minigpt_repl.engine.repeats import programs
+from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.text.normalize import as_typed

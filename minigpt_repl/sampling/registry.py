@@ -33,13 +33,22 @@ class Search:
     Attributes:
         state: names of the loop's variables, in the order of KerasHub's loop.
         shows: what it tells of each step: `hypotheses`, `candidates` or `drafts`.
+        against: what a probability is weighed against, for candidates.
         rows: name of the structural parameter that says how many texts it keeps, or
-            `None` for one.
+            `None` for one. A program for more serves as well: the sampler's `kept`,
+            a variable, says how many.
+        ranked: which of the variables ranks the texts, if the loop keeps the best
+            itself.
+        is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
+            its index it would compile each round anew.
     """
 
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
+    ranked: str | None = None
+    against: str = ""
+    is_compiled: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,11 @@ class SamplerSpec:
     stages: tuple[Stage, ...] = ()
 
     @property
+    def needs_draft(self) -> bool:
+        """Whether it asks a draft model."""
+        return self.search is not None and "draft_cache" in self.search.state
+
+    @property
     def needs_history(self) -> bool:
         """Whether it looks at the tokens so far."""
         return any(stage.kind == "history" for stage in self.stages)
@@ -97,6 +111,10 @@ class SamplerSpec:
         """The sampler's class; imports KerasHub."""
         module, _, name = self.sampler.partition(":")
         return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+    def shape(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
+        """The values that shape its graph: each needs a graph of its own."""
+        return tuple(values[p.name] for p in self.parameters if not p.is_live)
 
     def make(self, values: Mapping[str, Any], seed: int | None = None) -> Any:
         """The sampler with its parameters, and a seed if it is random.
@@ -191,6 +209,23 @@ def find_sampler(name: str) -> SamplerSpec:
         f"no sampler {quoted(name)}: there are {', '.join(samplers)}, and rules "
         f"for a chain: {', '.join(STAGES)}{near}"
     )
+
+
+def choose_sampler(
+    name: str, values: Mapping[str, Value], limits: Limits | None = None
+) -> tuple[SamplerSpec, dict[str, Value]]:
+    """The sampler that does what is asked, and all its parameters, checked.
+
+    At temperature 0 that is greedy, whatever the sampler.
+
+    Raises:
+        UsageError: as `find_sampler` and `SamplerSpec.check`.
+    """
+    spec = find_sampler(name)
+    checked = spec.check(values, limits)
+    if checked.get("temperature") == 0 and not spec.stages:
+        return find_sampler("greedy"), {}
+    return spec, checked
 
 
 def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
@@ -301,6 +336,16 @@ def _k(default: int | None, help: str, **more: Any) -> Parameter:
     return Parameter("k", int, default, help, minimum=1, maximum="vocabulary", **more)
 
 
+_GUESSES = Parameter(
+    "num_speculative_tokens",
+    int,
+    5,
+    "tokens guessed a round",
+    minimum=1,
+    maximum=16,
+    is_structural=True,
+)
+
 _BUILT_IN = (
     SamplerSpec(
         name="greedy",
@@ -325,9 +370,11 @@ _BUILT_IN = (
             "Beam search keeps the num_beams most probable texts, extends each by "
             "every token and keeps the best again. "
             "It finds texts of higher probability than greedy search does. "
-            "It costs num_beams times the work, and probable text is often dull."
+            "It costs num_beams times the work, and probable text is often dull; of "
+            "texts that end it takes the one with the highest log-probability "
+            "divided by its length to the power of length_penalty."
         ),
-        sampler="keras_hub.samplers:BeamSampler",
+        sampler="minigpt_repl.sampling.searches:BeamSearch",
         parameters=(
             Parameter(
                 "num_beams",
@@ -339,6 +386,14 @@ _BUILT_IN = (
                 is_structural=True,
             ),
             _TEMPERATURE,
+            Parameter(
+                "length_penalty",
+                float,
+                1.0,
+                "of texts that end: 0 prefers short ones, 1 the mean per token",
+                minimum=-10,
+                maximum=10,
+            ),
         ),
         is_random=False,
         rule=rules.top("num_beams"),
@@ -346,6 +401,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "mask", "log_probs"),
             shows="hypotheses",
             rows="num_beams",
+            ranked="log_probs",
         ),
     ),
     SamplerSpec(
@@ -437,6 +493,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "logits", "hidden_states"),
             shows="candidates",
             rows="k",
+            against="likeness",
         ),
     ),
     SamplerSpec(
@@ -452,23 +509,102 @@ _BUILT_IN = (
         ),
         sampler="keras_hub.samplers:SpeculativeSampler",
         parameters=(
-            Parameter(
-                "num_speculative_tokens",
-                int,
-                5,
-                "tokens guessed a round",
-                minimum=1,
-                maximum=16,
-                is_structural=True,
-            ),
+            _GUESSES,
             # No temperature: drafts are accepted if they are the model's own
             # first choice, and no temperature changes which one that is.
         ),
         is_random=False,
         rule=rules.best,
         search=Search(
-            state=("prompt", "cache", "draft_cache", "index"), shows="drafts"
+            state=("prompt", "cache", "draft_cache", "index"),
+            shows="drafts",
+            is_compiled=False,
         ),
+    ),
+    SamplerSpec(
+        name="speculative_sampling",
+        aliases=("lossless_speculative",),
+        summary="random text, guessed ahead by a small draft model",
+        story=(
+            "Speculative sampling lets a small draft model draw several tokens, and "
+            "the model checks them all in one pass: a token x that the draft drew "
+            "from q is kept with probability min(1, p(x) / q(x)), and in place of "
+            "the first that is not one is drawn from max(0, p - q). "
+            "What comes out is distributed exactly as if the model had drawn it, "
+            "whatever the draft is like (Leviathan et al. 2023, arXiv:2211.17192). "
+            "It pays when the draft is much faster and much alike."
+        ),
+        sampler="minigpt_repl.sampling.searches:SpeculativeSampling",
+        parameters=(_GUESSES, _TEMPERATURE),
+        is_random=True,
+        search=Search(
+            state=("prompt", "cache", "index", "draft_cache"), shows="drafts"
+        ),
+    ),
+    SamplerSpec(
+        name="contrastive_decoding",
+        aliases=(),
+        summary="the token that the model likes more than its draft model does",
+        story=(
+            "Contrastive decoding takes, of the tokens that have at least alpha of "
+            "the highest probability, the one with the largest log p - log q, where "
+            "p is the model's probability and q its small draft model's. "
+            "What a small model does badly, repeating itself and staying general, "
+            "it likes more than the large one does, and so it is left out (Li et al. "
+            "2023, arXiv:2210.15097, with a beam of one). "
+            "It needs both models for each token, and what they have in common, such "
+            "as grammar, counts for nothing within alpha."
+        ),
+        sampler="minigpt_repl.sampling.searches:ContrastiveDecoding",
+        parameters=(
+            Parameter(
+                "alpha",
+                float,
+                0.1,
+                "share of the highest probability that a token must have",
+                minimum=0,
+                maximum=1,
+            ),
+            Parameter(
+                "draft_temperature",
+                float,
+                1.0,
+                "below 1 takes the draft model at its word, above 1 less so",
+                minimum=0.01,
+                maximum=100,
+            ),
+        ),
+        is_random=False,
+        rule=rules.plausible,
+        search=Search(
+            state=("prompt", "cache", "index", "draft_cache", "draft_logits"),
+            shows="candidates",
+            against="draft",
+        ),
+    ),
+    SamplerSpec(
+        name="prompt_lookup",
+        aliases=("prompt_lookup_decoding",),
+        summary="greedy text, guessed ahead from what the text said before",
+        story=(
+            "Prompt look-up guesses that the text goes on as it did the last time "
+            "the same ngram tokens were there, and the model checks the guesses in "
+            "one pass (Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding). "
+            "Guesses that agree with the model's own choice are kept, so the text "
+            "is the greedy text, and no draft model is needed. "
+            "It pays where a text repeats itself or its prompt; elsewhere each round "
+            "gives one token."
+        ),
+        sampler="minigpt_repl.sampling.searches:PromptLookup",
+        parameters=(
+            _GUESSES,
+            Parameter(
+                "ngram", int, 2, "tokens that are to be the same", minimum=1, maximum=8
+            ),
+        ),
+        is_random=False,
+        rule=rules.best,
+        search=Search(state=("prompt", "cache", "index"), shows="drafts"),
     ),
 )
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from minigpt_repl.engine import engine as engine_module
+from minigpt_repl.engine import programs
 from minigpt_repl.engine.request import Finished, Request
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import save_checkpoint
@@ -28,7 +29,7 @@ def beam_text(engine, beams):
 
 
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
-    monkeypatch.setattr(engine_module, "MOST_LOOPS", 2)
+    monkeypatch.setattr(programs, "MOST_PROGRAMS", 2)
     first = beam_text(engine, 2)
     for beams in (3, 4):
         beam_text(engine, beams)

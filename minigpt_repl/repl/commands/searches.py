@@ -47,9 +47,10 @@ Draw = Callable[[Event], RenderableType | None]
 def beams(context: Context, arguments: str) -> Steps:
     """Watch beam search: the surviving hypotheses, then the best that were dropped.
 
-    Each has its log-probability, the sum over its new tokens.
+    Each has its log-probability, the sum over its new tokens. Where a stop rule is set
+    it also tells which have ended, and the score that the best has the highest of.
     """
-    request, info = _request(context, "beam", arguments), context.engine.info
+    request, info = _request(context, "beams", arguments), context.engine.info
     view = BeamsView(request.prompt, info)
     generation = yield from _watch(context, request, view.draw)
     if dropped := view.closest():
@@ -62,9 +63,10 @@ def beams(context: Context, arguments: str) -> Steps:
 def candidates(context: Context, arguments: str) -> Steps:
     """Watch contrastive search: probability against likeness, for each candidate.
 
+    With `:sampler contrastive_decoding` against the draft model's probability.
     After it, the tokens that were chosen in place of the most probable one.
     """
-    request, info = _request(context, "contrastive", arguments), context.engine.info
+    request, info = _request(context, "candidates", arguments), context.engine.info
     view = CandidatesView(request, info)
     generation = yield from _watch(context, request, view.draw)
     yield Say(view.changes())
@@ -75,12 +77,10 @@ def candidates(context: Context, arguments: str) -> Steps:
 def drafts(context: Context, arguments: str) -> Steps:
     """Watch speculative decoding: which guesses of the draft model were accepted.
 
+    With `:sampler speculative_sampling` or `prompt_lookup` the guesses of that.
     One line a round: `+` accepted, `-` rejected, `=` the model's own token.
     """
-    info = context.engine.info
-    if not info.has_draft:
-        raise UsageError(":drafts needs a draft model, and the checkpoint has none")
-    request = _request(context, "speculative", arguments)
+    request, info = _request(context, "drafts", arguments), context.engine.info
     view = DraftsView(info)
     generation = yield from _watch(context, request, view.draw)
     yield Say(Text(shown(f"\n{request.prompt}{generation.text}")))
@@ -88,25 +88,36 @@ def drafts(context: Context, arguments: str) -> Steps:
     return (yield from _finish(context, request, generation))
 
 
-def _request(context: Context, sampler: str, arguments: str) -> Request:
-    """The last prompt, or the one that was typed, with that sampler as it is set."""
+def _request(context: Context, view: str, arguments: str) -> Request:
+    """The last prompt, or the one that was typed, with a sampler of a view.
+
+    That is the one in use, if the view shows it.
+    """
     settings = context.session.settings
     words, typed = split_prompt(arguments)
     if words:
-        raise UsageError(
-            f":{_NAMES[sampler]} takes a prompt after --; got {quoted(words)}"
-        )
-    prompt, ids = prompt_for(context, typed, f":{_NAMES[sampler]}")
+        raise UsageError(f":{view} takes a prompt after --; got {quoted(words)}")
+    spec, (shows, usual) = settings.sampler, _VIEWS[view]
+    if spec.search is None or spec.search.shows != shows:
+        spec = find_sampler(usual)
+    if spec.needs_draft and not context.engine.info.has_draft:
+        raise UsageError(f":{view} needs a draft model, and the checkpoint has none")
+    prompt, ids = prompt_for(context, typed, f":{view}")
     return replace(
         settings.request(prompt),
-        sampler=sampler,
-        parameters=settings.parameters(find_sampler(sampler)),
+        sampler=spec.name,
+        parameters=settings.parameters(spec),
         prompt_ids=ids,
         with_details=True,
     )
 
 
-_NAMES = {"beam": "beams", "contrastive": "candidates", "speculative": "drafts"}
+_VIEWS = {
+    "beams": ("hypotheses", "beam"),
+    "candidates": ("candidates", "contrastive"),
+    "drafts": ("drafts", "speculative"),
+}
+"""What each of these commands shows, and the sampler that it shows if none is set."""
 
 
 def _watch(
@@ -183,15 +194,21 @@ class BeamsView:
     def _table(
         self, hypotheses: Sequence[Hypothesis], texts: Sequence[Text]
     ) -> RenderableType:
-        rows = [
+        headings: tuple[str, ...] = ("logp", "score", "tokens", "ended", "hypothesis")
+        rows: list[tuple[Text | str, ...]] = [
             (
                 Text(f"{one.logprob:.2f}", style="" if place else NAME),
+                f"{one.score:.3f}",
                 str(len(one.token_ids)),
+                "yes" if one.has_ended else "",
                 text,
             )
             for place, (one, text) in enumerate(zip(hypotheses, texts, strict=True))
         ]
-        return make_table(("logp", "tokens", "hypothesis"), rows, right="logp tokens")
+        if not any(one.has_ended for one in hypotheses):  # of one length, ranked alike
+            headings = ("logp", "tokens", "hypothesis")
+            rows = [(row[0], row[2], row[4]) for row in rows]
+        return make_table(headings, rows, right="logp score tokens")
 
 
 @dataclass(frozen=True)
@@ -235,8 +252,9 @@ class CandidatesView:
             )
             for place, row in enumerate(step.rows)
         ]
-        headings = (f"token {step.index + 1}", "probability", "likeness", "score")
-        table = make_table(headings, rows, right="probability likeness score")
+        against = self._against
+        headings = (f"token {step.index + 1}", "probability", against, "score")
+        table = make_table(headings, rows, right="probability likeness draft score")
         return (whole, Text(""), table)
 
     def changes(self) -> RenderableType:
@@ -263,9 +281,15 @@ class CandidatesView:
             return title
         left = len(rows) - SHOWN_CHANGES
         more = [Text(f"and {left} more")] if left > 0 else []
-        headings = ("token", "chosen", "p", "like", "in place of", "p ", "like ")
-        right = "token p like"
+        against = self._against
+        headings = ("token", "chosen", "p", against, "in place of", "p ", f"{against} ")
+        right = "token p likeness draft"
         return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
+
+    @property
+    def _against(self) -> str:
+        search = find_sampler(self.request.sampler).search
+        return search.against if search else ""
 
     def _word(self, token_id: int) -> str:
         return visible(token_id, self.info)
