@@ -200,6 +200,7 @@ class ComparedStrategy(Strict, frozen=True):
     parameters: dict[str, Value]
     measures: dict[str, Interval | None]
     texts: tuple[ComparedText, ...]
+    same_for_every_seed: bool = False
 
 
 class Comparison(

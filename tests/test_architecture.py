@@ -17,7 +17,7 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
 SCREEN = ("click", "prompt_toolkit", "rich")
 
 LAYERS = (
-    ("errors", "paths", "suggest", "shown", "__init__"),
+    ("errors", "glossary", "paths", "suggest", "shown", "__init__"),
     ("files", "formats", "schemas"),
     ("models", "sampling"),
     ("lm", "engine"),

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "own_text.py"
 
 
+@pytest.mark.slow
 def test_every_kind_of_text_comes_back():
     shown = subprocess.run(
         [sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from minigpt_repl.compare.distribution import Distribution, next_distribution, percent
+from minigpt_repl.compare.distribution import Distribution, next_distribution
 from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import in_bits, percent
 from minigpt_repl.suggest import quoted
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ def why_chosen(text: Inspected, place: int) -> Choice:
         before=text.prompt + "".join(text.pieces[:place]),
         facts=(
             ("probability", f"{percent(found.probability)}, rank {found.rank}"),
-            ("surprisal", f"{found.surprisal:.1f} bits"),
+            ("surprisal", in_bits(found.surprisal)),
             (
                 "entropy",
-                f"{inspection.bits(found.entropy):.1f} bits: as unsure as among "
+                f"{in_bits(inspection.bits(found.entropy))}: as unsure as among "
                 f"{inspection.perplexity(found.entropy):,.0f} equal tokens",
             ),
             *_prompt_facts(text, place),
@@ -112,7 +113,7 @@ def why_chosen(text: Inspected, place: int) -> Choice:
             (strategy,),
             text.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
-            chosen=token.id,
+            chosen=(token.id,),
             where=text.where.at(place),
         ),
     )

@@ -6,19 +6,28 @@ Whatever a prompt or a text holds, it stays text, and its controls are visible.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minigpt_repl.compare.choice import Choice, inspect
-from minigpt_repl.compare.comparison import Comparison, figures, shared_words
-from minigpt_repl.compare.distribution import Distribution, percent
+from minigpt_repl.compare.comparison import (
+    Column,
+    Comparison,
+    figures,
+    library_versions,
+    shared_words,
+)
+from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
 from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.compare.spread import SPREAD_FROM, in_words, spreads
 from minigpt_repl.compare.view import (
     LEVEL_NAMES,
     NOT_QUALITY,
+    SAME,
     column_names,
     comparison_facts,
     format_interval,
@@ -27,10 +36,21 @@ from minigpt_repl.compare.view import (
     split_words,
 )
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import in_bits, percent, shown
 
 TITLE = "Decoding strategies compared"
+SESSION_TITLE = "Texts of a session"
+LESSON_TITLE = "How a model chooses its words"
+STOPS = {
+    "length": "length reached",
+    "stop": "ended",
+    "context": "context full",
+    "interrupted": "stopped",
+    "picked": "picked by hand",
+    "not_finite": "scores not finite",
+}
 COLORS = 8
 BAR_WIDTH = 150
 SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
@@ -50,6 +70,114 @@ def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
         title=f"{TITLE}: {first}" if first else TITLE,
         comparisons=[_comparison(one, engine, colors) for one in comparisons],
     )
+
+
+def lesson_page(
+    chapters: Sequence[Mapping[str, Any]], told: Comparison, engine: Engine
+) -> str:
+    """A handout: chapters with a text each, then all figures.
+
+    Args:
+        chapters: of each its `column`, `claim`, `verdict` and `rule`, lines of text.
+        told: the comparison that the columns are of.
+        engine: tells what else each token might have been.
+    """
+    colors = _colors([column.strategy for column in told.columns])
+    shown_chapters = []
+    for chapter in chapters:
+        column: Column = chapter["column"]
+        shown_chapters.append(
+            {
+                **chapter,
+                **_text(column.generations[0], 0, engine),
+                "prompt": told.plan.prompt,
+                "tokens": [
+                    {**token, "mark": ""}
+                    for token in _tokens(column.generations[0], 0, engine)
+                ],
+                "sampler": column.strategy.sampler,
+                "parameters": column.strategy.words,
+                "color": colors[column.strategy.label],
+                "label": seed_label(told, column, 0),
+            }
+        )
+    return _render(
+        "lesson.html.jinja",
+        title=f"{LESSON_TITLE}: {told.plan.prompt or '[BOS]'}",
+        chapters=shown_chapters,
+        comparison={
+            **_comparison(told, engine, colors),
+            "seed": told.plan.seed,
+            "length": told.plan.length,
+        },
+    )
+
+
+@dataclass
+class Branch:
+    """A text in the tree of a session, and those that go on from it.
+
+    Attributes:
+        number: of the text, or of the tokens that were stepped one by one.
+        prompt: what is shown before it.
+        generations: the text, or the steps.
+        is_current: whether the session stands there.
+        children: what goes on from its end.
+    """
+
+    number: str
+    prompt: str
+    generations: Sequence[Generation]
+    is_current: bool
+    children: list["Branch"] = field(default_factory=list)
+
+
+def session_page(roots: Sequence[Branch], engine: Engine) -> str:
+    """A page of a session's texts as a tree."""
+
+    def strategies(branches: Sequence[Branch]) -> Iterator[Strategy]:
+        for branch in branches:
+            request = branch.generations[0].request
+            yield Strategy(request.sampler, request.parameters)
+            yield from strategies(branch.children)
+
+    colors = _colors(list(strategies(roots)))
+    used = [{"label": label, "color": color} for label, color in colors.items()]
+    return _render(
+        "session.html.jinja",
+        title=SESSION_TITLE,
+        branches=[_branch(root, engine, colors) for root in roots],
+        strategies=used,
+        facts={
+            "checkpoint": engine.info.checkpoint_sha256,
+            **library_versions(),
+        },
+    )
+
+
+def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
+    first, last = branch.generations[0], branch.generations[-1]
+    request = first.request
+    strategy = Strategy(request.sampler, request.parameters)
+    tokens = [t for one in branch.generations for t in _tokens(one, 0, engine)]
+    bits = [token["bits"] for token in tokens]
+    told = [f"seed {first.seed}", f"{len(tokens)} tokens", STOPS[last.stop_reason]]
+    if request.stop != "none":
+        told.insert(1, f"stop {request.stop}")
+    if not is_drawn(request.sampler, request.parameters):
+        told[0] = SAME
+    return {
+        "number": branch.number,
+        "is_current": branch.is_current,
+        "sampler": request.sampler,
+        "parameters": strategy.words,
+        "color": colors[strategy.label],
+        "label": " · ".join(told),
+        "prompt": branch.prompt,
+        "tokens": [{**token, "mark": ""} for token in tokens],
+        "mean_bits": f"{sum(bits) / len(bits):.1f}" if bits else "0",
+        "children": [_branch(child, engine, colors) for child in branch.children],
+    }
 
 
 def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
@@ -141,6 +269,7 @@ def _comparison(
             for column in comparison.columns
         ],
         "measures": list(_measures(comparison, colors)),
+        "has_dots": any(spreads(comparison)),
         "not_quality": NOT_QUALITY,
         "facts": comparison_facts(comparison),
     }
@@ -196,7 +325,7 @@ def _told(generation: Generation, place: int) -> str:
         return f"token {place + 1}"
     return (
         f"{percent(math.exp(score.logprob))}, rank {score.rank}, "
-        f"{_bits(generation, place):.1f} bits, token {place + 1}"
+        f"{in_bits(_bits(generation, place))}, token {place + 1}"
     )
 
 
@@ -226,15 +355,19 @@ def _alternatives(generation: Generation, engine: Engine) -> list[str]:
 def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]]:
     names = column_names(comparison)
     measures = comparison.measures
+    told = {spread.measure.key: spread for spread in spreads(comparison)}
     columns = [dict(figures(column, measures)) for column in comparison.columns]
     for measure in measures:
         intervals = [column[measure] for column in columns]
         labels = [format_interval(measure, interval) for interval in intervals]
         pairs = list(zip(names, labels, strict=True))
-        bars = zip(pairs, comparison.columns, _bars(intervals), strict=True)
+        spread = told.get(measure.key)
+        values = [()] * len(names) if spread is None else spread.values
+        bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
         yield {
             "heading": measure.heading,
             "help": measure.help,
+            "note": "" if spread is None else in_words(spread, names),
             "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
             "bars": [
                 {
@@ -248,18 +381,22 @@ def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]
         }
 
 
-def _bars(intervals: Sequence[Interval | None]) -> Iterator[dict[str, Any]]:
-    """How long each bar is, from 0, and where the line of its interval lies."""
+def _bars(
+    intervals: Sequence[Interval | None], values: Sequence[Sequence[float]]
+) -> Iterator[dict[str, Any]]:
+    """How long each bar is, from 0, and where its interval and its texts lie."""
     known = [i for i in intervals if i is not None and math.isfinite(i.mean)]
-    top = max((i.mean + (i.half or 0.0) for i in known), default=0.0) or 1.0
-    scale = BAR_WIDTH / top
-    for interval in intervals:
+    ends = [i.mean + (i.half or 0.0) for i in known]
+    top = max((*ends, *(value for each in values for value in each)), default=0.0)
+    scale = BAR_WIDTH / (top or 1.0)
+    for interval, each in zip(intervals, values, strict=True):
         if interval is None or interval not in known:
-            yield {"length": None, "span": None}
+            yield {"length": None, "span": None, "dots": []}
             continue
         mean, half = interval.mean, interval.half
         span = (max(0.0, mean - half) * scale, (mean + half) * scale) if half else None
-        yield {"length": max(1.0, mean * scale), "span": span}
+        dots = [value * scale for value in each] if len(each) >= SPREAD_FROM else []
+        yield {"length": max(1.0, mean * scale), "span": span, "dots": dots}
 
 
 def _distribution(distribution: Distribution) -> dict[str, Any]:

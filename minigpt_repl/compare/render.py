@@ -39,7 +39,16 @@ def export(comparisons: Sequence[Comparison], path: Path, engine: Engine) -> Non
         UsageError: for another ending, or a file that is something else.
         MiniGPTError: if it can't be written.
     """
-    text = render(comparisons, check_suffix(path), engine)
+    write_page(path, render(comparisons, check_suffix(path), engine))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the text of an export; it replaces an export only.
+
+    Raises:
+        UsageError: if a file is there that is something else.
+        MiniGPTError: if it can't be written.
+    """
     if path.is_file() and MARK not in read_user_file(path):
         raise UsageError(
             f"{path.name} is there and is not an export; choose another name"
@@ -121,7 +130,8 @@ def _column(column: Column) -> formats.ComparedStrategy:
         sampler=column.strategy.sampler,
         parameters=dict(column.strategy.parameters),
         measures={measure.key: _interval(found) for measure, found in figures(column)},
-        texts=tuple(map(_text, column.generations)),
+        texts=tuple(map(_text, column.different)),
+        same_for_every_seed=not column.is_drawn,
     )
 
 

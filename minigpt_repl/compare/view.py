@@ -148,10 +148,9 @@ def _cell(
     cell = Text()
     if index >= len(column.texts):
         return cell
-    if comparison.plan.count > 1:
-        between = "\n" if index else ""
-        label = seed_label(comparison, column, index)
-        cell.append(f"{between}{label}\n", style=FAINT)
+    between = "\n" if index else ""
+    label = seed_label(comparison, column, index)
+    cell.append(f"{between}{label}\n", style=FAINT)
     cell.append_text(marked_text(column.texts[index], shared[index]))
     if index >= len(column.generations):
         cell.append(CURSOR)
@@ -226,10 +225,10 @@ def format_interval(measure: Measure, interval: Interval | None) -> str:
     """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
     if interval is None:
         return "-"
-    mean = format(interval.mean, measure.format)
+    mean = measure.write(interval.mean)
     if interval.half is None:
         return mean
-    return f"{mean} ± {format(interval.half, measure.format)}"
+    return f"{mean} ± {measure.write(interval.half)}"
 
 
 def sparkline(values: Sequence[float | None]) -> str:

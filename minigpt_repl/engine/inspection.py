@@ -120,13 +120,13 @@ def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
     return result
 
 
-def chain_distributions(
+def chain_logits(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
     where: Places | None = None,
 ) -> list["np.ndarray"]:
-    """What each stage of a chain leaves, as distributions like `logits`.
+    """What each stage of a chain leaves, as logits.
 
     Args:
         spec: a chain.
@@ -140,7 +140,17 @@ def chain_distributions(
     if where is None:
         where = Places(np.full((len(rows), 1), -1))
     left = chain.steps(np, rows, spec.stages, values, where.seen, where.seeds)
-    return [probabilities(each).reshape(np.shape(logits)) for each in left]
+    return [each.logits.reshape(np.shape(logits)) for each in left]
+
+
+def chain_distributions(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> list["np.ndarray"]:
+    """The same as distributions."""
+    return [probabilities(left) for left in chain_logits(spec, values, logits, where)]
 
 
 def rule_temperature(spec: SamplerSpec, values: Mapping[str, Value]) -> float:

@@ -129,7 +129,9 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class HypothesesChanged:
-    """Beam search took a step: the survivors, best first, and their display text.
+    """Beam search took a step: the survivors, best first, and the best one's text.
+
+    Those that have ended are among them, and are not extended.
 
     `pruned` are the best of those that were dropped at this step.
     """

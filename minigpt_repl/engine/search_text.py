@@ -25,7 +25,7 @@ from minigpt_repl.engine.texts import RevisedText, Text
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import Search
-from minigpt_repl.sampling.searches import contrast, normalized
+from minigpt_repl.sampling.search_samplers import contrast, normalized
 
 MOST_CANDIDATES = 10
 """Candidates of contrastive decoding that are told, where more are plausible."""
@@ -62,7 +62,6 @@ class Searching:
         self._end = min(self._first + text.request.length, model.context_length)
         self._extended: tuple[Hypothesis, ...] = ()  # those that go on, best first
         self._ended: tuple[Hypothesis, ...] = ()
-        self._kept = 0
         self._revised = RevisedText(text.new_decoder)
         # A step at a time where something is looked at after each.
         self._is_watched = (
@@ -127,10 +126,9 @@ class Searching:
         """Other hypotheses than before; some may have ended."""
         found = tuple(map(self._ranked, hypotheses(state, self._first)))
         dropped = pruned(self._extended, found)
-        self._kept = len(found)
         self._ended += tuple(each for each in found if each.has_ended)
         self._extended = tuple(each for each in found if not each.has_ended)
-        if not self._extended or len(self._ended) >= self._kept:
+        if not self._extended or len(self._ended) >= len(found):
             self._text.stop_reason = "stop"
         best = self._best()
         return HypothesesChanged(best, self._revised.of(best[0].token_ids), dropped)
@@ -143,10 +141,10 @@ class Searching:
         return replace(found, score=score, has_ended=has_ended)
 
     def _best(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses, ended or not, best first; as many as are kept."""
+        """All hypotheses, ended or not, best first."""
         # A stable sort: of equals the one that was first, as in KerasHub.
-        found = sorted((*self._ended, *self._extended), key=lambda each: -each.score)
-        return tuple(found[: self._kept])
+        found = (*self._ended, *self._extended)
+        return tuple(sorted(found, key=lambda each: -each.score))
 
     def _without_ended(self, state: State) -> State:
         """The loop's variables with those hypotheses given up that have ended."""

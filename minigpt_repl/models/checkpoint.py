@@ -20,11 +20,11 @@ from minigpt_repl.models.checks import check_checkpoint
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
-    RECORD_FILE,
     TOKENIZERS,
     hash_files,
 )
 from minigpt_repl.models.text.wordpiece import RESERVED_WORDS
+from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
 

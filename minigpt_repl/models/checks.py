@@ -16,7 +16,6 @@ from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
     PRESET_FILES,
-    RECORD_FILE,
     TOKENIZER_FILES,
     TOKENIZERS,
     check_folder,
@@ -26,6 +25,7 @@ from minigpt_repl.models.record import (
     read_record,
     verify_files,
 )
+from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
 CLASSES = {

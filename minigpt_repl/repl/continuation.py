@@ -34,6 +34,7 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import in_seconds, in_tokens_per_second
 from minigpt_repl.suggest import plain
 
 SHOWN_WORDS = 8
@@ -155,8 +156,8 @@ def stats_line(generation: Generation) -> str:
     if count:
         rows = generation.timings.rows
         together = f" of {rows} texts together" if rows > 1 else ""
-        parts.append(f"{generation.tokens_per_second:.0f} tokens/s{together}")
-        parts.append(f"first after {1000 * generation.timings.first_token_s:.0f} ms")
+        parts.append(f"{in_tokens_per_second(generation.tokens_per_second)}{together}")
+        parts.append(f"first after {in_seconds(generation.timings.first_token_s)}")
     is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
     parts.append("its end" if is_at_end else REASONS[generation.stop_reason])
     return " · ".join(parts)

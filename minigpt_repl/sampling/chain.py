@@ -17,7 +17,8 @@ from typing import Any
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import noise
 from minigpt_repl.sampling.parameters import Parameter, Value, format_value
-from minigpt_repl.sampling.stages import STAGES, Stage
+from minigpt_repl.sampling.stage import Left, Stage
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
 
 SEPARATOR = " + "
@@ -205,8 +206,8 @@ def steps(
     values: Mapping[str, Any],
     seen: Any,
     seeds: Any = None,
-) -> list[Any]:
-    """The logits behind each stage of a chain.
+) -> list[Left]:
+    """What each stage of a chain leaves.
 
     Args:
         ns: `numpy` or `keras.ops`.
@@ -216,17 +217,14 @@ def steps(
         seen: the tokens so far, int `(rows, length)`, at the end; before them -1.
         seeds: int `(rows, 2)`: the seed of a row and the number of its next token;
             without them a rule that acts at random acts.
-
-    Returns:
-        An array like `logits` for each stage.
     """
     left = []
-    for number, stage in enumerate(stages):
+    for place, stage in enumerate(stages):
         own = {p.name: values[_name(stage, p)] for p in stage.parameters}
-        chance = 0.0
-        if stage.is_chance and seeds is not None:
-            trial = CHANCE_TRIAL + number
-            chance = noise.uniform(ns, seeds[:, :1], seeds[:, 1:], trial)
-        logits = stage.apply(ns, logits, own, seen, chance)
-        left.append(logits)
+        given: dict[str, Any] = {"chance": 0.0}
+        if "chance" in stage.needs and seeds is not None:
+            trial = CHANCE_TRIAL + place
+            given["chance"] = noise.uniform(ns, seeds[:, :1], seeds[:, 1:], trial)
+        left.append(stage.apply(ns, logits, own, seen, given))
+        logits = left[-1].logits
     return left

@@ -18,7 +18,8 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
-from minigpt_repl.sampling.stages import STAGES, Stage
+from minigpt_repl.sampling.stage import Stage
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
@@ -70,6 +71,9 @@ class SamplerSpec:
             `seed_generator` gives `(rows, 2)`. Others choose for a row at a time.
         search: how it searches, where it does not go token by token.
         stages: the rules of a chain, in order; empty for any other sampler.
+        formula: the rule in a line.
+        origin: where it is from.
+        use: when to use it, and when not.
     """
 
     name: str
@@ -83,6 +87,9 @@ class SamplerSpec:
     takes_rows: bool = False
     search: Search | None = None
     stages: tuple[Stage, ...] = ()
+    formula: str = ""
+    origin: str = ""
+    use: str = ""
 
     @property
     def needs_draft(self) -> bool:
@@ -266,6 +273,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         parameters=chain.parameters_of(stages),
         is_random=all(stage.name != "greedy" for stage in stages),
         takes_rows=True,
+        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
         stages=stages,
     )
 
@@ -346,6 +354,11 @@ _GUESSES = Parameter(
     is_structural=True,
 )
 
+_LEVIATHAN = (
+    'Leviathan et al. 2023, "Fast Inference from Transformers via Speculative '
+    'Decoding", arXiv:2211.17192'
+)
+
 _BUILT_IN = (
     SamplerSpec(
         name="greedy",
@@ -355,6 +368,12 @@ _BUILT_IN = (
             "Greedy search takes the most probable next token, every time. "
             "It is fast, and the same prompt always gives the same text. "
             "What looks best at each step soon repeats itself."
+        ),
+        formula="argmax p",
+        origin="the plainest search",
+        use=(
+            "Use it where one short right answer is wanted, and to see what the "
+            "model prefers. Not for stories: it goes round in loops."
         ),
         sampler="keras_hub.samplers:GreedySampler",
         parameters=(),
@@ -370,11 +389,19 @@ _BUILT_IN = (
             "Beam search keeps the num_beams most probable texts, extends each by "
             "every token and keeps the best again. "
             "It finds texts of higher probability than greedy search does. "
-            "It costs num_beams times the work, and probable text is often dull; of "
-            "texts that end it takes the one with the highest log-probability "
-            "divided by its length to the power of length_penalty."
+            "It costs num_beams times the work, and probable text is often dull."
         ),
-        sampler="minigpt_repl.sampling.searches:BeamSearch",
+        formula=(
+            "max of the sum of ln p over whole texts, divided by length ** "
+            "length_penalty where they end; num_beams are kept at each step"
+        ),
+        origin='Lowerre 1976, "The Harpy Speech Recognition System"',
+        use=(
+            "Use it where the text is as good as determined: translation, "
+            "summaries. Not for stories: the most probable text is dull and repeats "
+            "itself."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:BeamSearch",
         parameters=(
             Parameter(
                 "num_beams",
@@ -413,6 +440,12 @@ _BUILT_IN = (
             "It shows what the model really believes, tail included. "
             "Thousands of unlikely tokens together are likely, so the text wanders."
         ),
+        formula="p(token) ** (1 / temperature), renormalised",
+        origin="ancestral sampling",
+        use=(
+            "Use it to see what the model believes, and for statistics. Not for "
+            "texts to be read: the tail comes up too often."
+        ),
         sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
         is_random=True,
@@ -429,6 +462,15 @@ _BUILT_IN = (
             "The same k is too many where the model is sure and too few where it "
             "is not."
         ),
+        formula="rank <= k",
+        origin=(
+            'Fan et al. 2018, "Hierarchical Neural Story Generation", '
+            "arXiv:1805.04833, 5.4"
+        ),
+        use=(
+            "Use it as a plain cut of the tail that costs nothing. Not where the "
+            "model is now sure, now unsure: k is the same for both."
+        ),
         sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
         is_random=True,
@@ -444,6 +486,15 @@ _BUILT_IN = (
             "p, and draws from them. "
             "It keeps few tokens where the model is sure and many where it is not. "
             "It has to sort the vocabulary for every token."
+        ),
+        formula="sum of the more probable ones <= p",
+        origin=(
+            'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
+            "arXiv:1904.09751, 3.1"
+        ),
+        use=(
+            "Use it for stories and talk, with a temperature near 1. Not with a "
+            "high temperature: the flattened tail then comes in."
         ),
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
@@ -473,6 +524,18 @@ _BUILT_IN = (
             "similarity of the hidden states. "
             "It keeps the sense of greedy search and avoids its loops. "
             "Every step runs the model on all k candidates."
+        ),
+        formula=(
+            "(1 - alpha) * p - alpha * greatest cosine similarity to an earlier token"
+        ),
+        origin=(
+            'Su et al. 2022, "A Contrastive Framework for Neural Text Generation", '
+            "arXiv:2202.06417, equation 5"
+        ),
+        use=(
+            "Use it where the text must be the same each time and not loop. Not "
+            "where speed matters, or where a list or a refrain has to repeat "
+            "itself."
         ),
         sampler="minigpt_repl.sampling.samplers:ContrastiveSampler",
         parameters=(
@@ -507,6 +570,12 @@ _BUILT_IN = (
             "is the greedy text. "
             "It pays when the draft is much faster and usually right."
         ),
+        formula="a draft is kept while draft = argmax p",
+        origin=_LEVIATHAN,
+        use=(
+            "Use it for greedy text from a large model with a much smaller one "
+            "beside it. Not with a small model: what the draft saves it costs."
+        ),
         sampler="keras_hub.samplers:SpeculativeSampler",
         parameters=(
             _GUESSES,
@@ -527,14 +596,22 @@ _BUILT_IN = (
         summary="random text, guessed ahead by a small draft model",
         story=(
             "Speculative sampling lets a small draft model draw several tokens, and "
-            "the model checks them all in one pass: a token x that the draft drew "
-            "from q is kept with probability min(1, p(x) / q(x)), and in place of "
-            "the first that is not one is drawn from max(0, p - q). "
-            "What comes out is distributed exactly as if the model had drawn it, "
-            "whatever the draft is like (Leviathan et al. 2023, arXiv:2211.17192). "
+            "the model checks them all in one pass. "
+            "In place of the first that is not kept one is drawn from what the draft "
+            "gave too little, so what comes out is distributed exactly as if the "
+            "model had drawn it, whatever the draft is like. "
             "It pays when the draft is much faster and much alike."
         ),
-        sampler="minigpt_repl.sampling.searches:SpeculativeSampling",
+        formula=(
+            "a draft x from q is kept with probability min(1, p(x) / q(x)), else "
+            "one is drawn from max(0, p - q)"
+        ),
+        origin=_LEVIATHAN,
+        use=(
+            "Use it for random text from a large model with a much smaller one beside "
+            "it. Not to get other text: it has the distribution of random."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:SpeculativeSampling",
         parameters=(_GUESSES, _TEMPERATURE),
         is_random=True,
         search=Search(
@@ -546,16 +623,23 @@ _BUILT_IN = (
         aliases=(),
         summary="the token that the model likes more than its draft model does",
         story=(
-            "Contrastive decoding takes, of the tokens that have at least alpha of "
-            "the highest probability, the one with the largest log p - log q, where "
-            "p is the model's probability and q its small draft model's. "
-            "What a small model does badly, repeating itself and staying general, "
-            "it likes more than the large one does, and so it is left out (Li et al. "
-            "2023, arXiv:2210.15097, with a beam of one). "
-            "It needs both models for each token, and what they have in common, such "
-            "as grammar, counts for nothing within alpha."
+            "Contrastive decoding takes, of the tokens that are plausible to the "
+            "model, the one that its small draft model finds least likely beside it. "
+            "What small models do badly, repeating themselves and staying general, "
+            "they do more often than large ones, and so it is left out. "
+            "It needs both models for each token, and what both know counts for "
+            "nothing."
         ),
-        sampler="minigpt_repl.sampling.searches:ContrastiveDecoding",
+        formula="argmax of ln p - ln q where p >= alpha * max p",
+        origin=(
+            'Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as '
+            'Optimization", arXiv:2210.15097, with a beam of one'
+        ),
+        use=(
+            "Use it for text without chance that does not go round in circles. Not "
+            "with a draft that is as good as the model: what is left is noise."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:ContrastiveDecoding",
         parameters=(
             Parameter(
                 "alpha",
@@ -588,14 +672,20 @@ _BUILT_IN = (
         summary="greedy text, guessed ahead from what the text said before",
         story=(
             "Prompt look-up guesses that the text goes on as it did the last time "
-            "the same ngram tokens were there, and the model checks the guesses in "
-            "one pass (Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding). "
-            "Guesses that agree with the model's own choice are kept, so the text "
-            "is the greedy text, and no draft model is needed. "
-            "It pays where a text repeats itself or its prompt; elsewhere each round "
+            "the same tokens were there, and the model checks the guesses in one "
+            "pass. "
+            "Guesses that agree with the model's own choice are kept, so the text is "
+            "the greedy text, and no draft model is needed. "
+            "It pays where a text repeats itself or its prompt; elsewhere a pass "
             "gives one token."
         ),
-        sampler="minigpt_repl.sampling.searches:PromptLookup",
+        formula="a guess is kept while guess = argmax p",
+        origin="Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding",
+        use=(
+            "Use it for greedy text that repeats: summaries, corrections, code. Not "
+            "for stories, unless they go round in circles."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:PromptLookup",
         parameters=(
             _GUESSES,
             Parameter(

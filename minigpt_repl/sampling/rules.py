@@ -50,6 +50,9 @@ def top_p(ns: Any, probabilities: Any, values: Any) -> Limits:
     The nucleus of Holtzman et al. 2020, "The Curious Case of Neural Text
     Degeneration", arXiv:1904.09751, section 3.1; as in KerasHub the token that
     crosses p stays, and the cut to k does not renormalise.
+
+    Use it for stories and talk, with a temperature near 1. Not behind a high
+    temperature: the flattened tail then comes in.
     """
     limits: Limits = ((probabilities, _number(ns, values["p"])),)
     if values.get("k") is not None:

@@ -15,7 +15,7 @@ from keras import ops
 
 from minigpt_repl.sampling import chain, noise, rules
 from minigpt_repl.sampling.registry import read_sampler
-from minigpt_repl.sampling.stages import probabilities as softmax
+from minigpt_repl.sampling.stage import probabilities as softmax
 
 MOST = 2**30
 """Stands for "off" in a number of tokens: more than there can be."""
@@ -163,7 +163,7 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         """What the rules leave, `(rows, vocabulary)`, as probabilities."""
         logits = ops.cast(logits, "float32")
         seeds = None
-        if any(stage.is_chance for stage in self._stages):
+        if any("chance" in stage.needs for stage in self._stages):
             seeds = ops.convert_to_tensor(self.seed_generator.next())
             if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
                 rows = ops.cast(ops.arange(logits.shape[0])[:, None], seeds.dtype)
@@ -173,7 +173,7 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
             for name, value in self._values.items()
         }
         left = chain.steps(ops, logits, self._stages, values, self.seen, seeds)
-        return softmax(ops, left[-1])
+        return softmax(ops, left[-1].logits)
 
     def __call__(self, next: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
         """KerasHub's loop, with the tokens so far at hand."""

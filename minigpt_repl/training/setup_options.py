@@ -19,10 +19,9 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     PRESET_FILES,
-    RECORD_FILE,
     TOKENIZER_FILES,
 )
-from minigpt_repl.paths import default_output, training_folder
+from minigpt_repl.paths import RECORD_FILE, default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.training import documents
 from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding

@@ -1,5 +1,7 @@
 """Several texts of the real engine at once: none ends another, none is made twice."""
 
+import pytest
+
 from minigpt_repl.engine.batches import made_once, programs
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
 
@@ -12,6 +14,7 @@ def generations(events):
     return {row: e.generation for row, e in events if isinstance(e, Finished)}
 
 
+@pytest.mark.slow
 def test_what_differs_in_nothing_but_its_seed_is_made_once(engine):
     requests = [
         ask("greedy", 3),

@@ -27,6 +27,7 @@ CASES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes"), CASES, ids=[f"{n}-{c}" for n, c in CASES])
 def test_tokens_are_the_oracles(engine, tiny_causal_lm, tiny_draft, name, changes):
     spec = find_sampler(name)
@@ -44,6 +45,7 @@ def test_tokens_are_the_oracles(engine, tiny_causal_lm, tiny_draft, name, change
             assert made.generation.token_ids == oracle.continue_ids(prompt, LENGTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["beam", "contrastive", "speculative"])
 def test_whole_sequences_are_the_oracles_up_to_the_last_position(
     engine, tiny_causal_lm, tiny_draft, name
@@ -58,6 +60,7 @@ def test_whole_sequences_are_the_oracles_up_to_the_last_position(
     assert made.stop_reason == "context"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greedy", "random", "top_k", "top_p"])
 def test_a_full_context_is_begun_anew_from_its_last_tokens(
     engine, tiny_causal_lm, name

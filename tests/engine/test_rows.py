@@ -101,6 +101,7 @@ def test_each_row_has_its_own_parameters(engine):
     )
 
 
+@pytest.mark.slow
 def test_samplers_and_prompts_may_differ(engine):
     assert_as_alone(
         engine,
@@ -199,6 +200,7 @@ def engine_with_a_hole(make_causal_lm, make_checkpoint, tiny_words):
     return LocalEngine(make_checkpoint(causal_lm))
 
 
+@pytest.mark.slow
 def test_a_row_that_meets_nan_ends_and_leaves_the_others_alone(
     engine_with_a_hole, engine, tiny_words
 ):

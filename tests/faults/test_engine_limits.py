@@ -22,12 +22,15 @@ def engine(tiny_causal_lm, tmp_path_factory):
 
 
 def beam_text(engine, beams):
-    request = Request("the cat", "beam", {"num_beams": beams, "temperature": 1.0}, 4)
+    values = {"num_beams": beams, "temperature": 1.0}
+    engine.warm("beam", values)  # or a wider program that is there would do
+    request = Request("the cat", "beam", values, 4)
     events = list(engine.generate(request))
     assert isinstance(events[-1], Finished)
     return events[-1].generation.token_ids
 
 
+@pytest.mark.slow
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     monkeypatch.setattr(programs, "MOST_PROGRAMS", 2)
     first = beam_text(engine, 2)
@@ -46,6 +49,7 @@ def contrastive_ids(engine, temperature, seed):
     return list(engine.generate(request))[-1].generation.token_ids
 
 
+@pytest.mark.slow
 def test_contrastive_search_never_chooses_a_reserved_token(engine):
     # Found by the soak script: at this temperature only a few probabilities are
     # not 0 in float32, and KerasHub's own class then weighs [PAD], [UNK], [BOS].

@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 from minigpt_repl import files
 from minigpt_repl.config import read_config, read_environment
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.app import perform
 from minigpt_repl.repl.context import Context
-from minigpt_repl.repl.dispatch import run_line
+from minigpt_repl.repl.dispatch import perform, run_line
 from minigpt_repl.repl.output import Notice
 from minigpt_repl.repl.reader import LineHistory
-from minigpt_repl.repl.saved import dump_session, parse_session
-from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.session import Session, dump_session, parse_session
 from minigpt_repl.settings import Settings
 
 

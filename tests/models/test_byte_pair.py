@@ -179,6 +179,7 @@ def test_a_checkpoint_keeps_it_with_its_pattern(saved):
         assert encoded(tokenizer, written) == encoded(ours, written)
 
 
+@pytest.mark.slow
 def test_keras_hub_generates_from_it(saved):
     from keras_hub.models import CausalLM
 
@@ -196,6 +197,7 @@ def test_a_file_that_is_gone_is_named(saved, name):
         load_checkpoint(folder, verify=False)
 
 
+@pytest.mark.slow
 def test_the_engine_makes_texts_of_it(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Finished, Request
@@ -217,6 +219,7 @@ def test_the_engine_makes_texts_of_it(saved):
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_text_stops_where_its_document_ends(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
@@ -240,6 +243,7 @@ def test_a_text_stops_where_its_document_ends(saved):
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_prompt_that_ends_in_white_space_means_it(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request

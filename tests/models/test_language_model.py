@@ -74,6 +74,7 @@ def test_a_pass_over_the_prompt_gives_the_models_logits(gpt2, model):
     assert np.isneginf(logits[..., 0]).all() and np.isneginf(logits[..., WORDS:]).all()
 
 
+@pytest.mark.slow
 def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
     greedy, top_k = find_sampler("greedy"), find_sampler("top_k")
     best = {"k": 1, "temperature": 0.7}
@@ -90,6 +91,7 @@ def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
         np.testing.assert_array_equal(found.T, expected[:, 5:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "class_name", "values"),
     [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from talk import Talk
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.saved import dump_session, parse_session
+from minigpt_repl.repl.session import dump_session, parse_session
 from minigpt_repl.settings import Settings
 
 

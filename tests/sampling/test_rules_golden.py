@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt_repl.sampling import stages
+from minigpt_repl.sampling.stage import probabilities
 from minigpt_repl.sampling.stages import STAGES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
@@ -51,9 +51,9 @@ def left(case, namespace=np, dtype="float64"):
         namespace.array([logits], dtype=dtype),
         values,
         namespace.array([seen], dtype="int32"),
-        namespace.array([[0.5]], dtype=dtype),
+        {"chance": namespace.array([[0.5]], dtype=dtype)},
     )
-    return np.array(stages.probabilities(namespace, changed))[0]
+    return np.array(probabilities(namespace, changed.logits))[0]
 
 
 def cases(peer, name):
@@ -100,8 +100,8 @@ def test_a_rule_is_the_same_in_numpy_and_in_keras(name):
 def kept(name, shares, **values):
     """The ids that a rule keeps, for cases worked by hand."""
     logits = np.log(np.array([shares]) + 1e-300)
-    left = STAGES[name].apply(np, logits, values, None, None)
-    return np.flatnonzero(left[0] > -np.inf).tolist()
+    left = STAGES[name].apply(np, logits, values, None, {})
+    return np.flatnonzero(left.logits[0] > -np.inf).tolist()
 
 
 def test_top_a_by_hand_from_its_origin():

@@ -52,6 +52,7 @@ def test_tutorial_compiles_what_the_reference_compiles():
     assert loss.get_config()["from_logits"]
 
 
+@pytest.mark.slow
 def test_tutorial_masks_the_loss_where_the_input_is_padding():
     import keras
 

@@ -9,6 +9,8 @@ from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.training.dataset import cut_windows, make_windows
 from minigpt_repl.training.recipes import DEFAULT, TUTORIAL, Length
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *(f"w{number}" for number in range(40))]
 CONTEXT = 16
 STEPS = 13

@@ -10,7 +10,7 @@ from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.commands.probabilities import stages_work_out
+from minigpt_repl.repl.commands.explain import stages_work_out
 from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import ending_in_a_line
@@ -22,6 +22,7 @@ from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
+from minigpt_repl.shown import as_share
 from minigpt_repl.suggest import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
         where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
     yield Notice(f"{spec.text(values)}, the next token {where}")
     for stage in spec.stages:
-        if stage.is_chance:
+        if "chance" in stage.needs:
             yield Notice(f"{stage.name} acts now and then; it is shown as it acts")
     first = inspection.probabilities(logits)
     yield Say(_stages_table(context, spec, values, [first, *after_each]))
@@ -131,7 +132,7 @@ def _stages_table(
         kept = after > 0
         removed = inspection.top_ids(before * ~kept, 1)
         words = visible_all(removed, context.engine.info)
-        mass = f"{100 * float(before[kept].sum()):.1f}%"
+        mass = as_share(float(before[kept].sum()))
         text = Text(chain.stage_text(stage, values), style=NAME)
         cells = (f"{int(kept.sum()):,}", mass, words[0] if words else "")
         rows.append((str(number + 1), text, *cells))

@@ -3,18 +3,30 @@
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
+from rich.text import Text
+
+from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import EngineInfo
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import CheckpointError, UsageError
+from minigpt_repl.models.record import read_record
+from minigpt_repl.paths import RECORD_FILE, known_checkpoints
 from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (
+    NAME,
+    STRONG,
+    Sheet,
     facts_table,
     history_table,
+    make_table,
     origin_word,
     origins_table,
     other_settings_table,
@@ -25,6 +37,7 @@ from minigpt_repl.repl.tables import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change, Settings
+from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte, in_seconds
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
@@ -209,7 +222,7 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
     yield "context", f"{info.context_length} tokens"
     yield "case", "lower case only" if info.lowercase else "kept"
     yield "draft model", "yes" if info.has_draft else "no"
-    yield "loaded in", f"{info.load_s:.1f} s"
+    yield "loaded in", in_seconds(info.load_s)
     for name, value in info.training.items():
         if isinstance(value, (str, int, float)):
             yield _fact(name, value)
@@ -218,16 +231,65 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
-    shown = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
-    return name.replace("_", " "), shown
+    if isinstance(value, float):
+        return name.replace("_", " "), FIGURES.get(name, "{:.4g}".format)(value)
+    return name.replace("_", " "), plain(str(value))
+
+
+FIGURES: dict[str, Callable[[float], str]] = {
+    "perplexity": as_perplexity,
+    "bits_per_byte": in_bits_a_byte,
+    "elapsed": in_seconds,
+    "loss": lambda nats: in_bits(bits(nats)),
+    "wall_seconds": in_seconds,
+}
+"""How the figures of a training are written, by their names in a record."""
 
 
 def _settings(context: Context) -> Iterator[Output]:
     yield Say(origins_table(context.session.settings))
 
 
-def _model(context: Context) -> Iterator[Output]:
-    yield Say(facts_table(model_facts(context.engine.info)))
+def show_model(context: Context) -> Iterator[Output]:
+    """The checkpoint that is loaded, then those that can be called by name."""
+    info = context.engine.info
+    yield Say(facts_table(model_facts(info)))
+    if known_checkpoints():
+        yield Say("")
+        yield Say(checkpoints_table(info.directory))
+
+
+def checkpoints_table(directory: str) -> Sheet:
+    """The checkpoints that can be called by name, the one in use marked."""
+    rows: list[tuple[Text | str, ...]] = []
+    for name, folder in known_checkpoints().items():
+        is_current = folder == Path(directory)
+        mark = Text("*" if is_current else " ", style=STRONG)
+        try:
+            record = read_record(folder)
+            when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
+        except (CheckpointError, OSError):
+            rows.append((mark, Text(name, style=NAME), "can't be read", "", "", ""))
+            continue
+        metrics = record.training.get("metrics")
+        figures = metrics if isinstance(metrics, dict) else {}
+        rows.append(
+            (
+                mark,
+                Text(name, style=NAME),
+                f"{record.parameter_count:,}",
+                time.strftime("%Y-%m-%d", when),
+                _figure(figures, "perplexity", as_perplexity),
+                _figure(figures, "bits_per_byte", in_bits_a_byte),
+            )
+        )
+    headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
+    return make_table(headings, rows, right=" ".join(headings[2:]), whole=6)
+
+
+def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
+    value = figures.get(name)
+    return write(value) if isinstance(value, (int, float)) else ""
 
 
 def _history(context: Context) -> Iterator[Output]:
@@ -248,7 +310,7 @@ def _stats(context: Context) -> Iterator[Output]:
 
 SUBJECTS: dict[str, Callable[[Context], Iterator[Output]]] = {
     "settings": _settings,
-    "model": _model,
+    "model": show_model,
     "history": _history,
     "stats": _stats,
 }

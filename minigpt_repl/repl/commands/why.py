@@ -22,7 +22,7 @@ from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import in_bits, shown
 
 SHOWN_CONTEXT = 60
 
@@ -66,9 +66,9 @@ def heat(context: Context, arguments: str) -> Steps:
     mean = sum(bits) / len(bits)
     worst = max(range(len(bits)), key=bits.__getitem__)
     yield Notice(
-        f"{mean:.1f} bits a token; most surprising: "
+        f"{in_bits(mean)} a token; most surprising: "
         f"{visible(ids[worst], context.engine.info)} (:why {worst + 1}), "
-        f"{bits[worst]:.1f} bits"
+        f"{in_bits(bits[worst])}"
     )
     return context.session
 

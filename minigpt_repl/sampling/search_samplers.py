@@ -15,7 +15,7 @@ import keras_hub
 from keras import ops
 
 from minigpt_repl.sampling import noise, rules
-from minigpt_repl.sampling.stages import probabilities
+from minigpt_repl.sampling.stage import probabilities
 
 DRAFT, ACCEPT, REST = range(3)
 """Which of the random numbers of a position."""
