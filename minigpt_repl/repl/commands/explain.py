@@ -267,7 +267,7 @@ def _search(
     lengths = {"hypotheses": TREE_STEPS, "candidates": 1, "drafts": DRAFTED_TOKENS}
     assert spec.search is not None
     shows, info = spec.search.shows, context.engine.info
-    if shows == "drafts" and not info.has_draft:
+    if spec.needs_draft and not info.has_draft:
         raise UsageError(
             f"{spec.name} needs a draft model, and the checkpoint has none"
         )
@@ -284,7 +284,9 @@ def _search(
         elif shows == "drafts":
             drafts.draw(event)
         elif isinstance(event, CandidatesWeighed):
-            yield Say(score_table(event, float(values["alpha"] or 0), info))
+            is_likeness = spec.search.against == "likeness"
+            table = score_table if is_likeness else contrast_table
+            yield Say(table(event, values, info))
     if shows == "hypotheses":
         yield Say(tree.drawn())
     elif shows == "drafts":
@@ -292,25 +294,48 @@ def _search(
         yield Notice(drafts.rate(sum(one.accepted + 1 for one in drafts.rounds)))
 
 
-def score_table(step: CandidatesWeighed, alpha: float, info: EngineInfo) -> Sheet:
+def score_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
     """The two parts of contrastive search's score, best score first."""
+    alpha = float(values["alpha"] or 0)
+    rows: Rows = [
+        (
+            word,
+            percent(probability),
+            f"{likeness:.3f}",
+            f"{(1 - alpha) * probability:.3f}",
+            f"{-alpha * likeness:+.3f}",
+            score,
+        )
+        for word, probability, likeness, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def contrast_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
+    """What the model and its draft model give, best score first."""
+    rows: Rows = [
+        (word, percent(probability), percent(draft), score)
+        for word, probability, draft, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "q(draft)", "ln(p/q)")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def _weighed(
+    step: CandidatesWeighed, info: EngineInfo
+) -> Iterator[tuple[Text, float, float, Text]]:
+    """The candidates of a step; the chosen and the most probable one are named."""
     greedy = max(step.rows, key=lambda row: row[1])[0]
-    rows: Rows = []
-    for place, (token_id, probability, likeness, score) in enumerate(step.rows):
+    for place, (token_id, probability, against, score) in enumerate(step.rows):
         word = Text(visible(token_id, info), style="" if place else NAME)
         if not place:
             word.append(" chosen", style="not bold default")
         elif token_id == greedy:
             word.append(" the most probable", style=FAINT)
-        rows.append(
-            (
-                word,
-                percent(probability),
-                f"{likeness:.3f}",
-                f"{(1 - alpha) * probability:.3f}",
-                f"{-alpha * likeness:+.3f}",
-                Text(f"{score:+.3f}", style="" if place else STRONG),
-            )
-        )
-    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
-    return make_table(headings, rows, right=" ".join(headings[1:]))
+        told = Text(f"{score:+.3f}", style="" if place else STRONG)
+        yield word, probability, against, told
