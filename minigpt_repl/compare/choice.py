@@ -59,13 +59,16 @@ class Inspected:
 def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
     """A text with the model's scores, by one call of the engine that made it."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    info = engine.info
+    info, request = engine.info, generation.request
+    rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
+    where = inspection.generation_places(generation, engine)
+    spec = find_sampler(request.sampler)
     return Inspected(
         prompt=prompt,
         generation=generation,
-        rows=inspection.text_logits(engine.logits(ids), len(generation.tokens)),
+        rows=rows,
         pieces=tuple(display_pieces(generation, info)),
-        where=inspection.generation_places(generation, info.context_length),
+        where=inspection.replayed(spec, request.parameters, rows, where),
         info=info,
     )
 
@@ -152,9 +155,13 @@ def find_place(text: Inspected, typed: str) -> int:
 def _prompt_facts(text: Inspected, place: int) -> Facts:
     """What the white space at the end of the prompt made of the first token."""
     request = text.generation.request
-    is_typed = request.prompt_ids is None and not find_sampler(request.sampler).search
-    taken, first_ids = text.info.text.healing(request.prompt)
-    if place or not is_typed or first_ids is None:
+    taken, first_ids = inspection.healing(
+        text.info.text,
+        request.prompt,
+        find_sampler(request.sampler),
+        request.parameters,
+    )
+    if place or request.prompt_ids is not None or first_ids is None:
         return ()
     if not taken:
         return (("prompt's end", "white space: no piece could go on with its word"),)

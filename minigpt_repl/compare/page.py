@@ -38,6 +38,7 @@ from minigpt_repl.compare.view import (
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
+from minigpt_repl.glossary import ENTRIES, find_entry
 from minigpt_repl.shown import in_bits, percent, shown
 
 TITLE = "Decoding strategies compared"
@@ -52,7 +53,7 @@ STOPS = {
     "not_finite": "scores not finite",
 }
 COLORS = 8
-BAR_WIDTH = 150
+BAR_WIDTH = 126
 SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
 SHOWN_ALTERNATIVES = 5
 SHOWN_BEFORE = 80
@@ -233,7 +234,9 @@ def _render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
     )
     page = environment.get_template(template)
-    return page.render(level_names=LEVEL_NAMES, **values).strip() + "\n"
+    return (
+        page.render(level_names=LEVEL_NAMES, glossary=ENTRIES, **values).strip() + "\n"
+    )
 
 
 def _colors(strategies: Sequence[Strategy]) -> Colors:
@@ -366,6 +369,7 @@ def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]
         bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
         yield {
             "heading": measure.heading,
+            "anchor": _anchor(measure.heading),
             "help": measure.help,
             "note": "" if spread is None else in_words(spread, names),
             "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
@@ -379,6 +383,12 @@ def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]
                 for (name, label), column, bar in bars
             ],
         }
+
+
+def _anchor(word: str) -> str | None:
+    """Where a page explains a word."""
+    entry = find_entry(word)
+    return None if entry is None else entry.anchor
 
 
 def _bars(

@@ -4,12 +4,12 @@ Pure: text and settings in, frozen values out.
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import Settings
@@ -126,7 +126,7 @@ def split_prompt(arguments: str) -> tuple[str, str | None]:
 
 def split_words(text: str) -> list[str]:
     """The words of a line; a chain is one word, with spaces around `+` or without."""
-    return re.sub(r"\s*\+\s*", "+", text).split()
+    return chain.words("+".join(map(str.strip, chain.split(text, "+"))))
 
 
 def _is_sampler(word: str) -> bool:

@@ -34,6 +34,7 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.engine.rows import Decoding, Pace, prompt_window
 from minigpt_repl.engine.search_text import Searching
 from minigpt_repl.engine.texts import Text, crop, spans
+from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
 from minigpt_repl.models.language_model import LanguageModel
@@ -86,6 +87,7 @@ class LocalEngine:
             tokenizer=record.tokenizer,
             document=record.document,
         )
+        self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s
         self._programs = Programs(self._model, self._draft, self._note_trace)
         self._paces: dict[object, Pace] = {}  # by the number of rows and the search
@@ -209,11 +211,10 @@ class LocalEngine:
         unknown: tuple[str, ...] = ()
         first_ids = None
         if ids is None:
-            text = request.prompt
-            if spec.search is None:
-                taken, first_ids = self._model.text.healing(text)
-                text = text.removesuffix(taken)
-            ids = self.encode(text)
+            taken, first_ids = inspection.healing(
+                self._model.text, request.prompt, spec, request.parameters
+            )
+            ids = self.encode(request.prompt.removesuffix(taken))
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)
         ids = self._known(ids)
@@ -236,16 +237,19 @@ class LocalEngine:
             return [None] * count
         ids = (*text.started.prompt_ids, *text.token_ids)
         rows = inspection.text_logits(self.logits(ids), count)
-        size, seed = self._info.context_length, text.started.seed
-        where = inspection.places(ids, count, size, seed)
+        where = inspection.places(ids, count, self, text.started.seed)
         kept = inspection.kept_mask(spec, values, rows, where)
         return inspection.score_tokens(rows, text.token_ids, kept)
 
     def _chosen(
         self, name: str, parameters: Mapping[str, Value]
     ) -> tuple[SamplerSpec, dict[str, Value]]:
+        """The sampler that does what was asked, and its parameters, checked."""
         limits = {"vocabulary": self._model.vocabulary_size}
-        return choose_sampler(name, parameters, limits)
+        spec, values = choose_sampler(name, parameters, limits)
+        # Raises for what this model has no tokens for.
+        self._wording.values(spec, values, self._model.logits_size)
+        return spec, values
 
     def _note_trace(self) -> None:
         self.trace_count += 1

@@ -94,6 +94,9 @@ class SearchLoop:
         self._cache = model.new_cache(rows)
         self._draft_cache = draft.new_cache(1) if draft else None
         self._asked: tuple[tf.Tensor, ...] = ()
+        # What the first token may be, and its position.
+        self._first = tf.Variable(tf.zeros(model.logits_size), dtype=tf.float32)
+        self._first_at = tf.Variable(-1, dtype=tf.int32)
         # Without AutoGraph: there is nothing for it to do, and it writes files.
         self._compiled: Any = None
         self._start = tf.function(self._run_start, autograph=False)
@@ -115,6 +118,7 @@ class SearchLoop:
         values: Mapping[str, Value],
         token_ids: np.ndarray,
         length: int,
+        first_ids: frozenset[int] | None = None,
         seed: int = 0,
     ) -> State:
         """Read a prompt.
@@ -123,6 +127,7 @@ class SearchLoop:
             values: the sampler's parameters.
             token_ids: int32 `(1, context)`, padded at the end.
             length: how many of them are the prompt.
+            first_ids: what the first token is one of, if not any.
             seed: of the draws.
 
         Returns:
@@ -132,6 +137,11 @@ class SearchLoop:
             variable.assign(values[name])
         self._seed.assign(seed)
         self._kept.assign(texts_kept(self.search, values, self._model))
+        self._first_at.assign(-1 if first_ids is None else length)
+        if first_ids is not None:
+            never = np.full(self._first.shape, -np.inf, np.float32)
+            never[sorted(first_ids)] = 0
+            self._first.assign(never)
         prompt = tf.constant(token_ids)
         if length == 1 and "hidden_states" not in self.search.state:
             # Of a single token nothing comes before what the first step reads.
@@ -223,11 +233,7 @@ class SearchLoop:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Scores of the next token of each text, which go on from `rows`."""
         if self._is_begun:
-            return (
-                tf.zeros((1, self._model.logits_size)),
-                tf.zeros((1, self._model.hidden_dim)),
-                rows,
-            )
+            return (*self._no_answer, rows)
         count, size = prompt.shape[0], self._cache.rows
         last = tf.gather(prompt, [index - 1], axis=1)  # (count, 1)
         if size > 1:
@@ -236,6 +242,7 @@ class SearchLoop:
             self._cache.select(parents)
         logits, hidden_states = self._step(last, self._cache, index - 1)
         logits, hidden_states = logits[:count, 0], hidden_states[:count, 0]
+        logits = self._bound(logits, index)
         self._asked = (prompt, logits, hidden_states)
         return logits, hidden_states, tf.range(count)[:, None]
 
@@ -262,7 +269,7 @@ class SearchLoop:
         logits, hidden_states = self._draft_step(last, self._draft_cache, start)
         place = index - 1 - start
         return (
-            tf.gather(logits, place, axis=1),
+            self._bound(tf.gather(logits, place, axis=1), index),
             tf.gather(hidden_states, place, axis=1),
             rows,
         )
@@ -278,8 +285,13 @@ class SearchLoop:
         logits, hidden_states = self._step(window, self._cache, start)
         places = tf.minimum(index - 1 - start + tf.range(k + 1), k)
         logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
+        logits = self._bound(logits, (index + tf.range(k + 1))[:, None])
         self._asked = (prompt, logits, hidden_states[:, -1])
         return logits, rows
+
+    def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """Logits of the tokens at `index`; of the first only what it may be."""
+        return logits + tf.where(index == self._first_at, self._first, 0.0)
 
     def run_steps(
         self,

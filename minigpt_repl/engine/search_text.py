@@ -73,8 +73,9 @@ class Searching:
     def events(self) -> Iterator[RowEvent]:
         """What happens to the text until it ends."""
         text, index = self._text, self._first
-        seed = text.started.seed
-        state = self._loop.begin(self._values, self._prompt, index, seed)
+        state = self._loop.begin(
+            self._values, self._prompt, index, text.first_ids, text.started.seed
+        )
         while index < self._end and text.stop_reason is None:
             if self._is_stopped():
                 text.stop_reason = "interrupted"
@@ -117,8 +118,8 @@ class Searching:
             yield candidates_weighed(
                 self._loop.search, place, before, asked, self._values
             )
-        after = int(state["index"])
-        for token_id in state["prompt"].numpy()[0, index:after].tolist():
+        made = state["prompt"].numpy()[0, index : int(state["index"])].tolist()
+        for after, token_id in enumerate(made, index + 1):
             if text.stop_reason is None:
                 yield text.push(token_id, after >= self._end)
 

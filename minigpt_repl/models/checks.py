@@ -25,6 +25,7 @@ from minigpt_repl.models.record import (
     read_record,
     verify_files,
 )
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN, SPLIT_PATTERNS
 from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
@@ -135,6 +136,15 @@ def _check_tokenizer(directory: Path) -> None:
         raise CheckpointError(
             f"{shown_path(path)} is of class {quoted(named)}, not "
             f"{' or '.join(TOKENIZERS)}: {FIX_HINT}"
+        )
+    settings = content.get("config")
+    settings = settings if isinstance(settings, dict) else {}
+    pattern = settings.get("split_pattern", SPLIT_PATTERN)
+    if not isinstance(pattern, str) or pattern not in SPLIT_PATTERNS:
+        raise CheckpointError(
+            f"{shown_path(path)} splits text by {quoted(str(pattern))}; only this "
+            "program's own, Llama 3's and GPT-2's split_pattern are allowed: another "
+            "one may take for ever"
         )
     for name in TOKENIZER_FILES[TOKENIZERS[named]]:
         if not is_file(directory / name):

@@ -10,16 +10,7 @@ from keras_hub.tokenizers import BytePairTokenizer, WordPieceTokenizer
 from tokenizers import models, pre_tokenizers, trainers
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.text.bytelevel import BYTES, RESERVED_PIECES
-
-SPLIT_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-    r"|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+"
-    r"|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""As Llama 3 splits, with a letter's marks on its side. No pair crosses a split."""
+from minigpt_repl.models.text.bytelevel import BYTES, RESERVED_PIECES, SPLIT_PATTERN
 
 BYTE_PIECES = (*RESERVED_PIECES, *BYTES)
 """The vocabulary that nothing was learned for: the reserved ones and 256 bytes."""

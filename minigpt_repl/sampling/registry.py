@@ -101,6 +101,11 @@ class SamplerSpec:
         """Whether it looks at the tokens so far."""
         return any(stage.kind == "history" for stage in self.stages)
 
+    @property
+    def learns(self) -> bool:
+        """Whether it follows its own choices."""
+        return any(stage.learns is not None for stage in self.stages)
+
     def kept(self, ns: Any, probabilities: Any, values: Mapping[str, Value]) -> Any:
         """Which tokens its rule leaves to choose from.
 

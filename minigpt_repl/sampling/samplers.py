@@ -13,8 +13,10 @@ import keras
 import keras_hub
 from keras import ops
 
+from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain, noise, rules
-from minigpt_repl.sampling.registry import read_sampler
+from minigpt_repl.sampling.bans import NO_WORDS
+from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.sampling.stage import probabilities as softmax
 
 MOST = 2**30
@@ -130,9 +132,15 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         values: parameters by their names in the chain, in place of typed ones:
             numbers, or variables `(rows, 1)`.
 
+    Words and what a chain learns from its own choices need this program's loop:
+    `ban`, `logit_bias`, `min_length`, `mirostat` and `adaptive_p` can't be used
+    elsewhere, and `dry` has no breakers there.
+
     Attributes:
         seen: the tokens so far, int `(rows, length)`, the last one at the end and -1
             where there is none; kept by the loop that calls.
+        end_id: what ends a document.
+        learned: variable `(rows, 1)` for what the last stage learned.
     """
 
     def __init__(
@@ -148,12 +156,26 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         parsed = {
             name: spec.parameter(name).parse(text) for name, text in typed.items()
         }
+        if values is None:
+            _check_usable_anywhere(spec, parsed)
         self._stages = spec.stages
-        self._values = {**spec.check(parsed), **(values or {})}
+        self._needs = {need for stage in spec.stages for need in stage.needs}
+        self._values = {
+            **spec.check(parsed),
+            **{
+                p.name: ops.array(NO_WORDS[p.tokens])
+                for p in spec.parameters
+                if p.tokens
+            },
+            **(values or {}),
+        }
         self._text = spec.text({**spec.check(parsed)})
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.seen: Any = None
+        self.end_id: int | None = None
+        self.learned: Any = None
+        self._entering: Any = None  # the logits before the last stage
 
     def limits(self, probabilities: Any) -> rules.Limits:
         """None: what the rules removed has probability 0."""
@@ -162,18 +184,50 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
     def compute_probabilities(self, logits: Any) -> Any:
         """What the rules leave, `(rows, vocabulary)`, as probabilities."""
         logits = ops.cast(logits, "float32")
-        seeds = None
-        if any("chance" in stage.needs for stage in self._stages):
+        seeds, learned = None, 0.0
+        if self._needs & {"chance", "made", "learned"}:
             seeds = ops.convert_to_tensor(self.seed_generator.next())
             if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
                 rows = ops.cast(ops.arange(logits.shape[0])[:, None], seeds.dtype)
                 seeds = seeds + rows * ops.array([[1, 0]], dtype=seeds.dtype)
-        values = {
+        if self.learned is not None:
+            learned = self._learned_before(seeds)
+        left = chain.steps(
+            ops,
+            logits,
+            self._stages,
+            self._numbers(),
+            self.seen,
+            seeds,
+            self.end_id,
+            learned,
+        )
+        self._entering = left[-2].logits if len(left) > 1 else logits
+        return softmax(ops, left[-1].logits)
+
+    def get_next_token(self, probabilities: Any) -> Any:
+        """Draws a token for each row; see `_DrawOneToken`. A chain learns from it."""
+        token_ids = super().get_next_token(probabilities)
+        if self.learned is not None:
+            last, chosen = self._stages[-1], token_ids[:, None]
+            entering = softmax(ops, self._entering)
+            before = ops.take_along_axis(entering, chosen, axis=-1)
+            behind = ops.take_along_axis(probabilities, chosen, axis=-1)
+            learned = self._learned_before(self.seed_generator.next())
+            own = chain.own_values(last, self._numbers())
+            assert last.learns is not None
+            self.learned.assign(last.learns(ops, learned, before, behind, **own))
+        return token_ids
+
+    def _learned_before(self, seeds: Any) -> Any:
+        """What was learned before the token that is chosen; nothing at the first."""
+        return ops.where(seeds[:, 1:] == 0, 0.0, ops.convert_to_tensor(self.learned))
+
+    def _numbers(self) -> dict[str, Any]:
+        return {
             name: MOST if value is None else value
             for name, value in self._values.items()
         }
-        left = chain.steps(ops, logits, self._stages, values, self.seen, seeds)
-        return softmax(ops, left[-1].logits)
 
     def __call__(self, next: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
         """KerasHub's loop, with the tokens so far at hand."""
@@ -187,6 +241,13 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
     def get_config(self) -> dict[str, Any]:
         """What makes it again."""
         return {"stages": self._text, "seed": self._seed}
+
+
+def _check_usable_anywhere(spec: SamplerSpec, parsed: Mapping[str, Any]) -> None:
+    for stage in spec.stages:
+        words = [p.name for p in spec.parameters if p.tokens and parsed.get(p.name)]
+        if words or {"end_id", "learned"} & set(stage.needs):
+            raise UsageError(f"{stage.name} works in the REPL and its commands only")
 
 
 def _until(prompt: Any, index: Any) -> Any:

@@ -33,7 +33,9 @@ class Recipe:
         hidden_dim: width of the hidden states.
         intermediate_dim: width of the feedforward layers.
         context_length: tokens in a window, and positions of the model.
-        vocabulary_size: rows of the embedding and words asked of the learner.
+        vocabulary_size: most words or pieces that are learned.
+        all_rows: whether the embedding has as many rows even where WordPiece learns
+            fewer words, as the reference's has.
         activation: of the feedforward layers.
         normalize_first: pre-norm blocks and a final norm.
         tie_weights: whether the head is the embedding's transpose.
@@ -64,6 +66,7 @@ class Recipe:
     intermediate_dim: int = 128
     context_length: int = 128
     vocabulary_size: int = 5000
+    all_rows: bool = False
     activation: str = "relu"
     normalize_first: bool = False
     tie_weights: bool = False
@@ -134,6 +137,7 @@ TUTORIAL = Recipe(
     name="tutorial",
     summary="The KerasHub example as it is: the yardstick.",
     feeding="cut",
+    all_rows=True,
     embedding_stddev=None,
     optimizer="adam",
     learning_rate=1e-3,

@@ -168,6 +168,7 @@ class Setup:
         sampler: writes a text at each evaluation, or `None`.
         cluster: the processes that train together, or `None` for this one alone.
         patience: evaluations without a new best that end the run, or `None`.
+        is_fitted: whether the recipe is in the size that suits the text.
     """
 
     options: Options
@@ -176,6 +177,7 @@ class Setup:
     sampler: SamplerSpec | None
     cluster: Cluster | None
     patience: int | None
+    is_fitted: bool
 
     @property
     def is_chief(self) -> bool:
@@ -216,7 +218,9 @@ def make_setup(options: Options, given: Collection[str]) -> Setup:
     if options.encoding is not None:
         check_encoding(options.encoding)
     sampler = _sample_sampler(options.sampler)
-    return Setup(options, out, recipe, sampler, cluster, options.patience)
+    # Only the default is fitted; one that goes on has been.
+    is_fitted = recipe.name != "default" or header is not None
+    return Setup(options, out, recipe, sampler, cluster, options.patience, is_fitted)
 
 
 def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
@@ -225,7 +229,8 @@ def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
     recipe = get_recipe(options.recipe)
     if header is not None and header["recipe"]["name"] == recipe.name:
         # As it was then, whatever that recipe is called for in this version.
-        then = header["recipe"]
+        # All had all rows before there was a choice.
+        then = {"all_rows": True} | header["recipe"]
         recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     asked = asdict(options)
     return recipe.changed(**{name: asked[name] for name in shape & asked.keys()})

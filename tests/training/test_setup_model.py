@@ -89,6 +89,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert "\x1b" not in errors
     assert "Traceback" not in errors
     assert "validation perplexity" in errors
+    assert "learned by heart: perplexity" in errors
     from minigpt_repl.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(place / "out")

@@ -102,7 +102,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
         spec, values = _as_chain(settings)
     ids, info = current_ids(context), context.engine.info
     logits = context.engine.logits(ids)[-1]  # (vocabulary,)
-    place = inspection.next_place(ids, info.context_length)
+    place = inspection.next_place(ids, context.engine)
     after_each = inspection.chain_distributions(spec, values, logits, place)
     node = context.session.node
     where = "at the start"
@@ -176,7 +176,7 @@ def _edit_of(settings: Settings) -> Edit:
 
 def _edited(edit: Edit, arguments: str) -> Edit:
     verb, _, rest = arguments.partition(" ")
-    words = rest.split()
+    words = chain.words(rest)
     if verb == "add" and words:
         number = None
         if len(words) > 2 and words[-2] == "at":

@@ -74,7 +74,7 @@ def explain(context: Context, arguments: str) -> Steps:
     else:
         scores = context.engine.logits(ids)[-1]  # (vocabulary,)
         info = context.engine.info
-        place = inspection.next_place(ids, info.context_length)
+        place = inspection.next_place(ids, context.engine)
         yield Say(_rule(spec, values, scores, info, place))
     return context.session
 

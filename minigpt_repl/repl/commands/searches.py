@@ -141,6 +141,8 @@ def _watch(
     context: Context, request: Request, draw: Draw
 ) -> Generator[Output, Any, Generation]:
     """Run a request; what `draw` makes of its events is shown live."""
+    # A compile is no property of a search: it is done before a clock runs.
+    context.engine.warm(request.sampler, request.parameters)
     pace = Pace(context.is_terminal)
     drawn: RenderableType | None = None
     event: Event | None = None
