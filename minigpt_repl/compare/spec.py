@@ -160,12 +160,12 @@ def parse_strategies(words: Sequence[str], settings: Settings) -> tuple[Strategy
 def all_strategies(settings: Settings, has_draft: bool) -> tuple[Strategy, ...]:
     """Every sampler with its present parameters.
 
-    Speculative decoding is left out where there is no draft model.
+    Those that need a draft model are left out where there is none.
     """
     return tuple(
         Strategy(spec.name, settings.parameters(spec))
         for spec in all_samplers()
-        if has_draft or spec.name != "speculative"
+        if has_draft or not spec.needs_draft
     )
 
 
