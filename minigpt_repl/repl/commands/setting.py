@@ -50,7 +50,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     Parameters may be set in the same line: `:sampler top_k k=5 temperature=0.8`.
     Each sampler keeps its own parameters while another is in use. `topk`, `top-k`
     and `top_k` are the same. Rules are stacked with `+` and apply from left to right:
-    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`.
+    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`. `llama.cpp` and
+    `transformers` are what those do by default.
     """
     settings = context.session.settings
     if not arguments:
