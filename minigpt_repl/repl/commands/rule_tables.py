@@ -1,5 +1,7 @@
-"""What rules weigh, as tables: the cut of a truncation, the penalties of a history
-rule, the stages of a chain, the score of contrastive search.
+"""What rules weigh, as tables for `:explain` and `:chain`.
+
+The cut of a truncation, the penalties of a history rule, the stages of a chain, the
+score of contrastive search.
 """
 
 from collections.abc import Mapping, Sequence
