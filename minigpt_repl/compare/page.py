@@ -32,7 +32,7 @@ from minigpt_repl.compare.view import (
     SAME,
     seed_label,
 )
-from minigpt_repl.engine.repeats import is_drawn
+from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import ENTRIES
 from minigpt_repl.shown import shown

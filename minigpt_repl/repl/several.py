@@ -15,7 +15,7 @@ from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.compare.rows_view import Row, RowsView
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.compare.view import SAME
-from minigpt_repl.engine.repeats import is_drawn
+from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import (
     SEEDS,
     Event,

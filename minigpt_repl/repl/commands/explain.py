@@ -17,6 +17,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.commands.beam_tree import BeamTree
 from minigpt_repl.repl.commands.rule_tables import (
     Cut,
+    contrast_table,
     history_table,
     score_table,
     stages_work_out,
@@ -119,7 +120,7 @@ def _search(
     lengths = {"hypotheses": TREE_STEPS, "candidates": 1, "drafts": DRAFTED_TOKENS}
     assert spec.search is not None
     shows, info = spec.search.shows, context.engine.info
-    if shows == "drafts" and not info.has_draft:
+    if spec.needs_draft and not info.has_draft:
         raise UsageError(
             f"{spec.name} needs a draft model, and the checkpoint has none"
         )
@@ -136,7 +137,9 @@ def _search(
         elif shows == "drafts":
             drafts.draw(event)
         elif isinstance(event, CandidatesWeighed):
-            yield Say(score_table(event, float(values["alpha"] or 0), info))
+            is_likeness = spec.search.against == "likeness"
+            table = score_table if is_likeness else contrast_table
+            yield Say(table(event, values, info))
     if shows == "hypotheses":
         yield Say(tree.drawn())
     elif shows == "drafts":

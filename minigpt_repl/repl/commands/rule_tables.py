@@ -1,10 +1,10 @@
 """What rules weigh, as tables for `:explain` and `:chain`.
 
 The cut of a truncation, the penalties of a history rule, the stages of a chain, the
-score of contrastive search.
+scores of candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -172,28 +172,51 @@ def stages_work_out(
     return make_table(headings, rows, right=" ".join(headings[1:]), whole=2)
 
 
-def score_table(step: CandidatesWeighed, alpha: float, info: EngineInfo) -> Sheet:
+def score_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
     """The two parts of contrastive search's score, best score first."""
+    alpha = float(values["alpha"] or 0)
+    rows: Rows = [
+        (
+            word,
+            percent(probability),
+            f"{likeness:.3f}",
+            f"{(1 - alpha) * probability:.3f}",
+            f"{-alpha * likeness:+.3f}",
+            score,
+        )
+        for word, probability, likeness, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def contrast_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
+    """What the model and its draft model give, best score first."""
+    rows: Rows = [
+        (word, percent(probability), percent(draft), score)
+        for word, probability, draft, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "q(draft)", "ln(p/q)")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def _weighed(
+    step: CandidatesWeighed, info: EngineInfo
+) -> Iterator[tuple[Text, float, float, Text]]:
+    """The candidates of a step; the chosen and the most probable one are named."""
     greedy = max(step.rows, key=lambda row: row[1])[0]
-    rows: Rows = []
-    for place, (token_id, probability, likeness, score) in enumerate(step.rows):
+    for place, (token_id, probability, against, score) in enumerate(step.rows):
         word = Text(visible(token_id, info), style="" if place else NAME)
         if not place:
             word.append(" chosen", style="not bold default")
         elif token_id == greedy:
             word.append(" the most probable", style=FAINT)
-        rows.append(
-            (
-                word,
-                percent(probability),
-                f"{likeness:.3f}",
-                f"{(1 - alpha) * probability:.3f}",
-                f"{-alpha * likeness:+.3f}",
-                Text(f"{score:+.3f}", style="" if place else STRONG),
-            )
-        )
-    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
-    return make_table(headings, rows, right=" ".join(headings[1:]))
+        told = Text(f"{score:+.3f}", style="" if place else STRONG)
+        yield word, probability, against, told
 
 
 def whole(rows: Rows, headings: Sequence[str]) -> Rows:
