@@ -370,3 +370,29 @@ def test_any_arguments_do_something_or_give_one_line(command, words):
     after.set(seed="3", length="3").type("the king", f":{command} {' '.join(words)}")
     assert "\n" not in str(after.error or "")
     after.said, after.lives  # noqa: B018 - they can be drawn
+
+
+def test_a_branch_takes_another_token_and_goes_on():
+    after = talk("the king", ":set length 5", ":branch 4 dog")
+    whole, kept, gone_on = after.session.nodes
+    assert kept.generation.token_ids[:3] == whole.generation.token_ids[:3]
+    assert kept.generation.tokens[3].text == "dog" and len(kept.generation.tokens) == 4
+    assert kept.text.lower().endswith("dog") and kept.generation.stop_reason == "picked"
+    assert gone_on.prompt == kept.text and gone_on.parent == kept.id
+    assert "·dog had " in after.said + " ".join(after.notices)
+    before = after.session
+    assert "no tokens for 'zzz'" in str(after.type(":branch 4 zzz").error)
+    assert "one token; 'the dog' is 2" in str(after.type(":branch 4 the dog").error)
+    assert after.session == before
+
+
+def test_the_likeliest_continuations_grow_as_a_tree():
+    after = talk("the king", ":tree --auto 2 3")
+    assert after.error is None and len(after.session.nodes) == 1
+    lines = after.said.splitlines()
+    assert len(lines) == 3 + 9 and max(map(len, lines)) <= 80
+    assert sum("together" in line for line in lines) == 9
+    for words in ("0", "9 1", "2 11", "x", "2 2 2", "8 8"):
+        error = str(talk("the king", f":tree --auto {words}").error)
+        assert ":tree --auto" in error and "\n" not in error
+    assert ":tree takes --auto" in str(talk("the king", ":tree up").error)
