@@ -376,6 +376,13 @@ class Record(Document, frozen=True):
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+class Progress(Struct, frozen=True):
+    """How far an unfinished training came."""
+
+    step: Whole
+    progress: Annotated[float, Meta(ge=0, le=1)]
+
+
 class BackboneConfig(Struct, frozen=True):
     """What of a checkpoint's config.json decides how much is built."""
 

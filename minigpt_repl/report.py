@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import msgspec
 
 from minigpt_repl import formats
-from minigpt_repl.engine.repeats import programs
+from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,

@@ -278,9 +278,9 @@ def check_value(key: str, value: Value, limits: Limits) -> None:
     """
     if key != "sampler":
         parameter_of(key).check(value, limits)
-    elif value == "speculative" and limits.get(DRAFT) == 0:
+    elif limits.get(DRAFT) == 0 and find_sampler(str(value)).needs_draft:
         raise UsageError(
-            "speculative needs a draft model, and this checkpoint has none; "
+            f"{value} needs a draft model, and this checkpoint has none; "
             "minigpt-setup --draft makes one"
         )
     if (key, value) == ("stop", "end") and limits and ENDS not in limits:

@@ -14,8 +14,8 @@ from itertools import groupby
 import numpy as np
 
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.batches import made_once
 from minigpt_repl.engine.remote import Status
-from minigpt_repl.engine.repeats import made_once
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,

@@ -23,7 +23,7 @@ from minigpt_repl.compare.measures import (
 )
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.repeats import is_drawn, programs
+from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
     SEEDS,
     Engine,

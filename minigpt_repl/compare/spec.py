@@ -12,7 +12,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
-from minigpt_repl.settings import Settings
+from minigpt_repl.settings import Settings, check_value
 from minigpt_repl.suggest import quoted
 
 MOST_TEXTS = 100
@@ -160,12 +160,12 @@ def parse_strategies(words: Sequence[str], settings: Settings) -> tuple[Strategy
 def all_strategies(settings: Settings, has_draft: bool) -> tuple[Strategy, ...]:
     """Every sampler with its present parameters.
 
-    Speculative decoding is left out where there is no draft model.
+    Those that need a draft model are left out where there is none.
     """
     return tuple(
         Strategy(spec.name, settings.parameters(spec))
         for spec in all_samplers()
-        if has_draft or spec.name != "speculative"
+        if has_draft or not spec.needs_draft
     )
 
 
@@ -259,6 +259,7 @@ def _range_texts(word: str, kind: type) -> list[str]:
 
 def _strategy(word: str, settings: Settings) -> Strategy:
     spec, typed = read_sampler(word)
+    check_value("sampler", spec.name, settings.limits)
     values = settings.parameters(spec)
     for name, text in typed.items():
         values[name] = spec.parameter(name).parse(text, settings.limits)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from minigpt_repl.engine.batches import MOST_ROWS
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Parameter, Value
@@ -20,9 +21,6 @@ from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
 
 MOST_TOKENS = 64
 """Tokens of a text that a call makes at most."""
-
-MOST_ROWS = 64
-"""Texts that are made together at most."""
 
 ROW_COUNTS = (1, 8, 32, MOST_ROWS)
 """Numbers of rows that a program is compiled for; other numbers are filled up."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from minigpt_repl.engine.request import Engine, Generation, TokenScore
+from minigpt_repl.engine.texts import spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain
@@ -113,12 +114,10 @@ def places(
     """
     import numpy as np
 
-    from minigpt_repl.engine import windows
-
     first, context_length = len(token_ids) - new_tokens, engine.info.context_length
     seen = [
         token_ids[start:place]
-        for start, begin, end in windows.spans(len(token_ids), context_length)
+        for start, begin, end in spans(len(token_ids), context_length)
         for place in range(max(begin, first), min(end, len(token_ids)))
     ]
     seeds = np.array([(seed, step) for step in range(new_tokens)], np.int64)
@@ -138,10 +137,8 @@ def next_place(
     """The place behind a text, which the first token of a new one takes."""
     import numpy as np
 
-    from minigpt_repl.engine import windows
-
     size = engine.info.context_length
-    start = windows.spans(len(token_ids), size)[-1][0]
+    start = spans(len(token_ids), size)[-1][0]
     seeds = None if seed is None else np.array([[seed, 0]])
     wording = Wording(engine.info.text, engine.encode)
     return Places(_at_the_end([token_ids[start:]], size), seeds, wording)

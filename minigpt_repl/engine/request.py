@@ -115,15 +115,26 @@ class TokenChosen:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One beam: its new tokens so far and their total log-probability."""
+    """One beam.
+
+    Attributes:
+        token_ids: its new tokens so far.
+        logprob: their total log-probability.
+        score: what it is ranked by: that, adjusted to its length.
+        has_ended: whether the stop rule holds for it; it is then not extended.
+    """
 
     token_ids: tuple[int, ...]
     logprob: float
+    score: float = 0.0
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
 class HypothesesChanged:
-    """Beam search took a step: the survivors, best first, and their display text.
+    """Beam search took a step: the survivors, best first, and the best one's text.
+
+    Those that have ended are among them, and are not extended.
 
     `pruned` are the best of those that were dropped at this step.
     """

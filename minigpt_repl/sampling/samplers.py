@@ -23,6 +23,10 @@ MOST = 2**30
 """Stands for "off" in a number of tokens: more than there can be."""
 
 
+NEVER = -1e9
+"""In place of a probability that is not to be weighed."""
+
+
 class RowSeeds(keras.random.SeedGenerator):
     """Gives each row of a batch the numbers of its own seed.
 
@@ -279,16 +283,36 @@ def _until(prompt: Any, index: Any) -> Any:
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):
-    """Contrastive search that never weighs a masked token.
+    """Contrastive search that never weighs a masked token, nor more than it is told.
 
     At a low temperature the probabilities of all but a few tokens are 0 in
     float32, those of masked ones (logit minus infinity) too, and among equals
     `top_k` takes the lowest ids: the reserved ones became candidates, and with
     alpha near 1, where probability hardly counts, were chosen.
+
+    Attributes:
+        kept: of the `k` candidates how many are weighed, an int or a variable; the
+            others can't win.
     """
 
+    kept: Any = None
+
+    @property
+    def alpha(self) -> Any:
+        """Weight of the likeness; never all, so that what can't win does not."""
+        return ops.minimum(ops.cast(self._alpha, "float32"), 1 - 1e-6)
+
+    @alpha.setter
+    def alpha(self, value: Any) -> None:
+        self._alpha = value
+
     def compute_probabilities(self, logits: Any) -> Any:
-        """Probabilities `(batch, vocabulary)`; below any other for masked tokens."""
+        """Probabilities `(batch, vocabulary)`; far below 0 for what is not weighed."""
         probabilities = super().compute_probabilities(logits)
         is_masked = ops.isinf(ops.cast(logits, probabilities.dtype))
-        return ops.where(is_masked, -ops.ones_like(probabilities), probabilities)
+        probabilities = ops.where(is_masked, -1.0, probabilities)
+        kept = self.k if self.kept is None else self.kept
+        best, ids = ops.top_k(probabilities, k=self.k)  # (batch, k); ties by id
+        least, last = (ops.take(each, [kept - 1], axis=1) for each in (best, ids))
+        is_tied = (probabilities == least) & (ops.arange(logits.shape[-1]) <= last)
+        return ops.where((probabilities > least) | is_tied, probabilities, NEVER)

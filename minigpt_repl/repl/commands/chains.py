@@ -11,7 +11,7 @@ from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, user_path
-from minigpt_repl.repl.commands.explain import stages_work_out
+from minigpt_repl.repl.commands.rule_tables import stages_work_out
 from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Steps, current_ids

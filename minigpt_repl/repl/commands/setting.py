@@ -197,6 +197,18 @@ def describe_changes(changes: Iterable[Change]) -> Iterator[str]:
             yield "temperature 0 means greedy: always the most probable token"
 
 
+def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
+    """A line for each setting that a model does not allow, and why."""
+    reasons = {
+        "stop": "not every model knows where a document ends",
+        "sampler": "the model has no draft model",
+    }
+    for change in changes:
+        before, after = format_value(change.before), format_value(change.after)
+        why = reasons.get(change.name, "the model's vocabulary is smaller")
+        yield f"{change.name}: {before} -> {after}, {why}"
+
+
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
     remaining = iter(words)
     for word in remaining:
