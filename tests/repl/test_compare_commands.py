@@ -396,3 +396,18 @@ def test_the_likeliest_continuations_grow_as_a_tree():
         error = str(talk("the king", f":tree --auto {words}").error)
         assert ":tree --auto" in error and "\n" not in error
     assert ":tree takes --auto" in str(talk("the king", ":tree up").error)
+
+
+def test_with_shared_noise_it_is_told_where_texts_part_and_why():
+    line = (
+        ":compare greedy top_k:k=1 min_p=0.01+random temperature=9+random -- the king"
+    )
+    after = talk(":set seed 3", ":set noise shared", line)
+    same, cut, *more = [line for line in after.notices if " and " in line][-3:]
+    assert same == "greedy and top_k do not part"
+    assert re.match(r"greedy and min_p \+ random part at token \d+, .* \| .*: ", cut)
+    assert "greedy of greedy removed" in cut and "greedy of greedy removed" in more[0]
+    line = ":compare temperature=9+random temperature=0.4+random -- the king"
+    (told,) = [n for n in after.type(line).notices if " part at token " in n]
+    assert "neither removed the other's, temperature gave other probabilities" in told
+    assert not any(" part at " in n for n in talk(":compare greedy random").notices)
