@@ -119,7 +119,7 @@ class Model:
         """
         strategies = parse_strategies(samplers, self._settings())
         ids = self._engine.encode(prompt)
-        where = inspection.next_place(ids, self._info.context_length)
+        where = inspection.next_place(ids, self._engine)
         logits = self._engine.logits(ids)[-1]
         return Next(
             next_distribution(logits, strategies, self._info, count, where=where)

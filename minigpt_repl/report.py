@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import msgspec
 
 from minigpt_repl import formats
-from minigpt_repl.engine.repeats import programs
+from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -44,6 +44,7 @@ def generation_to_json(generation: Generation) -> formats.Generation:
         seed=generation.seed,
         length=request.length,
         stop=cast(formats.StopRule, request.stop),
+        noise=cast(formats.NoiseKind, request.noise),
         stop_reason=generation.stop_reason,
         cropped=generation.started.cropped,
         unknown_words=generation.started.unknown_words,

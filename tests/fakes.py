@@ -14,8 +14,8 @@ from itertools import groupby
 import numpy as np
 
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.batches import made_once
 from minigpt_repl.engine.remote import Status
-from minigpt_repl.engine.repeats import made_once
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -240,7 +240,7 @@ class FakeEngine:
         )
         if request.with_scores:
             logits = self._table[[2, *started.prompt_ids, *made.token_ids]]
-            made = inspection.with_scores(made, logits, self.context_length)
+            made = inspection.with_scores(made, logits, self)
         yield Finished(made)
 
     def _end(self, request: Request, tokens: Sequence[Token]) -> StopReason | None:
@@ -285,7 +285,7 @@ class FakeEngine:
             return self._weigh(values, seen)[0][0]
         if not spec.is_random:
             return int(scores.argmax())
-        where = inspection.next_place(seen[1:], self.context_length)
+        where = inspection.next_place(seen[1:], self)
         shares = inspection.kept_distribution(spec, values, scores, where)
         return int(random.choice(len(scores), p=shares))
 

@@ -128,6 +128,18 @@ def test_what_a_folder_knows_nothing_of(folder):
     assert wrong == []
 
 
+def test_nothing_below_the_front_end_draws_or_reads_keys():
+    may = {"repl", "compare", "training", "cli", "notebook"}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in MODULES
+        if unit_of(name_of(path)) not in may
+        for name in imports_of(path)
+        if any(is_within(name, package) for package in SCREEN)
+    ]
+    assert wrong == []
+
+
 def test_only_the_ends_of_the_program_choose_exit_codes():
     may = {"cli.py", "errors.py", "repl/terminal.py", "training/setup_model.py"}
     users = {

@@ -59,13 +59,16 @@ class Inspected:
 def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
     """A text with the model's scores, by one call of the engine that made it."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    info = engine.info
+    info, request = engine.info, generation.request
+    rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
+    where = inspection.generation_places(generation, engine)
+    spec = find_sampler(request.sampler)
     return Inspected(
         prompt=prompt,
         generation=generation,
-        rows=inspection.text_logits(engine.logits(ids), len(generation.tokens)),
+        rows=rows,
         pieces=tuple(display_pieces(generation, info)),
-        where=inspection.generation_places(generation, info.context_length),
+        where=inspection.replayed(spec, request.parameters, rows, where),
         info=info,
     )
 
@@ -189,14 +192,17 @@ def _stage_facts(text: Inspected, place: int) -> Facts:
     request = text.generation.request
     spec = find_sampler(request.sampler)
     before = inspection.probabilities(text.rows[place])
-    after = inspection.chain_distributions(
+    after = inspection.chain_left(
         spec, request.parameters, text.rows[place], text.where.at(place)
     )
     facts = []
-    for stage, left in zip(spec.stages, after, strict=True):
+    for stage, behind in zip(spec.stages, after, strict=True):
+        left = inspection.probabilities(behind.logits)[0]
         kept = left > 0
         line = f"leaves {int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
         removed = _removed(text.info, before, kept)
+        if behind.is_rescued.any():
+            line = "would leave nothing: the most probable token is kept"
         facts.append((stage.name, f"{line}; removes {removed}" if removed else line))
         before = left
     return tuple(facts)

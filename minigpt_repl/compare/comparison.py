@@ -23,7 +23,7 @@ from minigpt_repl.compare.measures import (
 )
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.repeats import is_drawn, programs
+from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
     SEEDS,
     Engine,
@@ -205,9 +205,7 @@ def finish(
 def score(engine: Engine, generation: Generation) -> Generation:
     """The same text with a score for each token, by one call of the engine."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    return inspection.with_scores(
-        generation, engine.logits(ids), engine.info.context_length
-    )
+    return inspection.with_scores(generation, engine.logits(ids), engine)
 
 
 def library_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import FAINT, NAME, bar
+from minigpt_repl.compare.view import FAINT, bar, name_style
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.sampling.chain import stage_text
@@ -89,8 +89,8 @@ class Distribution:
         table.add_column("token", no_wrap=True, overflow="ellipsis")
         table.add_column("model", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True, width=BAR_WIDTH)
-        for name, *pairs in self.headings:
-            heading = Text(name, style=f"{NAME} not dim")
+        for place, (name, *pairs) in enumerate(self.headings):
+            heading = Text(name, style=f"{name_style(place)} not dim")
             for pair in pairs:
                 heading.append(f"\n{pair}", style="not bold default dim")
             table.add_column(heading, justify="right", overflow="fold")

@@ -185,7 +185,7 @@ MEASURES = (
             f"distinct_{n}",
             f"distinct-{n}",
             as_share,
-            f"different {n}-grams by all {n}-grams; 1 if none occurs twice",
+            f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
             lambda generation, n=n: distinct_n(generation.token_ids, n),  # type: ignore[misc]
         )
         for n in (1, 2, 3)

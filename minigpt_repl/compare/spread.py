@@ -13,7 +13,7 @@ from rich.text import Text
 
 from minigpt_repl.compare.comparison import Comparison
 from minigpt_repl.compare.measures import MEASURES, TIMINGS, Measure
-from minigpt_repl.compare.view import FAINT, NAME, column_names
+from minigpt_repl.compare.view import FAINT, column_names, name_style
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,9 +130,9 @@ class SpreadView:
             gap = width - len(low) - len(high)
             heading = Text(f"{spread.measure.heading:<{indent}}", style="bold")
             yield heading.append(f"{low}{' ' * gap}{high}", style=f"not bold {FAINT}")
-            for name, values in zip(names, spread.values, strict=True):
+            for place, values in enumerate(spread.values):
                 if values:
-                    row = Text(f"{name:<{indent}}", style=NAME)
+                    row = Text(f"{names[place]:<{indent}}", style=name_style(place))
                     yield row.append(_dots(values, spread.bounds, width), "not bold")
             if words := in_words(spread, names):
                 yield Text(words, style=FAINT)

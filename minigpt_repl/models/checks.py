@@ -30,21 +30,21 @@ from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
 CLASSES = {
-    "config.json": ("backbone", "MiniGPTBackbone"),
-    "preprocessor.json": ("preprocessor", "MiniGPTCausalLMPreprocessor"),
-    "task.json": ("causal_lm", "MiniGPTCausalLM"),
+    "config.json": "MiniGPTBackbone",
+    "preprocessor.json": "MiniGPTCausalLMPreprocessor",
+    "task.json": "MiniGPTCausalLM",
 }
-"""Module and class that each configuration file must be of."""
+"""Class that each configuration file must be of."""
+
+MODULES = ("backbone", "byte_pair", "causal_lm", "preprocessor", "tokenizer")
+"""Where our classes are or were; in version 0.1.0 in a package `lm`."""
 
 ALLOWED = frozenset(
     [
-        (f"minigpt_repl.{place}.{module}", name, f"minigpt_repl>{name}")
-        for module, name in (
-            *CLASSES.values(),
-            ("tokenizer", "MiniGPTTokenizer"),
-            ("byte_pair", "MiniGPTBytePairTokenizer"),
-        )
-        for place in ("models", "lm")  # `lm` in version 0.1.0
+        (f"minigpt_repl.{package}.{module}", name, f"minigpt_repl>{name}")
+        for name in (*CLASSES.values(), *TOKENIZERS)
+        for module in MODULES
+        for package in ("models", "lm")
     ]
     + [("keras", "DTypePolicy", None)]
 )
@@ -177,7 +177,7 @@ def _read_data(path: Path) -> Any:
     code, so nothing else is let through to it.
     """
     content = read_json(path)
-    _, expected = CLASSES.get(path.name, (None, None))
+    expected = CLASSES.get(path.name)
     named = content.get("class_name") if isinstance(content, dict) else None
     if expected is not None and named != expected:
         raise CheckpointError(

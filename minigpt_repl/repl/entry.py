@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 SEVERAL = 8
 """Texts together that a session on a terminal is prepared for: `:again 5`."""
 
+WIDE = 16
+"""Texts that a search may keep and still begin at once, whatever was prepared."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -75,7 +78,7 @@ def run(options: Options) -> Outcome:
 
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
-    from minigpt_repl.engine.repeats import is_drawn
+    from minigpt_repl.engine.batches import is_drawn
     from minigpt_repl.repl.reader import history_file
     from minigpt_repl.repl.terminal import run_terminal
 
@@ -88,6 +91,10 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> Outcom
         warm = [(spec.name, defaults.parameters(spec), 1) for spec in (in_use, *others)]
         if is_drawn(in_use.name, defaults.parameters()):
             warm.append((in_use.name, defaults.parameters(), SEVERAL))
+        for spec in (in_use, *others):
+            if spec.search is not None and spec.search.rows is not None:
+                values = {**defaults.parameters(spec), spec.search.rows: WIDE}
+                warm.append((spec.name, values, 1))
         return open_engine(folder, replace(options, debug=False), warm)
 
     code = run_terminal(

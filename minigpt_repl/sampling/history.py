@@ -117,7 +117,7 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
     Use it against loops where nothing has to come twice. Not for verse, lists and long
     stories with names.
     """
-    longest = _longest_repeats(ns, logits, seen, None)
+    longest = _longest_repeats(ns, logits, seen, None, None)
     return ns.where(longest >= number(ns, size) - 1, MINUS_INFINITY, logits)
 
 
@@ -130,6 +130,14 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
     Parameter("base", float, 1.75, "growth with each token", 1, 10),
     Parameter("allowed_length", int, 2, "tokens that may repeat freely", 0, 1000),
     _window(),
+    Parameter(
+        "breakers",
+        str,
+        r'\n : " *',
+        "texts over which no repetition goes on, spaces between them",
+        optional=True,
+        tokens="breakers",
+    ),
 )
 def dry(
     ns: Any,
@@ -139,23 +147,26 @@ def dry(
     base: Any,
     allowed_length: Any,
     window: Any,
+    breakers: Any,
 ) -> Any:
     """logit - multiplier * base ** (length - allowed_length), for length >= allowed.
 
     DRY looks for the longest end of the text that came before, and makes the token
     less likely that followed it then.
     Short repetitions cost nothing, and each further token costs more.
-    There are no sequence breakers here, which llama.cpp has for the marks of a chat.
+    No repetition goes on over a token with a breaker in it, and such a token costs
+    nothing; llama.cpp has breakers of several tokens too.
 
     Use it against loops of whole phrases; it leaves single words alone. Not where a
     refrain is wanted.
     """
-    longest = _longest_repeats(ns, logits, seen, window)
+    longest = _longest_repeats(ns, logits, seen, window, breakers)
     base, allowed = number(ns, base), number(ns, allowed_length)
     most = 88.7228391 / ns.log(ns.maximum(base, 1.000001))  # float32 has no more
     over = ns.minimum(ns.maximum(longest - allowed, 0.0), most)
     penalty = number(ns, multiplier) * base**over
-    return ns.where((longest >= allowed) & (longest > 0), logits - penalty, logits)
+    is_repeat = (longest >= allowed) & (longest > 0) & (breakers <= 0)
+    return ns.where(is_repeat, logits - penalty, logits)
 
 
 def _within(ns: Any, seen: Any, window: Any) -> Any:
@@ -173,20 +184,29 @@ def _counts(ns: Any, logits: Any, seen: Any, window: Any) -> Any:
     return at_tokens(ns, "add", ones, seen, logits.shape)
 
 
-def _longest_repeats(ns: Any, logits: Any, seen: Any, window: Any) -> Any:
+def _longest_repeats(
+    ns: Any, logits: Any, seen: Any, window: Any, breakers: Any
+) -> Any:
     """How much of the text's end each token has followed before; -1 for nothing.
 
     For each place of the text, the length of the longest sequence before it with
     which the text ends too; of a token that stands at several places, the longest.
+    No sequence has a token in it that is one of the breakers, `(rows, vocabulary)`.
     """
     seen = _within(ns, seen, window)
     length = seen.shape[-1]
+    ends = seen  # -1 where no sequence goes on
+    if breakers is not None:
+        tokens = ns.maximum(seen, 0)
+        masks = breakers + ns.zeros_like(logits)
+        is_breaker = ns.take_along_axis(masks, tokens, axis=-1) > 0
+        ends = ns.where(is_breaker, -1, seen)
     zeros = ns.zeros_like(seen)
 
     def grow(step: Any, before: Any, is_same: Any, lengths: Any) -> tuple[Any, ...]:
         # `before` is shifted by one more place in each step.
         before = ns.concatenate([zeros[..., :1] - 1, before[..., :-1]], axis=-1)
-        end = ns.take(seen, ns.array([length - 1]) - step, axis=-1)
+        end = ns.take(ends, ns.array([length - 1]) - step, axis=-1)
         is_same = is_same & (before == end) & (end >= 0)
         return step + 1, before, is_same, lengths + ns.where(is_same, 1, 0)
 
@@ -205,16 +225,24 @@ def _longest_repeats(ns: Any, logits: Any, seen: Any, window: Any) -> Any:
 
 
 def at_tokens(ns: Any, how: str, amounts: Any, seen: Any, shape: Any) -> Any:
-    """Amounts `(rows, length)` added up or maximised at their tokens, float `shape`."""
+    """Amounts `(rows, length)` added up or maximised at their tokens, float `shape`.
+
+    Args:
+        ns: the array namespace.
+        how: `add`, or `max` of what is positive.
+        amounts: 0 where there is no token.
+        seen: tokens int `(rows, length)`, -1 for none.
+        shape: `(rows, vocabulary)`.
+    """
     rows, size = shape
-    # Where there is no token the amount is 0, and any token will do.
     places = ns.maximum(seen, 0) + size * ns.arange(rows)[:, None]
     flat, amounts = ns.reshape(places, (-1,)), ns.reshape(amounts, (-1,))
     if not hasattr(ns, "segment_sum"):
         result = ns.zeros(rows * size)
         (ns.add if how == "add" else ns.maximum).at(result, flat, amounts)
+    elif how == "add":
+        result = ns.segment_sum(ns.cast(amounts, "float32"), flat, rows * size)
     else:
-        segments = ns.segment_sum if how == "add" else ns.segment_max
-        amounts = ns.cast(amounts, "float32")
-        result = ns.maximum(segments(amounts, flat, rows * size), 0.0)
+        result = ns.segment_max(ns.cast(amounts, "float32"), flat, rows * size)
+        result = ns.maximum(result, 0.0)  # it gives minus infinity for no token
     return ns.reshape(result, shape)

@@ -18,6 +18,7 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
+from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
 from minigpt_repl.sampling.stage import Stage
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
@@ -34,13 +35,22 @@ class Search:
     Attributes:
         state: names of the loop's variables, in the order of KerasHub's loop.
         shows: what it tells of each step: `hypotheses`, `candidates` or `drafts`.
+        against: what a probability is weighed against, for candidates.
         rows: name of the structural parameter that says how many texts it keeps, or
-            `None` for one.
+            `None` for one. A program for more serves as well: the sampler's `kept`,
+            a variable, says how many.
+        ranked: which of the variables ranks the texts, if the loop keeps the best
+            itself.
+        is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
+            its index it would compile each round anew.
     """
 
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
+    ranked: str | None = None
+    against: str = ""
+    is_compiled: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,19 @@ class SamplerSpec:
     use: str = ""
 
     @property
+    def needs_draft(self) -> bool:
+        """Whether it asks a draft model."""
+        return self.search is not None and "draft_cache" in self.search.state
+
+    @property
     def needs_history(self) -> bool:
         """Whether it looks at the tokens so far."""
         return any(stage.kind == "history" for stage in self.stages)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it follows its own choices."""
+        return any(stage.learns is not None for stage in self.stages)
 
     def kept(self, ns: Any, probabilities: Any, values: Mapping[str, Value]) -> Any:
         """Which tokens its rule leaves to choose from.
@@ -104,6 +124,10 @@ class SamplerSpec:
         """The sampler's class; imports KerasHub."""
         module, _, name = self.sampler.partition(":")
         return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+    def shape(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
+        """The values that shape its graph: each needs a graph of its own."""
+        return tuple(values[p.name] for p in self.parameters if not p.is_live)
 
     def make(self, values: Mapping[str, Any], seed: int | None = None) -> Any:
         """The sampler with its parameters, and a seed if it is random.
@@ -200,13 +224,30 @@ def find_sampler(name: str) -> SamplerSpec:
     )
 
 
+def choose_sampler(
+    name: str, values: Mapping[str, Value], limits: Limits | None = None
+) -> tuple[SamplerSpec, dict[str, Value]]:
+    """The sampler that does what is asked, and all its parameters, checked.
+
+    At temperature 0 that is greedy, whatever the sampler.
+
+    Raises:
+        UsageError: as `find_sampler` and `SamplerSpec.check`.
+    """
+    spec = find_sampler(name)
+    checked = spec.check(values, limits)
+    if checked.get("temperature") == 0 and not spec.stages:
+        return find_sampler("greedy"), {}
+    return spec, checked
+
+
 def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
     """What a user typed: a sampler, or a chain, and the values that it names.
 
     Raises:
         UsageError: for what the grammar does not allow, or an unknown name.
     """
-    typed = chain.parse(text)
+    typed = chain.parse(DEFAULT_CHAINS.get(text.strip().lower(), text))
     spec = find_sampler(chain.SEPARATOR.join(stage.name for stage in typed))
     values: dict[str, str] = {}
     for place, stage in enumerate(typed):
@@ -309,6 +350,21 @@ def _k(default: int | None, help: str, **more: Any) -> Parameter:
     return Parameter("k", int, default, help, minimum=1, maximum="vocabulary", **more)
 
 
+_GUESSES = Parameter(
+    "num_speculative_tokens",
+    int,
+    5,
+    "tokens guessed a round",
+    minimum=1,
+    maximum=16,
+    is_structural=True,
+)
+
+_LEVIATHAN = (
+    'Leviathan et al. 2023, "Fast Inference from Transformers via Speculative '
+    'Decoding", arXiv:2211.17192'
+)
+
 _BUILT_IN = (
     SamplerSpec(
         name="greedy",
@@ -342,7 +398,8 @@ _BUILT_IN = (
             "It costs num_beams times the work, and probable text is often dull."
         ),
         formula=(
-            "max of the sum of ln p over whole texts, among num_beams kept at each step"
+            "max of the sum of ln p over whole texts, divided by length ** "
+            "length_penalty where they end; num_beams are kept at each step"
         ),
         origin='Lowerre 1976, "The Harpy Speech Recognition System"',
         use=(
@@ -350,7 +407,7 @@ _BUILT_IN = (
             "summaries. Not for stories: the most probable text is dull and repeats "
             "itself."
         ),
-        sampler="keras_hub.samplers:BeamSampler",
+        sampler="minigpt_repl.sampling.search_samplers:BeamSearch",
         parameters=(
             Parameter(
                 "num_beams",
@@ -362,6 +419,14 @@ _BUILT_IN = (
                 is_structural=True,
             ),
             _TEMPERATURE,
+            Parameter(
+                "length_penalty",
+                float,
+                1.0,
+                "of texts that end: 0 prefers short ones, 1 the mean per token",
+                minimum=-10,
+                maximum=10,
+            ),
         ),
         is_random=False,
         rule=rules.top("num_beams"),
@@ -369,6 +434,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "mask", "log_probs"),
             shows="hypotheses",
             rows="num_beams",
+            ranked="log_probs",
         ),
     ),
     SamplerSpec(
@@ -496,6 +562,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "logits", "hidden_states"),
             shows="candidates",
             rows="k",
+            against="likeness",
         ),
     ),
     SamplerSpec(
@@ -510,33 +577,130 @@ _BUILT_IN = (
             "It pays when the draft is much faster and usually right."
         ),
         formula="a draft is kept while draft = argmax p",
-        origin=(
-            'Leviathan et al. 2023, "Fast Inference from Transformers via '
-            'Speculative Decoding", arXiv:2211.17192'
-        ),
+        origin=_LEVIATHAN,
         use=(
             "Use it for greedy text from a large model with a much smaller one "
             "beside it. Not with a small model: what the draft saves it costs."
         ),
         sampler="keras_hub.samplers:SpeculativeSampler",
         parameters=(
-            Parameter(
-                "num_speculative_tokens",
-                int,
-                5,
-                "tokens guessed a round",
-                minimum=1,
-                maximum=16,
-                is_structural=True,
-            ),
+            _GUESSES,
             # No temperature: drafts are accepted if they are the model's own
             # first choice, and no temperature changes which one that is.
         ),
         is_random=False,
         rule=rules.best,
         search=Search(
-            state=("prompt", "cache", "draft_cache", "index"), shows="drafts"
+            state=("prompt", "cache", "draft_cache", "index"),
+            shows="drafts",
+            is_compiled=False,
         ),
+    ),
+    SamplerSpec(
+        name="speculative_sampling",
+        aliases=("lossless_speculative",),
+        summary="random text, guessed ahead by a small draft model",
+        story=(
+            "Speculative sampling lets a small draft model draw several tokens, and "
+            "the model checks them all in one pass. "
+            "In place of the first that is not kept one is drawn from what the draft "
+            "gave too little, so what comes out is distributed exactly as if the "
+            "model had drawn it, whatever the draft is like. "
+            "It pays when the draft is much faster and much alike."
+        ),
+        formula=(
+            "a draft x from q is kept with probability min(1, p(x) / q(x)), else "
+            "one is drawn from max(0, p - q)"
+        ),
+        origin=_LEVIATHAN,
+        use=(
+            "Use it for random text from a large model with a much smaller one beside "
+            "it. Not to get other text: it has the distribution of random."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:SpeculativeSampling",
+        parameters=(_GUESSES, _TEMPERATURE),
+        is_random=True,
+        search=Search(
+            state=("prompt", "cache", "index", "draft_cache"), shows="drafts"
+        ),
+    ),
+    SamplerSpec(
+        name="contrastive_decoding",
+        aliases=(),
+        summary="the token that the model likes more than its draft model does",
+        story=(
+            "Contrastive decoding takes, of the tokens that are plausible to the "
+            "model, the one that its small draft model finds least likely beside it. "
+            "What small models do badly, repeating themselves and staying general, "
+            "they do more often than large ones, and so it is left out. "
+            "It needs both models for each token, and what both know counts for "
+            "nothing."
+        ),
+        formula="argmax of ln p - ln q where p >= alpha * max p",
+        origin=(
+            'Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as '
+            'Optimization", arXiv:2210.15097, with a beam of one'
+        ),
+        use=(
+            "Use it for text without chance that does not go round in circles. Not "
+            "with a draft that is as good as the model: what is left is noise."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:ContrastiveDecoding",
+        parameters=(
+            Parameter(
+                "alpha",
+                float,
+                0.1,
+                "share of the highest probability that a token must have",
+                minimum=0,
+                maximum=1,
+            ),
+            Parameter(
+                "draft_temperature",
+                float,
+                1.0,
+                "below 1 takes the draft model at its word, above 1 less so",
+                minimum=0.01,
+                maximum=100,
+            ),
+        ),
+        is_random=False,
+        rule=rules.plausible,
+        search=Search(
+            state=("prompt", "cache", "index", "draft_cache", "draft_logits"),
+            shows="candidates",
+            against="draft",
+        ),
+    ),
+    SamplerSpec(
+        name="prompt_lookup",
+        aliases=("prompt_lookup_decoding",),
+        summary="greedy text, guessed ahead from what the text said before",
+        story=(
+            "Prompt look-up guesses that the text goes on as it did the last time "
+            "the same tokens were there, and the model checks the guesses in one "
+            "pass. "
+            "Guesses that agree with the model's own choice are kept, so the text is "
+            "the greedy text, and no draft model is needed. "
+            "It pays where a text repeats itself or its prompt; elsewhere a pass "
+            "gives one token."
+        ),
+        formula="a guess is kept while guess = argmax p",
+        origin="Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding",
+        use=(
+            "Use it for greedy text that repeats: summaries, corrections, code. Not "
+            "for stories, unless they go round in circles."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:PromptLookup",
+        parameters=(
+            _GUESSES,
+            Parameter(
+                "ngram", int, 2, "tokens that are to be the same", minimum=1, maximum=8
+            ),
+        ),
+        is_random=False,
+        rule=rules.best,
+        search=Search(state=("prompt", "cache", "index"), shows="drafts"),
     ),
 )
 

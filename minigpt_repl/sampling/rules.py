@@ -60,6 +60,17 @@ def top_p(ns: Any, probabilities: Any, values: Any) -> Limits:
     return limits
 
 
+def plausible(ns: Any, probabilities: Any, values: Any) -> Limits:
+    """The tokens that have at least a share alpha of the highest probability.
+
+    The adaptive plausibility constraint of Li et al. 2023, "Contrastive Decoding:
+    Open-ended Text Generation as Optimization", arXiv:2210.15097, equation 2.
+    """
+    floor = _number(ns, values["alpha"]) * ns.max(probabilities, -1, keepdims=True)
+    count = ns.sum(ns.where(probabilities >= floor, 1.0, 0.0), axis=-1, keepdims=True)
+    return ((1.0, count - 1.0),)
+
+
 def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:
     """Which tokens the limits leave, bool of the shape of `probabilities`.
 

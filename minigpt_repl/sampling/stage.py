@@ -54,6 +54,15 @@ class Stage:
         oracle: whose code its golden values were made with.
         needs: what else its function takes, by name:
             `chance`: uniform numbers `(rows, 1)`, below which it is to act;
+            `made`: new tokens so far, int `(rows, 1)`;
+            `end_id`: what ends a document;
+            `learned`: float `(rows, 1)`, what `learns` gave after the last token, at
+            the beginning of a text 0.
+        is_last: whether it chooses the token, so that none can stand behind it.
+        learns: of a rule that follows its own choices, from the array namespace,
+            `learned`, the probability of the token that was chosen before the rule
+            and behind it, each `(rows, 1)`, and its parameters: `learned` for the
+            next token.
     """
 
     name: str
@@ -67,6 +76,8 @@ class Stage:
     function: Callable[..., Any]
     oracle: str
     needs: tuple[str, ...] = ()
+    is_last: bool = False
+    learns: Callable[..., Any] | None = None
 
     def apply(
         self,
@@ -106,6 +117,8 @@ def stage(
     oracle: str,
     *parameters: Parameter,
     needs: tuple[str, ...] = (),
+    is_last: bool = False,
+    learns: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Make a function the rule of its name."""
 
@@ -124,6 +137,8 @@ def stage(
             function=function,
             oracle=oracle,
             needs=needs,
+            is_last=is_last,
+            learns=learns,
         )
 
     return made

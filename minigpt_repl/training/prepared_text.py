@@ -77,7 +77,7 @@ class Vocabulary:
             from minigpt_repl.models.tokenizer import MiniGPTTokenizer
 
             return MiniGPTTokenizer(list(self.pieces), lowercase=self.lowercase)
-        from minigpt_repl.models.byte_pair import MiniGPTBytePairTokenizer
+        from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer
 
         ids = {piece: place for place, piece in enumerate(self.pieces)}
         return MiniGPTBytePairTokenizer(ids, list(self.merges), document=self.document)
@@ -179,7 +179,7 @@ def learned(
     if kind == "wordpiece":
         words = prepared_vocabulary(texts, texts_hash, most, lowercase, progress, cache)
         return Vocabulary(tuple(words), None, lowercase)
-    from minigpt_repl.models.byte_pair import BYTE_PIECES, learn_byte_pairs
+    from minigpt_repl.models.tokenizer import BYTE_PIECES, learn_byte_pairs
 
     if kind == "byte":
         return Vocabulary(BYTE_PIECES, ())

@@ -283,9 +283,8 @@ def _sample_sampler(name: str) -> SamplerSpec | None:
     if name == NO_SAMPLE:
         return None
     spec = find_sampler(name)
-    unable = ("contrastive", "speculative")
-    if spec.name in unable:
-        able = [each.name for each in all_samplers() if each.name not in unable]
+    if spec.search is not None and spec.name != "beam":
+        able = [s.name for s in all_samplers() if s.search is None or s.name == "beam"]
         raise UsageError(
             f"{spec.name} can't write samples during training (it needs hidden states "
             f"or a draft model): choose {', '.join(able)}"

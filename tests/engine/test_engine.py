@@ -283,7 +283,7 @@ def test_logits_of_reserved_ids_are_minus_infinity(engine):
 def test_scores_are_those_of_the_logits(engine, name):
     made = make(engine, name, with_scores=True)
     logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
-    expected = with_scores(made, logits, engine.info.context_length)
+    expected = with_scores(made, logits, engine)
     for token, wanted in zip(made.tokens, expected.tokens, strict=True):
         assert token.score.rank == wanted.score.rank
         assert token.score.logprob == pytest.approx(wanted.score.logprob, abs=1e-3)

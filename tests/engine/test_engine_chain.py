@@ -47,7 +47,7 @@ def test_a_new_value_traces_nothing_and_holds(engine):
         made = generate(engine, text, length=20)
         logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
         rows = inspection.text_logits(logits, 20)
-        where = inspection.generation_places(made, engine.info.context_length)
+        where = inspection.generation_places(made, engine)
         kept = inspection.kept_mask(spec, values, rows, where)
         assert kept[range(20), made.token_ids].all()
         if "window" not in text:
@@ -87,7 +87,7 @@ def test_rows_have_their_own_values_history_and_chance(engine):
         made = texts[row].generation
         logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
         rows = inspection.text_logits(logits, 19)
-        where = inspection.generation_places(made, engine.info.context_length)
+        where = inspection.generation_places(made, engine)
         left = inspection.chain_distributions(spec, request.parameters, rows, where)
         kept = left[-1] > 0
         assert kept[range(19), made.token_ids].all()

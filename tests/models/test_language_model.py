@@ -10,7 +10,7 @@ import tensorflow as tf
 from closeness import assert_equal_but_rounding
 
 from minigpt_repl.engine.decode import DecodeLoop
-from minigpt_repl.engine.search import SearchLoop
+from minigpt_repl.engine.search import SearchLoop, search_size
 from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.sampling.registry import find_sampler
 
@@ -120,7 +120,8 @@ def test_searches_are_those_of_keras_hubs_generate(
         expected = np.asarray(gpt2.generate_step(inputs)["token_ids"])[0]
     spec = find_sampler(name)
     values = spec.check(values)
-    loop = SearchLoop(spec, values, model, None, on_trace=lambda: None)
+    rows = search_size(spec.search, values, model)
+    loop = SearchLoop(spec, values, rows, model, None, on_trace=lambda: None)
     state, _ = loop.advance(CONTEXT, loop.begin(values, prompt, 5))
     assert int(state["index"]) == CONTEXT
     texts = np.asarray(state["prompt"])

@@ -5,6 +5,7 @@ from fakes import VOCABULARY, FakeEngine
 from talk import Talk
 
 from minigpt_repl.engine.request import finished
+from minigpt_repl.errors import EngineStopped
 from minigpt_repl.repl.output import AskKey, Live
 
 
@@ -136,3 +137,18 @@ def test_more_than_two_and_unknown_strategies_are_refused():
     assert "at most two" in str(talk(":step greedy random top_k -- a").error)
     assert "did you mean greedy" in str(talk(":step gredy -- a").error)
     assert "needs a text" in str(talk(":step greedy random --").error)
+
+
+def test_a_stop_keeps_what_was_stepped():
+    engine = FakeEngine(context_length=64)
+    generate = engine.generate
+
+    def stopping(request):
+        if len(engine.requests) == 2:
+            raise EngineStopped("stopped before the first token")
+        return generate(request)
+
+    engine.generate = stopping
+    after = press("enter", "enter", "enter", engine=engine)
+    assert after.error is None and len(after.session.nodes) == 2
+    assert "stopped before" in after.notices[-1]

@@ -30,29 +30,56 @@ OTHERWISE = {
     # A sum of exactly p does not reach p, as in KerasHub; for the peers it does.
     ("transformers", "top_p", "all equal"),
     ("llama.cpp", "top_p", "all equal"),
+    # Which of equal tokens it chose, where one was kept, is up to the order of a sort.
+    ("llama.cpp", "mirostat", "all equal"),
     # Where nothing would be left the most probable token is; transformers gives NaN.
     ("transformers", "no_repeat_ngram", "one left"),
 }
 """What differs on purpose, by peer, rule and logits."""
 
 
-def left(case, namespace=np, dtype="float64"):
-    """The probabilities that the rule leaves of a case."""
-    stage = STAGES[case["rule"]]
-    defaults = {p.name: p.default for p in stage.parameters}
+WIDTH = 4
+"""An amount and the most tokens of a word."""
+
+
+def arrays(case):
+    """A case's parameters as the rule wants them."""
+    defaults = {p.name: p.default for p in STAGES[case["rule"]].parameters}
     values = {
         name: 2**30 if value is None else value
         for name, value in (defaults | case["values"]).items()
     }
+    if "words" in values:
+        rows = [
+            [row[0], *[-1] * (WIDTH - len(row)), *row[1:]] for row in values["words"]
+        ]
+        values["words"] = np.array([rows], np.float32)
+    if "breakers" in values:
+        mask = np.isin(np.arange(16), values["breakers"])
+        values["breakers"] = mask[None].astype(np.float32)
+    return values
+
+
+def left(case, namespace=np, dtype="float64"):
+    """The probabilities that the rule leaves of a case."""
+    stage, values = STAGES[case["rule"]], arrays(case)
+    given = {
+        "chance": namespace.array([[0.5]], dtype=dtype),
+        "made": values.pop("made", 0),
+        "end_id": values.pop("end_id", None),
+        "learned": namespace.zeros((1, 1), dtype=dtype),
+    }
     logits = [-np.inf if x is None else x for x in GOLDEN["logits"][case["title"]]]
-    seen = [-1] * (16 - len(case["seen"])) + case["seen"]
-    changed = stage.apply(
-        namespace,
-        namespace.array([logits], dtype=dtype),
-        values,
-        namespace.array([seen], dtype="int32"),
-        {"chance": namespace.array([[0.5]], dtype=dtype)},
-    )
+    logits = namespace.array([logits], dtype=dtype)
+    seen = [-1] * (20 - len(case["seen"])) + case["seen"]
+    seen = namespace.array([seen], dtype="int32")
+    for token in case.get("chosen", ()):
+        behind = stage.apply(namespace, logits, values, seen, given).logits
+        shares = [
+            probabilities(namespace, each)[:, token, None] for each in (logits, behind)
+        ]
+        given["learned"] = stage.learns(namespace, given["learned"], *shares, **values)
+    changed = stage.apply(namespace, logits, values, seen, given)
     return np.array(probabilities(namespace, changed.logits))[0]
 
 

@@ -241,6 +241,10 @@ def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
     told = r"stopped after step 1,234, 42% done; go on with minigpt-setup --out .*out"
     with pytest.raises(CheckpointError, match=told + " --resume"):
         read_record(place / "out")
+    for wrong in ("[" * 100_000, '{"step": 1%s, "progress": 1}' % ("0" * 4000), "{}"):
+        (folder / "progress.json").write_text(wrong)
+        with pytest.raises(CheckpointError, match="make a good one"):
+            read_record(place / "out")
     remove_state(folder)
     with pytest.raises(CheckpointError, match="make a good one"):
         read_record(place / "out")

@@ -99,6 +99,10 @@ class ByteLevelText:
             return b""
         return bytes(map(BYTES.__getitem__, self.pieces[token_id]))
 
+    def written(self, token_id: int) -> str:
+        """The text of an id, with its space; parts of characters are replaced."""
+        return self.bytes_of(token_id).decode("utf-8", "replace")
+
     def visible(self, token_id: int) -> str:
         """A piece as it is read, its spaces made visible; `\\xe3` for half a letter."""
         data = self.bytes_of(token_id)

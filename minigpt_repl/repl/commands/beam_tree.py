@@ -51,6 +51,8 @@ class BeamTree:
     Attributes:
         request: what is searched for.
         engine: tells what else there was.
+        parents: the hypotheses that the next step extends.
+        ranked: all that there are, those that have ended too, best first.
         steps: the extensions of each step, survivors first, best first.
     """
 
@@ -58,6 +60,7 @@ class BeamTree:
     engine: Engine
     prompt_ids: tuple[int, ...] = ()
     parents: tuple[Hypothesis, ...] = (Hypothesis((), 0.0),)
+    ranked: tuple[Hypothesis, ...] = ()
     steps: list[list[Extension]] = field(default_factory=list)
 
     def follow(self, event: Event) -> None:
@@ -65,11 +68,14 @@ class BeamTree:
         if isinstance(event, Started):
             self.prompt_ids = event.prompt_ids
         elif isinstance(event, HypothesesChanged):
-            kept = [Extension(one.token_ids, one.logprob) for one in event.survivors]
-            last = min(one.logprob for one in event.survivors)
+            size = len(self.steps) + 1
+            new = [one for one in event.survivors if len(one.token_ids) == size]
+            kept = [Extension(one.token_ids, one.logprob) for one in new]
+            last = min(one.logprob for one in new)
             dropped = self._dropped({one.token_ids for one in kept}, last)
             self.steps.append([*kept, *dropped])
-            self.parents = event.survivors
+            self.parents = tuple(one for one in new if not one.has_ended)
+            self.ranked = event.survivors
 
     def _dropped(self, kept: set[tuple[int, ...]], last: float) -> list[Extension]:
         """The best extensions that did not survive a step."""
@@ -107,6 +113,10 @@ class BeamTree:
                 places[one.token_ids] = places[one.token_ids[:-1]].add(label)
         return root
 
+    @property
+    def _ended(self) -> list[Hypothesis]:
+        return [one for one in self.ranked if one.has_ended]
+
     def _label(self, one: Extension, best: Sequence[int], goes_on: bool) -> Text:
         word = visible(one.token_ids[-1], self.engine.info)
         is_best = tuple(best[: len(one.token_ids)]) == one.token_ids
@@ -114,18 +124,24 @@ class BeamTree:
         label = Text(f"{word} {one.logprob:.2f}", style=style)
         if one.margin is not None:
             label.append(f"  dropped, {one.margin:.2f} short", style=FAINT)
+        elif any(one.token_ids == each.token_ids for each in self._ended):
+            label.append("  has ended", style=f"not bold {FAINT}")
         elif not goes_on:
             label.append("  none of its extensions survives", style=f"not bold {FAINT}")
         return label
 
 
 def ranking(tree: BeamTree, info: EngineInfo) -> Text:
-    """The survivors of the last step, best first, by their log-probability."""
+    """All hypotheses that are left, best first, by their log-probability.
+
+    Where some have ended also by their score, which takes their length into account.
+    """
     lines = Text()
-    kept = [one for one in tree.steps[-1] if one.margin is None] if tree.steps else []
-    for place, one in enumerate(kept):
+    has_scores = any(one.has_ended for one in tree.ranked)
+    for place, one in enumerate(tree.ranked):
         pieces = info.text.parts(tree.request.prompt, tree.prompt_ids, one.token_ids)
-        lines.append(f"{one.logprob:>7.2f} ", style="" if place else NAME)
-        end = "" if one is kept[-1] else "\n"
+        score = f"{one.score:>7.3f} " if has_scores else ""
+        lines.append(f"{one.logprob:>7.2f} {score}", style="" if place else NAME)
+        end = "" if one is tree.ranked[-1] else "\n"
         lines.append(shown(f"{''.join(pieces).strip()}{end}"), style="not bold default")
     return lines

@@ -66,7 +66,11 @@ def compare(context: Context, arguments: str) -> Steps:
         has_draft = context.engine.info.has_draft
         strategies = all_strategies(session.settings, has_draft)
         if not has_draft:
-            yield Notice("speculative is left out: the checkpoint has no draft model")
+            left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
+            yield Notice(
+                f"left out, for the checkpoint has no draft model: "
+                f"{', '.join(left_out)}"
+            )
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
     return replace(session, comparison=comparison)

@@ -41,7 +41,7 @@ def next_token(context: Context, arguments: str) -> Steps:
     strategies = parse_strategies(words, settings) or _drawing(settings)
     ids, info = current_ids(context), context.engine.info
     logits = context.engine.logits(ids)[-1]  # (vocabulary,)
-    place = next_place(ids, info.context_length)
+    place = next_place(ids, context.engine)
     node = context.session.node
     where = "at the start"
     if node is not None:

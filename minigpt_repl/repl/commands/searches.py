@@ -50,7 +50,7 @@ def beams(context: Context, arguments: str) -> Steps:
     """
     words, prompt = split_prompt(arguments)
     count, steps = _read_sizes(words.split())
-    request = _request(context, "beam", prompt)
+    request = search_request(context, "beam", *prompt_for(context, prompt, ":beams"))
     parameters = {**request.parameters, "num_beams": count}
     request = replace(request, parameters=parameters, length=steps)
     tree = BeamTree(request, context.engine)
@@ -80,9 +80,10 @@ def _read_sizes(words: Sequence[str]) -> tuple[int, int]:
 def candidates(context: Context, arguments: str) -> Steps:
     """Watch contrastive search: probability against likeness, for each candidate.
 
+    With `:sampler contrastive_decoding` against the draft model's probability.
     After it, the tokens that were chosen in place of the most probable one.
     """
-    request, info = _typed(context, "contrastive", arguments), context.engine.info
+    request, info = _typed(context, "candidates", arguments), context.engine.info
     view = CandidatesView(request, info)
     generation = yield from _watch(context, request, view.draw)
     yield Say(view.changes())
@@ -93,12 +94,10 @@ def candidates(context: Context, arguments: str) -> Steps:
 def drafts(context: Context, arguments: str) -> Steps:
     """Watch speculative decoding: which guesses of the draft model were accepted.
 
+    With `:sampler speculative_sampling` or `prompt_lookup` the guesses of that.
     One line a round: `+` accepted, `-` rejected, `=` the model's own token.
     """
-    info = context.engine.info
-    if not info.has_draft:
-        raise UsageError(":drafts needs a draft model, and the checkpoint has none")
-    request = _typed(context, "speculative", arguments)
+    request, info = _typed(context, "drafts", arguments), context.engine.info
     view = DraftsView(info)
     generation = yield from _watch(context, request, view.draw)
     yield Say(Text(shown(f"\n{request.prompt}{generation.text}")))
@@ -106,22 +105,22 @@ def drafts(context: Context, arguments: str) -> Steps:
     return (yield from _finish(context, request, generation))
 
 
-_NAMES = {"beam": "beams", "contrastive": "candidates", "speculative": "drafts"}
+_USUAL = {"candidates": "contrastive", "drafts": "speculative"}
+"""What these commands show where the sampler in use has no such thing."""
 
 
-def _typed(context: Context, sampler: str, arguments: str) -> Request:
+def _typed(context: Context, shows: str, arguments: str) -> Request:
+    """The last prompt, or the one that was typed, with a sampler that shows this."""
     words, prompt = split_prompt(arguments)
     if words:
-        raise UsageError(
-            f":{_NAMES[sampler]} takes a prompt after --; got {quoted(words)}"
-        )
-    return _request(context, sampler, prompt)
-
-
-def _request(context: Context, sampler: str, prompt: str | None) -> Request:
-    """The last prompt, or the one that was typed, with that sampler as it is set."""
-    text, ids = prompt_for(context, prompt, f":{_NAMES[sampler]}")
-    return search_request(context, sampler, text, ids)
+        raise UsageError(f":{shows} takes a prompt after --; got {quoted(words)}")
+    spec = context.session.settings.sampler
+    if spec.search is None or spec.search.shows != shows:
+        spec = find_sampler(_USUAL[shows])
+    if spec.needs_draft and not context.engine.info.has_draft:
+        raise UsageError(f":{shows} needs a draft model, and the checkpoint has none")
+    text, ids = prompt_for(context, prompt, f":{shows}")
+    return search_request(context, spec.name, text, ids)
 
 
 def search_request(
@@ -142,6 +141,8 @@ def _watch(
     context: Context, request: Request, draw: Draw
 ) -> Generator[Output, Any, Generation]:
     """Run a request; what `draw` makes of its events is shown live."""
+    # A compile is no property of a search: it is done before a clock runs.
+    context.engine.warm(request.sampler, request.parameters)
     pace = Pace(context.is_terminal)
     drawn: RenderableType | None = None
     event: Event | None = None
@@ -205,8 +206,9 @@ class CandidatesView:
             )
             for place, row in enumerate(step.rows)
         ]
-        headings = (f"token {step.index + 1}", "probability", "likeness", "score")
-        table = make_table(headings, rows, right="probability likeness score")
+        against = self._against
+        headings = (f"token {step.index + 1}", "probability", against, "score")
+        table = make_table(headings, rows, right="probability likeness draft score")
         return (whole, Text(""), table)
 
     def changes(self) -> RenderableType:
@@ -233,9 +235,15 @@ class CandidatesView:
             return title
         left = len(rows) - SHOWN_CHANGES
         more = [Text(f"and {left} more")] if left > 0 else []
-        headings = ("token", "chosen", "p", "like", "in place of", "p ", "like ")
-        right = "token p like"
+        against = self._against
+        headings = ("token", "chosen", "p", against, "in place of", "p ", f"{against} ")
+        right = "token p likeness draft"
         return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
+
+    @property
+    def _against(self) -> str:
+        search = find_sampler(self.request.sampler).search
+        return search.against if search else ""
 
     def _word(self, token_id: int) -> str:
         return visible(token_id, self.info)

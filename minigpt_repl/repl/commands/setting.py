@@ -12,6 +12,7 @@ from rich.text import Text
 
 from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import EngineInfo
+from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.models.record import read_record
 from minigpt_repl.paths import RECORD_FILE, known_checkpoints
@@ -35,6 +36,7 @@ from minigpt_repl.repl.tables import (
     settings_table,
     stats_table,
 )
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change, Settings
 from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte, in_seconds
@@ -48,7 +50,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     Parameters may be set in the same line: `:sampler top_k k=5 temperature=0.8`.
     Each sampler keeps its own parameters while another is in use. `topk`, `top-k`
     and `top_k` are the same. Rules are stacked with `+` and apply from left to right:
-    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`.
+    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`. `llama.cpp` and
+    `transformers` are what those do by default.
     """
     settings = context.session.settings
     if not arguments:
@@ -59,8 +62,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     if "+" in arguments:
         after, _ = settings.set({"sampler": arguments})
         return (yield from switch_to_chain(context, after))
-    name, *rest = arguments.split(maxsplit=1)
-    pairs = read_assignments("".join(rest))
+    name, *rest = chain.words(arguments)
+    pairs = read_assignments(" ".join(rest))
     if "sampler" in pairs:
         raise UsageError(":sampler NAME [k=v ...]: the sampler is named twice")
     after, changes = settings.set({"sampler": name, **pairs})
@@ -80,6 +83,7 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
 
 def switch_to_chain(context: Context, after: Settings) -> Steps:
     """Say which chain holds now, and have it compiled while nothing else is to do."""
+    _check_words(context, after)
     before = context.session.settings
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
     yield Notice(f"sampler: {now}, as before" if was == now else f"{was} -> {now}")
@@ -107,6 +111,7 @@ def set_values(context: Context, arguments: str) -> Steps:
             yield Say(settings_table(settings, [arguments]))
         return context.session
     after, changes = settings.set(read_assignments(arguments))
+    _check_words(context, after)
     yield from map(Notice, describe_changes(changes))
     _prepare(context, after)
     return context.session.with_settings(after)
@@ -153,6 +158,20 @@ def _prepare(context: Context, after: Settings) -> None:
         context.engine.prepare(name, values)
 
 
+def _check_words(context: Context, after: Settings) -> None:
+    """That the model has what a chain names; waits for it only if it names some.
+
+    Raises:
+        UsageError: as `Wording.values`.
+    """
+    spec, values = after.sampler, after.parameters()
+    has_words = any(p.tokens and values[p.name] != p.default for p in spec.parameters)
+    if has_words or any("end_id" in stage.needs for stage in spec.stages):
+        engine = context.engine
+        wording = Wording(engine.info.text, engine.encode)
+        wording.values(spec, values, engine.info.vocabulary_size)
+
+
 def read_assignments(text: str) -> dict[str, str]:
     """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`.
 
@@ -160,13 +179,13 @@ def read_assignments(text: str) -> dict[str, str]:
         UsageError: if a value is missing or a name comes twice.
     """
     values: dict[str, str] = {}
-    for name, value in _pairs(re.sub(r"\s*=\s*", "=", text).split()):
+    for name, value in _pairs(chain.words(re.sub(r"\s*=\s*", "=", text))):
         if not name or not value:
             what = f"{plain(name)} needs a value" if name else "a name is missing"
             raise UsageError(f"{what}: write :set NAME VALUE or :set NAME=VALUE ...")
         if name in values:
             raise UsageError(f"{plain(name)} is given twice")
-        values[name] = value
+        values[name] = chain.unquoted(value)
     return values
 
 
@@ -176,6 +195,18 @@ def describe_changes(changes: Iterable[Change]) -> Iterator[str]:
         yield _arrow(change)
         if change.name.endswith("temperature") and change.after == 0:
             yield "temperature 0 means greedy: always the most probable token"
+
+
+def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
+    """A line for each setting that a model does not allow, and why."""
+    reasons = {
+        "stop": "not every model knows where a document ends",
+        "sampler": "the model has no draft model",
+    }
+    for change in changes:
+        before, after = format_value(change.before), format_value(change.after)
+        why = reasons.get(change.name, "the model's vocabulary is smaller")
+        yield f"{change.name}: {before} -> {after}, {why}"
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:

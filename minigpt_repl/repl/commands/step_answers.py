@@ -105,7 +105,7 @@ class Scene:
             keys = [keys[0], "Backspace", "Esc takes it back"]
         title = Text(shown(self.title), style="dim")
         help = Text(" · ".join(keys), style="dim")
-        return Group(text, Text(""), title, self.table, Text(""), help)
+        return Group(text, title, self.table, help)
 
 
 def by_key(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:

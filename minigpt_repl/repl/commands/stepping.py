@@ -21,7 +21,7 @@ from minigpt_repl.engine.request import (
     Token,
     finished,
 )
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import EngineStopped, UsageError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.commands.step_answers import (
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHOWN_TOKENS = 10
-SHOWN_BEFORE = 200
+SHOWN_BEFORE = 150
+CONTEXT_FULL = "the sampler can't go on from here: the context is full"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def step(context: Context, arguments: str) -> Steps:
         yield from stepping.take(answer)
     else:
         if stepping.is_short:
-            yield Notice("the sampler can't go on from here: the context is full")
+            yield Notice(stepping.why_ended)
     yield Say(text_so_far(stepping.stands[-1]))
     return stepping.session
 
@@ -113,6 +114,7 @@ class Stepping:
         proposed: the token that each strategy would take.
         logits: the model's, `(vocabulary,)`.
         written: tokens that the user wrote and that are not taken yet.
+        why_ended: why a strategy gave no token.
     """
 
     context: Context
@@ -127,6 +129,7 @@ class Stepping:
         self.proposed: list[Generation] = []
         self.logits: np.ndarray
         self.written: list[int] = []
+        self.why_ended = ""
 
     @property
     def is_short(self) -> bool:
@@ -143,9 +146,15 @@ class Stepping:
         stand = self.stands[-1]
         self.proposed = []
         for strategy in self.strategies:
-            *_, last = self.context.engine.generate(self._request(strategy, 1))
+            try:
+                *_, last = self.context.engine.generate(self._request(strategy, 1))
+            except EngineStopped as stopped:
+                self.why_ended = str(stopped)
+                return False
             made = finished(last)
             if not made.tokens:
+                is_stopped = made.stop_reason == "interrupted"
+                self.why_ended = "stopped" if is_stopped else CONTEXT_FULL
                 return False
             if self.seed is None:  # drawn by the first of all
                 self.seed = made.seed - stand.done
@@ -247,8 +256,8 @@ class Stepping:
 
     def _place(self) -> inspection.Places:
         made = self.proposed[0]
-        length = self.context.engine.info.context_length
-        return inspection.next_place(made.started.prompt_ids, length, made.seed)
+        engine = self.context.engine
+        return inspection.next_place(made.started.prompt_ids, engine, made.seed)
 
     def _picked(self, token_id: int) -> Generation:
         """The proposed step, with a token of the user's in its place."""

@@ -21,6 +21,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.rules import best as best_alone
 from minigpt_repl.shown import in_bits, shown
 
 SHOWN_CONTEXT = 60
@@ -93,7 +94,7 @@ def diff(context: Context, arguments: str) -> Steps:
     ids = text.generation.token_ids
     best = [int(row.argmax()) for row in text.rows]
     greedy_words = visible_all(best, context.engine.info)
-    rules = [name for name in allowed if name not in ("greedy", "speculative")]
+    rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
         is_same = best[place] == ids[place]
