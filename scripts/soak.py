@@ -32,6 +32,10 @@ GENERATIONS, SETTLING = 3000, 1000
 """Texts, and those after which memory must not grow any more."""
 
 MOST_GROWTH = 0.05
+MOST_ROWS = 64
+"""Candidates of contrastive search; of the model's whole vocabulary a text takes
+minutes and gigabytes."""
+
 RESERVED = 3
 """Ids below this are never generated."""
 
@@ -135,6 +139,8 @@ class Soak:
             return None
         low, high = parameter.minimum or 0, parameter.maximum
         top = limits[high] if isinstance(high, str) else high or 2.0
+        if parameter.is_structural:
+            top = min(top, MOST_ROWS)
         if parameter.kind is int:
             return self._random.randint(int(low), int(top))
         least = low + 1e-3 if parameter.exclusive_minimum else low

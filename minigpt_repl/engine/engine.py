@@ -33,7 +33,7 @@ from minigpt_repl.engine.request import (
     TokenScore,
 )
 from minigpt_repl.engine.rows import Decoding, Pace, prompt_window, search_events
-from minigpt_repl.engine.search import SearchLoop
+from minigpt_repl.engine.search import SearchLoop, shape_of
 from minigpt_repl.engine.texts import Text
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
@@ -42,9 +42,9 @@ from minigpt_repl.models.minigpt import language_model
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 
-MOST_LOOPS = 16
-"""Programs that are kept. Each value that shapes one has its own, some 10 MB, and
-there are thousands of such values."""
+MOST_LOOPS, MOST_ROWS_KEPT = 64, 1024
+"""Programs that are kept, and their rows. One takes some 20 MB and its rows, of the
+shipped model, 0.8 MB each. Without chains there are 40 programs of up to 64 rows."""
 
 Loop = TypeVar("Loop", DecodeLoop, SearchLoop)
 
@@ -295,19 +295,22 @@ class LocalEngine:
     def _search_loop(
         self, spec: SamplerSpec, values: Mapping[str, Value]
     ) -> SearchLoop:
+        shape = shape_of(spec, values, self._model.allowed_count)
         return self._loop(
-            (spec.name, _structure(spec, values)),
-            lambda: SearchLoop(
-                spec, values, self._model, self._draft, self._note_trace
-            ),
+            (spec.name, *shape.values()),
+            lambda: SearchLoop(spec, shape, self._model, self._draft, self._note_trace),
         )
 
     def _loop(self, key: tuple[object, ...], make: Callable[[], Loop]) -> Loop:
         loop: Loop = self._loops.pop(key, None) or make()
         self._loops[key] = loop  # the one used last comes last
-        if len(self._loops) > MOST_LOOPS:
+        while len(self._loops) > 1 and self._holds_too_much():
             del self._loops[next(iter(self._loops))]
         return loop
+
+    def _holds_too_much(self) -> bool:
+        rows = sum(loop.rows for loop in self._loops.values())
+        return len(self._loops) > MOST_LOOPS or rows > MOST_ROWS_KEPT
 
     def _note_trace(self) -> None:
         self.trace_count += 1

@@ -187,6 +187,7 @@ def search_events(
         is_stopped: whether it is to end now.
     """
     first = index = len(text.seen) + 1
+    wanted = int(values[search.rows] or 1) if search.rows else 1
     state = loop.begin(values, prompt_window(model, text.seen), first)
     end = min(first + text.request.length, model.context_length)
     # A step at a time where something is looked at after each.
@@ -210,7 +211,7 @@ def search_events(
             text.stop_reason = "not_finite"
             break
         if search.shows == "hypotheses":
-            earlier, survivors = survivors, hypotheses(state, first)
+            earlier, survivors = survivors, hypotheses(state, first, wanted)
             shown = revised.of(survivors[0].token_ids)
             dropped = pruned(earlier, survivors)
             yield 0, HypothesesChanged(survivors, shown, dropped)

@@ -26,6 +26,10 @@ from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
 
+ROW_COUNTS = (1, 2, 3, 5, 10, 16, 24, 32, 48, 64)
+"""Numbers of texts that a program is compiled for, then each 64; the rows beyond those
+that were asked for are left out of the search. XLA never gives a program back."""
+
 State = dict[str, tf.Tensor]
 """The variables of a sampler's loop, by the names in its registry entry."""
 
@@ -45,12 +49,31 @@ class Asked:
     hidden_states: np.ndarray
 
 
+def shape_of(
+    spec: SamplerSpec, values: Mapping[str, Value], most: int
+) -> dict[str, Value]:
+    """The values of the program that makes a text.
+
+    Args:
+        spec: the sampler.
+        values: its parameters.
+        most: ids that may be chosen. More candidates would weigh masked ones.
+    """
+    assert spec.search is not None
+    shape = {p.name: values[p.name] for p in spec.parameters if not p.is_live}
+    if (name := spec.search.rows) is not None:
+        wanted = int(shape[name] or 1)
+        filled_up = next((n for n in ROW_COUNTS if n >= wanted), -(-wanted // 64) * 64)
+        shape[name] = min(filled_up, most)
+    return shape
+
+
 class SearchLoop:
     """A search and a model as two programs: one to begin, one for some steps.
 
     Args:
         spec: the sampler.
-        values: its parameters; those that shape the graph are fixed from now on.
+        shape: its parameters that shape the graph, from `shape_of`.
         model: the model.
         draft: the draft model, if there is one.
         on_trace: called whenever a graph is traced.
@@ -62,7 +85,7 @@ class SearchLoop:
     def __init__(
         self,
         spec: SamplerSpec,
-        values: Mapping[str, Value],
+        shape: Mapping[str, Value],
         model: LanguageModel,
         draft: LanguageModel | None,
         on_trace: Callable[[], None],
@@ -83,15 +106,13 @@ class SearchLoop:
             for parameter in spec.parameters
             if parameter.is_live
         }
-        values = dict(values)
-        rows = 1
-        if spec.search.rows is not None:
-            # More candidates than tokens that may be chosen would weigh masked ones.
-            rows = min(int(values[spec.search.rows] or 1), model.allowed_count)
-            values[spec.search.rows] = rows
+        rows = int(shape[spec.search.rows] or 1) if spec.search.rows else 1
+        self._wanted = tf.Variable(rows)
         sampler_class: Any = spec.load_class()
         stepped = type(sampler_class.__name__, (_SomeSteps, sampler_class), {})
-        self._sampler: Any = stepped(**{**values, **self._variables})
+        self._sampler: Any = stepped(**shape, **self._variables)
+        self._sampler.wanted = self._wanted
+        self.rows = rows
         self._cache = model.new_cache(rows)
         self._draft_cache = draft.new_cache(1) if draft and self._drafts else None
         self._asked: tuple[tf.Tensor, ...] = ()
@@ -127,6 +148,8 @@ class SearchLoop:
         """
         for name, variable in self._variables.items():
             variable.assign(values[name])
+        if self._search.rows is not None:
+            self._wanted.assign(min(int(values[self._search.rows] or 1), self.rows))
         prompt = tf.constant(token_ids)
         if length == 1 and "hidden_states" not in self._search.state:
             # Of a single token nothing comes before what the first step reads.
@@ -281,7 +304,8 @@ class SearchLoop:
         Returns:
             The variables after them, and what was asked in the last round.
         """
-        place = self._search.state.index("index")
+        names = self._search.state
+        place = names.index("index")
 
         def go_on(step: Any, state: Any, asked: Any) -> Any:
             has_room = state[place] < self._model.context_length
@@ -289,12 +313,20 @@ class SearchLoop:
 
         def advance(step: Any, state: Any, asked: Any) -> Any:
             state = list(body(*state))
+            if "log_probs" in names:
+                beams = names.index("log_probs")
+                state[beams] = self._without_others(state[beams])
             return step + 1, state, self._asked
 
         _, state, asked = tf.while_loop(
             go_on, advance, (tf.constant(0), state, self._nothing_asked())
         )
         return state, asked
+
+    def _without_others(self, log_probs: tf.Tensor) -> tf.Tensor:
+        """Nothing goes on from beams beyond those that were asked for."""
+        ranks = tf.argsort(tf.argsort(log_probs, direction="DESCENDING", stable=True))
+        return tf.where(ranks < self._wanted, log_probs, -np.inf)
 
     def _nothing_asked(self) -> tuple[tf.Tensor, ...]:
         rows = self._cache.rows
@@ -339,15 +371,15 @@ class _SomeSteps:
         return self.loop_vars
 
 
-def hypotheses(state: State, first: int) -> tuple[Hypothesis, ...]:
-    """The texts that beam search keeps, best first, from position `first` on."""
+def hypotheses(state: State, first: int, wanted: int) -> tuple[Hypothesis, ...]:
+    """The `wanted` texts that beam search keeps, best first, from `first` on."""
     texts, logprobs = state["prompt"].numpy(), state["log_probs"].numpy()
     found = [
         Hypothesis(tuple(text[first : int(state["index"])].tolist()), float(logprob))
         for text, logprob in zip(texts, logprobs, strict=True)
     ]
     # A stable sort: of equals KerasHub takes the first, too.
-    return tuple(sorted(found, key=lambda each: -each.logprob))
+    return tuple(sorted(found, key=lambda each: -each.logprob))[:wanted]
 
 
 def pruned(
@@ -380,7 +412,9 @@ def candidates_weighed(
     logits = before["logits"].numpy()[0]
     earlier = before["hidden_states"].numpy()[0, :index]  # (index, hidden)
     candidates = asked.hidden_states  # (k, hidden)
-    ids = asked.prompt[:, index]
+    # XLA's top_k gives the most probable first; those beyond fill the program up.
+    candidates = candidates[: int(values["k"] or 1)]
+    ids = asked.prompt[: len(candidates), index]
     shares = probabilities(logits, temperature_of(values))[ids]
     lengths = np.linalg.norm(candidates, axis=1)[:, None]
     lengths = lengths * np.linalg.norm(earlier, axis=1)[None]

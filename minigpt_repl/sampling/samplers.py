@@ -194,16 +194,31 @@ def _until(prompt: Any, index: Any) -> Any:
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):
-    """Contrastive search that never weighs a masked token.
+    """Contrastive search that never weighs a masked token, with fewer than k
+    candidates if need be.
 
     At a low temperature the probabilities of all but a few tokens are 0 in
     float32, those of masked ones (logit minus infinity) too, and among equals
     `top_k` takes the lowest ids: the reserved ones became candidates, and with
     alpha near 1, where probability hardly counts, were chosen.
+
+    Attributes:
+        wanted: how many of the k candidates are weighed, a number or a variable;
+            all if `None`. Compiled by XLA only, whose `top_k` is sorted.
     """
+
+    wanted: Any = None
 
     def compute_probabilities(self, logits: Any) -> Any:
         """Probabilities `(batch, vocabulary)`; below any other for masked tokens."""
         probabilities = super().compute_probabilities(logits)
         is_masked = ops.isinf(ops.cast(logits, probabilities.dtype))
         return ops.where(is_masked, -ops.ones_like(probabilities), probabilities)
+
+    def similarity(self, h1: Any, h2: Any) -> Any:
+        """Of each candidate with each token before it, `(k, length)`; above any
+        other for candidates beyond those that are weighed, so that the first wins."""
+        found = super().similarity(h1, h2)
+        if self.wanted is None:
+            return found
+        return ops.where(ops.arange(self.k)[:, None] < self.wanted, found, 2.0)
