@@ -10,11 +10,10 @@ terminal. tests/faults/test_hostile.py runs the rows that need no model.
 
 import argparse
 import contextlib
+import io
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -31,8 +30,11 @@ from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, hash_files
 from minigpt_repl.paths import bundled_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
+FIXTURES = ROOT / "tests/fixtures/0.1.0"
 TIMEOUT = 120
 LONGEST_SAID = 1500
+PROMPT, TAKEN = "\x1b[?2004h", "\x1b[?2004l"  # a line can be typed, was typed
+INTERRUPT = "^C"
 CONTROLS = "\x1b]52;c;aGk=\x07\x1b[2J\x9b2J\u202e\u2066\x7f\x08"
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 IN_A_TERMINAL = re.compile("\x1b\\]52|[\x80-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -43,15 +45,17 @@ class Try:
     """What a row runs.
 
     Attributes:
-        arguments: of `python -m minigpt_repl`, or of the module `module`.
+        arguments: of `minigpt-repl`.
         stdin: what it reads; endless zeros if `None`.
         code: with which it should end.
         seconds: of processor time that it may take; machines are shared.
         megabytes: of memory, that it may take.
         files: that it should write, looked into for controls.
         interrupt_s: seconds after which ^C is sent.
-        keys: typed at a terminal, one line after each prompt.
+        keys: typed at a terminal, a line at each prompt; or `INTERRUPT`, ^C half a
+            second later.
         says: a part of what should be said.
+        is_setup: whether it is of `minigpt-setup`.
     """
 
     arguments: list[str]
@@ -63,7 +67,7 @@ class Try:
     interrupt_s: float | None = None
     keys: list[str] = field(default_factory=list)
     says: str = ""
-    module: str = "minigpt_repl"
+    is_setup: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -152,32 +156,7 @@ def _(place: Path) -> Try:
 
 
 def exported(place: Path, **changes: object) -> list[str]:
-    text = {
-        "seed": 1,
-        "text": "",
-        "stop_reason": "length",
-        "cropped": 0,
-        "tokens": [],
-        "timings": {"first_token_s": 0, "decode_s": 0},
-    }
-    content = {
-        "type": "comparison",
-        "schema_version": 1,
-        "made_by": "minigpt-repl",
-        "prompt": "the",
-        "prompt_ids": None,
-        "seed": 1,
-        "count": 1,
-        "length": 1,
-        "stop": "none",
-        "varied": None,
-        "is_interrupted": False,
-        "checkpoint_sha256": "",
-        "versions": {},
-        "strategies": [
-            {"sampler": "greedy", "parameters": {}, "measures": {}, "texts": [text]}
-        ],
-    }
+    content = json.loads((FIXTURES / "comparison.json").read_text())
     path = place / "export.json"
     path.write_text(json.dumps(content | changes))
     return ["replay", str(path)]
@@ -393,10 +372,21 @@ def _(place: Path) -> Try:
     return Try(arguments, code=0, environment={"TMPDIR": "/nonexistent"})
 
 
-@row("PROMPT_TOOLKIT_NO_CPR, at a terminal", True)
+for searching in ("beam num_beams=64", "contrastive k=64", "speculative"):
+
+    @row(f"^C in the middle of {searching}, at a terminal", True)
+    def _(place: Path, searching: str = searching) -> Try:
+        keys = ["the", f":sampler {searching}", ":set length 120", "the king"]
+        return Try([], code=0, keys=[*keys, INTERRUPT, ":quit"], says="stopped")
+
+
+@row(":load of a session of another checkpoint, then every look at it", True)
 def _(place: Path) -> Try:
-    no = {"PROMPT_TOOLKIT_NO_CPR": "1"}
-    return Try([], code=0, keys=["the", ":quit"], environment=no)
+    shutil.copy(FIXTURES / "session.json", place)
+    looks = [":tree", ":why", ":raw", ":heat", ":next", ":again", ":continue", ":diff"]
+    exports = [f":export --session a{suffix}" for suffix in (".md", ".html", ".json")]
+    lines = [":load session.json", ":set length 3", *looks, *exports]
+    return Try(["--keep-going"], "\n".join(lines).encode(), says="another")
 
 
 for out, why in {"/proc/1/x": "can't", "/dev/null/x": "can't"}.items():
@@ -404,9 +394,8 @@ for out, why in {"/proc/1/x": "can't", "/dev/null/x": "can't"}.items():
     @row(f"setup --out {out}")
     def _(place: Path, out: str = out, why: str = why) -> Try:
         (place / "text.txt").write_text("the king and the queen. " * 1000)
-        module = "minigpt_repl.training.setup_model"
         arguments = ["--corpus", str(place / "text.txt"), "--out", out]
-        return Try(arguments, module=module, seconds=10, says=why)
+        return Try(arguments, is_setup=True, seconds=10, says=why)
 
 
 @row("setup --overwrite --out of a folder with a file of one's own")
@@ -421,16 +410,14 @@ def _(place: Path) -> Try:
         "--out",
         str(place / "mine"),
     ]
-    module = "minigpt_repl.training.setup_model"
-    return Try(arguments, module=module, code=2, says="thesis.txt")
+    return Try(arguments, is_setup=True, code=2, says="thesis.txt")
 
 
 @row("setup of a FIFO as its text")
 def _(place: Path) -> Try:
     os.mkfifo(place / "text.txt")
     arguments = ["--corpus", str(place / "text.txt"), "--out", str(place / "mine")]
-    module = "minigpt_repl.training.setup_model"
-    return Try(arguments, module=module, says="ordinary file")
+    return Try(arguments, is_setup=True, says="ordinary file")
 
 
 @dataclass
@@ -443,14 +430,25 @@ class Outcome:
     err: str
 
 
-OWN_PEAK = """
-try:
-    {code}
-finally:
-    words = open("/proc/self/status").read().split()
-    open({peak!r}, "w").write(words[words.index("VmHWM:") + 1])
+LAUNCHER = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGINT, lambda *_: None)  # for the child alone, which resets it
+child = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(child.pid, 0)
+with open(sys.argv[1], "w") as file:
+    print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=file)
+os._exit(os.waitstatus_to_exitcode(status) % 256)
 """
-"""The kernel begins a child's figure with its parent's size, so it tells itself."""
+"""Starts the program and tells what it took. The kernel begins a process' peak with
+the size of the one it is started by, and this one is small."""
+
+BEGUN = """
+import sys
+from minigpt_repl import __main__ as program
+program._leave_on_interrupt()  # the first that it does; before, ^C is Python's own
+open("begun", "w").close()
+sys.exit(program.main())
+"""
 
 
 def run(tried: Try, place: Path) -> Outcome:
@@ -460,96 +458,91 @@ def run(tried: Try, place: Path) -> Outcome:
         for name in ("CONFIG", "STATE", "DATA", "CACHE")
     }
     environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm", **tried.environment}
-    code = f"import sys; from {tried.module} import main"
-    if tried.module == "minigpt_repl":
-        code = "import sys; from minigpt_repl.__main__ import main"
-    code += "; sys.exit(main())"
-    peak = place / "peak"
-    if tried.interrupt_s is None:
-        code = OWN_PEAK.format(code=code, peak=str(peak))
-    command = [sys.executable, "-P", "-c", code]
+    program = [sys.executable, "-P", "-m", "minigpt_repl"]
+    if tried.is_setup:
+        program = [sys.executable, str(ROOT / "scripts/setup_model.py")]
+    if tried.interrupt_s is not None:
+        program = [sys.executable, "-P", "-c", BEGUN]
+    taken = place / "taken"
+    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(taken)]
+    command = [*launcher, *program, *tried.arguments]
     began = time.monotonic()
     if tried.keys:
-        return _on_a_terminal([*command, *tried.arguments], tried, place, environment)
+        code, out, err = _at_a_terminal(command, tried, place, environment)
+    else:
+        code, out, err = _in_a_pipe(command, tried, place, environment)
+    if not taken.exists():  # it took too long, and was killed with its launcher
+        taken.write_text("inf 0")
+    cpu_seconds, kilobytes = map(float, taken.read_text().split())
+    seconds = time.monotonic() - began
+    return Outcome(code, seconds, cpu_seconds, int(kilobytes) // 1024, out, err)
+
+
+def _in_a_pipe(
+    command: list[str], tried: Try, place: Path, environment: dict[str, str]
+) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
     with contextlib.ExitStack() as stack:
         out, err, stdin = (stack.enter_context(tempfile.TemporaryFile()) for _ in "oei")
         stdin.write(tried.stdin or b"")
         stdin.seek(0)
         if tried.stdin is None:
             stdin = stack.enter_context(open("/dev/zero", "rb"))
-        process = subprocess.Popen(
-            [*command, *tried.arguments],
+        started = subprocess.Popen(
+            command,
             stdin=stdin,
             stdout=out,
             stderr=err,
             cwd=place,
             env=environment,
+            start_new_session=True,
         )
         if tried.interrupt_s is not None:
+            while started.poll() is None and not (place / "begun").exists():
+                time.sleep(0.001)
             time.sleep(tried.interrupt_s)
-            process.send_signal(signal.SIGINT)
-        with _killing(process.pid):
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    cpu = usage.ru_utime + usage.ru_stime
-    kilobytes = int(peak.read_text()) if peak.exists() else 0  # killed: not known
-    return Outcome(process.returncode, seconds, cpu, kilobytes // 1024, *texts)
+            os.killpg(started.pid, signal.SIGINT)
+        try:
+            started.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+        out.seek(0), err.seek(0)
+        texts = [file.read().decode(errors="replace") for file in (out, err)]
+    return started.wait(), *texts
 
 
-@contextlib.contextmanager
-def _killing(pid: int) -> Iterator[None]:
-    """Kill a process that takes longer than any may."""
-
-    def kill(number: int, frame: object) -> None:
-        os.kill(pid, signal.SIGKILL)
-
-    before = signal.signal(signal.SIGALRM, kill)
-    signal.alarm(TIMEOUT)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _on_a_terminal(
+def _at_a_terminal(
     command: list[str], tried: Try, place: Path, environment: dict[str, str]
-) -> Outcome:
-    """Type lines at a terminal, each when nothing more is said."""
-    began, said = time.monotonic(), b""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(place)
-        os.execve(command[0], command, environment)
-    keys = [f"{line}\r".encode() for line in tried.keys]
-    with _killing(pid):
-        while True:
-            pause = 15 if b"> " not in said else 6 if keys else 60
-            ready, _, _ = select.select([terminal], [], [], pause)
-            if not ready:
-                if not keys:
-                    os.kill(pid, signal.SIGKILL)
-                else:
-                    os.write(terminal, keys.pop(0))
-                continue
-            try:
-                said += (part := os.read(terminal, 65536))
-            except OSError:
-                break
-            if b"\x1b[6n" in part:  # where the cursor is
-                os.write(terminal, b"\x1b[1;1R")
-            if not part:
-                break
-        _, status, usage = os.wait4(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    seconds, text = time.monotonic() - began, said.decode(errors="replace")
-    cpu = usage.ru_utime + usage.ru_stime
-    return Outcome(code, seconds, cpu, usage.ru_maxrss // 1024, text, "")
+) -> tuple[int, str, str]:
+    """Type lines, each at a prompt; exit code, what was shown, nothing."""
+    import pexpect
+
+    said = io.StringIO()
+    with pexpect.spawn(
+        command[0],
+        command[1:],
+        cwd=str(place),
+        # It does not answer where the cursor is, for which a second would be waited.
+        env=environment | {"PROMPT_TOOLKIT_NO_CPR": "1"},
+        timeout=TIMEOUT,
+        dimensions=(24, 200),
+        encoding="utf-8",
+        codec_errors="replace",
+    ) as terminal:
+        terminal.logfile_read = said
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            for line in tried.keys:
+                if line == INTERRUPT:
+                    terminal.expect_exact(TAKEN)
+                    time.sleep(0.5)
+                    terminal.sendintr()
+                    continue
+                terminal.expect_exact(PROMPT)
+                terminal.send(f"{line}\r")
+            terminal.expect(pexpect.EOF)
+        terminal.close(force=True)
+    code = terminal.exitstatus
+    return -1 if code is None else code, said.getvalue(), ""
 
 
 def faults(tried: Try, found: Outcome, place: Path) -> Iterator[str]:
