@@ -27,6 +27,7 @@ from minigpt_repl.errors import (
     EXIT_USAGE,
     MiniGPTError,
 )
+from minigpt_repl.paths import known_checkpoints
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS
@@ -55,6 +56,22 @@ class SamplerName(click.ParamType[str]):
             for name, summary in summaries.items()
             if name.startswith(typed)
         ]
+
+
+class Spec(click.ParamType[str]):
+    """A strategy of a comparison, such as `top_k:k=10`; the comparison reads it."""
+
+    name = "spec"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Samplers and rules; after a colon parameters, after an equal sign values."""
+        from minigpt_repl.repl.completion import spec_words
+        from minigpt_repl.settings import Settings
+
+        words = spec_words(Settings(), incomplete)
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 class Assignment(click.ParamType[tuple[str, str]]):
@@ -101,11 +118,22 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class CheckpointName(click.Path):
+    """A folder, or the name of a checkpoint that is known by name."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names; the shell itself knows folders."""
+        names = [name for name in known_checkpoints() if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), CompletionItem(incomplete, type="dir")]
+
+
 _CHECKPOINT = click.option(
     "--checkpoint",
     metavar="DIR",
-    type=click.Path(),
-    help="Folder of the model; else MINIGPT_CHECKPOINT, the config, the default.",
+    type=CheckpointName(),
+    help="Folder or name of the model; else MINIGPT_CHECKPOINT, the config, default.",
 )
 
 
@@ -209,7 +237,7 @@ def doctor(options: Options, /, checkpoint: str | None, no_verify: bool) -> int:
 
 
 @cli.command()
-@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@click.argument("specs", nargs=-1, type=Spec(), metavar="[SPEC]...")
 @click.option("-p", "--prompt", metavar="TEXT", required=True, help="- reads stdin.")
 @click.option("--n", "-n", "count", default="1", metavar="N", help="Texts a strategy.")
 @click.option("--seed", metavar="N", help="Of the first text; text i uses N+i.")

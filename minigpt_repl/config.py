@@ -17,15 +17,17 @@ from typing import Any
 from minigpt_repl import paths
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file
-from minigpt_repl.models.record import RECORD_FILE, check_folder, is_file, read_record
-from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
+from minigpt_repl.models.record import check_folder, is_file, read_record
+from minigpt_repl.paths import CHECKPOINT_VARIABLE, RECORD_FILE, config_home
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import (
     DEFAULT_SAMPLER,
     SESSION_PARAMETERS,
     Settings,
+    check_value,
     limits_of,
+    parameter_of,
 )
 from minigpt_repl.shown import shown_line
 from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
@@ -212,7 +214,7 @@ def _parse(key: str, value: Any) -> dict[str, Value]:
             for name, text in typed.items()
         }
         return {"sampler": spec.name, **own}
-    parameter = Settings().parameter(key)
+    parameter = parameter_of(key)
     if isinstance(value, str):
         return {key: parameter.parse(value)}
     return {key: parameter.check(value)}
@@ -283,8 +285,7 @@ def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
     values = {}
     for key, value in layer.values.items():
         try:
-            if key != "sampler":
-                Settings().parameter(key).check(value, limits)
+            check_value(key, value, limits)
             values[key] = value
         except UsageError as error:
             problems.append(f"{name}: {key}: {error}")
@@ -298,7 +299,7 @@ def _limits(directory: Path, verify: bool) -> Mapping[str, int]:
     if not verify and not is_file(directory / RECORD_FILE):
         return {}
     record = read_record(directory)
-    return limits_of(record.vocabulary_size, record.document)
+    return limits_of(record)
 
 
 def _with_flags(settings: Settings, options: Options) -> Settings:

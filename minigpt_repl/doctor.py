@@ -21,6 +21,7 @@ from minigpt_repl.engine.request import Engine, Finished
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.settings import Settings
+from minigpt_repl.shown import in_seconds
 
 PACKAGES = ("tensorflow", "keras", "keras-hub", "prompt-toolkit", "click", "rich")
 DISTRIBUTION = "minigpt-repl"
@@ -178,6 +179,6 @@ def _generates(
     times = generation.timings
     return Finding(
         subject,
-        f"loaded in {times.load_s:.1f} s, first token after "
-        f"{times.first_token_s:.2f} s, all in {times.decode_s:.2f} s",
+        f"loaded in {in_seconds(times.load_s)}, first token after "
+        f"{in_seconds(times.first_token_s)}, all in {in_seconds(times.decode_s)}",
     )

@@ -5,10 +5,8 @@ Importing this module registers them, which
 """
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.byte_pair import MiniGPTBytePairTokenizer
-from minigpt_repl.models.causal_lm import MiniGPTCausalLM
-from minigpt_repl.models.preprocessor import MiniGPTCausalLMPreprocessor
-from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+from minigpt_repl.models.causal_lm import MiniGPTCausalLM, MiniGPTCausalLMPreprocessor
+from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer, MiniGPTTokenizer
 
 __all__ = [
     "MiniGPTBackbone",

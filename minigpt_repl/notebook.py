@@ -36,6 +36,7 @@ from minigpt_repl.compare.spec import (
     parse_count,
     parse_strategies,
 )
+from minigpt_repl.compare.spread import SpreadView
 from minigpt_repl.compare.view import FiguresView, HeatView, TextsView, column_names
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
@@ -118,7 +119,7 @@ class Model:
         """
         strategies = parse_strategies(samplers, self._settings())
         ids = self._engine.encode(prompt)
-        where = inspection.next_place(ids, self._info.context_length)
+        where = inspection.next_place(ids, self._engine)
         logits = self._engine.logits(ids)[-1]
         return Next(
             next_distribution(logits, strategies, self._info, count, where=where)
@@ -174,7 +175,7 @@ class Model:
     def _settings(
         self, length: int = 80, seed: int | None = None, stop: str | None = None
     ) -> Settings:
-        limits = limits_of(self._info.vocabulary_size, self._info.document)
+        limits = limits_of(self._info)
         given = {"length": length, "seed": seed, "stop": stop}
         typed = {name: str(v) for name, v in given.items() if v is not None}
         return Settings(limits=limits).set(typed)[0]
@@ -335,6 +336,8 @@ class Compared(_Shown):
         yield TextsView(self.comparison)
         yield Line()
         yield FiguresView(self.comparison)
+        yield Line()
+        yield SpreadView(self.comparison)
 
     def _repr_html_(self) -> str:
         return page.comparison_fragment(self.comparison, self._engine)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 APP = "minigpt-repl"
 CHECKPOINT_VARIABLE = "MINIGPT_CHECKPOINT"
+RECORD_FILE = "training.json"
+"""What a checkpoint is made of, in its folder."""
 PROGRESS_FILE = "progress.json"
 """How far an unfinished training came, in its folder."""
 PACKAGE = Path(__file__).resolve().parent
@@ -42,12 +44,28 @@ def find_checkpoint(
     config: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Path:
-    """The checkpoint to load: flag, then environment, then config, then bundled."""
+    """The checkpoint to load: flag, then environment, then config, then bundled.
+
+    Each may be a folder, or the name of one of the `known_checkpoints`.
+    """
     variables = os.environ if environment is None else environment
     for place in (flag, variables.get(CHECKPOINT_VARIABLE), config):
         if place:
-            return Path(os.path.expanduser(place))
+            folder = Path(os.path.expanduser(place))
+            is_name = len(folder.parts) == 1 and not os.path.exists(folder)
+            return known_checkpoints().get(folder.name, folder) if is_name else folder
     return bundled_checkpoint()
+
+
+def known_checkpoints() -> dict[str, Path]:
+    """Folders of the checkpoints that can be called by name: those beside the one
+    that comes with the program, and the user's own, which win."""
+    places = (bundled_checkpoint(), default_output(), data_home() / "checkpoints" / "_")
+    found: dict[str, Path] = {}
+    for folder in dict.fromkeys(place.parent for place in places):
+        records = sorted(folder.glob(f"*/{RECORD_FILE}"))
+        found |= {record.parent.name: record.parent for record in records}
+    return found
 
 
 def training_folder(out: Path) -> Path:

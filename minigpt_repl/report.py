@@ -1,22 +1,33 @@
 """Texts as JSON, for programs: what `--json` and `--jsonl` print.
 
-`formats.Generation` and `formats.TokenLine` are the shapes. Knows no terminal and no
-model.
+`formats.Generation` and `formats.TokenLine` are the shapes; `WatchedEngine` lets a
+`JsonWriter` see a text's events while it is made. Knows no terminal and no model.
 """
 
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
 
 from minigpt_repl import formats
+from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.request import (
+    Engine,
+    EngineInfo,
     Event,
     Finished,
     Generation,
+    Request,
+    RowEvent,
     Started,
     Token,
     TokenChosen,
 )
+from minigpt_repl.sampling.parameters import Value
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def generation_to_json(generation: Generation) -> formats.Generation:
@@ -33,6 +44,7 @@ def generation_to_json(generation: Generation) -> formats.Generation:
         seed=generation.seed,
         length=request.length,
         stop=cast(formats.StopRule, request.stop),
+        noise=cast(formats.NoiseKind, request.noise),
         stop_reason=generation.stop_reason,
         cropped=generation.started.cropped,
         unknown_words=generation.started.unknown_words,
@@ -104,6 +116,66 @@ class JsonWriter:
     def _write(self, value: formats.Document) -> None:
         self._out.write(f"{formats.encode(value)}\n")
         self._out.flush()
+
+
+class WatchedEngine:
+    """An engine whose events someone else sees too.
+
+    A sampler is warmed before its first text, so that the figures of the text tell
+    of the text and not of a compile.
+
+    Args:
+        engine: does what is asked.
+        watch: gets every event of every text, with the text's row, before the
+            caller does. With it each token of a finished text carries its score,
+            whether the caller asked or not.
+    """
+
+    def __init__(
+        self, engine: Engine, watch: Callable[[int, Event], None] | None = None
+    ) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._warmed: set[object] = set()
+        self.stop = engine.stop
+        self.close = engine.close
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._engine.info
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        for _, event in self.generate_rows([request]):
+            yield event
+
+    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+        for request, rows, key in programs(requests):
+            if key not in self._warmed:
+                self._engine.warm(request.sampler, request.parameters, rows)
+                self._warmed.add(key)
+        if self._watch is None:
+            yield from self._engine.generate_rows(requests)
+            return
+        scored = [replace(request, with_scores=True) for request in requests]
+        for row, event in self._engine.generate_rows(scored):
+            self._watch(row, event)
+            yield row, event
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return self._engine.encode(text)
+
+    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
+        return self._engine.logits(token_ids)
+
+    def warm(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        self._engine.warm(sampler, parameters, rows)
+
+    def prepare(
+        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+    ) -> None:
+        self._engine.prepare(sampler, parameters, rows)
 
 
 def _token_fields(token: Token) -> dict[str, Any]:

@@ -8,8 +8,9 @@ changed when any part of a change is not allowed. Knows no terminal and no model
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from minigpt_repl.engine.request import SEEDS, Request
+from minigpt_repl.engine.request import SEEDS, EngineInfo, Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.formats import Record
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
 from minigpt_repl.sampling.registry import (
@@ -25,6 +26,9 @@ ORIGINS = ("default", "config", "environment", "flag", "set")
 
 ENDS = "ends"
 """The limit that is there where the model learned how a document ends."""
+
+DRAFT = "draft"
+"""The limit that is 0 where there is no draft model to speculate with."""
 
 DEFAULT_SAMPLER = "top_k"
 
@@ -47,6 +51,14 @@ SESSION_PARAMETERS = (
         "the document does, the default of a model that learned it",
         choices=("none", "sentence", "end"),
     ),
+    Parameter(
+        "noise",
+        str,
+        "own",
+        "shared: samplers draw by the same luck, token for token, so that texts of one "
+        "seed differ by their rules only",
+        choices=("own", "shared"),
+    ),
     Parameter("chat", bool, False, "each prompt goes on from the conversation so far"),
     Parameter("raw", bool, False, "show tokens joined by spaces, as the model sees"),
     Parameter("stats", bool, True, "a line of figures after each text"),
@@ -57,10 +69,11 @@ SESSION_PARAMETERS = (
 )
 
 
-def limits_of(vocabulary_size: int, document: str | None) -> Limits:
-    """What a checkpoint sets bounds to: numbers of tokens, and whether texts end."""
-    ends = {} if document is None else {ENDS: 1}
-    return {"vocabulary": vocabulary_size, **ends}
+def limits_of(model: Record | EngineInfo) -> Limits:
+    """What a checkpoint sets bounds to: numbers of tokens, whether texts end, and
+    whether a draft can be made."""
+    ends = {} if model.document is None else {ENDS: 1}
+    return {"vocabulary": model.vocabulary_size, DRAFT: int(model.has_draft), **ends}
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ class Settings:
             length=int(self.value("length") or 0),
             seed=None if seed is None else int(seed),
             stop=str(self.value("stop")),
+            noise=str(self.value("noise")),
         )
 
     def set(
@@ -136,21 +150,14 @@ class Settings:
         pending = dict(values)
         if "sampler" in pending:
             spec, typed = read_sampler(pending.pop("sampler"))
+            check_value("sampler", spec.name, self.limits)
             changes.append(Change("sampler", self.sampler.name, spec.name))
             settings = settings._with(origin, "sampler", spec.name)
             pending = {f"{spec.name}.{n}": text for n, text in typed.items()} | pending
         for name, text in pending.items():
             key = settings.key(name)
-            value = settings._parameter(key).parse(text, self.limits)
-            if (
-                (key, value) == ("stop", "end")
-                and self.limits
-                and (ENDS not in self.limits)
-            ):
-                raise UsageError(
-                    "stop = end: this model did not learn where a document ends; "
-                    "stop takes none or sentence"
-                )
+            value = parameter_of(key).parse(text, self.limits)
+            check_value(key, value, self.limits)
             changes.append(Change(name, settings.value(key), value))
             settings = settings._with(origin, key, value)
         return settings, tuple(changes)
@@ -174,7 +181,7 @@ class Settings:
         """The same settings on another checkpoint; what is beyond its limits is
         dropped from its layer, so that a weaker one or the default holds."""
         layers = {
-            origin: {key: v for key, v in layer.items() if self._fits(key, v, limits)}
+            origin: {key: v for key, v in layer.items() if _fits(key, v, limits)}
             for origin, layer in self.layers.items()
         }
         after = Settings(layers, dict(limits))
@@ -227,34 +234,17 @@ class Settings:
 
     def parameter(self, name: str) -> Parameter:
         """What a setting allows; `name` as the user typed it."""
-        return self._parameter(self.key(name))
-
-    def _parameter(self, key: str) -> Parameter:
-        sampler, dot, name = key.partition(".")
-        if dot:
-            return find_sampler(sampler).parameter(name)
-        return next(p for p in SESSION_PARAMETERS if p.name == key)
+        return parameter_of(self.key(name))
 
     def _default(self, key: str) -> Value:
         """The default; the limit where a tiny checkpoint has less to offer."""
-        parameter = self._parameter(key)
+        parameter = parameter_of(key)
         if key == "stop" and ENDS in self.limits:
             return "end"
         default, limit = parameter.default, self.limits.get(str(parameter.maximum))
         if isinstance(default, int) and limit is not None:
             return min(default, limit)
         return default
-
-    def _fits(self, key: str, value: Value, limits: Limits) -> bool:
-        if key == "sampler":
-            return True
-        if (key, value) == ("stop", "end"):
-            return ENDS in limits
-        try:
-            self._parameter(key).check(value, limits)
-        except UsageError:
-            return False
-        return True
 
     def shown(self, key: str) -> Value:
         """Value of any key that `names` gives, `sampler` too."""
@@ -270,3 +260,39 @@ class Settings:
             if key in layer:
                 return layer[key], origin
         return default, "default"
+
+
+def parameter_of(key: str) -> Parameter:
+    """What the setting of a full key allows."""
+    sampler, dot, name = key.partition(".")
+    if dot:
+        return find_sampler(sampler).parameter(name)
+    return next(p for p in SESSION_PARAMETERS if p.name == key)
+
+
+def check_value(key: str, value: Value, limits: Limits) -> None:
+    """Make sure that a checkpoint allows a value of a full key.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    if key != "sampler":
+        parameter_of(key).check(value, limits)
+    elif limits.get(DRAFT) == 0 and find_sampler(str(value)).needs_draft:
+        raise UsageError(
+            f"{value} needs a draft model, and this checkpoint has none; "
+            "minigpt-setup --draft makes one"
+        )
+    if (key, value) == ("stop", "end") and limits and ENDS not in limits:
+        raise UsageError(
+            "stop = end: this model did not learn where a document ends; "
+            "stop takes none or sentence"
+        )
+
+
+def _fits(key: str, value: Value, limits: Limits) -> bool:
+    try:
+        check_value(key, value, limits)
+    except UsageError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Strings of others on their way out: what a terminal would obey is made visible.
+"""Strings and numbers on their way out: the ones made harmless, the others alike.
 
 Whatever comes from a model, a file or a user goes through `shown` before it is
 written to a terminal, a pipe or a page. A terminal is a machine that obeys escape
@@ -27,3 +27,48 @@ def shown(text: str) -> str:
 def shown_line(text: str) -> str:
     """As `shown`, on one line: the tab and the end of a line are written too."""
     return shown(text.replace("\t", "\\t").replace("\n", "\\n"))
+
+
+# Numbers: one format a quantity, wherever it is shown.
+
+LEAST_SHARE = 0.0005
+
+
+def percent(part: float) -> str:
+    """A probability, or another part of a whole; `-` where there is nothing, so that
+    what a rule removed stands out from what is only improbable."""
+    if part <= 0:
+        return "-"
+    return f"{100 * part:.1f}%" if part >= LEAST_SHARE else "<0.1%"
+
+
+def as_share(part: float) -> str:
+    """A part of a whole that was measured, and may have been nothing."""
+    return f"{100 * part:.1f}%"
+
+
+def in_bits(number: float) -> str:
+    """A surprisal or an entropy."""
+    return f"{number:.1f} bits"
+
+
+def as_perplexity(number: float) -> str:
+    """2 to the power of the mean surprisal in bits."""
+    return f"{number:,.1f}"
+
+
+def in_bits_a_byte(number: float) -> str:
+    """Of a text, or of a model on its held-out texts."""
+    return f"{number:.3f}"
+
+
+def in_seconds(number: float) -> str:
+    """A time, in milliseconds where it is short."""
+    if number >= 100:
+        return f"{number:,.0f} s"
+    return f"{1000 * number:.0f} ms" if number < 1 else f"{number:.1f} s"
+
+
+def in_tokens_per_second(tokens_per_second: float) -> str:
+    """New tokens a second."""
+    return f"{tokens_per_second:,.0f} tokens/s"

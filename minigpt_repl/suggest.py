@@ -4,15 +4,31 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_SHOWN = 60
+MOST_NEAR = 3
 LONGEST_PATH = 300
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A clause such as `; did you mean top_k?`, or nothing if none is near."""
-    if len(word) > LONGEST_SHOWN:
-        return ""
-    near = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+def did_you_mean(word: str, candidates: Iterable[str], mark: str = "") -> str:
+    """A clause such as `; did you mean top_k?`, or nothing if none is near.
+
+    Args:
+        word: what was typed.
+        candidates: the names that there are.
+        mark: put before a name, as the colon of a command.
+    """
+    near = [f"{mark}{name}" for name in nearest(word, candidates)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def nearest(word: str, candidates: Iterable[str]) -> list[str]:
+    """The names that begin with a word if they are few, else the one most like it."""
+    names, word = list(candidates), word.lower()
+    if not word or len(word) > LONGEST_SHOWN:
+        return []
+    beginning = [name for name in names if name.lower().startswith(word)]
+    if 1 <= len(beginning) <= MOST_NEAR:
+        return beginning
+    return difflib.get_close_matches(word, names, n=1, cutoff=0.6)
 
 
 def quoted(word: object) -> str:

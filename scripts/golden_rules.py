@@ -4,7 +4,9 @@
 torch) or `llama.cpp` (which needs llama_cpp_python) puts that peer's cases into
 tests/sampling/golden.json; those of the other one stay. A case is a rule with its
 parameters, logits by their title, tokens so far, and the probabilities that the peer's
-code left.
+code left. Words are rows of an amount and token ids, breakers token ids. A rule that
+follows its own choices has cases with the tokens that it chose before, on the same
+logits.
 """
 
 import ctypes
@@ -35,7 +37,7 @@ FROM_TRANSFORMERS: dict[str, tuple[str, str, list[float]]] = {
     ),
     "no_repeat_ngram": ("NoRepeatNGramLogitsProcessor", "size", [1, 2, 3, 5]),
 }
-FROM_LLAMA: dict[str, list[dict[str, float]]] = {
+FROM_LLAMA: dict[str, list[dict[str, Any]]] = {
     "temperature": [{"temperature": t} for t in (0.0, 0.1, 0.8, 3.0)],
     "top_k": [{"k": k} for k in (1, 3, 16)],
     "top_p": [{"p": p} for p in (0.01, 0.5, 0.9, 1.0)],
@@ -54,10 +56,27 @@ FROM_LLAMA: dict[str, list[dict[str, float]]] = {
     "presence_penalty": [{"penalty": p, "window": w} for p, w in ((0.5, 64), (-2, 4))],
     "frequency_penalty": [{"penalty": p, "window": w} for p, w in ((0.5, 64), (2, 4))],
     "dry": [
-        {"multiplier": m, "base": b, "allowed_length": a, "window": w}
+        {"multiplier": m, "base": b, "allowed_length": a, "window": w, "breakers": x}
         for m, b, a, w in ((0.8, 1.75, 2, 64), (2, 1.1, 1, 64), (1, 3, 3, 8))
+        for x in ([], [2], [4, 7])
+    ],
+    "logit_bias": [{"words": [[2.0, 3]]}, {"words": [[-1.5, 2], [4.0, 0], [1.0, 15]]}],
+    "mirostat": [],
+    "adaptive_p": [],
+}
+PUSHES = [[[2.0, 3]], [[-1.5, 2], [4.0, 3, 1]], [[1.0, 1, 2, 3], [2.0, 2, 3]]]
+BANS = [[[-1, 3]], [[-1, 2], [-1, 3, 1]], [[-1, 1, 2, 3], [-1, 4, 8]]]
+MADE = [(tokens, made) for tokens in (0, 3, 20) for made in (0, 2, 3, 19, 20)]
+END_ID = 6
+FOLLOWING: dict[str, list[dict[str, float]]] = {
+    "mirostat": [{"tau": t, "eta": e} for t, e in ((5.0, 0.1), (1.0, 0.5), (0.2, 1))],
+    "adaptive_p": [
+        {"target": t, "decay": d} for t, d in ((0.5, 0.9), (0.1, 0.5), (1.0, 0.0))
     ],
 }
+DRY_FOR_TESTS = "_Z30llama_sampler_init_dry_testingffiiRKSt6vectorIS_IiSaIiEESaIS1_EE"
+FOLLOWED = 6
+"""Tokens that a rule follows in a case."""
 HISTORIES = [
     [],
     [3],
@@ -66,8 +85,12 @@ HISTORIES = [
     [1, 2, 3, 4, 9, 2, 3, 4, 8, 1, 2, 3, 4],
     [7, 1, 7, 2, 7, 3, 7, 1, 7, 2, 7],
 ]
+WORDED = ("logit_bias", "ban", "min_length")
 WITH_HISTORY = ("random", "one left", "some removed")
 HISTORY_RULES = (
+    "logit_bias",
+    "ban",
+    "min_length",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
@@ -95,6 +118,8 @@ def all_logits() -> dict[str, list[float]]:
 
 def transformers_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
     """The cases of a rule of transformers."""
+    if name in WORDED:
+        return worded_cases(name, logits)
     torch = importlib.import_module("torch")
     processors = importlib.import_module("transformers.generation.logits_process")
     class_name, parameter, values = FROM_TRANSFORMERS[name]
@@ -109,6 +134,102 @@ def transformers_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
             left = processor(ids, torch.tensor([logits]))[0].tolist()
             cases.append(case(name, {parameter: value}, seen, left))
     return cases
+
+
+def worded_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
+    """The cases of the rules of transformers that are given token ids."""
+    torch = importlib.import_module("torch")
+    processors = importlib.import_module("transformers.generation.logits_process")
+    made: list[tuple[dict[str, Any], Any, list[list[int]]]] = []
+    if name == "logit_bias":
+        for rows in PUSHES:
+            biases = [[row[1:], row[0]] for row in rows]
+            processor = processors.SequenceBiasLogitsProcessor(biases)
+            made.append(({"words": rows}, processor, HISTORIES))
+    elif name == "ban":
+        for rows in BANS:
+            processor = processors.NoBadWordsLogitsProcessor([row[1:] for row in rows])
+            made.append(({"words": rows}, processor, HISTORIES))
+    else:
+        for tokens, count in MADE:
+            processor = processors.MinNewTokensLengthLogitsProcessor(
+                0, tokens, END_ID, device="cpu"
+            )
+            values = {"tokens": tokens, "made": count, "end_id": END_ID}
+            made.append((values, processor, [[1] * count]))
+    cases = []
+    for values, processor, histories in made:
+        for seen in histories:
+            ids = torch.tensor([seen], dtype=torch.long)
+            left = processor(ids, torch.tensor([logits]))[0].tolist()
+            cases.append(case(name, values, seen if len(seen) <= SIZE else [], left))
+    return cases
+
+
+class Vector(ctypes.Structure):
+    """A `std::vector` of C++ as its three pointers."""
+
+    _fields_ = tuple((end, ctypes.c_void_p) for end in ("begin", "end", "room"))
+
+    @classmethod
+    def of(cls, items: ctypes.Array[Any]) -> "Vector":
+        """One that holds an array, which has to be kept."""
+        begin = ctypes.addressof(items)
+        end = begin + ctypes.sizeof(items)
+        return cls(begin, end, end)
+
+
+def dry_sampler(cpp: Any, values: dict[str, Any]) -> Any:
+    """llama.cpp's DRY with breakers as token ids, which its own tests make so."""
+    tokens = [(ctypes.c_int32 * 1)(token) for token in values["breakers"]]
+    heads = (Vector * len(tokens))(*map(Vector.of, tokens))
+    make = cpp.llama_cpp._lib[DRY_FOR_TESTS]
+    make.restype = cpp.llama_sampler_p_ctypes
+    floats = (ctypes.c_float, ctypes.c_float)
+    make.argtypes = (*floats, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+    names = ("multiplier", "base", "allowed_length", "window")
+    return make(*(values[name] for name in names), ctypes.byref(Vector.of(heads)))
+
+
+def following_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
+    """The cases of the rules of llama.cpp that follow their own choices."""
+    cpp = importlib.import_module("llama_cpp")
+    cases = []
+    for values in FOLLOWING[name]:
+        make = {
+            "mirostat": lambda tau, eta: cpp.llama_sampler_init_mirostat_v2(
+                1, tau, eta
+            ),
+            "adaptive_p": lambda target, decay: cpp.llama_sampler_init_adaptive_p(
+                target, decay, 1
+            ),
+        }
+        sampler = make[name](**values)
+        chosen: list[int] = []
+        for _ in range(FOLLOWED):
+            left, selected = applied(cpp, sampler, logits)
+            cases.append(case(name, values, [], left) | {"chosen": [*chosen]})
+            cpp.llama_sampler_accept(sampler, selected)
+            chosen.append(selected)
+        cpp.llama_sampler_free(sampler)
+    return cases
+
+
+def applied(cpp: Any, sampler: Any, logits: list[float]) -> tuple[list[float], int]:
+    """The logits that a sampler of llama.cpp leaves, and the token it selected."""
+    # What was removed before is not in llama.cpp's list any more.
+    there = [(i, x) for i, x in enumerate(logits) if x > -math.inf]
+    data = (cpp.llama_token_data * len(there))(
+        *(cpp.llama_token_data(id=i, logit=x, p=0.0) for i, x in there)
+    )
+    array = cpp.llama_token_data_array(
+        data=data, size=len(there), selected=-1, sorted=False
+    )
+    cpp.llama_sampler_apply(sampler, ctypes.byref(array))
+    left = [-math.inf] * SIZE
+    for place in range(array.size):
+        left[array.data[place].id] = array.data[place].logit
+    return left, array.data[max(0, array.selected)].id
 
 
 def llama_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
@@ -136,30 +257,24 @@ def llama_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
         "frequency_penalty": lambda penalty, window: cpp.llama_sampler_init_penalties(
             SIZE, window, 1.0, penalty, 0.0
         ),
-        "dry": lambda multiplier, base, allowed_length, window: (
-            cpp.llama_sampler_init_dry(
-                None, multiplier, base, allowed_length, window, None, 0
-            )
+        "dry": lambda **values: dry_sampler(cpp, values),
+        "logit_bias": lambda words: cpp.llama_sampler_init_logit_bias(
+            SIZE,
+            len(words),
+            (cpp.llama_logit_bias * len(words))(
+                *(cpp.llama_logit_bias(token=row[1], bias=row[0]) for row in words)
+            ),
         ),
     }
+    if name in FOLLOWING:
+        return following_cases(name, logits)
     cases = []
     for values in FROM_LLAMA[name]:
         for seen in HISTORIES if name in HISTORY_RULES else [[]]:
             sampler = init[name](**values)
             for token in seen:
                 cpp.llama_sampler_accept(sampler, token)
-            # What was removed before is not in llama.cpp's list any more.
-            there = [(i, x) for i, x in enumerate(logits) if x > -math.inf]
-            data = (cpp.llama_token_data * len(there))(
-                *(cpp.llama_token_data(id=i, logit=x, p=0.0) for i, x in there)
-            )
-            array = cpp.llama_token_data_array(
-                data=data, size=len(there), selected=-1, sorted=False
-            )
-            cpp.llama_sampler_apply(sampler, ctypes.byref(array))
-            left = [-math.inf] * SIZE
-            for place in range(array.size):
-                left[array.data[place].id] = array.data[place].logit
+            left, _ = applied(cpp, sampler, logits)
             cpp.llama_sampler_free(sampler)
             cases.append(case(name, values, seen, left))
     return cases
@@ -167,7 +282,7 @@ def llama_cases(name: str, logits: list[float]) -> list[dict[str, Any]]:
 
 def case(
     name: str,
-    values: dict[str, float],
+    values: dict[str, Any],
     seen: list[int],
     left: list[float],
 ) -> dict[str, Any]:
@@ -186,7 +301,9 @@ def main() -> None:
     """Put a peer's cases into the file."""
     peer = sys.argv[1]
     make = {"transformers": transformers_cases, "llama.cpp": llama_cases}[peer]
-    names = FROM_TRANSFORMERS if peer == "transformers" else FROM_LLAMA
+    names = [*(FROM_TRANSFORMERS if peer == "transformers" else FROM_LLAMA)]
+    if peer == "transformers":
+        names += WORDED
     package = peer.replace(".", "_")
     kept = json.loads(FILE.read_text()) if FILE.exists() else {}
     kept[peer] = {

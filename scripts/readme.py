@@ -9,10 +9,9 @@ import ast
 import json
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
-from minigpt_repl.repl.dispatch import all_commands
+from minigpt_repl.glossary import ENTRIES
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.sampling.stages import STAGES
@@ -30,7 +29,6 @@ FILES_TO_READ = (
     "engine/engine.py",
     "engine/search.py",
     "models/language_model.py",
-    "repl/app.py",
     "repl/continuation.py",
     "repl/dispatch.py",
     "sampling/registry.py",
@@ -73,14 +71,25 @@ def setting_table() -> str:
 
 
 def command_table() -> str:
-    """Every command of the REPL."""
-    import_module("minigpt_repl.repl.commands")
+    """Every command of the REPL, by what one wants to do."""
+    from minigpt_repl.repl.commands.program import grouped_commands
+
     rows = ["| command | what it does |", "|---|---|"]
-    for entry in all_commands():
-        names = ", ".join(f"`:{alias}`" for alias in entry.aliases)
-        usage = f"`:{entry.name} {entry.usage}".rstrip() + "`"
-        also = f" (also {names})" if names else ""
-        rows.append(f"| {escape(usage)}{also} | {escape(entry.summary)} |")
+    for group, entries in grouped_commands().items():
+        rows.append(f"| **{group}** | |")
+        for entry in entries:
+            names = ", ".join(f"`:{alias}`" for alias in entry.aliases)
+            usage = f"`:{entry.name} {entry.usage}".rstrip() + "`"
+            also = f" (also {names})" if names else ""
+            rows.append(f"| {escape(usage)}{also} | {escape(entry.summary)} |")
+    return "\n".join(rows)
+
+
+def glossary_table() -> str:
+    """The words on the screen."""
+    rows = ["| word | what it means |", "|---|---|"]
+    for entry in ENTRIES:
+        rows.append(f"| {', '.join(entry.names)} | {escape(entry.text)} |")
     return "\n".join(rows)
 
 
@@ -150,6 +159,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "samplers": sampler_table,
         "rules": rule_table,
         "settings": setting_table,
+        "glossary": glossary_table,
     },
     "docs/architecture.md": {"tree": whole_tree},
 }

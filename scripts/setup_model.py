@@ -6,7 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minigpt_repl.training.setup_model import main
+try:
+    from minigpt_repl.training.setup_model import main
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"{error.name} is not installed here: scripts/setup installs it and goes on"
+    )
 
 if __name__ == "__main__":
     main()

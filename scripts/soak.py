@@ -81,7 +81,7 @@ class Soak:
         self._specs = [
             spec
             for spec in all_samplers()
-            if engine.info.has_draft or spec.name != "speculative"
+            if engine.info.has_draft or not spec.needs_draft
         ]
         self.figures = Figures()
 

@@ -25,7 +25,7 @@ PROMPT = "> "
 QUIET = 1.0
 """Seconds without output after which a command has done its work."""
 
-LIMIT = 120.0
+LIMIT = 300.0
 
 TOUR = (
     (
@@ -112,12 +112,15 @@ class Session:
         self.child.close()
 
 
-def transcript() -> str:
-    """The tour in Markdown: what was typed and what came."""
+def transcript(tour: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A tour in Markdown: words, then what was typed and what came."""
     parts = []
     with tempfile.TemporaryDirectory() as home:
-        session = Session(home, width=80, height=300)
-        for words, lines in TOUR:
+        session = Session(home, width=80, height=400)
+        for words, lines in tour:
+            if not lines:
+                parts += [words, ""]
+                continue
             first = session.screen.cursor.y
             for line in lines:
                 session.type(line)
@@ -127,12 +130,32 @@ def transcript() -> str:
     return "\n".join(parts)
 
 
-def picture(lines: Sequence[str], width: int = 100, height: int = 32) -> str:
-    """An SVG of the screen after the lines were typed."""
+def picture(
+    lines: Sequence[str],
+    width: int = 100,
+    height: int = 32,
+    keys: Sequence[str] = (),
+    sign: str = "",
+) -> str:
+    """An SVG of the screen after the lines were typed, and keys after the last one.
+
+    Args:
+        lines: what is typed.
+        width: of the screen.
+        height: of the screen.
+        keys: pressed one by one behind the last line, which does not end by itself.
+        sign: what the screen shows before each of them and at the end.
+    """
     with tempfile.TemporaryDirectory() as home:
         session = Session(home, width, height)
-        for line in lines:
+        for line in lines[: -1 if keys else None]:
             session.type(line)
+        if keys:
+            session.child.send(lines[-1] + "\r")
+            session.wait_until(sign)
+        for key in keys:
+            session.child.send(key)
+            session.wait_until(sign)
         console = Console(record=True, width=width, file=io.StringIO())
         for row in range(height):
             line = Text()
@@ -170,6 +193,8 @@ def color(name: str) -> str:
 if __name__ == "__main__":
     (ROOT / "docs" / "session.svg").write_text(picture(PICTURE), encoding="utf-8")
     README.write_text(
-        replaced(README.read_text(encoding="utf-8"), README.name, "tour", transcript()),
+        replaced(
+            README.read_text(encoding="utf-8"), README.name, "tour", transcript(TOUR)
+        ),
         encoding="utf-8",
     )

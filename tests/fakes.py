@@ -14,8 +14,8 @@ from itertools import groupby
 import numpy as np
 
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.batches import made_once
 from minigpt_repl.engine.remote import Status
-from minigpt_repl.engine.repeats import made_once
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -33,7 +33,6 @@ from minigpt_repl.engine.request import (
     Timings,
     Token,
     TokenChosen,
-    TokenScore,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.sampling.parameters import Value
@@ -192,24 +191,16 @@ class FakeEngine:
     def _make(self, request: Request) -> Iterator[Event]:
         self.requests.append(request)
         spec = find_sampler(request.sampler)
-        limits = {"vocabulary": len(VOCABULARY)}
-        values = spec.check(request.parameters, limits)
+        values = spec.check(request.parameters, {"vocabulary": len(VOCABULARY)})
         started = self._start(request, spec)
         yield started
         tokens: list[Token] = []
         reprimed: list[int] = []
-        accepted = 0
         text = ""  # display form, right after the prompt
-        reason: StopReason = "length"
         random = np.random.default_rng(started.seed)
         seen = [2, *started.prompt_ids]  # what the model sees, from [BOS]
-        while len(tokens) < request.length:
-            if self._stopping.wait(self.delay) if self.delay else self._is_stopped():
-                reason = "interrupted"
-                break
+        while (reason := self._end(request, tokens)) is None:
             index = len(tokens)
-            if index == self.fail_at:
-                raise EngineError("the engine's process ended; it will be started anew")
             if len(seen) >= self.context_length:
                 if spec.search is not None:
                     reason = "context"
@@ -220,45 +211,51 @@ class FakeEngine:
             if index == self.not_finite_at.get(started.seed):
                 reason = "not_finite"
                 break
-            scores = self._table[seen[-1]]
-            chosen, kept = self._choose(spec, values, scores, seen, random)
-            score = _score(scores, chosen, kept) if request.with_scores else None
-            token = Token(chosen, VOCABULARY[chosen], score)
+            chosen = self._choose(spec, values, seen, random)
+            token = Token(chosen, VOCABULARY[chosen])
             delta = _delta(text or request.prompt, token)
             text += delta
             tokens.append(token)
+            if request.with_details:
+                yield from self._details(spec, values, seen, chosen, index)
             seen.append(chosen)
-            if request.with_details and spec.name == "contrastive":
-                yield CandidatesWeighed(index, self._weigh(values, scores, seen[:-1]))
-            if spec.name == "speculative":
-                accepted += index % 2
-                if request.with_details:
-                    yield DraftVerified(index, (chosen, 3), 1, chosen)
             if spec.name == "beam":
                 best = Hypothesis(tuple(t.id for t in tokens), -1.0 * len(tokens))
                 pruned = (Hypothesis((*best.token_ids[:-1], 3), best.logprob - 2),)
                 yield HypothesesChanged((best,), text, pruned)
             else:
                 yield TokenChosen(index, token, delta)
-            is_late = 2 * len(tokens) >= request.length
-            if request.stop == "sentence" and token.text in ".!?" and is_late:
-                reason = "stop"
-                break
         count = len(tokens)
-        yield Finished(
-            Generation(
-                request=replace(request, seed=started.seed),
-                started=started,
-                tokens=tuple(tokens),
-                text=text,
-                raw_text=" ".join(t.text for t in tokens).replace(" ##", ""),
-                stop_reason=reason,
-                timings=Timings(0.5, 0.01 if count else 0.0, 0.002 * count),
-                reprimed=tuple(reprimed),
-                accepted=(accepted, count) if spec.name == "speculative" else None,
-                checkpoint_sha256="f" * 64,
-            )
+        made = Generation(
+            request=replace(request, seed=started.seed),
+            started=started,
+            tokens=tuple(tokens),
+            text=text,
+            raw_text=" ".join(t.text for t in tokens).replace(" ##", ""),
+            stop_reason=reason,
+            timings=Timings(0.5, 0.01 if count else 0.0, 0.002 * count),
+            reprimed=tuple(reprimed),
+            accepted=(count // 2, count) if spec.name == "speculative" else None,
+            checkpoint_sha256="f" * 64,
         )
+        if request.with_scores:
+            logits = self._table[[2, *started.prompt_ids, *made.token_ids]]
+            made = inspection.with_scores(made, logits, self)
+        yield Finished(made)
+
+    def _end(self, request: Request, tokens: Sequence[Token]) -> StopReason | None:
+        """Why a text ends here, if it does."""
+        is_late = 2 * len(tokens) >= request.length
+        ends = bool(tokens) and tokens[-1].text in ".!?" and is_late
+        if ends and request.stop == "sentence":
+            return "stop"
+        if len(tokens) >= request.length:
+            return "length"
+        if self._stopping.wait(self.delay) if self.delay else self._is_stopped():
+            return "interrupted"
+        if len(tokens) == self.fail_at:
+            raise EngineError("the engine's process ended; it will be started anew")
+        return None
 
     def _start(self, request: Request, spec: SamplerSpec) -> Started:
         ids = request.prompt_ids
@@ -280,38 +277,42 @@ class FakeEngine:
         self,
         spec: SamplerSpec,
         values: Mapping[str, Value],
-        scores: np.ndarray,
         seen: Sequence[int],
         random: np.random.Generator,
-    ) -> tuple[int, np.ndarray]:
-        temperature = float(values.get("temperature") or 0.0)
-        if spec.stages:
-            where = inspection.next_place(seen[1:], self.context_length)
-            shares = inspection.kept_distribution(spec, values, scores, where)
-            return int(random.choice(len(scores), p=shares)), shares > 0
+    ) -> int:
+        scores = self._table[seen[-1]]
         if spec.name == "contrastive":
-            best = self._weigh(values, scores, seen)[0][0]
-            return best, spec.kept(np, softmax(scores), values)
-        if not spec.is_random or temperature == 0:
-            best = int(scores.argmax())
-            return best, np.arange(len(scores)) == best
-        probabilities = softmax(scores / temperature)
-        kept = spec.kept(np, probabilities, values)
-        weights = np.where(kept, probabilities, 0.0)
-        return int(random.choice(len(scores), p=weights / weights.sum())), kept
+            return self._weigh(values, seen)[0][0]
+        if not spec.is_random:
+            return int(scores.argmax())
+        where = inspection.next_place(seen[1:], self)
+        shares = inspection.kept_distribution(spec, values, scores, where)
+        return int(random.choice(len(scores), p=shares))
+
+    def _details(
+        self,
+        spec: SamplerSpec,
+        values: Mapping[str, Value],
+        seen: Sequence[int],
+        chosen: int,
+        index: int,
+    ) -> Iterator[Event]:
+        if spec.name == "contrastive":
+            yield CandidatesWeighed(index, self._weigh(values, seen))
+        elif spec.name == "speculative":
+            yield DraftVerified(index, (chosen, 3), 1, chosen)
 
     def _weigh(
-        self, values: Mapping[str, Value], scores: np.ndarray, seen: Sequence[int]
+        self, values: Mapping[str, Value], seen: Sequence[int]
     ) -> tuple[tuple[int, float, float, float], ...]:
-        probabilities = softmax(scores)
+        shares = softmax(self._table[seen[-1]])
         alpha = float(values["alpha"] or 0.0)
         rows = []
-        for candidate in (-probabilities).argsort(kind="stable")[: int(values["k"])]:
-            likeness = 0.9 if int(candidate) in seen else 0.1
-            score = (1 - alpha) * float(probabilities[candidate]) - alpha * likeness
-            rows.append(
-                (int(candidate), float(probabilities[candidate]), likeness, score)
-            )
+        for candidate in inspection.top_ids(shares, int(values["k"])):
+            similarity = 0.9 if candidate in seen else 0.1
+            share = float(shares[candidate])
+            score = (1 - alpha) * share - alpha * similarity
+            rows.append((candidate, share, similarity, score))
         return tuple(sorted(rows, key=lambda row: -row[3]))
 
     def _is_stopped(self) -> bool:
@@ -336,21 +337,7 @@ def split(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities, in float64, of scores along the last axis."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def _score(scores: np.ndarray, chosen: int, kept: np.ndarray) -> TokenScore:
-    probabilities = softmax(scores)
-    allowed = probabilities[probabilities > 0]
-    return TokenScore(
-        logprob=float(np.log(probabilities[chosen])),
-        rank=1 + int((probabilities > probabilities[chosen]).sum()),
-        entropy=float(-(allowed * np.log(allowed)).sum()),
-        kept_mass=float(probabilities[kept].sum()),
-    )
+softmax = inspection.probabilities
 
 
 def _delta(before: str, token: Token) -> str:

@@ -13,6 +13,7 @@ from minigpt_repl.repl.dispatch import run_line
 from minigpt_repl.repl.output import (
     Ask,
     AskEditor,
+    AskKey,
     Live,
     Notice,
     Output,
@@ -35,7 +36,13 @@ class Talk:
     """
 
     def __init__(
-        self, engine=None, is_terminal=True, edited=None, switched=None, answers=()
+        self,
+        engine=None,
+        is_terminal=True,
+        edited=None,
+        switched=None,
+        answers=(),
+        keys=None,
     ):
         self.engine = engine or FakeEngine()
         limits = {"vocabulary": len(VOCABULARY)}
@@ -43,6 +50,7 @@ class Talk:
         self.is_terminal = is_terminal
         self.edited = edited
         self.answers = iter(answers)  # to questions; none after the last
+        self.keys = None if keys is None else iter(keys)  # pressed one by one
         self.switched = switched  # an `EngineInfo`, or an error to raise
         self.outputs: list[Output] = []
         self.error: MiniGPTError | None = None
@@ -54,7 +62,13 @@ class Talk:
 
     def _type(self, line):
         self.outputs, self.error = [], None
-        context = Context(self.session, self.engine, 80, self.is_terminal)
+        context = Context(
+            self.session,
+            self.engine,
+            80,
+            self.is_terminal,
+            has_keys=self.keys is not None,
+        )
         steps = run_line(line, context)
         reply = None
         try:
@@ -76,6 +90,8 @@ class Talk:
     def _reply(self, output):
         if isinstance(output, AskEditor):
             return self.edited
+        if isinstance(output, AskKey):
+            return next(self.keys, None)
         if isinstance(output, Ask):
             return next(self.answers, None)
         if isinstance(output, SwitchModel):

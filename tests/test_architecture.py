@@ -17,7 +17,7 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
 SCREEN = ("click", "prompt_toolkit", "rich")
 
 LAYERS = (
-    ("errors", "paths", "suggest", "shown", "__init__"),
+    ("errors", "glossary", "paths", "suggest", "shown", "__init__"),
     ("files", "formats", "schemas"),
     ("models", "sampling"),
     ("lm", "engine"),
@@ -124,6 +124,18 @@ def test_what_a_folder_knows_nothing_of(folder):
         for path in modules
         for name in imports_of(path)
         if any(is_within(name, package) for package in FORBIDDEN[folder])
+    ]
+    assert wrong == []
+
+
+def test_nothing_below_the_front_end_draws_or_reads_keys():
+    may = {"repl", "compare", "training", "cli", "notebook"}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in MODULES
+        if unit_of(name_of(path)) not in may
+        for name in imports_of(path)
+        if any(is_within(name, package) for package in SCREEN)
     ]
     assert wrong == []
 

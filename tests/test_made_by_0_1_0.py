@@ -19,7 +19,7 @@ from fakes import FakeEngine
 from minigpt_repl.compare.replay import ReplayError, read_recorded, replay
 from minigpt_repl.config import read_config
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.saved import dump_session, parse_session
+from minigpt_repl.repl.session import dump_session, parse_session
 from minigpt_repl.sampling import registry
 from minigpt_repl.settings import Settings
 
@@ -44,6 +44,7 @@ def test_the_files_are_small():
     assert sum(sizes) < 200_000
 
 
+@pytest.mark.slow
 def test_a_checkpoint_opens_and_continues_as_it_did(checkpoint):
     from minigpt_repl.engine.engine import LocalEngine
     from minigpt_repl.engine.request import Request

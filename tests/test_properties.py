@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.compare.spec import parse_strategies, text_seed
-from minigpt_repl.engine import windows
+from minigpt_repl.engine import texts
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
@@ -146,26 +146,17 @@ sizes = st.integers(2, 128)
 
 @given(token_ids, sizes, st.integers(1, 300))
 def test_a_prompt_keeps_its_end_and_leaves_room(ids, size, new):
-    cropped = windows.crop(ids, size, new)
-    assert cropped.token_ids == ids[cropped.dropped :]
-    assert cropped.dropped + len(cropped.token_ids) == len(ids)
+    kept = texts.crop(ids, size, new)
+    assert kept == ids[len(ids) - len(kept) :]
     room = max(1, size - new)  # the start token included
-    assert len(cropped.token_ids) + 1 <= room
-    if cropped.dropped:
-        assert len(cropped.token_ids) + 1 == room
-
-
-@given(token_ids, sizes)
-def test_a_window_is_the_start_the_tokens_and_padding(ids, size):
-    kept = windows.crop(ids, size, 1).token_ids
-    row = windows.window(kept, size, start_id=2, pad_id=0)
-    assert row.shape == (1, size)
-    assert tuple(row[0]) == (2, *kept, *[0] * (size - 1 - len(kept)))
+    assert len(kept) + 1 <= room
+    if len(kept) < len(ids):
+        assert len(kept) + 1 == room
 
 
 @given(st.integers(0, 500), sizes)
 def test_windows_cover_a_text_without_gap_and_within_the_context(count, size):
-    spans = windows.spans(count, size)
+    spans = texts.spans(count, size)
     covered = [token for _, first, last in spans for token in range(first, last)]
     assert covered == list(range(count + 1))
     for start, first, last in spans:
@@ -175,6 +166,6 @@ def test_windows_cover_a_text_without_gap_and_within_the_context(count, size):
 
 @given(token_ids, sizes)
 def test_what_is_begun_anew_is_the_end_and_leaves_room(ids, size):
-    kept = windows.reprimed(ids, size)
+    kept = texts.reprimed(ids, size)
     assert kept == ids[len(ids) - len(kept) :]
     assert len(kept) + 1 < size

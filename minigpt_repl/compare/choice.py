@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from minigpt_repl.compare.distribution import Distribution, next_distribution, percent
+from minigpt_repl.compare.distribution import Distribution, next_distribution
 from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import in_bits, percent
 from minigpt_repl.suggest import quoted
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ class Inspected:
 def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
     """A text with the model's scores, by one call of the engine that made it."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    info = engine.info
+    info, request = engine.info, generation.request
+    rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
+    where = inspection.generation_places(generation, engine)
+    spec = find_sampler(request.sampler)
     return Inspected(
         prompt=prompt,
         generation=generation,
-        rows=inspection.text_logits(engine.logits(ids), len(generation.tokens)),
+        rows=rows,
         pieces=tuple(display_pieces(generation, info)),
-        where=inspection.generation_places(generation, info.context_length),
+        where=inspection.replayed(spec, request.parameters, rows, where),
         info=info,
     )
 
@@ -97,10 +101,10 @@ def why_chosen(text: Inspected, place: int) -> Choice:
         before=text.prompt + "".join(text.pieces[:place]),
         facts=(
             ("probability", f"{percent(found.probability)}, rank {found.rank}"),
-            ("surprisal", f"{found.surprisal:.1f} bits"),
+            ("surprisal", in_bits(found.surprisal)),
             (
                 "entropy",
-                f"{inspection.bits(found.entropy):.1f} bits: as unsure as among "
+                f"{in_bits(inspection.bits(found.entropy))}: as unsure as among "
                 f"{inspection.perplexity(found.entropy):,.0f} equal tokens",
             ),
             *_prompt_facts(text, place),
@@ -112,7 +116,7 @@ def why_chosen(text: Inspected, place: int) -> Choice:
             (strategy,),
             text.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
-            chosen=token.id,
+            chosen=(token.id,),
             where=text.where.at(place),
         ),
     )
@@ -151,9 +155,13 @@ def find_place(text: Inspected, typed: str) -> int:
 def _prompt_facts(text: Inspected, place: int) -> Facts:
     """What the white space at the end of the prompt made of the first token."""
     request = text.generation.request
-    is_typed = request.prompt_ids is None and not find_sampler(request.sampler).search
-    taken, first_ids = text.info.text.healing(request.prompt)
-    if place or not is_typed or first_ids is None:
+    taken, first_ids = inspection.healing(
+        text.info.text,
+        request.prompt,
+        find_sampler(request.sampler),
+        request.parameters,
+    )
+    if place or request.prompt_ids is not None or first_ids is None:
         return ()
     if not taken:
         return (("prompt's end", "white space: no piece could go on with its word"),)
@@ -184,14 +192,17 @@ def _stage_facts(text: Inspected, place: int) -> Facts:
     request = text.generation.request
     spec = find_sampler(request.sampler)
     before = inspection.probabilities(text.rows[place])
-    after = inspection.chain_distributions(
+    after = inspection.chain_left(
         spec, request.parameters, text.rows[place], text.where.at(place)
     )
     facts = []
-    for stage, left in zip(spec.stages, after, strict=True):
+    for stage, behind in zip(spec.stages, after, strict=True):
+        left = inspection.probabilities(behind.logits)[0]
         kept = left > 0
         line = f"leaves {int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
         removed = _removed(text.info, before, kept)
+        if behind.is_rescued.any():
+            line = "would leave nothing: the most probable token is kept"
         facts.append((stage.name, f"{line}; removes {removed}" if removed else line))
         before = left
     return tuple(facts)

@@ -23,7 +23,7 @@ from minigpt_repl.compare.measures import (
 )
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.repeats import is_drawn
+from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
     SEEDS,
     Engine,
@@ -71,7 +71,11 @@ class Column:
         return (done + self.writing)[: None if self.is_drawn else 1]
 
     def figure(self, measure: Measure) -> Interval | None:
-        """A measure over its texts; `None` if none of them has it.
+        """A measure over its texts; `None` if none of them has it."""
+        return mean_interval(self.values(measure))
+
+    def values(self, measure: Measure) -> list[float]:
+        """A measure of each of its texts that has it and may differ.
 
         What texts that were made together have in common counts once.
         """
@@ -79,7 +83,7 @@ class Column:
         if measure.key in (*TIMINGS, ROWS.key):
             made = list({one.timings: one for one in made}.values())
         values = [measure.of(generation) for generation in made]
-        return mean_interval([value for value in values if value is not None])
+        return [value for value in values if value is not None]
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,9 @@ def run_plan(
         for index in range(plan.count)
     ]
     requests = [plan.request(plan.strategies[place], index) for place, index in wanted]
+    # A compile is no property of a sampler: it is done before a clock runs.
+    for request, rows, _ in programs(requests):
+        engine.warm(request.sampler, request.parameters, rows)
     growing = [_Growing() for _ in requests]
     # The engine's iterators have `close`; it ends the work if we are closed.
     events = cast(Generator[RowEvent, None, None], engine.generate_rows(requests))
@@ -198,9 +205,7 @@ def finish(
 def score(engine: Engine, generation: Generation) -> Generation:
     """The same text with a score for each token, by one call of the engine."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    return inspection.with_scores(
-        generation, engine.logits(ids), engine.info.context_length
-    )
+    return inspection.with_scores(generation, engine.logits(ids), engine)
 
 
 def library_versions() -> dict[str, str]:

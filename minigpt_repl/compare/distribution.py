@@ -13,24 +13,18 @@ from rich.text import Text
 
 from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import FAINT, NAME, bar
+from minigpt_repl.compare.view import FAINT, bar, name_style
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.sampling.chain import stage_text
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import percent
 
 if TYPE_CHECKING:
     import numpy as np
 
 BAR_WIDTH = 16
 CHOSEN_MARK = "◂"
-
-
-def percent(part: float) -> str:
-    """A share; `-` for none, so that what a rule removed stands out."""
-    if part <= 0:
-        return "-"
-    return f"{100 * part:.1f}%" if part >= 0.0005 else "<0.1%"
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,8 @@ class Distribution:
         table.add_column("token", no_wrap=True, overflow="ellipsis")
         table.add_column("model", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True, width=BAR_WIDTH)
-        for name, *pairs in self.headings:
-            heading = Text(name, style=f"{NAME} not dim")
+        for place, (name, *pairs) in enumerate(self.headings):
+            heading = Text(name, style=f"{name_style(place)} not dim")
             for pair in pairs:
                 heading.append(f"\n{pair}", style="not bold default dim")
             table.add_column(heading, justify="right", overflow="fold")
@@ -132,7 +126,7 @@ def next_distribution(
     strategies: Sequence[Strategy],
     info: EngineInfo,
     count: int,
-    chosen: int | None = None,
+    chosen: Sequence[int] = (),
     numbered: bool = False,
     where: inspection.Places | None = None,
 ) -> Distribution:
@@ -143,14 +137,13 @@ def next_distribution(
         strategies: whose kept tokens are shown.
         info: for the words.
         count: rows.
-        chosen: an id that is marked, and shown even if it is less probable.
+        chosen: ids that are marked, and shown even if they are less probable.
         numbered: whether the rows have digits to choose by.
         where: the place in a text, for rules that look at it.
     """
     model = inspection.probabilities(logits)
     best = inspection.top_ids(model, count)
-    if chosen is not None and chosen not in best:
-        best.append(chosen)
+    best += [each for each in dict.fromkeys(chosen) if each not in best]
     columns = [model]
     for each in strategies:
         spec = find_sampler(each.sampler)
@@ -158,19 +151,24 @@ def next_distribution(
             inspection.kept_distribution(spec, each.parameters, logits, where)
         )
     candidates = tuple(
-        Candidate(i, word, tuple(float(column[i]) for column in columns), i == chosen)
+        Candidate(i, word, tuple(float(column[i]) for column in columns), i in chosen)
         for i, word in zip(best, visible_all(best, info), strict=True)
     )
     return Distribution(
         strategies=tuple(strategies),
         candidates=candidates,
         others=int((model > 0).sum()) - len(best),
-        rest=tuple(
-            max(0.0, float(column.sum() - column[best].sum())) for column in columns
-        ),
+        rest=tuple(_others(column, best) for column in columns),
         kept=tuple(int((column > 0).sum()) for column in columns),
         numbered=numbered,
     )
+
+
+def _others(column: "np.ndarray", shown: list[int]) -> float:
+    # Not the whole less what is shown: rounding would leave a little of nothing.
+    rest = column.copy()
+    rest[shown] = 0
+    return float(rest.sum())
 
 
 def _heading(strategy: Strategy) -> list[str]:

@@ -41,8 +41,7 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
     for column in comparison.columns:
         yield f"### {escape(column.strategy.label)}"
         for index, generation in enumerate(column.different):
-            if comparison.plan.count > 1:
-                yield f"{seed_label(comparison, column, index).capitalize()}:"
+            yield f"{seed_label(comparison, column, index).capitalize()}:"
             lines = escape(prompt + generation.text).split("\n")
             yield "\n".join(f"> {line}" for line in lines)
     yield "### Measures"

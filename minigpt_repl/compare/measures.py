@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 
 from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import Generation
+from minigpt_repl.shown import as_perplexity, as_share
 
 REPEATED_NGRAM = 4
 
@@ -143,14 +144,14 @@ class Measure:
     Attributes:
         key: its name in files.
         heading: its name in a table.
-        format: how it is written, as for `format()`.
+        write: a figure as it is written everywhere.
         help: what it says.
         of: the figure of a text; `None` if the text does not have it.
     """
 
     key: str
     heading: str
-    format: str
+    write: Callable[[float], str]
     help: str
     of: Callable[[Generation], float | None]
 
@@ -183,8 +184,8 @@ MEASURES = (
         Measure(
             f"distinct_{n}",
             f"distinct-{n}",
-            ".2f",
-            f"different {n}-grams by all {n}-grams; 1 if none occurs twice",
+            as_share,
+            f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
             lambda generation, n=n: distinct_n(generation.token_ids, n),  # type: ignore[misc]
         )
         for n in (1, 2, 3)
@@ -192,49 +193,49 @@ MEASURES = (
     Measure(
         "repeated_4",
         "repeated",
-        ".0%",
+        as_share,
         "4-grams that had occurred before in the text",
         lambda generation: repeated_ngram_rate(generation.token_ids),
     ),
     Measure(
         "longest_run",
         "run",
-        ".0f",
+        "{:,.0f}".format,
         "tokens of the longest run that occurs twice",
         lambda generation: float(longest_repeated_run(generation.token_ids)),
     ),
     Measure(
         "perplexity",
         "perplexity",
-        ".1f",
+        as_perplexity,
         "of the text under the model at temperature 1",
         lambda generation: perplexity(logprobs_of(generation)),
     ),
     Measure(
         "entropy_bits",
         "entropy",
-        ".1f",
+        "{:.1f}".format,
         "mean of the model's entropy at each token, in bits",
         _mean_entropy,
     ),
     Measure(
         "kept_mass",
         "kept",
-        ".0%",
+        as_share,
         "probability that the sampler's rule left to choose from, on average",
         _mean_kept_mass,
     ),
     Measure(
         "tokens_per_s",
         "tokens/s",
-        ".0f",
+        "{:,.0f}".format,
         "new tokens by decoding time",
         _tokens_per_second,
     ),
     Measure(
         "first_token_ms",
         "first ms",
-        ".0f",
+        "{:,.0f}".format,
         "milliseconds to the first token",
         _first_token_ms,
     ),
@@ -244,7 +245,7 @@ MEASURES = (
 ROWS = Measure(
     "rows",
     "rows",
-    ".0f",
+    "{:,.0f}".format,
     "texts that were made together; the speed is that of all of them",
     lambda generation: float(generation.timings.rows),
 )

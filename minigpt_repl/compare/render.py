@@ -40,7 +40,16 @@ def export(comparisons: Sequence[Comparison], path: Path, engine: Engine) -> Non
         UsageError: for another ending, or a file that is something else.
         MiniGPTError: if it can't be written.
     """
-    text = render(comparisons, check_suffix(path), engine)
+    write_page(path, render(comparisons, check_suffix(path), engine))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the text of an export; it replaces an export only.
+
+    Raises:
+        UsageError: if a file is there that is something else.
+        MiniGPTError: if it can't be written.
+    """
     if path.is_file() and not _is_export(read_user_file(path), path.suffix.lower()):
         raise UsageError(
             f"{path.name} is there and is not an export; choose another name"
@@ -95,6 +104,7 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
         count=plan.count,
         length=plan.length,
         stop=cast(formats.StopRule, plan.stop),
+        noise=cast(formats.NoiseKind, plan.noise),
         varied=comparison.varied,
         is_interrupted=comparison.is_interrupted,
         checkpoint_sha256=comparison.checkpoint_sha256,
@@ -113,6 +123,7 @@ def comparison_of(prompt: str, generation: Generation, directory: str) -> Compar
         seed=generation.seed,
         length=request.length,
         stop=request.stop,
+        noise=request.noise,
         prompt_ids=request.prompt_ids,
     )
     return Comparison(
@@ -130,7 +141,8 @@ def _column(column: Column) -> formats.ComparedStrategy:
         sampler=column.strategy.sampler,
         parameters=dict(column.strategy.parameters),
         measures={measure.key: _interval(found) for measure, found in figures(column)},
-        texts=tuple(map(_text, column.generations)),
+        texts=tuple(map(_text, column.different)),
+        same_for_every_seed=not column.is_drawn,
     )
 
 

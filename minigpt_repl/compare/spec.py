@@ -4,15 +4,15 @@ Pure: text and settings in, frozen values out.
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
-from minigpt_repl.settings import Settings
+from minigpt_repl.settings import Settings, check_value
 from minigpt_repl.suggest import quoted
 
 MOST_TEXTS = 100
@@ -53,6 +53,7 @@ class Plan:
         seed: of the first text of every strategy; `None` draws one.
         length: new tokens a text.
         stop: the rule to end early, as in `Request`.
+        noise: how chance is drawn, as in `Request`.
         prompt_ids: the exact tokens to continue, if they matter.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     seed: int | None = None
     length: int = 80
     stop: str = "none"
+    noise: str = "own"
     prompt_ids: tuple[int, ...] | None = None
 
     def request(self, strategy: Strategy, index: int) -> Request:
@@ -73,6 +75,7 @@ class Plan:
             length=self.length,
             seed=None if self.seed is None else text_seed(self.seed, index),
             stop=self.stop,
+            noise=self.noise,
             prompt_ids=self.prompt_ids,
             with_scores=True,
         )
@@ -126,7 +129,7 @@ def split_prompt(arguments: str) -> tuple[str, str | None]:
 
 def split_words(text: str) -> list[str]:
     """The words of a line; a chain is one word, with spaces around `+` or without."""
-    return re.sub(r"\s*\+\s*", "+", text).split()
+    return chain.words("+".join(map(str.strip, chain.split(text, "+"))))
 
 
 def _is_sampler(word: str) -> bool:
@@ -157,12 +160,12 @@ def parse_strategies(words: Sequence[str], settings: Settings) -> tuple[Strategy
 def all_strategies(settings: Settings, has_draft: bool) -> tuple[Strategy, ...]:
     """Every sampler with its present parameters.
 
-    Speculative decoding is left out where there is no draft model.
+    Those that need a draft model are left out where there is none.
     """
     return tuple(
         Strategy(spec.name, settings.parameters(spec))
         for spec in all_samplers()
-        if has_draft or spec.name != "speculative"
+        if has_draft or not spec.needs_draft
     )
 
 
@@ -204,6 +207,7 @@ def make_plan(
         seed=request.seed,
         length=request.length,
         stop=request.stop,
+        noise=request.noise,
         prompt_ids=prompt_ids,
     )
 
@@ -255,6 +259,7 @@ def _range_texts(word: str, kind: type) -> list[str]:
 
 def _strategy(word: str, settings: Settings) -> Strategy:
     spec, typed = read_sampler(word)
+    check_value("sampler", spec.name, settings.limits)
     values = settings.parameters(spec)
     for name, text in typed.items():
         values[name] = spec.parameter(name).parse(text, settings.limits)

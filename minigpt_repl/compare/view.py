@@ -24,7 +24,8 @@ from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import shown
 
-NAME = "bold cyan"
+STRATEGIES = ("cyan", "yellow", "green", "magenta", "blue", "red")
+"""Colours of strategies by their places, the same in texts, tables and plots."""
 FAINT = "dim"
 DIVERGED = "bold"
 DIVERGENCE_MARK = "▸"
@@ -51,6 +52,11 @@ LEVEL_NAMES = (
 )
 STYLES = ("green", "cyan", "yellow", "magenta", "bold red")
 """From the terminal's own palette, so that they suit a dark and a light one."""
+
+
+def name_style(place: int) -> str:
+    """How the name of a comparison's strategy is written."""
+    return f"bold {STRATEGIES[place % len(STRATEGIES)]}"
 
 
 def split_words(text: str) -> list[str]:
@@ -107,15 +113,18 @@ class TextsView:
         size = band_size(len(columns), options.max_width)
         for start in range(0, len(columns), size):
             yield Text("")
-            yield _band(comparison, columns[start : start + size], shared, size)
+            yield _band(
+                comparison, range(start, min(start + size, len(columns))), shared, size
+            )
 
 
 def _band(
     comparison: Comparison,
-    columns: Sequence[Column],
+    places: Sequence[int],
     shared: Sequence[int],
     size: int,
 ) -> Table:
+    columns = [comparison.columns[place] for place in places]
     table = Table(
         box=None,
         expand=True,
@@ -124,8 +133,8 @@ def _band(
         header_style="",
         show_header=True,
     )
-    for column in columns:
-        table.add_column(_heading(column), ratio=1, overflow="fold")
+    for place, column in zip(places, columns, strict=True):
+        table.add_column(_heading(column, place), ratio=1, overflow="fold")
     for _ in range(size - len(columns)):
         table.add_column("", ratio=1)  # the last row's texts are as wide as others
     rows = max((len(column.texts) for column in columns), default=0)
@@ -135,8 +144,8 @@ def _band(
     return table
 
 
-def _heading(column: Column) -> Text:
-    heading = Text(column.strategy.sampler, style=NAME)
+def _heading(column: Column, place: int) -> Text:
+    heading = Text(column.strategy.sampler, style=name_style(place))
     if column.strategy.words:
         heading.append(f" {column.strategy.words}", style="not bold default dim")
     return heading
@@ -148,10 +157,9 @@ def _cell(
     cell = Text()
     if index >= len(column.texts):
         return cell
-    if comparison.plan.count > 1:
-        between = "\n" if index else ""
-        label = seed_label(comparison, column, index)
-        cell.append(f"{between}{label}\n", style=FAINT)
+    between = "\n" if index else ""
+    label = seed_label(comparison, column, index)
+    cell.append(f"{between}{label}\n", style=FAINT)
     cell.append_text(marked_text(column.texts[index], shared[index]))
     if index >= len(column.generations):
         cell.append(CURSOR)
@@ -226,10 +234,10 @@ def format_interval(measure: Measure, interval: Interval | None) -> str:
     """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
     if interval is None:
         return "-"
-    mean = format(interval.mean, measure.format)
+    mean = measure.write(interval.mean)
     if interval.half is None:
         return mean
-    return f"{mean} ± {format(interval.half, measure.format)}"
+    return f"{mean} ± {measure.write(interval.half)}"
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -281,8 +289,10 @@ def _figures_table(
     table.add_column("", no_wrap=True, overflow="ellipsis")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, row in zip(names, rows, strict=True):
-        table.add_row(Text(name, style=NAME), *(row[place] for place in places))
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        table.add_row(
+            Text(name, style=name_style(number)), *(row[place] for place in places)
+        )
     return table
 
 

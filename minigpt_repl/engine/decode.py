@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from minigpt_repl.engine.batches import MOST_ROWS
+from minigpt_repl.engine.wording import Wording
 from minigpt_repl.models.language_model import LanguageModel
-from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.sampling.samplers import MOST, RowSeeds
+from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
 
 MOST_TOKENS = 64
 """Tokens of a text that a call makes at most."""
-
-MOST_ROWS = 64
-"""Texts that are made together at most."""
 
 ROW_COUNTS = (1, 8, 32, MOST_ROWS)
 """Numbers of rows that a program is compiled for; other numbers are filled up."""
@@ -64,7 +63,11 @@ class DecodeLoop:
         self._is_bound = False
         names = [spec.name for spec, _ in samplers]
         self._places = {name: place for place, name in enumerate(names)}
-        self._choosers = [_Chooser(spec, values, rows) for spec, values in samplers]
+        self._is_shared = tf.Variable(False, trainable=False)
+        self._choosers = [
+            _Chooser(spec, values, rows, model, self._is_shared)
+            for spec, values in samplers
+        ]
         needs_history = any(spec.needs_history for spec, _ in samplers)
         # What rules of the history look at: what the model sees, but the start token.
         self._seen_size = model.context_length if needs_history else 0
@@ -85,6 +88,7 @@ class DecodeLoop:
         token_ids: np.ndarray,
         length: int,
         first_ids: frozenset[int] | None = None,
+        noise: str = "own",
     ) -> None:
         """Read the prompts.
 
@@ -96,7 +100,9 @@ class DecodeLoop:
             length: how many of them are the prompt.
             first_ids: what the first token is one of, if not any. It is then a call
                 of its own.
+            noise: how chance is drawn; see `Request`.
         """
+        self._is_shared.assign(noise == "shared")
         if first_ids is not None or self._is_bound:
             self._bind(first_ids)
         self._which = self._places[sampler]
@@ -229,31 +235,51 @@ class _Chooser:
         spec: SamplerSpec,
         values: Mapping[str, Value],
         rows: int,
+        model: LanguageModel,
+        is_shared: tf.Variable,
     ) -> None:
         self._spec, self._rows = spec, rows
-        shape = (rows, 1) if spec.takes_rows else ()
+        self._wording, self._size = Wording(model.text, model.encode), model.logits_size
         self._variables = {
-            parameter.name: tf.Variable(
-                tf.ones(shape, tf.int32 if parameter.kind is int else tf.float32),
-                trainable=False,
-            )
+            parameter.name: self._variable(parameter)
             for parameter in spec.parameters
             if parameter.is_live
         }
         self._sampler: Any = spec.make({**values, **self._variables})
+        if isinstance(self._sampler, DrawOneToken):
+            self._sampler.is_shared = is_shared
+        if spec.stages:
+            self._sampler.end_id = model.text.end_id
+        if spec.learns:
+            self._sampler.learned = tf.Variable(tf.zeros((rows, 1)), trainable=False)
         self._seeds = RowSeeds()
         if hasattr(self._sampler, "seed_generator"):
             self._sampler.seed_generator = self._seeds
 
     def set(self, values: Sequence[Mapping[str, Value]]) -> None:
         """Set the parameters: of each row, of the last one for those beyond."""
-        for name, variable in self._variables.items():
-            column = [self._number(row[name]) for row in values]
-            if self._spec.takes_rows:
-                column += column[-1:] * (self._rows - len(column))
-                variable.assign(np.array(column)[:, None])
+        for parameter in self._spec.parameters:
+            if not parameter.is_live:
+                continue
+            variable = self._variables[parameter.name]
+            typed = [row[parameter.name] for row in values]
+            typed += typed[-1:] * (self._rows - len(typed))
+            if parameter.tokens:
+                wording, size = self._wording, self._size
+                made = {v: wording.array(parameter, v, size) for v in set(typed)}
+                variable.assign(np.stack([made[value] for value in typed]))
+            elif self._spec.takes_rows:
+                variable.assign(np.array([[self._number(value)] for value in typed]))
             else:
-                variable.assign(column[0])
+                variable.assign(self._number(typed[0]))
+
+    def _variable(self, parameter: Parameter) -> tf.Variable:
+        if parameter.tokens:
+            one = self._wording.array(parameter, None, self._size)
+            return tf.Variable(np.stack([one] * self._rows), trainable=False)
+        shape = (self._rows, 1) if self._spec.takes_rows else ()
+        dtype = tf.int32 if parameter.kind is int else tf.float32
+        return tf.Variable(tf.ones(shape, dtype), trainable=False)
 
     def choose(
         self, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor, seen: tf.Tensor

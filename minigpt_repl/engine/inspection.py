@@ -9,12 +9,17 @@ no TensorFlow, no terminal and no words.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from minigpt_repl.engine.request import Generation, TokenScore
+from minigpt_repl.engine.request import Engine, Generation, TokenScore
+from minigpt_repl.engine.texts import spans
+from minigpt_repl.engine.wording import Wording
+from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain
+from minigpt_repl.sampling.bans import NO_WORDS
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
+from minigpt_repl.sampling.stage import Left
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +43,22 @@ def probabilities(logits: "np.ndarray", temperature: float = 1.0) -> "np.ndarray
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
+def healing(
+    text: TextCodec, prompt: str, spec: SamplerSpec, parameters: Mapping[str, Value]
+) -> tuple[str, frozenset[int] | None]:
+    """What a sampler makes of a prompt that ends in white space; see `TextCodec`.
+
+    Contrastive search weighs so many candidates, more than there may be to begin with:
+    then it takes the prompt as it is.
+    """
+    taken, first_ids = text.healing(prompt)
+    if first_ids and spec.search and spec.search.shows == "candidates":
+        candidates = parameters.get("k", spec.defaults()["k"])
+        if len(first_ids) < int(candidates or 0):
+            return "", None
+    return taken, first_ids
+
+
 def top_ids(distribution: "np.ndarray", count: int) -> list[int]:
     """The most probable ids of one place, best first; equal ones by id."""
     order = (-distribution).argsort(kind="stable")
@@ -59,59 +80,68 @@ class Places:
             and -1 where there is none.
         seeds: int `(places, 2)`, the seed and the number of the token; without them
             what acts at random is taken to act.
+        wording: the model's words, for rules that name some.
+        learned: float `(places, 1)`, what a chain had learned from its own choices;
+            without it nothing.
     """
 
     seen: "np.ndarray"
     seeds: "np.ndarray | None" = None
+    wording: Wording | None = None
+    learned: "np.ndarray | None" = None
 
     def at(self, place: int) -> "Places":
         """One of them."""
         one = slice(place, place + 1)
-        return Places(self.seen[one], None if self.seeds is None else self.seeds[one])
+        return replace(
+            self,
+            seen=self.seen[one],
+            seeds=None if self.seeds is None else self.seeds[one],
+            learned=None if self.learned is None else self.learned[one],
+        )
 
 
 def places(
-    token_ids: Sequence[int], new_tokens: int, context_length: int, seed: int
+    token_ids: Sequence[int], new_tokens: int, engine: Engine, seed: int
 ) -> Places:
     """The places of the last tokens of a text, as they were generated.
 
     Args:
         token_ids: of the whole text, without the start token.
         new_tokens: how many at its end were chosen.
-        context_length: of the model: what its rules see is what it sees.
+        engine: of the model: what its rules see is what it sees.
         seed: of the text.
     """
     import numpy as np
 
-    from minigpt_repl.engine import windows
-
-    first = len(token_ids) - new_tokens
+    first, context_length = len(token_ids) - new_tokens, engine.info.context_length
     seen = [
         token_ids[start:place]
-        for start, begin, end in windows.spans(len(token_ids), context_length)
+        for start, begin, end in spans(len(token_ids), context_length)
         for place in range(max(begin, first), min(end, len(token_ids)))
     ]
     seeds = np.array([(seed, step) for step in range(new_tokens)], np.int64)
-    return Places(_at_the_end(seen, context_length), seeds.reshape(-1, 2))
+    wording = Wording(engine.info.text, engine.encode)
+    return Places(_at_the_end(seen, context_length), seeds.reshape(-1, 2), wording)
 
 
-def generation_places(generation: Generation, context_length: int) -> Places:
+def generation_places(generation: Generation, engine: Engine) -> Places:
     """The places of the tokens of a generated text."""
     ids = (*generation.started.prompt_ids, *generation.token_ids)
-    return places(ids, len(generation.tokens), context_length, generation.seed)
+    return places(ids, len(generation.tokens), engine, generation.seed)
 
 
 def next_place(
-    token_ids: Sequence[int], context_length: int, seed: int | None = None
+    token_ids: Sequence[int], engine: Engine, seed: int | None = None
 ) -> Places:
     """The place behind a text, which the first token of a new one takes."""
     import numpy as np
 
-    from minigpt_repl.engine import windows
-
-    start = windows.spans(len(token_ids), context_length)[-1][0]
+    size = engine.info.context_length
+    start = spans(len(token_ids), size)[-1][0]
     seeds = None if seed is None else np.array([[seed, 0]])
-    return Places(_at_the_end([token_ids[start:]], context_length), seeds)
+    wording = Wording(engine.info.text, engine.encode)
+    return Places(_at_the_end([token_ids[start:]], size), seeds, wording)
 
 
 def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
@@ -123,27 +153,108 @@ def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
     return result
 
 
+def chain_left(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> list[Left]:
+    """What each stage of a chain leaves, logits `(places, vocabulary)`.
+
+    Args:
+        spec: a chain.
+        values: its parameters.
+        logits: `(places, vocabulary)`, or `(vocabulary,)`.
+        where: the places; without it nothing came before and no word is known.
+    """
+    import numpy as np
+
+    rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
+    where = where or Places(np.full((len(rows), 1), -1))
+    numbers = _numbers(spec, values, rows.shape[-1], where)
+    if spec.learns and len(rows) > 1 and where.learned is None:
+        where = replayed(spec, values, rows, where)
+    return _steps(spec, numbers, rows, where)
+
+
+def chain_logits(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> list["np.ndarray"]:
+    """What each stage leaves, like `logits`; see `chain_left`."""
+    import numpy as np
+
+    left = chain_left(spec, values, logits, where)
+    return [each.logits.reshape(np.shape(logits)) for each in left]
+
+
 def chain_distributions(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
     where: Places | None = None,
 ) -> list["np.ndarray"]:
-    """What each stage of a chain leaves, as distributions like `logits`.
+    """The same as distributions."""
+    return [probabilities(left) for left in chain_logits(spec, values, logits, where)]
 
-    Args:
-        spec: a chain.
-        values: its parameters.
-        logits: `(places, vocabulary)`, or `(vocabulary,)`.
-        where: the places; without it nothing came before.
+
+def replayed(
+    spec: SamplerSpec, values: Mapping[str, Value], rows: "np.ndarray", where: Places
+) -> Places:
+    """The places of a text, with what a chain learned from the tokens before each.
+
+    From a token that it would not have chosen it learns nothing.
     """
     import numpy as np
 
-    rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
-    if where is None:
-        where = Places(np.full((len(rows), 1), -1))
-    left = chain.steps(np, rows, spec.stages, values, where.seen, where.seeds)
-    return [probabilities(each).reshape(np.shape(logits)) for each in left]
+    last = spec.stages[-1] if spec.stages else None
+    if last is None or last.learns is None:
+        return where
+    numbers = _numbers(spec, values, rows.shape[-1], where)
+    learned = np.zeros((len(rows), 1))
+    for place, token_id in enumerate(where.seen[1:, -1]):
+        here = replace(where.at(place), learned=learned[place : place + 1])
+        entering = rows[place : place + 1]
+        left = [entering, *(x.logits for x in _steps(spec, numbers, entering, here))]
+        before, behind = (probabilities(each)[:, token_id, None] for each in left[-2:])
+        learned[place + 1] = learned[place]
+        if behind > 0:
+            own = chain.own_values(last, numbers)
+            learned[place + 1] = last.learns(
+                np, learned[place : place + 1], before, behind, **own
+            )
+    return replace(where, learned=learned)
+
+
+def _numbers(
+    spec: SamplerSpec, values: Mapping[str, Value], size: int, where: Places
+) -> Mapping[str, Any]:
+    """A chain's parameters as its rules want them."""
+    import numpy as np
+
+    if where.wording is not None:
+        return where.wording.values(spec, values, size)
+    words = {p.name: np.array(NO_WORDS[p.tokens]) for p in spec.parameters if p.tokens}
+    return {**values, **words}
+
+
+def _steps(
+    spec: SamplerSpec, numbers: Mapping[str, Any], rows: "np.ndarray", where: Places
+) -> list[Left]:
+    import numpy as np
+
+    return chain.steps(
+        np,
+        rows,
+        spec.stages,
+        numbers,
+        where.seen,
+        where.seeds,
+        where.wording.text.end_id if where.wording else None,
+        0.0 if where.learned is None else where.learned,
+    )
 
 
 def rule_temperature(spec: SamplerSpec, values: Mapping[str, Value]) -> float:
@@ -297,19 +408,19 @@ def has_scores(generation: Generation) -> bool:
 
 
 def with_scores(
-    generation: Generation, logits: "np.ndarray", context_length: int
+    generation: Generation, logits: "np.ndarray", engine: Engine
 ) -> Generation:
     """The same text with a score for each token.
 
     Args:
         generation: a text, with scores or without.
         logits: `Engine.logits` of the prompt's tokens and the text's.
-        context_length: of the model.
+        engine: of its model.
     """
     request = generation.request
     spec = find_sampler(request.sampler)
     rows = text_logits(logits, len(generation.tokens))
-    where = generation_places(generation, context_length)
+    where = generation_places(generation, engine)
     kept = kept_mask(spec, request.parameters, rows, where)
     scores = score_tokens(rows, generation.token_ids, kept)
     tokens = tuple(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from minigpt_repl.engine.request import (
     Engine,
@@ -152,14 +152,13 @@ class RemoteEngine:
         """
         process = self._running()
         was_held_up = process.is_held_up
-        call = process.open("generate_rows", tuple(requests))
-        is_done = has_token = False
         open_rows: dict[int, Started] = {}
         patience: float | None = None
-        try:
+        has_token = False
+        with process.asked("generate_rows", tuple(requests)) as replies:
             while True:
                 try:
-                    kind, content = call.replies.get(timeout=patience)
+                    kind, content = replies.get(timeout=patience)
                 except queue.Empty:
                     if was_held_up:  # it has not answered twice: start another
                         self._restart(process)
@@ -171,10 +170,9 @@ class RemoteEngine:
                 if kind == STOP:
                     patience = None if has_token else PATIENCE
                     continue
-                is_done = kind in ("result", "error")
                 if kind == "error":
                     raise content
-                if is_done:
+                if kind == "result":
                     return
                 row, event = content
                 if isinstance(event, Started):
@@ -185,8 +183,6 @@ class RemoteEngine:
                 elif isinstance(event, (TokenChosen, HypothesesChanged)):
                     has_token, patience = True, None
                 yield row, event
-        finally:
-            process.close(call, is_done)
 
     def stop(self) -> None:
         """End all that is under way; may be called from a signal handler."""
@@ -224,13 +220,8 @@ class RemoteEngine:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         process = self._running()
-        call = process.open(method, *arguments)
-        is_done = False
-        try:
-            kind, content = call.replies.get()
-            is_done = kind != STOP
-        finally:
-            process.close(call, is_done)
+        with process.asked(method, *arguments) as replies:
+            kind, content = replies.get()
         if kind == STOP:
             raise _stopped(process)
         if kind == "error":
@@ -245,27 +236,20 @@ class RemoteEngine:
         return self._process
 
     def _start(self) -> "_Process":
-        log = _open_log(self._shows_log)
         try:
-            return _Process(self._load, log, lambda: self.on_change())
+            return _Process(self._load, self._shows_log, lambda: self.on_change())
         except OSError as error:
             raise EngineError(
                 f"can't start the engine's process: {error.strerror}"
             ) from error
-        finally:
-            os.close(log)
 
     def _restart(self, process: "_Process") -> None:
         process.kill(EngineError("the engine did not answer and is started anew"))
         self._process = self._start()
 
 
-class _Call:
-    """One request on its way, and the replies to it that nobody took yet."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+Replies = queue.SimpleQueue[tuple[str, Any]]
+"""Kinds and contents of what came for a request and nobody took yet."""
 
 
 class _Process:
@@ -274,10 +258,12 @@ class _Process:
     What `stop` uses is safe in a signal handler: `SimpleQueue`, and no lock.
     """
 
-    def __init__(self, load: Load, log: int, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, load: Load, shows_log: bool, on_change: Callable[[], None]
+    ) -> None:
         self._status = Status("starting")
         self._on_change = on_change
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Replies] = {}
         self._last = 0  # numbers of requests, which are answered in order
         self._given_up = 0
         self._answered = 0
@@ -287,7 +273,7 @@ class _Process:
         self._connection, theirs = Pipe()
         # Nothing is imported from the current folder, whatever lies there.
         places = [place for place in sys.path if place] + [str(PACKAGE.parent)]
-        with theirs:
+        with theirs, _open_log(shows_log) as log:
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), *places],
                 pass_fds=[theirs.fileno()],
@@ -314,36 +300,37 @@ class _Process:
         is_waited_for = status.info is None or self.is_held_up
         return replace(status, is_stuck=status.failure is None and is_waited_for)
 
-    def open(self, method: str, *arguments: Any) -> _Call:
-        """Send a request.
+    @contextlib.contextmanager
+    def asked(self, method: str, *arguments: Any) -> Iterator[Replies]:
+        """Send a request, and take replies to it; one left before its end is stopped.
 
         Raises:
             MiniGPTError: why the process has ended.
         """
+        replies: Replies = queue.SimpleQueue()
         with self._lock:
             if self._status.failure is not None:
                 raise self._status.failure
-            self._last += 1
-            call = self._calls[self._last] = _Call(self._last)
-            self._outgoing.put((call.number, method, arguments))
-        return call
+            self._last = number = self._last + 1
+            self._calls[number] = replies
+            self._outgoing.put((number, method, arguments))
+        try:
+            yield replies
+        finally:
+            del self._calls[number]
+            if self._answered < number and self._status.failure is None:
+                self._given_up = number
+                self._outgoing.put((number, STOP, ()))
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Send what needs no answer."""
         self._outgoing.put((0, method, arguments))
 
-    def close(self, call: _Call, is_done: bool) -> None:
-        """Take no more replies to a request; it is stopped unless it is done."""
-        self._calls.pop(call.number, None)
-        if not is_done and self._status.failure is None:
-            self._given_up = call.number
-            self._outgoing.put((call.number, STOP, ()))
-
     def stop(self) -> None:
         """Stop every open request."""
         self._outgoing.put((self._last, STOP, ()))
-        for call in list(self._calls.values()):
-            call.replies.put((STOP, None))
+        for replies in list(self._calls.values()):
+            replies.put((STOP, None))
 
     def kill(self, why: MiniGPTError) -> None:
         """End the process now."""
@@ -367,9 +354,8 @@ class _Process:
                 continue
             if kind in ("result", "error"):
                 self._answered = number
-            call = self._calls.get(number)
-            if call is not None:
-                call.replies.put((kind, content))
+            if number in self._calls:
+                self._calls[number].put((kind, content))
         self._end(_why_ended(self._popen.wait()))
 
     def _note(self, kind: str, content: Any) -> None:
@@ -390,8 +376,8 @@ class _Process:
             state: State = "failed" if self._status.info is None else "stopped"
             self._status = replace(self._status, state=state, failure=why)
         self._outgoing.put(None)
-        for call in list(self._calls.values()):
-            call.replies.put(("error", why))
+        for replies in list(self._calls.values()):
+            replies.put(("error", why))
         self._on_change()
 
 
@@ -400,18 +386,20 @@ def log_file() -> Path:
     return state_home() / "engine.log"
 
 
-def _open_log(is_stderr: bool) -> int:
-    """A descriptor to write to: the log's, or stderr's."""
+def _open_log(is_stderr: bool) -> BinaryIO:
+    """The log, or stderr, to write to."""
     path = log_file()
-    # A log is a convenience: what is no file must not keep us waiting either.
+    # A log is a convenience: a full disk or a folder in the way must not matter.
     with contextlib.suppress(OSError):
         if is_stderr:
-            return os.dup(2)
+            return os.fdopen(os.dup(2), "wb")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         is_long = path.exists() and path.stat().st_size > LOG_LIMIT
         how = os.O_TRUNC if is_long else os.O_APPEND
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | how, 0o600)
-    return os.open(os.devnull, os.O_WRONLY)
+        # What is no file must not keep us waiting either.
+        how |= os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK
+        return os.fdopen(os.open(path, how, 0o600), "wb")
+    return open(os.devnull, "wb")
 
 
 def _why_ended(exit_code: int) -> EngineError:

@@ -45,6 +45,8 @@ class Request:
             `TokenScore`. Costs a pass over the text at its end.
         with_details: whether samplers report what they weighed: hypotheses,
             candidates, drafts.
+        noise: `own`, or `shared`: what is drawn hangs on the seed, the place in the
+            text and the token only, so that samplers are compared on the same luck.
     """
 
     prompt: str
@@ -56,6 +58,7 @@ class Request:
     prompt_ids: tuple[int, ...] | None = None
     with_scores: bool = False
     with_details: bool = False
+    noise: str = "own"
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,26 @@ class TokenChosen:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One beam: its new tokens so far and their total log-probability."""
+    """One beam.
+
+    Attributes:
+        token_ids: its new tokens so far.
+        logprob: their total log-probability.
+        score: what it is ranked by: that, adjusted to its length.
+        has_ended: whether the stop rule holds for it; it is then not extended.
+    """
 
     token_ids: tuple[int, ...]
     logprob: float
+    score: float = 0.0
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
 class HypothesesChanged:
-    """Beam search took a step: the survivors, best first, and their display text.
+    """Beam search took a step: the survivors, best first, and the best one's text.
+
+    Those that have ended are among them, and are not extended.
 
     `pruned` are the best of those that were dropped at this step.
     """

@@ -11,26 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigpt_repl.engine import windows
 from minigpt_repl.engine.decode import MOST_TOKENS, NOT_FINITE, DecodeLoop
-from minigpt_repl.engine.request import (
-    Event,
-    HypothesesChanged,
-    Hypothesis,
-    Reprimed,
-    RowEvent,
-)
-from minigpt_repl.engine.search import (
-    SearchLoop,
-    candidates_weighed,
-    draft_verified,
-    hypotheses,
-    pruned,
-)
-from minigpt_repl.engine.texts import RevisedText, Text
+from minigpt_repl.engine.request import Reprimed, RowEvent
+from minigpt_repl.engine.texts import Text, reprimed
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
-from minigpt_repl.sampling.registry import Search
 
 CALL_S = 0.02
 """Seconds that a call may take: so long a stop waits, and so often a text grows."""
@@ -55,9 +40,11 @@ class Pace:
 
 
 def prompt_window(model: LanguageModel, token_ids: tuple[int, ...]) -> np.ndarray:
-    """A prompt as the model reads it, int32 `(1, context)`."""
-    text = model.text
-    return windows.window(token_ids, model.context_length, text.start_id, text.pad_id)
+    """A prompt as the model reads it, int32 `(1, context)`: start, tokens, padding."""
+    row = np.full((1, model.context_length), model.text.pad_id, np.int32)
+    row[0, 0] = model.text.start_id
+    row[0, 1 : len(token_ids) + 1] = token_ids
+    return row
 
 
 class Decoding:
@@ -134,7 +121,10 @@ class Decoding:
         length: int,
         first_ids: frozenset[int] | None = None,
     ) -> None:
-        self._loop.begin(self._sampler, self._values, token_ids, length, first_ids)
+        noise = self._texts[0].request.noise
+        self._loop.begin(
+            self._sampler, self._values, token_ids, length, first_ids, noise
+        )
 
     def _push(self, going: Sequence[int], token_ids: np.ndarray) -> Iterator[RowEvent]:
         """Give out the tokens of a call, int `(count, rows)`."""
@@ -157,76 +147,10 @@ class Decoding:
         for row, text in enumerate(self._texts):
             # What has ended goes on unseen, with tokens of any kind.
             seen = text.seen if row in going else self._texts[going[0]].seen
-            text.seen = windows.reprimed(seen, size)
+            text.seen = reprimed(seen, size)
             prompts[row] = prompt_window(self._model, text.seen)[0]
         for row in going:
             text = self._texts[row]
             text.reprimed.append(len(text.token_ids))
             yield row, Reprimed(len(text.token_ids), len(text.seen))
         self._begin(prompts, len(self._texts[0].seen) + 1)
-
-
-def search_events(
-    model: LanguageModel,
-    loop: SearchLoop,
-    search: Search,
-    values: Mapping[str, Value],
-    text: Text,
-    pace: Pace,
-    is_stopped: Callable[[], bool],
-) -> Iterator[RowEvent]:
-    """What happens to the text of a search until it ends.
-
-    Args:
-        model: the model.
-        loop: of the model and the sampler.
-        search: what the sampler shows of its steps.
-        values: its parameters.
-        text: the text, the only row.
-        pace: how many steps a call takes, kept from text to text.
-        is_stopped: whether it is to end now.
-    """
-    first = index = len(text.seen) + 1
-    wanted = int(values[search.rows] or 1) if search.rows else 1
-    state = loop.begin(values, prompt_window(model, text.seen), first)
-    end = min(first + text.request.length, model.context_length)
-    # A step at a time where something is looked at after each.
-    is_watched = (
-        text.request.with_details
-        or text.request.stop != "none"
-        or search.shows == "drafts"
-    )
-    survivors: tuple[Hypothesis, ...] = ()
-    revised = RevisedText(text.new_decoder)
-    while index < end and text.stop_reason is None:
-        if is_stopped():
-            text.stop_reason = "interrupted"
-            break
-        # The first step is not to wait for others.
-        steps = 1 if is_watched or index == first else min(pace.count, end - index)
-        before, (state, asked) = state, pace.call(loop.advance, steps, state)
-        place, after = len(text.token_ids), int(state["index"])
-        weighed: Event | None = None
-        if not np.isfinite(asked.logits.max(axis=-1)).all():
-            text.stop_reason = "not_finite"
-            break
-        if search.shows == "hypotheses":
-            earlier, survivors = survivors, hypotheses(state, first, wanted)
-            shown = revised.of(survivors[0].token_ids)
-            dropped = pruned(earlier, survivors)
-            yield 0, HypothesesChanged(survivors, shown, dropped)
-            if text.ends_with(survivors[0].token_ids):
-                text.stop_reason = "stop"
-        elif search.shows == "drafts":
-            weighed = draft_verified(place, index, state, asked)
-            text.count_drafts(weighed)
-        elif text.request.with_details:
-            weighed = candidates_weighed(place, before, asked, values)
-        if weighed is not None and text.request.with_details:
-            yield 0, weighed
-        if search.shows != "hypotheses":
-            for token_id in state["prompt"].numpy()[0, index:after].tolist():
-                if text.stop_reason is None:
-                    yield 0, text.push(token_id, after >= end)
-        index = after
-    yield from ((0, event) for event in text.settle(survivors))

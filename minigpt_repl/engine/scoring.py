@@ -17,6 +17,7 @@ from minigpt_repl.engine.request import (
     Token,
 )
 from minigpt_repl.errors import UsageError
+from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte
 
 AT_ONCE = 1024
 """Tokens whose logits are asked for together."""
@@ -48,11 +49,13 @@ class Scored:
         if not known:
             return f"{len(self.bits):,} tokens{left_out}"
         mean = sum(known) / len(known)
-        per_byte = "" if unknown else f", {sum(known) / self.size:.3f} bits a byte"
-        return (
-            f"{len(self.bits):,} tokens, {mean:.2f} bits a token, perplexity "
-            f"{2**mean:,.2f}{per_byte}{left_out}"
+        line = (
+            f"{len(self.bits):,} tokens, {in_bits(mean)} a token, "
+            f"perplexity {as_perplexity(2**mean)}"
         )
+        if not unknown:
+            line += f", {in_bits_a_byte(sum(known) / self.size)} bits a byte"
+        return f"{line}{left_out}"
 
 
 def score(engine: Engine, text: str) -> Scored:

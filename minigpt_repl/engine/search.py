@@ -1,10 +1,10 @@
-"""KerasHub's searches, some steps in each call.
+"""Searches, some steps in each call.
 
 Beam search, contrastive search and speculative decoding own their loops, which keep
-more than the last token. Every sampler of KerasHub hands its loop to `run_loop`. Here
-that method runs some rounds of the loop's body on variables that come from outside
-and go out again under the names that the sampler's registry entry gives them. What is
-chosen, and how, stays KerasHub's.
+more than the last token. Every sampler of KerasHub, and of ours, hands its loop to
+`run_loop`. Here that method runs some rounds of the loop's body on variables that come
+from outside and go out again under the names that the sampler's registry entry gives
+them. What is chosen, and how, stays the sampler's.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,23 +15,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.inspection import probabilities, temperature_of
-from minigpt_repl.engine.request import (
-    CandidatesWeighed,
-    DraftVerified,
-    Hypothesis,
-)
-from minigpt_repl.errors import EngineError
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
-
-ROW_COUNTS = (1, 2, 3, 5, 10, 16, 24, 32, 48, 64)
-"""Numbers of texts that a program is compiled for, then each 64; the rows beyond those
-that were asked for are left out of the search. XLA never gives a program back."""
+from minigpt_repl.sampling.samplers import RowSeeds
 
 State = dict[str, tf.Tensor]
 """The variables of a sampler's loop, by the names in its registry entry."""
+
+
+DROPPED = -1e9
+"""Score of a text that is not kept, as in KerasHub's beam search."""
 
 
 @dataclass(frozen=True)
@@ -49,55 +43,36 @@ class Asked:
     hidden_states: np.ndarray
 
 
-def shape_of(
-    spec: SamplerSpec, values: Mapping[str, Value], most: int
-) -> dict[str, Value]:
-    """The values of the program that makes a text.
-
-    Args:
-        spec: the sampler.
-        values: its parameters.
-        most: ids that may be chosen. More candidates would weigh masked ones.
-    """
-    assert spec.search is not None
-    shape = {p.name: values[p.name] for p in spec.parameters if not p.is_live}
-    if (name := spec.search.rows) is not None:
-        wanted = int(shape[name] or 1)
-        filled_up = next((n for n in ROW_COUNTS if n >= wanted), -(-wanted // 64) * 64)
-        shape[name] = min(filled_up, most)
-    return shape
-
-
 class SearchLoop:
     """A search and a model as two programs: one to begin, one for some steps.
 
     Args:
         spec: the sampler.
-        shape: its parameters that shape the graph, from `shape_of`.
+        values: its parameters; those that shape the graph are fixed from now on.
+        rows: texts that it can keep; it keeps as many as its parameter says.
         model: the model.
-        draft: the draft model, if there is one.
+        draft: the draft model, for a sampler that needs one.
         on_trace: called whenever a graph is traced.
 
-    Raises:
-        EngineError: if the sampler needs a draft model and there is none.
+    Attributes:
+        search: how the sampler searches, and what it shows.
+        rows: texts that it can keep.
     """
 
     def __init__(
         self,
         spec: SamplerSpec,
-        shape: Mapping[str, Value],
+        values: Mapping[str, Value],
+        rows: int,
         model: LanguageModel,
         draft: LanguageModel | None,
         on_trace: Callable[[], None],
     ) -> None:
         assert spec.search is not None
-        self._search: Search = spec.search
-        self._drafts = "draft_cache" in spec.search.state
-        if self._drafts and draft is None:
-            raise EngineError(
-                f"{spec.name} needs a draft model and this checkpoint has none: "
-                "train it with minigpt-setup --draft"
-            )
+        self.search: Search = spec.search
+        self.rows = rows
+        if not spec.needs_draft:
+            draft = None
         self._model, self._draft, self._on_trace = model, draft, on_trace
         self._variables = {
             parameter.name: tf.Variable(
@@ -106,22 +81,27 @@ class SearchLoop:
             for parameter in spec.parameters
             if parameter.is_live
         }
-        rows = int(shape[spec.search.rows] or 1) if spec.search.rows else 1
-        self._wanted = tf.Variable(rows)
+        values = dict(values)
+        self._kept = tf.Variable(rows, trainable=False)
+        if spec.search.rows is not None:
+            values[spec.search.rows] = rows
         sampler_class: Any = spec.load_class()
         stepped = type(sampler_class.__name__, (_SomeSteps, sampler_class), {})
-        self._sampler: Any = stepped(**shape, **self._variables)
-        self._sampler.wanted = self._wanted
-        self.rows = rows
+        self._sampler: Any = stepped(**{**values, **self._variables})
+        self._sampler.kept = self._kept
+        self._seed = tf.Variable(0, trainable=False)
+        self._sampler.seed_generator = RowSeeds()
         self._cache = model.new_cache(rows)
-        self._draft_cache = draft.new_cache(1) if draft and self._drafts else None
+        self._draft_cache = draft.new_cache(1) if draft else None
         self._asked: tuple[tf.Tensor, ...] = ()
+        # What the first token may be, and its position.
+        self._first = tf.Variable(tf.zeros(model.logits_size), dtype=tf.float32)
+        self._first_at = tf.Variable(-1, dtype=tf.int32)
         # Without AutoGraph: there is nothing for it to do, and it writes files.
         self._compiled: Any = None
         self._start = tf.function(self._run_start, autograph=False)
-        # Of a loop that slices at sums of its index XLA would compile each round anew,
-        # so there the models are programs and the loop is TensorFlow's.
-        is_compiled = not self._drafts
+        # Where it does not compile the loop the models are programs.
+        is_compiled = spec.search.is_compiled
         self._advance = tf.function(
             self._run_advance, autograph=False, jit_compile=is_compiled or None
         )
@@ -134,7 +114,12 @@ class SearchLoop:
             )
 
     def begin(
-        self, values: Mapping[str, Value], token_ids: np.ndarray, length: int
+        self,
+        values: Mapping[str, Value],
+        token_ids: np.ndarray,
+        length: int,
+        first_ids: frozenset[int] | None = None,
+        seed: int = 0,
     ) -> State:
         """Read a prompt.
 
@@ -142,16 +127,23 @@ class SearchLoop:
             values: the sampler's parameters.
             token_ids: int32 `(1, context)`, padded at the end.
             length: how many of them are the prompt.
+            first_ids: what the first token is one of, if not any.
+            seed: of the draws.
 
         Returns:
             The state before the first step.
         """
         for name, variable in self._variables.items():
             variable.assign(values[name])
-        if self._search.rows is not None:
-            self._wanted.assign(min(int(values[self._search.rows] or 1), self.rows))
+        self._seed.assign(seed)
+        self._kept.assign(texts_kept(self.search, values, self._model))
+        self._first_at.assign(-1 if first_ids is None else length)
+        if first_ids is not None:
+            never = np.full(self._first.shape, -np.inf, np.float32)
+            never[sorted(first_ids)] = 0
+            self._first.assign(never)
         prompt = tf.constant(token_ids)
-        if length == 1 and "hidden_states" not in self._search.state:
+        if length == 1 and "hidden_states" not in self.search.state:
             # Of a single token nothing comes before what the first step reads.
             hidden_states = tf.zeros((*prompt.shape, self._model.hidden_dim))
         else:
@@ -174,7 +166,7 @@ class SearchLoop:
         Returns:
             The state after them, and what was asked in the last of them.
         """
-        ordered = [state[name] for name in self._search.state]
+        ordered = [state[name] for name in self.search.state]
         inputs = (ordered, self._mask, tf.constant(steps))
         if self._compiled is None:
             # Called by itself a traced function is checked less, which saves 0.4 ms.
@@ -183,7 +175,7 @@ class SearchLoop:
         return self._named(made), Asked(*(each.numpy() for each in asked))
 
     def _named(self, variables: list[tf.Tensor]) -> State:
-        return dict(zip(self._search.state, variables, strict=True))
+        return dict(zip(self.search.state, variables, strict=True))
 
     def _run_start(
         self,
@@ -221,12 +213,11 @@ class SearchLoop:
         # number of the row that a text is in, to copy and select as it likes.
         row = tf.zeros((1, 1), tf.int32)
         more: dict[str, Any] = {}
-        if self._drafts:
-            more = {
-                "draft_next": self._draft_next,
-                "draft_cache": row,
-                "verify_next": self._verify_next,
-            }
+        if self._draft is not None:
+            more = {"draft_next": self._draft_next, "draft_cache": row}
+        if self.search.shows == "drafts":
+            more["verify_next"] = self._verify_next
+        self._sampler.seed_generator.current = tf.stack([[self._seed, 0]])
         self._sampler(
             next=self._next,
             prompt=prompt,
@@ -241,10 +232,8 @@ class SearchLoop:
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Scores of the next token of each text, which go on from `rows`."""
-        if self._sampler.injected is not None and not self._sampler.is_inside:
-            # Before the loop of a text that was begun long ago.
-            logits = tf.zeros((1, self._model.logits_size))
-            return logits, tf.zeros((1, self._model.hidden_dim)), rows
+        if self._is_begun:
+            return (*self._no_answer, rows)
         count, size = prompt.shape[0], self._cache.rows
         last = tf.gather(prompt, [index - 1], axis=1)  # (count, 1)
         if size > 1:
@@ -253,13 +242,26 @@ class SearchLoop:
             self._cache.select(parents)
         logits, hidden_states = self._step(last, self._cache, index - 1)
         logits, hidden_states = logits[:count, 0], hidden_states[:count, 0]
+        logits = self._bound(logits, index)
         self._asked = (prompt, logits, hidden_states)
         return logits, hidden_states, tf.range(count)[:, None]
+
+    @property
+    def _is_begun(self) -> bool:
+        # Before the loop of a text that was begun long ago there is nothing to ask.
+        return self._sampler.injected is not None and not self._sampler.is_inside
+
+    @property
+    def _no_answer(self) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = tf.zeros((1, self._model.logits_size))
+        return logits, tf.zeros((1, self._model.hidden_dim))
 
     def _draft_next(
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The draft model's scores for position `index`."""
+        if self._is_begun:
+            return (*self._no_answer, rows)
         # After a round whose drafts were all accepted, the last of them was never
         # seen by the draft model. So it always reads the last two tokens.
         start = tf.maximum(index - 2, 0)
@@ -267,7 +269,7 @@ class SearchLoop:
         logits, hidden_states = self._draft_step(last, self._draft_cache, start)
         place = index - 1 - start
         return (
-            tf.gather(logits, place, axis=1),
+            self._bound(tf.gather(logits, place, axis=1), index),
             tf.gather(hidden_states, place, axis=1),
             rows,
         )
@@ -283,8 +285,13 @@ class SearchLoop:
         logits, hidden_states = self._step(window, self._cache, start)
         places = tf.minimum(index - 1 - start + tf.range(k + 1), k)
         logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
+        logits = self._bound(logits, (index + tf.range(k + 1))[:, None])
         self._asked = (prompt, logits, hidden_states[:, -1])
         return logits, rows
+
+    def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """Logits of the tokens at `index`; of the first only what it may be."""
+        return logits + tf.where(index == self._first_at, self._first, 0.0)
 
     def run_steps(
         self,
@@ -304,8 +311,9 @@ class SearchLoop:
         Returns:
             The variables after them, and what was asked in the last round.
         """
-        names = self._search.state
+        names = self.search.state
         place = names.index("index")
+        ranked = names.index(self.search.ranked) if self.search.ranked else None
 
         def go_on(step: Any, state: Any, asked: Any) -> Any:
             has_room = state[place] < self._model.context_length
@@ -313,9 +321,8 @@ class SearchLoop:
 
         def advance(step: Any, state: Any, asked: Any) -> Any:
             state = list(body(*state))
-            if "log_probs" in names:
-                beams = names.index("log_probs")
-                state[beams] = self._without_others(state[beams])
+            if ranked is not None:
+                state[ranked] = _best(state[ranked], self._kept)
             return step + 1, state, self._asked
 
         _, state, asked = tf.while_loop(
@@ -323,15 +330,10 @@ class SearchLoop:
         )
         return state, asked
 
-    def _without_others(self, log_probs: tf.Tensor) -> tf.Tensor:
-        """Nothing goes on from beams beyond those that were asked for."""
-        ranks = tf.argsort(tf.argsort(log_probs, direction="DESCENDING", stable=True))
-        return tf.where(ranks < self._wanted, log_probs, -np.inf)
-
     def _nothing_asked(self) -> tuple[tf.Tensor, ...]:
         rows = self._cache.rows
         logits: tuple[int, ...] = (rows, self._model.logits_size)
-        if self._drafts:
+        if self.search.shows == "drafts":
             drafted = self._sampler.num_speculative_tokens
             logits = (1, drafted + 1, self._model.logits_size)
         prompt = tf.zeros((rows, self._model.context_length), tf.int32)
@@ -371,83 +373,32 @@ class _SomeSteps:
         return self.loop_vars
 
 
-def hypotheses(state: State, first: int, wanted: int) -> tuple[Hypothesis, ...]:
-    """The `wanted` texts that beam search keeps, best first, from `first` on."""
-    texts, logprobs = state["prompt"].numpy(), state["log_probs"].numpy()
-    found = [
-        Hypothesis(tuple(text[first : int(state["index"])].tolist()), float(logprob))
-        for text, logprob in zip(texts, logprobs, strict=True)
-    ]
-    # A stable sort: of equals KerasHub takes the first, too.
-    return tuple(sorted(found, key=lambda each: -each.logprob))[:wanted]
+def texts_kept(
+    search: Search, values: Mapping[str, Value], model: LanguageModel
+) -> int:
+    """How many texts a search keeps."""
+    if search.rows is None:
+        return 1
+    # More candidates than tokens that may be chosen would weigh masked ones.
+    return min(int(values[search.rows] or 1), model.allowed_count)
 
 
-def pruned(
-    before: tuple[Hypothesis, ...], survivors: tuple[Hypothesis, ...]
-) -> tuple[Hypothesis, ...]:
-    """The hypotheses of which no extension survived, best first."""
-    parents = {
-        each.token_ids[: len(before[0].token_ids)] for each in survivors if before
-    }
-    return tuple(each for each in before if each.token_ids not in parents)
+def search_size(
+    search: Search, values: Mapping[str, Value], model: LanguageModel
+) -> int:
+    """Rows of the program of a search: four sizes from each power of two to the next.
 
-
-def candidates_weighed(
-    number: int, before: State, asked: Asked, values: Mapping[str, Value]
-) -> CandidatesWeighed:
-    """The candidates of one step of contrastive search, best first.
-
-    Score = (1 - alpha) * probability - alpha * the largest cosine similarity of
-    the candidate's hidden state with an earlier one (Su et al. 2022, "A
-    Contrastive Framework for Neural Text Generation", arXiv:2202.06417,
-    equation 5).
-
-    Args:
-        number: of the new token, from 0.
-        before: the loop's variables before the step.
-        asked: what the step asked: each candidate behind the text.
-        values: the sampler's parameters.
+    So that there are few, and none takes much more time than one of its own size.
     """
-    index = int(before["index"])
-    logits = before["logits"].numpy()[0]
-    earlier = before["hidden_states"].numpy()[0, :index]  # (index, hidden)
-    candidates = asked.hidden_states  # (k, hidden)
-    # XLA's top_k gives the most probable first; those beyond fill the program up.
-    candidates = candidates[: int(values["k"] or 1)]
-    ids = asked.prompt[: len(candidates), index]
-    shares = probabilities(logits, temperature_of(values))[ids]
-    lengths = np.linalg.norm(candidates, axis=1)[:, None]
-    lengths = lengths * np.linalg.norm(earlier, axis=1)[None]
-    similarity = (candidates @ earlier.T / lengths).max(axis=1)
-    alpha = float(values["alpha"] or 0.0)
-    scores = (1 - alpha) * shares - alpha * similarity
-    order = (-scores).argsort(kind="stable")
-    return CandidatesWeighed(
-        number,
-        tuple(
-            (int(ids[i]), float(shares[i]), float(similarity[i]), float(scores[i]))
-            for i in order
-        ),
-    )
+    kept = texts_kept(search, values, model)
+    step = 1 << max(0, kept.bit_length() - 3)
+    return min(-(-kept // step) * step, model.logits_size)
 
 
-def draft_verified(
-    number: int, index: int, state: State, asked: Asked
-) -> DraftVerified:
-    """One round of speculative decoding.
-
-    Args:
-        number: of the round's first token, from 0.
-        index: its position.
-        state: the loop's variables after the round.
-        asked: what the round asked: the drafts behind the text.
-    """
-    drafts = asked.logits.shape[1] - 1
-    drafted = asked.prompt[0, index : index + drafts].tolist()
-    chosen = state["prompt"].numpy()[0, index : int(state["index"])].tolist()
-    accepted = 0
-    for draft, own in zip(drafted, chosen, strict=False):
-        if draft != own:
-            break
-        accepted += 1
-    return DraftVerified(number, tuple(drafted), accepted, chosen[-1])
+def _best(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Scores `(rows,)` of which the best stay and the others are `DROPPED`."""
+    ids = tf.range(scores.shape[0])
+    ties = (scores[None] == scores[:, None]) & (ids[None] < ids[:, None])
+    is_before = (scores[None] > scores[:, None]) | ties  # (rows, rows)
+    rank = tf.reduce_sum(tf.cast(is_before, tf.int32), axis=1)
+    return tf.where(rank < count, scores, DROPPED)

@@ -1,4 +1,8 @@
-"""One text being made: its tokens, its readable form, and when it ends."""
+"""One text being made: its tokens, its readable form, and when it ends.
+
+And what of it fits into a model's context: the end of a prompt, and the windows in
+which a long text is made.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -17,6 +21,9 @@ from minigpt_repl.engine.request import (
     TokenScore,
 )
 from minigpt_repl.models.text.codec import Decoder, TextCodec
+
+REPRIMED_TOKENS = 64
+"""Tokens kept when a full context is begun anew."""
 
 
 class Text:
@@ -170,3 +177,42 @@ class RevisedText:
         self._token_ids = token_ids
         # What is held back is shown without ending the text.
         return self._text + deepcopy(self._decoder).flush()
+
+
+def crop(token_ids: tuple[int, ...], context: int, new: int) -> tuple[int, ...]:
+    """The end of a prompt, so that `new` tokens fit behind it.
+
+    Args:
+        token_ids: the prompt's tokens, without the start token.
+        context: positions of the model.
+        new: tokens that are to follow; the start token is kept in any case.
+    """
+    room = max(1, context - new) - 1  # one for the start token
+    return token_ids[max(0, len(token_ids) - room) :]
+
+
+def reprimed(token_ids: tuple[int, ...], context: int) -> tuple[int, ...]:
+    """The tokens with which a full context is begun anew."""
+    return token_ids[len(token_ids) - _kept(context) :]
+
+
+def _kept(context: int) -> int:
+    # Behind the start token and these there must be room for one token more.
+    return min(REPRIMED_TOKENS, context // 2, context - 2)
+
+
+def spans(count: int, context: int) -> list[tuple[int, int, int]]:
+    """In which windows a text of `count` tokens is generated.
+
+    Returns:
+        For each window `(start, first, last)`: it begins with token `start`, and
+        scores of the tokens `first` to `last` (exclusive) are taken from it.
+        Together they cover tokens 0 to `count` (inclusive: the one to follow).
+    """
+    kept = _kept(context)
+    result = [(0, 0, min(count + 1, context - 1))]
+    while result[-1][2] <= count:
+        first = result[-1][2]
+        start = first - kept
+        result.append((start, first, min(count + 1, start + context - 1)))
+    return result

@@ -1,8 +1,9 @@
 """The engine's own process: loads a checkpoint, answers requests, warms samplers.
 
-`remote.py` starts it and talks to it over one connection. A thread of its own reads
-that, so that a stop is heard while the engine computes. The process ends when its
-parent does. Knows no terminal: what it and TensorFlow write goes to the engine's log.
+`remote.py` starts it and talks to it over one connection. It reads that in a thread of
+its own, so that a stop is heard while the engine computes, and warms samplers in
+another, so that no text waits for one. The process ends when its parent does. Knows no
+terminal: what it and TensorFlow write goes to the engine's log.
 """
 
 import os
@@ -10,26 +11,21 @@ import queue
 import signal
 import threading
 import traceback
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from minigpt_repl.engine.request import Engine, Request
+from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.models.checks import check_checkpoint
 from minigpt_repl.sampling.parameters import Value
 
-IDLE = 1.0
-"""Seconds without a request until warming goes on: it would keep the next waiting."""
-
 PREPARE = "prepare"
 STOP = "stop"
 """In place of a method: everything up to that request's number is to be stopped."""
-
 
 Warming = tuple[str, Mapping[str, Value], int]
 """What `Engine.warm` takes: a sampler, its parameters, texts together."""
@@ -42,8 +38,7 @@ class Load:
     Attributes:
         directory: the checkpoint's folder.
         verify: whether its files must agree with its record.
-        warm: samplers, parameters and numbers of rows to compile for while nothing
-            else is asked.
+        warm: what to prepare in the background.
         factory: import path `module:function` of what makes an engine of
             `directory` and `verify`.
     """
@@ -57,80 +52,72 @@ class Load:
 class Worker:
     """Answers one parent.
 
-    Replies are `(number of the request, kind, content)` with the kinds `event`,
-    `result` and `error`; number 0 is the process's own state: `state`, `loaded`,
-    `failed`.
+    Messages are `(number of the request, method, arguments)`. Replies are `(number,
+    kind, content)` with the kinds `event`, `result` and `error`; number 0 is the
+    process's own state: `state`, `loaded`, `failed`.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._requests: queue.SimpleQueue[tuple[int, str, tuple[Any, ...]]]
-        self._requests = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._requests: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
+        self._to_warm: queue.LifoQueue[Warming] = queue.LifoQueue()
         self._engine: Engine | None = None
         self._stopped_until = 0
-        self._current = 0
 
     def run(self) -> None:
         """Load, then answer until the parent hangs up."""
         load: Load = self._connection.recv()
         threading.Thread(target=self._listen, daemon=True).start()
         self._send(0, "state", "loading")
+        module, _, name = load.factory.partition(":")
         try:
-            self._engine = _make_engine(load)
-            info = self._engine.info
+            make = getattr(import_module(module), name)
+            engine: Engine = make(load.directory, load.verify)
+            info = engine.info
         except Exception as error:  # noqa: BLE001, also a defect is reported
             self._send(0, "failed", _as_our_error(error))
             return
+        self._engine = engine
         self._send(0, "loaded", info)
-        self._serve(self._engine, deque(load.warm))
-
-    def _serve(self, engine: Engine, to_warm: deque[Warming]) -> None:
-        self._send(0, "state", "warming" if to_warm else "ready")
-        pause = 0.0
+        for warming in reversed(load.warm):
+            self._to_warm.put(warming)
+        threading.Thread(target=self._warm, args=[engine], daemon=True).start()
         while True:
-            try:
-                request = self._requests.get(timeout=pause if to_warm else None)
-            except queue.Empty:
-                pause = 0.0
-                _warm(engine, *to_warm.popleft())
-                if not to_warm:
-                    self._send(0, "state", "ready")
-                continue
-            number, method, arguments = request
-            if method == PREPARE:
-                # Someone is about to use it.
-                to_warm.appendleft(cast(Warming, arguments))
-                pause = 0.0
-                continue
-            pause = IDLE
+            number, method, arguments = self._requests.get()
             try:
                 result = self._answer(engine, number, method, arguments)
                 self._send(number, "result", result)
             except Exception as error:  # noqa: BLE001, as above
                 self._send(number, "error", _as_our_error(error))
 
-    def _answer(
-        self, engine: Engine, number: int, method: str, arguments: tuple[Any, ...]
-    ) -> Any:
+    def _answer(self, engine: Engine, number: int, method: str, arguments: Any) -> Any:
         if number <= self._stopped_until:
             raise EngineStopped("stopped before the first token")
-        if method == "generate_rows":
-            return self._stream(engine, number, *arguments)
-        if method == "info":
-            return engine.info
-        return getattr(engine, method)(*arguments)
+        if method != "generate_rows":
+            return (
+                engine.info if method == "info" else getattr(engine, method)(*arguments)
+            )
+        for event in engine.generate_rows(*arguments):
+            self._send(number, "event", event)
+            # A stop that came before the engine took up the request is forgotten by
+            # it; say it again.
+            if number <= self._stopped_until:
+                engine.stop()
+        return None
 
-    def _stream(self, engine: Engine, number: int, requests: Sequence[Request]) -> None:
-        self._current = number
-        try:
-            for event in engine.generate_rows(requests):
-                self._send(number, "event", event)
-                # A stop that came before the engine took up the request is
-                # forgotten by it; say it again.
-                if number <= self._stopped_until:
-                    engine.stop()
-        finally:
-            self._current = 0
+    def _warm(self, engine: Engine) -> None:
+        """Prepare samplers for good, the one that was named last first."""
+        while True:
+            if self._to_warm.empty():
+                self._send(0, "state", "ready")
+            warming = self._to_warm.get()
+            self._send(0, "state", "warming")
+            # A favour: what can't be warmed fails, and says so, when asked for.
+            try:
+                engine.warm(*warming)
+            except Exception:  # noqa: BLE001
+                traceback.print_exc()
 
     def _listen(self) -> None:
         while True:
@@ -138,16 +125,19 @@ class Worker:
                 number, method, arguments = self._connection.recv()
             except (EOFError, OSError):
                 os._exit(0)
-            if method != STOP:
+            if method == PREPARE:
+                self._to_warm.put(arguments)
+            elif method != STOP:
                 self._requests.put((number, method, arguments))
-                continue
-            self._stopped_until = number
-            if self._engine is not None and 0 < self._current <= number:
-                self._engine.stop()
+            else:
+                self._stopped_until = number
+                if self._engine is not None:
+                    self._engine.stop()
 
     def _send(self, number: int, kind: str, content: Any) -> None:
         try:
-            self._connection.send((number, kind, content))
+            with self._sending:
+                self._connection.send((number, kind, content))
         except OSError:  # the parent has gone
             os._exit(0)
 
@@ -163,22 +153,6 @@ def load_engine(directory: str, verify: bool) -> Engine:
     from minigpt_repl.engine import engine
 
     return engine.load_engine(directory, verify)
-
-
-def _make_engine(load: Load) -> Engine:
-    module, _, name = load.factory.partition(":")
-    engine: Engine = getattr(import_module(module), name)(load.directory, load.verify)
-    return engine
-
-
-def _warm(
-    engine: Engine, sampler: str, parameters: Mapping[str, Value], rows: int
-) -> None:
-    # Warming is a favour: what can't be warmed fails, and says so, when asked for.
-    try:
-        engine.warm(sampler, parameters, rows)
-    except Exception:  # noqa: BLE001
-        traceback.print_exc()
 
 
 def _as_our_error(error: Exception) -> MiniGPTError:

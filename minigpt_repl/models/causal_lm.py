@@ -1,13 +1,42 @@
-"""The language model: backbone, head, and KerasHub's generation interface."""
+"""The language model: preprocessor, backbone and head, as KerasHub generates with."""
 
 from typing import Any
 
 import keras
 from keras import ops
-from keras_hub.models import CausalLM
+from keras_hub.models import CausalLM, CausalLMPreprocessor, GPT2CausalLM
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.preprocessor import MiniGPTCausalLMPreprocessor
+from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+
+
+@keras.saving.register_keras_serializable(package="minigpt_repl")
+class MiniGPTCausalLMPreprocessor(CausalLMPreprocessor):
+    """Tokenizes, puts `[BOS]` in front and pads with `[PAD]`.
+
+    Args:
+        tokenizer: a `MiniGPTTokenizer`.
+        sequence_length: int. Length of the packed sequences.
+        add_end_token: bool. Off: the reference trains without an end token.
+        **kwargs: as for `keras_hub.models.CausalLMPreprocessor`.
+    """
+
+    backbone_cls = MiniGPTBackbone
+    tokenizer_cls = MiniGPTTokenizer
+
+    def __init__(
+        self,
+        tokenizer: MiniGPTTokenizer,
+        sequence_length: int = 128,
+        add_end_token: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            tokenizer,
+            sequence_length=sequence_length,
+            add_end_token=add_end_token,
+            **kwargs,
+        )
 
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
@@ -95,61 +124,5 @@ class MiniGPTCausalLM(CausalLM):
         _, hidden_states, cache = self.call_with_cache(token_ids, cache, 0)
         return hidden_states, cache
 
-    def generate_step(
-        self, inputs: dict[str, Any], stop_token_ids: list[int] | None = None
-    ) -> dict[str, Any]:
-        """Continue one batch of packed prompts; `CausalLM.generate()` compiles it.
-
-        Args:
-            inputs: dictionary of `token_ids` and `padding_mask`, int tensors of
-                shape `(batch, length)`.
-            stop_token_ids: ids that end a sequence.
-
-        Returns:
-            A dictionary of the same structure, with the new tokens in place.
-        """
-        token_ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
-        hidden_states, cache = self._build_cache(token_ids)
-        # The first position that some prompt leaves free.
-        index = ops.min(ops.sum(ops.cast(padding_mask, "int32"), axis=-1))
-
-        def next(prompt: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
-            last_token = ops.take(prompt, [index - 1], axis=1)  # (batch, 1)
-            logits, hidden_states, cache = self.call_with_cache(
-                last_token, cache, index - 1
-            )
-            return (
-                ops.squeeze(logits, axis=1),  # (batch, vocabulary_size)
-                ops.squeeze(hidden_states, axis=1),  # (batch, hidden_dim)
-                cache,
-            )
-
-        token_ids = self.sampler(
-            next=next,
-            prompt=token_ids,
-            cache=cache,
-            index=index,
-            mask=padding_mask,
-            stop_token_ids=stop_token_ids,
-            hidden_states=hidden_states,
-            model=self,
-        )
-        return {
-            "token_ids": token_ids,
-            "padding_mask": _until_stop(token_ids, padding_mask, stop_token_ids),
-        }
-
-
-def _until_stop(
-    token_ids: Any, prompt_mask: Any, stop_token_ids: list[int] | None
-) -> Any:
-    """Mask of the positions up to and with the first new stop token."""
-    if stop_token_ids is None:
-        return ops.ones_like(token_ids, dtype="bool")
-    stops = ops.zeros_like(token_ids, dtype="bool")
-    for stop_token_id in stop_token_ids:
-        stops = ops.logical_or(stops, ops.equal(token_ids, stop_token_id))
-    is_new = ops.logical_not(ops.cast(prompt_mask, "bool"))
-    stops = ops.cast(ops.logical_and(stops, is_new), "int32")
-    stops_before = ops.cumsum(stops, axis=-1) - stops
-    return ops.equal(stops_before, 0)
+    # As every causal LM of KerasHub has it, word for word.
+    generate_step = GPT2CausalLM.generate_step

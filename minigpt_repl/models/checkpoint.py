@@ -15,17 +15,16 @@ from keras_hub.models import CausalLM
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.files import explained, open_directory_atomically
 from minigpt_repl.formats import Record, encode
-from minigpt_repl.models import byte_pair  # noqa: F401, registers its class
 from minigpt_repl.models.causal_lm import MiniGPTCausalLM
 from minigpt_repl.models.checks import check_checkpoint
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
-    RECORD_FILE,
     TOKENIZERS,
     hash_files,
 )
 from minigpt_repl.models.text.wordpiece import RESERVED_WORDS
+from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
 

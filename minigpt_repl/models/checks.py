@@ -16,7 +16,6 @@ from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
     PRESET_FILES,
-    RECORD_FILE,
     TOKENIZER_FILES,
     TOKENIZERS,
     check_folder,
@@ -26,24 +25,26 @@ from minigpt_repl.models.record import (
     read_record,
     verify_files,
 )
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN, SPLIT_PATTERNS
+from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.suggest import quoted, shown_path
 
 CLASSES = {
-    "config.json": ("backbone", "MiniGPTBackbone"),
-    "preprocessor.json": ("preprocessor", "MiniGPTCausalLMPreprocessor"),
-    "task.json": ("causal_lm", "MiniGPTCausalLM"),
+    "config.json": "MiniGPTBackbone",
+    "preprocessor.json": "MiniGPTCausalLMPreprocessor",
+    "task.json": "MiniGPTCausalLM",
 }
-"""Module and class that each configuration file must be of."""
+"""Class that each configuration file must be of."""
+
+MODULES = ("backbone", "byte_pair", "causal_lm", "preprocessor", "tokenizer")
+"""Where our classes are or were; in version 0.1.0 in a package `lm`."""
 
 ALLOWED = frozenset(
     [
-        (f"minigpt_repl.{place}.{module}", name, f"minigpt_repl>{name}")
-        for module, name in (
-            *CLASSES.values(),
-            ("tokenizer", "MiniGPTTokenizer"),
-            ("byte_pair", "MiniGPTBytePairTokenizer"),
-        )
-        for place in ("models", "lm")  # `lm` in version 0.1.0
+        (f"minigpt_repl.{package}.{module}", name, f"minigpt_repl>{name}")
+        for name in (*CLASSES.values(), *TOKENIZERS)
+        for module in MODULES
+        for package in ("models", "lm")
     ]
     + [("keras", "DTypePolicy", None)]
 )
@@ -136,6 +137,15 @@ def _check_tokenizer(directory: Path) -> None:
             f"{shown_path(path)} is of class {quoted(named)}, not "
             f"{' or '.join(TOKENIZERS)}: {FIX_HINT}"
         )
+    settings = content.get("config")
+    settings = settings if isinstance(settings, dict) else {}
+    pattern = settings.get("split_pattern", SPLIT_PATTERN)
+    if not isinstance(pattern, str) or pattern not in SPLIT_PATTERNS:
+        raise CheckpointError(
+            f"{shown_path(path)} splits text by {quoted(str(pattern))}; only this "
+            "program's own, Llama 3's and GPT-2's split_pattern are allowed: another "
+            "one may take for ever"
+        )
     for name in TOKENIZER_FILES[TOKENIZERS[named]]:
         if not is_file(directory / name):
             raise incomplete(directory, name)
@@ -167,7 +177,7 @@ def _read_data(path: Path) -> Any:
     code, so nothing else is let through to it.
     """
     content = read_json(path)
-    _, expected = CLASSES.get(path.name, (None, None))
+    expected = CLASSES.get(path.name)
     named = content.get("class_name") if isinstance(content, dict) else None
     if expected is not None and named != expected:
         raise CheckpointError(

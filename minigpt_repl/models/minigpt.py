@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from minigpt_repl.models.byte_pair import MiniGPTBytePairTokenizer
 from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.models.text.bytelevel import ByteLevelText
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
 from minigpt_repl.models.text.wordpiece import WordPieceText
+from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer
 
 
 def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> KerasLanguageModel:

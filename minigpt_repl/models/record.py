@@ -16,10 +16,14 @@ from minigpt_repl import formats
 from minigpt_repl.errors import CheckpointError, MiniGPTError
 from minigpt_repl.files import read_user_file
 from minigpt_repl.formats import Record
-from minigpt_repl.paths import PROGRESS_FILE, training_folder
-from minigpt_repl.suggest import quoted, shown_path
+from minigpt_repl.paths import (
+    PROGRESS_FILE,
+    RECORD_FILE,
+    known_checkpoints,
+    training_folder,
+)
+from minigpt_repl.suggest import did_you_mean, quoted, shown_path
 
-RECORD_FILE = "training.json"
 VOCABULARY_FILE = "assets/tokenizer/vocabulary.txt"
 DRAFT_FOLDER = "draft"
 PRESET_FILES = (
@@ -173,6 +177,11 @@ def hash_file(path: Path) -> str:
         ) from error
 
 
+def _known() -> str:
+    names = ", ".join(map(shown_path, known_checkpoints()))
+    return f"; known by name: {names}" if names else ""
+
+
 def check_folder(directory: Path) -> None:
     """Make sure that a checkpoint's folder is there.
 
@@ -188,6 +197,7 @@ def check_folder(directory: Path) -> None:
     if not exists:
         raise CheckpointError(
             f"there is no checkpoint at {shown_path(directory)}{_unfinished(directory)}"
+            f"{did_you_mean(directory.name, known_checkpoints()) or _known()}"
         )
     if not directory.is_dir():
         raise CheckpointError(

@@ -14,6 +14,7 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands, find_command
 from minigpt_repl.repl.tables import all_keys
 from minigpt_repl.sampling.parameters import Parameter, format_value
+from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
@@ -121,6 +122,7 @@ def switch_words(context: Context, typed: str) -> Iterator[str]:
     name, space, rest = typed.lstrip().partition(" ")
     if not space:
         yield from sampler_words(context, typed)
+        yield from DEFAULTS
         return
     try:
         spec = find_sampler(name)
@@ -128,6 +130,30 @@ def switch_words(context: Context, typed: str) -> Iterator[str]:
         return
     settings, _ = context.session.settings.set({"sampler": name})
     yield from _assignments(settings, rest, spec)
+
+
+def spec_words(settings: Settings, word: str) -> Iterator[str]:
+    """A strategy of a comparison: `top_k:k=10,temperature=0.8`, or `min_p+xtc`."""
+    before, plus, _ = word.rpartition("+")
+    if plus:
+        yield from (f"{before}{plus}{name}" for name in STAGES)
+        return
+    name, colon, rest = word.partition(":")
+    if not colon:
+        yield from dict.fromkeys([*(spec.name for spec in all_samplers()), *STAGES])
+        return
+    try:
+        spec = find_sampler(name)
+    except MiniGPTError:
+        return
+    *done, pair = rest.split(",")
+    before = f"{name}:" + "".join(f"{each}," for each in done)
+    key, equals, _ = pair.partition("=")
+    if not equals:
+        yield from (f"{before}{parameter}=" for parameter in spec.parameter_names)
+    elif key in spec.parameter_names:
+        values = value_words(spec.parameter(key), settings)
+        yield from (f"{before}{key}={value}" for value in values)
 
 
 def file_words(context: Context, typed: str) -> Iterator[str]:

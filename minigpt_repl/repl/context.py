@@ -30,6 +30,7 @@ class Context:
         width: columns of the terminal, or of the page if there is none.
         is_terminal: whether a person is looking.
         sources: the files that `:source` is in the middle of, outermost first.
+        has_keys: whether a command can ask for single keys.
     """
 
     session: Session
@@ -37,6 +38,7 @@ class Context:
     width: int = 80
     is_terminal: bool = False
     sources: tuple[Path, ...] = ()
+    has_keys: bool = False
 
 
 def again_request(context: Context, node: Node) -> Request:

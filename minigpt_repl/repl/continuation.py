@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
+from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.engine.request import (
     Event,
     Finished,
@@ -34,17 +35,10 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import in_seconds, in_tokens_per_second
 from minigpt_repl.suggest import plain
 
 SHOWN_WORDS = 8
-REASONS = {
-    "length": "length reached",
-    "stop": "sentence ended",
-    "context": "context full",
-    "interrupted": "interrupted",
-    "picked": "picked by hand",
-    "not_finite": "scores not finite",
-}
 NOT_FINITE = (
     "the model's scores are not finite numbers, so the text ends here; "
     "its weights may be damaged"
@@ -155,8 +149,8 @@ def stats_line(generation: Generation) -> str:
     if count:
         rows = generation.timings.rows
         together = f" of {rows} texts together" if rows > 1 else ""
-        parts.append(f"{generation.tokens_per_second:.0f} tokens/s{together}")
-        parts.append(f"first after {1000 * generation.timings.first_token_s:.0f} ms")
+        parts.append(f"{in_tokens_per_second(generation.tokens_per_second)}{together}")
+        parts.append(f"first after {in_seconds(generation.timings.first_token_s)}")
     is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
     parts.append("its end" if is_at_end else REASONS[generation.stop_reason])
     return " · ".join(parts)

@@ -2,16 +2,31 @@
 
 The table of commands is here, one decorated function for each; help, completion,
 abbreviations and the README derive from it. Whoever runs lines imports
-`repl.commands`, which fills it.
+`repl.commands`, which fills it. `App` holds the session and the engine and does
+what a command asks for, whatever the front end is.
 """
 
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
-from minigpt_repl.errors import UsageError
+from minigpt_repl.engine.request import Engine, EngineInfo
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
 from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.output import (
+    Ask,
+    AskEditor,
+    AskKey,
+    Display,
+    Notice,
+    Output,
+    Quit,
+    SwitchModel,
+)
+from minigpt_repl.repl.session import Session
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 Handler = Callable[[Context, str], Steps]
@@ -79,15 +94,21 @@ def find_command(word: str) -> Command:
     for entry in all_commands():
         if word == entry.name or word in entry.aliases:
             return entry
-    starting = [entry for entry in all_commands() if entry.name.startswith(word)]
-    if len(starting) == 1:
-        return starting[0]
+    names = [entry.name for entry in all_commands()]
+    starting = [name for name in names if name.startswith(word)]
+    # `:st` begins `:step`, and may as well be `:set` with a letter left out.
+    possible = [n for n in names if n in starting or _lacks_one_letter(word, n)]
+    if len(starting) == len(possible) == 1:
+        return _COMMANDS[starting[0]]
     if starting:
-        names = ", ".join(f":{entry.name}" for entry in starting)
-        raise UsageError(f":{word} could be {names}; type more of it")
-    near = did_you_mean(word, [entry.name for entry in all_commands()])
-    near = near.replace("did you mean ", "did you mean :")
+        listed = ", ".join(f":{name}" for name in possible)
+        raise UsageError(f":{word} could be {listed}; type more of it")
+    near = did_you_mean(word, names, mark=":")
     raise UsageError(f"no command :{plain(word)}{near}; :help lists them")
+
+
+def _lacks_one_letter(word: str, name: str) -> bool:
+    return word in {name[:at] + name[at + 1 :] for at in range(len(name))}
 
 
 OPENING = ":{"
@@ -164,7 +185,25 @@ def run_line(line: str, context: Context) -> Steps:
     # Not at the start: the line editor imports this module for its blocks.
     from minigpt_repl.repl.continuation import continue_prompt
 
-    return (yield from continue_prompt(context, prompt))
+    session = yield from continue_prompt(context, prompt)
+    if looks_like_command(line, context):
+        yield Notice(f"did you mean {MARK}{plain(line)}?")
+    return session
+
+
+def looks_like_command(line: str, context: Context) -> bool:
+    """Whether a prompt is a command without its colon: a whole name alone, or with
+    an argument that the command would offer."""
+    if line[:1].isspace():
+        return False
+    name, *arguments = line.split() or [""]
+    known = next((e for e in all_commands() if name in (e.name, *e.aliases)), None)
+    if known is None or not arguments:
+        return known is not None
+    if known.complete is None:
+        return False
+    first = arguments[0].partition("=")[0]
+    return any(first == w.rstrip("=:") for w in known.complete(context, ""))
 
 
 def leaves(line: str) -> bool:
@@ -185,3 +224,135 @@ def _run_command(line: str, context: Context) -> Steps:
 def _split(line: str) -> tuple[Command, str]:
     name, *rest = line.split(maxsplit=1) or [""]
     return find_command(name), rest[0].strip() if rest else ""
+
+
+AnyEngine = TypeVar("AnyEngine", bound=Engine)
+
+
+class App(Generic[AnyEngine]):
+    """A session, the engine in use and the display.
+
+    Args:
+        session: where it starts.
+        open_engine: makes the engine of a checkpoint's folder without waiting for it.
+        directory: the folder to start with.
+        display: shows outputs and answers questions.
+        is_terminal: whether a person is looking.
+
+    Attributes:
+        session: the session after the last command.
+        engine: the engine in use; `:model` changes it.
+        opening: the engine that `:model` waits for, or `None`.
+        directory: the folder of the engine in use.
+        quit_code: what `:quit` carried, or `None`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        open_engine: Callable[[str], AnyEngine],
+        directory: str,
+        display: Display,
+        is_terminal: bool,
+    ) -> None:
+        self.session = session
+        self.engine = open_engine(directory)
+        self.opening: AnyEngine | None = None
+        self.directory = directory
+        self.quit_code: int | None = None
+        self._open_engine = open_engine
+        self._display = display
+        self._is_terminal = is_terminal
+
+    def context(self) -> Context:
+        """What a command has at hand now."""
+        return Context(
+            self.session,
+            self.engine,
+            self._display.width,
+            self._is_terminal,
+            has_keys=self._display.has_keys,
+        )
+
+    def carry_out(self, steps: Steps) -> None:
+        """Run a command to its end.
+
+        Raises:
+            MiniGPTError: what the command raised; the session is then as before.
+        """
+        try:
+            self.session = perform(steps, self._carry_out)
+        finally:
+            self._display.finish()
+
+    def stop(self) -> None:
+        """Stop whatever an engine is at; for signal handlers."""
+        for engine in (self.opening, self.engine):
+            if engine is not None:
+                engine.stop()
+
+    def close(self) -> None:
+        """Give the engine back."""
+        self.engine.close()
+
+    def _carry_out(self, output: Output) -> object:
+        """Do what a command asks; returns what it gets back."""
+        match output:
+            case Ask(question):
+                return self._display.ask(question)
+            case AskKey():
+                return self._display.key()
+            case AskEditor(text):
+                return self._display.edit(text)
+            case SwitchModel(directory):
+                return self._switch_model(directory)
+            case Quit(exit_code):
+                self.quit_code = exit_code
+            case _:
+                self._display.show(output)
+        return None
+
+    def _switch_model(self, directory: str) -> EngineInfo:
+        """Load another checkpoint; the engine in use stays if that fails."""
+        engine = self.opening = self._open_engine(directory)
+        try:
+            info = engine.info
+        except BaseException:
+            engine.close()
+            raise
+        finally:
+            self.opening = None
+        self.engine.close()
+        self.engine, self.directory = engine, directory
+        return info
+
+
+def perform(steps: Steps, carry_out: Callable[[Output], object]) -> Session:
+    """Take a command's outputs one by one and hand back the replies.
+
+    Args:
+        steps: the command.
+        carry_out: shows an output, or asks; its result is the command's reply.
+            What it raises as `MiniGPTError` is raised into the command.
+
+    Returns:
+        The session after the command.
+
+    Raises:
+        MiniGPTError: what the command raised.
+    """
+    advance: Callable[[], Output] = partial(next, steps)
+    try:
+        while True:
+            output = advance()
+            try:
+                reply = carry_out(output)
+            except MiniGPTError as error:
+                advance = partial(steps.throw, error)
+            else:
+                advance = partial(steps.send, reply)
+    except StopIteration as stop:
+        session: Session = stop.value
+        return session
+    finally:
+        steps.close()

@@ -26,6 +26,7 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
+from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 SEVERAL = 8
 """Texts together that a session on a terminal is prepared for: `:again 5`."""
+
+WIDE = 16
+"""Texts that a search may keep and still begin at once, whatever was prepared."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def run(options: Options) -> Outcome:
 
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
-    from minigpt_repl.engine.repeats import is_drawn
+    from minigpt_repl.engine.batches import is_drawn
     from minigpt_repl.repl.reader import history_file
     from minigpt_repl.repl.terminal import run_terminal
 
@@ -87,6 +91,10 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> Outcom
         warm = [(spec.name, defaults.parameters(spec), 1) for spec in (in_use, *others)]
         if is_drawn(in_use.name, defaults.parameters()):
             warm.append((in_use.name, defaults.parameters(), SEVERAL))
+        for spec in (in_use, *others):
+            if spec.search is not None and spec.search.rows is not None:
+                values = {**defaults.parameters(spec), spec.search.rows: WIDE}
+                warm.append((spec.name, values, 1))
         return open_engine(folder, replace(options, debug=False), warm)
 
     code = run_terminal(
@@ -121,7 +129,6 @@ def run_comparison(
         parse_count,
         parse_strategies,
     )
-    from minigpt_repl.repl.plain import WatchedEngine
 
     texts = parse_count(count)
     directory, settings = prepare(options)
@@ -131,7 +138,7 @@ def run_comparison(
             strategies = all_strategies(settings, engine.info.has_draft)
         text = read_prompt(options.prompt or "")
         plan = make_plan(settings, strategies, text, texts)
-        comparison = finish(run_plan(WatchedEngine(engine), plan))
+        comparison = finish(run_plan(engine, plan))
         _write(comparison, engine, settings, as_json, markdown, html)
         if signals.interrupts:
             raise KeyboardInterrupt
@@ -270,6 +277,7 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
     from minigpt_repl.repl.plain import PlainLoop
 
     writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
+    can_wrap = sys.stdout.isatty() and not is_dumb(os.environ)
     return PlainLoop(
         session,
         lambda folder: open_engine(folder, options),
@@ -280,6 +288,7 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
         keep_going=options.keep_going,
         only_new=options.only_new,
         width=shutil.get_terminal_size().columns,
+        size=shutil.get_terminal_size if can_wrap else None,
     )
 
 
@@ -301,22 +310,30 @@ def _write(
             _tell(f"wrote {name}")
     if as_json:
         sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
-    elif markdown is None and html is None:
+    else:
         _print(comparison, str(settings.value("color")))
     sys.stdout.flush()
 
 
 def _print(comparison: "Comparison", color: str) -> None:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
+    from minigpt_repl.compare.spread import SpreadView, spreads
     from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
     from minigpt_repl.repl.continuation import NOT_FINITE
-    from minigpt_repl.repl.drawing import draw
     from minigpt_repl.repl.output import wants_color
+    from minigpt_repl.repl.tables import draw
 
     has_color = wants_color(color, os.environ, sys.stdout.isatty())
-    views = Group(TextsView(comparison), "", FiguresView(comparison))
-    draw(views, sys.stdout, shutil.get_terminal_size().columns, has_color=has_color)
+    views: list[RenderableType] = [TextsView(comparison), "", FiguresView(comparison)]
+    if any(spreads(comparison)):
+        views += ["", SpreadView(comparison)]
+    draw(
+        Group(*views),
+        sys.stdout,
+        shutil.get_terminal_size().columns,
+        has_color=has_color,
+    )
     _tell(NOT_QUALITY)
     if comparison.is_damaged:
         _tell(NOT_FINITE)

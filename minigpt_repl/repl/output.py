@@ -76,6 +76,13 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class AskKey:
+    """One key, without Enter; the loop sends back the character, or the name of what
+    is none (`enter`, `backspace`, `left`, `tab`, `escape`), or `None` at the end of
+    input. A live block before it is redrawn in place by the next one."""
+
+
+@dataclass(frozen=True)
 class AskEditor:
     """Text to edit in $EDITOR; the loop sends back the text, or `None`."""
 
@@ -111,6 +118,7 @@ Output = (
     | TextEnded
     | Live
     | Ask
+    | AskKey
     | AskEditor
     | SwitchModel
     | ClearScreen
@@ -130,6 +138,13 @@ class Display(Protocol):
 
     def finish(self) -> None:
         """End what is still open, so that what follows starts on a new line."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether single keys can be asked for."""
+
+    def key(self) -> str | None:
+        """One key; see `AskKey`."""
 
     def ask(self, question: str) -> str | None:
         """The answer to a question, or `None` at the end of the input."""

@@ -5,23 +5,21 @@ it comes; everything else goes to stderr, and no escape byte is written unless
 colour is forced. Imports no TensorFlow and no prompt_toolkit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from os import terminal_size
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.console import RenderableType
 
-from minigpt_repl.engine.repeats import programs
-from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
+from minigpt_repl.engine.request import Engine, Event
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.app import App
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.dispatch import MARK, LineJoiner, run_line
-from minigpt_repl.repl.drawing import draw
+from minigpt_repl.repl.dispatch import MARK, App, LineJoiner, run_line
 from minigpt_repl.repl.output import (
     Live,
     Mistake,
@@ -35,11 +33,15 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
-from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.repl.tables import draw
+from minigpt_repl.report import WatchedEngine
 from minigpt_repl.shown import shown, shown_line
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
+
+if TYPE_CHECKING:
+    from minigpt_repl.repl.wrapping import TextBlock
 
 BYTE_ORDER_MARK = "\ufeff"
 LONGEST_INPUT = 4 * 1024 * 1024
@@ -57,6 +59,8 @@ class Page:
         hide_texts: whether nothing but errors and notices is written, because
             someone else writes the texts in another form.
         width: columns for tables.
+        size: of the terminal that `out` is, though nobody types at it: there, texts
+            are broken between words.
 
     Attributes:
         color: whether escape bytes are allowed.
@@ -71,8 +75,11 @@ class Page:
         only_new: bool = False,
         hide_texts: bool = False,
         width: int = 80,
+        size: Callable[[], terminal_size] | None = None,
     ) -> None:
         self._out = out
+        self._size = size
+        self._block: TextBlock | None = None
         self._err = err
         self._answer = answer
         self._only_new = only_new
@@ -114,6 +121,11 @@ class Page:
         if self._is_in_line:
             self._end_text()
 
+    has_keys = False
+
+    def key(self) -> None:
+        """There is no terminal to press one on."""
+
     def ask(self, question: str) -> str | None:
         """The next line of the input."""
         self._finish_live()
@@ -135,15 +147,28 @@ class Page:
 
     def _write_text(self, text: str) -> None:
         if text and not self._hide_texts:
-            self._out.write(shown(text))
-            self._out.flush()
+            if self._size is not None and self._block is None:
+                self._block = self._open_block(self._size)
+            if self._block is None:
+                self._write(shown(text))
+            else:
+                self._block.append(text)
             self._is_in_line = True
 
     def _end_text(self) -> None:
         if not self._hide_texts:
-            self._out.write("\n")
-            self._out.flush()
+            self._write("\n")
         self._is_in_line = False
+        self._block = None
+
+    def _open_block(self, size: Callable[[], terminal_size]) -> "TextBlock":
+        from minigpt_repl.repl.wrapping import TextBlock
+
+        return TextBlock(self._write, size)
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
 
     def _finish_live(self) -> None:
         if self._live is not None:
@@ -151,68 +176,13 @@ class Page:
             self._say(content)
 
     def _write_line(self, stream: TextIO, text: str) -> None:
+        if self._size is not None and stream.isatty():
+            from minigpt_repl.repl.wrapping import wrap
+
+            rows = wrap(text, self._size().columns - 1)
+            text = "\n".join(row.rstrip() for row in rows)
         stream.write(f"{text}\n")
         stream.flush()
-
-
-class WatchedEngine:
-    """An engine whose events someone else sees too.
-
-    A sampler is warmed before its first text, so that the figures of the text tell
-    of the text and not of a compile.
-
-    Args:
-        engine: does what is asked.
-        watch: gets every event of every text, with the text's row, before the
-            caller does. With it each token of a finished text carries its score,
-            whether the caller asked or not.
-    """
-
-    def __init__(
-        self, engine: Engine, watch: Callable[[int, Event], None] | None = None
-    ) -> None:
-        self._engine = engine
-        self._watch = watch
-        self._warmed: set[object] = set()
-        self.stop = engine.stop
-        self.close = engine.close
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    def generate(self, request: Request) -> Iterator[Event]:
-        for _, event in self.generate_rows([request]):
-            yield event
-
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        for request, rows, key in programs(requests):
-            if key not in self._warmed:
-                self._engine.warm(request.sampler, request.parameters, rows)
-                self._warmed.add(key)
-        if self._watch is None:
-            yield from self._engine.generate_rows(requests)
-            return
-        scored = [replace(request, with_scores=True) for request in requests]
-        for row, event in self._engine.generate_rows(scored):
-            self._watch(row, event)
-            yield row, event
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return self._engine.encode(text)
-
-    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
-        return self._engine.logits(token_ids)
-
-    def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
-    ) -> None:
-        self._engine.warm(sampler, parameters, rows)
-
-    def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
-    ) -> None:
-        self._engine.prepare(sampler, parameters, rows)
 
 
 @dataclass
@@ -279,6 +249,7 @@ class PlainLoop:
         keep_going: whether a line that fails is only reported.
         only_new: whether prompts are left out of the texts.
         width: columns for tables.
+        size: see `Page`.
     """
 
     def __init__(
@@ -292,14 +263,14 @@ class PlainLoop:
         keep_going: bool = False,
         only_new: bool = False,
         width: int = 80,
+        size: Callable[[], terminal_size] | None = None,
     ) -> None:
         self._has_failed = False
         self._err = err
         self._keep_going = keep_going
         self._input = Lines("", iter(()))
-        self._page = Page(
-            out, err, self._answer, only_new, watch is not None, width=width
-        )
+        hide = watch is not None
+        self._page = Page(out, err, self._answer, only_new, hide, width, size)
         self._app: App[Engine] = App(
             session,
             lambda folder: WatchedEngine(open_engine(folder), watch),

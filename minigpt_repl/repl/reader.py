@@ -12,14 +12,12 @@ from pathlib import Path
 
 import click
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import DummyHistory, FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
+from prompt_toolkit.layout import Layout, Window
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.styles import Style
 
@@ -28,17 +26,25 @@ from minigpt_repl.files import open_user_file
 from minigpt_repl.paths import state_home
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import whole_input
-from minigpt_repl.repl.keys import make_keys
+from minigpt_repl.repl.line_editor import (
+    CONTINUATION,
+    Fragment,
+    LineCompleter,
+    any_key,
+    colors,
+    continuation,
+    make_keys,
+)
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
-from minigpt_repl.repl.toolbar import Fragment, colors
 from minigpt_repl.repl.wrapping import on_terminal
-from minigpt_repl.shown import shown, shown_line
+from minigpt_repl.shown import shown
 from minigpt_repl.suggest import shown_path
 
 PROMPT = "> "
-CONTINUATION = ". "
 MENU_ROWS = 6
+KEY_DELAY = 0.05
+"""Seconds that a lone Escape waits for what would make it another key."""
 ESCAPE_DELAY = 0.3
 """Seconds that Escape waits for the Enter of Alt-Enter."""
 LARGEST_HISTORY = 16 * 1024 * 1024
@@ -134,8 +140,8 @@ class Reader:
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PROMPT)],
             multiline=True,
-            prompt_continuation=_continuation,
-            completer=_Completer(context),
+            prompt_continuation=continuation,
+            completer=LineCompleter(context),
             complete_while_typing=True,
             auto_suggest=AutoSuggestFromHistory(),
             history=history or InMemoryHistory(),
@@ -192,6 +198,21 @@ class Reader:
                 return asking.prompt(question)
         return None
 
+    def key(self) -> str | None:
+        """One key: a character, or a name of `NAMED_KEYS`; `None` at a hang-up."""
+        pressed: Application[str] = Application(
+            layout=Layout(Window(height=1)),
+            key_bindings=any_key(),
+            input=self._session.input,
+            output=self._session.output,
+            erase_when_done=True,
+        )
+        pressed.ttimeoutlen = pressed.timeoutlen = KEY_DELAY
+        pressed.renderer.cpr_not_supported_callback = None
+        with suppress(EOFError, KeyboardInterrupt), self._signals.at_prompt(pressed):
+            return pressed.run()
+        return None
+
     def edit(self, text: str) -> str | None:
         """A text as the user left it in an editor, or `None`.
 
@@ -244,34 +265,6 @@ class Reader:
         if not color:
             return ColorDepth.DEPTH_1_BIT
         return self._session.output.get_default_color_depth()
-
-
-class _Completer(Completer):
-    """Offers what `completion.py` finds."""
-
-    def __init__(self, context: Callable[[], Context]) -> None:
-        self._context = context
-
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
-        before = document.text_before_cursor
-        if not before.startswith(":"):
-            return
-        import minigpt_repl.repl.commands  # noqa: F401 - fills the table of commands
-        from minigpt_repl.repl.completion import complete
-
-        for candidate in complete(before, self._context()):
-            yield Completion(
-                candidate.text,
-                start_position=candidate.start - len(before),
-                display=shown_line(candidate.text),
-                display_meta=shown_line(candidate.meaning),
-            )
-
-
-def _continuation(width: int, line: int, is_soft: int) -> StyleAndTextTuples:
-    return [("class:continuation", " " * width if is_soft else CONTINUATION)]
 
 
 def edit_text(text: str) -> str | None:

@@ -27,7 +27,6 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.repl.wrapping import (
     CLEAR_BELOW,
-    CLEAR_LINE,
     UP,
     TextBlock,
     on_terminal,
@@ -35,6 +34,7 @@ from minigpt_repl.repl.wrapping import (
 )
 
 if TYPE_CHECKING:
+    from rich import live
     from rich.console import RenderableType
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
@@ -75,11 +75,6 @@ class Screen:
     def is_at_line_start(self) -> bool:
         """Whether the cursor is at the start of a line."""
         return self._block is None
-
-    @property
-    def encoding(self) -> str:
-        """How notices are encoded."""
-        return getattr(self._err, "encoding", None) or "utf-8"
 
     @property
     def width(self) -> int:
@@ -134,11 +129,6 @@ class Screen:
         self._err.write("".join(f"{on}{row}{off}\n" for row in rows))
         self._err.flush()
 
-    def write_over(self, text: str) -> None:
-        """Write to where notices go, as it is."""
-        self._err.write(text)
-        self._err.flush()
-
     def _text(self) -> TextBlock:
         if self._block is None:
             self.finish()
@@ -183,7 +173,7 @@ class Screen:
         self._live_rows = rows
 
     def _render(self, content: "RenderableType") -> list[str]:
-        from minigpt_repl.repl.drawing import draw
+        from minigpt_repl.repl.tables import draw
 
         size, drawn = self._size(), io.StringIO()
         draw(content, drawn, size.columns, size.lines, self.color)
@@ -195,41 +185,26 @@ class Screen:
 
 
 DELAY = 0.25
-PERIOD = 0.1
-FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-PLAIN_FRAMES = "|/-\\"
 
 
 class Spinner:
     """Shows that work goes on, after `DELAY` seconds without any output.
 
     Args:
-        write: writes to the terminal; the cursor is at the start of a line.
-        label: what the wait is for, asked again for each frame.
-        columns: of the terminal now; a line that is too long could not be erased.
-        frames: characters shown one after another.
+        err: the terminal; the cursor is at the start of a line.
+        label: what the wait is for, asked again for each frame; `None` where the
+            terminal can't take anything back, so that nothing is shown.
     """
 
-    def __init__(
-        self,
-        write: Callable[[str], None],
-        label: Callable[[], str],
-        columns: Callable[[], int],
-        frames: str = FRAMES,
-    ) -> None:
-        self._write = write
+    def __init__(self, err: TextIO, label: Callable[[], str] | None) -> None:
+        self._err = err
         self._label = label
-        self._columns = columns
-        self._frames = frames
         self._lock = threading.Lock()
-        self._waiting_since: float | None = None
-        self._is_drawn = False
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._turn, daemon=True)
+        self._timer: threading.Timer | None = None
+        self._live: live.Live | None = None
 
     def __enter__(self) -> "Spinner":
         self.resume()
-        self._thread.start()
         return self
 
     def __exit__(
@@ -238,35 +213,51 @@ class Spinner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._done.set()
         self.hold()
 
     def hold(self) -> None:
         """Take the line away, if it is there; none is drawn until `resume`."""
+        if self._timer is None:
+            return
         with self._lock:
-            self._waiting_since = None
-            if self._is_drawn:
-                self._is_drawn = False
-                self._write(f"\r{CLEAR_LINE}")
+            self._timer.cancel()
+            self._timer = None
+            live, self._live = self._live, None
+        if live is not None:
+            live.stop()
 
     def resume(self) -> None:
         """The wait begins again; the cursor is at the start of a line."""
-        self._waiting_since = time.monotonic()
+        self.hold()
+        if self._label is not None:
+            started = (self._label, time.monotonic())
+            self._timer = threading.Timer(DELAY, self._show, started)
+            self._timer.daemon = True
+            self._timer.start()
 
-    def _turn(self) -> None:
-        count = 0
-        while not self._done.wait(PERIOD):
-            with self._lock:
-                since = self._waiting_since
-                if since is None or time.monotonic() - since < DELAY:
-                    continue
-                count += 1
-                frame = self._frames[count % len(self._frames)]
-                seconds = int(time.monotonic() - since)
-                tail = f" ({seconds} s)" if seconds else ""
-                line = f"{frame} {self._label()}{tail}"[: self._columns() - 1]
-                self._is_drawn = True
-                try:
-                    self._write(f"\r{line}{CLEAR_LINE}")
-                except OSError:  # the terminal has gone; the main thread is told
-                    return
+    def _show(self, label: Callable[[], str], since: float) -> None:
+        """Runs in the timer's thread."""
+        from rich import live
+        from rich.console import Console
+        from rich.spinner import Spinner as Frames
+
+        console = Console(file=self._err, force_terminal=True, color_system=None)
+        frames = Frames("line" if console.options.ascii_only else "dots")
+
+        def draw() -> Frames:
+            seconds = int(time.monotonic() - since)
+            tail = f" ({seconds} s)" if seconds else ""
+            frames.update(text=f"{label()}{tail}")
+            return frames
+
+        with self._lock:
+            if self._timer is threading.current_thread():
+                self._live = live.Live(
+                    console=console,
+                    get_renderable=draw,
+                    refresh_per_second=10,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                self._live.start()

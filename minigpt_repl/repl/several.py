@@ -11,10 +11,11 @@ from dataclasses import replace
 from random import SystemRandom
 from typing import Any, cast
 
+from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.compare.rows_view import Row, RowsView
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.compare.view import SAME
-from minigpt_repl.engine.repeats import is_drawn
+from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import (
     SEEDS,
     Event,
@@ -30,7 +31,6 @@ from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import (
-    REASONS,
     count_tokens,
     delta_of,
     describe_sampler,
@@ -51,6 +51,7 @@ from minigpt_repl.repl.output import (
     TextStarted,
 )
 from minigpt_repl.repl.tables import part_of_time
+from minigpt_repl.shown import in_seconds, in_tokens_per_second
 
 SHOWN_BEFORE = 200
 """Characters of the prompt that are shown above the texts."""
@@ -162,8 +163,8 @@ def rows_line(made: Sequence[Generation]) -> str:
     parts += [f"{len(made)} texts together", count_tokens(count)]
     seconds = sum(map(part_of_time, made))
     if count and seconds > 0:
-        parts.append(f"{count / seconds:.0f} tokens/s")
-        parts.append(f"first after {1000 * made[0].timings.first_token_s:.0f} ms")
+        parts.append(in_tokens_per_second(count / seconds))
+        parts.append(f"first after {in_seconds(made[0].timings.first_token_s)}")
     reasons = Counter(REASONS[generation.stop_reason] for generation in made)
     if len(reasons) == 1:
         parts += reasons

@@ -1,13 +1,17 @@
-"""Tables as the commands show them; rich draws them with colour or without.
+"""Tables as the commands show them, and how rich draws them, with colour or without.
 
-Cells are `Text`, never plain strings: rich would read `[BOS]` as markup.
+Cells are `Text`, never plain strings: rich would read `[BOS]` as markup. `draw` is
+the last of the places where a string of others leaves: whatever a table or a text
+holds, no character of it steers the terminal.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +22,7 @@ from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 
 NAME = "bold cyan"
 STRONG = "bold"
@@ -108,15 +112,14 @@ def make_table(
     return Sheet(tuple(headings), cells, tuple(right.split()), whole)
 
 
-def commands_table(commands: Iterable[Command]) -> Sheet:
-    """Every command with its arguments and its summary."""
-    rows = []
-    for command in commands:
-        name = Text(f":{command.name}", style=NAME)
-        if command.usage:
-            name.append(f" {command.usage}", style="default not bold")
-        rows.append((name, command.summary))
-    return make_table(("command", "what it does"), rows)
+def commands_table(groups: Mapping[str, Iterable[Command]]) -> Sheet:
+    """Commands with their summaries, under what one wants to do."""
+    rows: list[tuple[Text, str]] = []
+    for group, commands in groups.items():
+        rows.append((Text(group, style=STRONG), ""))
+        for command in commands:
+            rows.append((Text(f"  :{command.name}", style=NAME), command.summary))
+    return make_table(("", ""), rows)
 
 
 def samplers_table(settings: Settings) -> Sheet:
@@ -233,18 +236,19 @@ def stats_table(session: Session) -> Sheet:
             continue
         tokens = sum(len(generation.tokens) for generation in made)
         seconds = sum(map(part_of_time, made))
-        first = sum(generation.timings.first_token_s for generation in made)
+        # The soonest: the first of all may have waited for a compile.
+        first = min(generation.timings.first_token_s for generation in made)
         rows.append(
             (
                 Text(name, style=NAME),
                 str(len(made)),
                 str(tokens),
-                f"{tokens / seconds:.0f}" if seconds > 0 else "",
-                f"{1000 * first / len(made):.0f} ms",
+                in_tokens_per_second(tokens / seconds) if seconds > 0 else "",
+                in_seconds(first),
             )
         )
-    headings = ("sampler", "texts", "tokens", "tokens/s", "first token")
-    return make_table(headings, rows, right="texts tokens tokens/s", whole=3)
+    headings = ("sampler", "texts", "tokens", "speed", "first token")
+    return make_table(headings, rows, right="texts tokens speed", whole=3)
 
 
 def part_of_time(generation: Generation) -> float:
@@ -306,3 +310,40 @@ def sampler_facts(spec: SamplerSpec, limits: Limits) -> Sheet:
         for parameter in spec.parameters
     ]
     return make_table(("parameter", "default", "allowed", "meaning"), rows)
+
+
+def draw(
+    content: RenderableType,
+    out: TextIO,
+    width: int,
+    height: int | None = None,
+    has_color: bool = False,
+) -> None:
+    """Write what rich can draw; a text is not wrapped if there is no `height`."""
+    console = Console(
+        file=out,
+        width=width,
+        height=height,
+        force_terminal=has_color,
+        no_color=not has_color,
+        color_system="auto" if has_color else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    is_line = height is None and isinstance(content, Text)
+    console.print(_Shown(content), soft_wrap=is_line)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What rich draws of something, the controls in its strings made visible."""
+
+    content: RenderableType
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        for text, style, control in console.render(self.content, options):
+            yield Segment(text if control else shown(text), style, control)

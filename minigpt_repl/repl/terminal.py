@@ -25,13 +25,13 @@ from minigpt_repl import __version__
 from minigpt_repl.engine.remote import ServedEngine
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import output as outputs
-from minigpt_repl.repl.app import App
+from minigpt_repl.repl.dispatch import App
+from minigpt_repl.repl.line_editor import Fragment, toolbar
 from minigpt_repl.repl.output import wants_color
 from minigpt_repl.repl.reader import LineHistory, Reader
-from minigpt_repl.repl.screen import FRAMES, PLAIN_FRAMES, Screen, Spinner
+from minigpt_repl.repl.screen import Screen, Spinner
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Left, Modes, Signals
-from minigpt_repl.repl.toolbar import Fragment, toolbar
 
 SECOND_INTERRUPT = 2.0
 """Seconds in which a second ^C leaves, if the engine does not answer."""
@@ -121,7 +121,8 @@ class _Terminal:
         )
         self._is_dumb = self._reader.is_dumb
         self._screen = Screen(*streams, self._reader.size, not self._is_dumb)
-        self._spinner = self._new_spinner()
+        label = None if self._is_dumb else self._waiting_for
+        self._spinner = Spinner(streams[1], label)
         self._exit_code: int | None = None
         self._interrupted_at = -SECOND_INTERRUPT
         self._reported: MiniGPTError | None = None
@@ -174,6 +175,18 @@ class _Terminal:
         self._spinner.resume()
         return answer
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether single keys can be asked for."""
+        return not self._is_dumb
+
+    def key(self) -> str | None:
+        """One key, pressed below a live block that stays open."""
+        self._spinner.hold()
+        pressed = self._reader.key()
+        self._spinner.resume()
+        return pressed
+
     def edit(self, text: str) -> str | None:
         """A text as the user left it in an editor, or `None`."""
         self.finish()
@@ -199,7 +212,6 @@ class _Terminal:
         import_module(COMMANDS)
         from minigpt_repl.repl.dispatch import run_line
 
-        self._spinner = self._new_spinner()
         try:
             with self._signals.working(), self._spinner:
                 self._app.carry_out(run_line(line, self._app.context()))
@@ -277,11 +289,6 @@ class _Terminal:
             self._screen.notice(self._history.trouble)
             self._history.trouble = None
 
-    def _new_spinner(self) -> Spinner:
-        frames = FRAMES if _can_write(FRAMES, self._screen.encoding) else PLAIN_FRAMES
-        write = (lambda text: None) if self._is_dumb else self._screen.write_over
-        return Spinner(write, self._waiting_for, lambda: self._screen.width, frames)
-
     def _waiting_for(self) -> str:
         engine = self._app.opening or self._app.engine
         return f"{WAITING.get(engine.status.state, 'working')}; ^C goes back"
@@ -290,14 +297,6 @@ class _Terminal:
 def _is_hang_up(error: Exception) -> bool:
     """Whether the terminal has gone."""
     return isinstance(error, OSError) and error.errno in (errno.EIO, errno.EPIPE)
-
-
-def _can_write(text: str, encoding: str) -> bool:
-    try:
-        text.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _describe_defect(error: Exception) -> str:

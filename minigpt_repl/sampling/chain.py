@@ -17,13 +17,14 @@ from typing import Any
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import noise
 from minigpt_repl.sampling.parameters import Parameter, Value, format_value
-from minigpt_repl.sampling.stages import STAGES, Stage
+from minigpt_repl.sampling.stage import Left, Stage
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
 
 SEPARATOR = " + "
 
 CHANCE_TRIAL = 1 << 30
-"""Numbers of the random numbers that rules act by; no draw gets as far."""
+"""Number of the random number that a rule acts by; no draw gets as far."""
 
 QUOTES = "\"'"
 
@@ -69,6 +70,23 @@ def split(text: str, at: str) -> list[str]:
     return [text[a + 1 : b] for a, b in pairwise([*ends, len(text)])]
 
 
+def words(text: str) -> list[str]:
+    """The words of a line; quotes hold one together, and stay.
+
+    Raises:
+        UsageError: if a quote is not closed.
+    """
+    spaced = re.sub(r"\s", " ", text)
+    return [word for word in split(spaced, " ") if word]
+
+
+def unquoted(text: str) -> str:
+    """A value without the quotes around it."""
+    if len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]:
+        return text[1:-1]
+    return text
+
+
 def _stage(part: str, text: str) -> Typed:
     found = re.search("[=:]", part)
     name = part[: found.start()].strip() if found else part
@@ -96,9 +114,7 @@ def _value(text: str, name: str) -> str:
     text = text.strip()
     if not text:
         raise UsageError(f"{name} needs a value: write {name}=VALUE")
-    if text[0] in QUOTES and text[-1] == text[0] and len(text) > 1:
-        return text[1:-1]
-    return text
+    return unquoted(text)
 
 
 def plain(name: str) -> str:
@@ -132,6 +148,12 @@ def stages_of(names: Sequence[str]) -> tuple[Stage, ...]:
         if stage in stages:
             raise UsageError(f"{stage.name} is in the chain twice")
         stages.append(stage)
+    for place, stage in enumerate(stages[:-1]):
+        if stage.is_last:
+            raise UsageError(
+                f"{stage.name} chooses the token: {stages[place + 1].name} can't stand "
+                "behind it"
+            )
     return tuple(stages)
 
 
@@ -168,6 +190,11 @@ def find_name(stages: Sequence[Stage], name: str) -> str | None:
     return next(iter(names), None)
 
 
+def own_values(stage: Stage, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of one stage by their own names, of those of its chain."""
+    return {p.name: values[_name(stage, p)] for p in stage.parameters}
+
+
 def _name(stage: Stage, parameter: Parameter) -> str:
     is_main = parameter is stage.parameters[0]
     return stage.name if is_main else f"{stage.name}.{parameter.name}"
@@ -187,7 +214,7 @@ def stage_text(stage: Stage, values: Mapping[str, Value]) -> str:
     """One stage as the user would type it: `xtc:probability=0.5,threshold=0.2`."""
     pairs = {p.name: values.get(_name(stage, p), p.default) for p in stage.parameters}
     given = {
-        p.name: format_value(pairs[p.name])
+        p.name: _quoted(format_value(pairs[p.name]))
         for place, p in enumerate(stage.parameters)
         if place == 0 or pairs[p.name] != p.default
     }
@@ -198,6 +225,13 @@ def stage_text(stage: Stage, values: Mapping[str, Value]) -> str:
     return f"{stage.name}:" + ",".join(f"{k}={v}" for k, v in given.items())
 
 
+def _quoted(text: str) -> str:
+    if not re.search(r"[\s+,'\"]", text):
+        return text
+    quote = "'" if '"' in text else '"'
+    return f"{quote}{text}{quote}"
+
+
 def steps(
     ns: Any,
     logits: Any,
@@ -205,28 +239,33 @@ def steps(
     values: Mapping[str, Any],
     seen: Any,
     seeds: Any = None,
-) -> list[Any]:
-    """The logits behind each stage of a chain.
+    end_id: int | None = None,
+    learned: Any = 0.0,
+) -> list[Left]:
+    """What each stage of a chain leaves.
 
     Args:
         ns: `numpy` or `keras.ops`.
         logits: `(rows, vocabulary)`, from the model.
         stages: the rules.
-        values: the chain's parameters: numbers, or arrays `(rows, 1)`.
+        values: the chain's parameters: numbers, or arrays `(rows, 1)`; words as
+            token ids, as the rules want them.
         seen: the tokens so far, int `(rows, length)`, at the end; before them -1.
         seeds: int `(rows, 2)`: the seed of a row and the number of its next token;
-            without them a rule that acts at random acts.
-
-    Returns:
-        An array like `logits` for each stage.
+            without them a rule that acts at random acts, and the next token is
+            the first.
+        end_id: what ends a document.
+        learned: what the last stage learned from its own choices; see `Stage`.
     """
     left = []
-    for number, stage in enumerate(stages):
-        own = {p.name: values[_name(stage, p)] for p in stage.parameters}
-        chance = 0.0
-        if stage.is_chance and seeds is not None:
-            trial = CHANCE_TRIAL + number
-            chance = noise.uniform(ns, seeds[:, :1], seeds[:, 1:], trial)
-        logits = stage.apply(ns, logits, own, seen, chance)
-        left.append(logits)
+    for stage in stages:
+        made = 0 if seeds is None else seeds[:, 1:]
+        given = {"chance": 0.0, "made": made, "end_id": end_id, "learned": learned}
+        if "chance" in stage.needs and seeds is not None:
+            # The same wherever it stands, so that chains are compared on one luck.
+            given["chance"] = noise.uniform(
+                ns, seeds[:, :1], seeds[:, 1:], CHANCE_TRIAL
+            )
+        left.append(stage.apply(ns, logits, own_values(stage, values), seen, given))
+        logits = left[-1].logits
     return left

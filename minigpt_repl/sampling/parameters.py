@@ -40,6 +40,8 @@ class Parameter:
         optional: whether `off` is allowed, held as `None`.
         smallest: positive numbers below it are taken as 0, because arithmetic
             with them overflows.
+        tokens: what words a `str` setting holds that a rule gets as token ids:
+            `pushes`, `bans` or `breakers`; empty for any other.
         is_structural: whether a new value changes the shape of the decoding
             graph, so that the first use of each value costs a trace.
     """
@@ -55,10 +57,13 @@ class Parameter:
     optional: bool = False
     smallest: float | None = None
     is_structural: bool = False
+    tokens: str = ""
 
     @property
     def is_live(self) -> bool:
         """Whether a new value needs no new graph."""
+        if self.tokens:
+            return True
         if self.is_structural or self.kind not in (int, float):
             return False
         # "Off" stands for more than there can be of what only the model limits.

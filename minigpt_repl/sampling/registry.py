@@ -18,7 +18,9 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
-from minigpt_repl.sampling.stages import STAGES, Stage
+from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
+from minigpt_repl.sampling.stage import Stage
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
@@ -33,13 +35,22 @@ class Search:
     Attributes:
         state: names of the loop's variables, in the order of KerasHub's loop.
         shows: what it tells of each step: `hypotheses`, `candidates` or `drafts`.
+        against: what a probability is weighed against, for candidates.
         rows: name of the structural parameter that says how many texts it keeps, or
-            `None` for one.
+            `None` for one. A program for more serves as well: the sampler's `kept`,
+            a variable, says how many.
+        ranked: which of the variables ranks the texts, if the loop keeps the best
+            itself.
+        is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
+            its index it would compile each round anew.
     """
 
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
+    ranked: str | None = None
+    against: str = ""
+    is_compiled: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,9 @@ class SamplerSpec:
             `seed_generator` gives `(rows, 2)`. Others choose for a row at a time.
         search: how it searches, where it does not go token by token.
         stages: the rules of a chain, in order; empty for any other sampler.
+        formula: the rule in a line.
+        origin: where it is from.
+        use: when to use it, and when not.
     """
 
     name: str
@@ -74,11 +88,24 @@ class SamplerSpec:
     takes_rows: bool = False
     search: Search | None = None
     stages: tuple[Stage, ...] = ()
+    formula: str = ""
+    origin: str = ""
+    use: str = ""
+
+    @property
+    def needs_draft(self) -> bool:
+        """Whether it asks a draft model."""
+        return self.search is not None and "draft_cache" in self.search.state
 
     @property
     def needs_history(self) -> bool:
         """Whether it looks at the tokens so far."""
         return any(stage.kind == "history" for stage in self.stages)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it follows its own choices."""
+        return any(stage.learns is not None for stage in self.stages)
 
     def kept(self, ns: Any, probabilities: Any, values: Mapping[str, Value]) -> Any:
         """Which tokens its rule leaves to choose from.
@@ -97,6 +124,10 @@ class SamplerSpec:
         """The sampler's class; imports KerasHub."""
         module, _, name = self.sampler.partition(":")
         return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+    def shape(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
+        """The values that shape its graph: each needs a graph of its own."""
+        return tuple(values[p.name] for p in self.parameters if not p.is_live)
 
     def make(self, values: Mapping[str, Any], seed: int | None = None) -> Any:
         """The sampler with its parameters, and a seed if it is random.
@@ -193,13 +224,30 @@ def find_sampler(name: str) -> SamplerSpec:
     )
 
 
+def choose_sampler(
+    name: str, values: Mapping[str, Value], limits: Limits | None = None
+) -> tuple[SamplerSpec, dict[str, Value]]:
+    """The sampler that does what is asked, and all its parameters, checked.
+
+    At temperature 0 that is greedy, whatever the sampler.
+
+    Raises:
+        UsageError: as `find_sampler` and `SamplerSpec.check`.
+    """
+    spec = find_sampler(name)
+    checked = spec.check(values, limits)
+    if checked.get("temperature") == 0 and not spec.stages:
+        return find_sampler("greedy"), {}
+    return spec, checked
+
+
 def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
     """What a user typed: a sampler, or a chain, and the values that it names.
 
     Raises:
         UsageError: for what the grammar does not allow, or an unknown name.
     """
-    typed = chain.parse(text)
+    typed = chain.parse(DEFAULT_CHAINS.get(text.strip().lower(), text))
     spec = find_sampler(chain.SEPARATOR.join(stage.name for stage in typed))
     values: dict[str, str] = {}
     for place, stage in enumerate(typed):
@@ -231,6 +279,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         parameters=chain.parameters_of(stages),
         is_random=all(stage.name != "greedy" for stage in stages),
         takes_rows=True,
+        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
         stages=stages,
     )
 
@@ -301,6 +350,21 @@ def _k(default: int | None, help: str, **more: Any) -> Parameter:
     return Parameter("k", int, default, help, minimum=1, maximum="vocabulary", **more)
 
 
+_GUESSES = Parameter(
+    "num_speculative_tokens",
+    int,
+    5,
+    "tokens guessed a round",
+    minimum=1,
+    maximum=16,
+    is_structural=True,
+)
+
+_LEVIATHAN = (
+    'Leviathan et al. 2023, "Fast Inference from Transformers via Speculative '
+    'Decoding", arXiv:2211.17192'
+)
+
 _BUILT_IN = (
     SamplerSpec(
         name="greedy",
@@ -310,6 +374,12 @@ _BUILT_IN = (
             "Greedy search takes the most probable next token, every time. "
             "It is fast, and the same prompt always gives the same text. "
             "What looks best at each step soon repeats itself."
+        ),
+        formula="argmax p",
+        origin="the plainest search",
+        use=(
+            "Use it where one short right answer is wanted, and to see what the "
+            "model prefers. Not for stories: it goes round in loops."
         ),
         sampler="keras_hub.samplers:GreedySampler",
         parameters=(),
@@ -327,7 +397,17 @@ _BUILT_IN = (
             "It finds texts of higher probability than greedy search does. "
             "It costs num_beams times the work, and probable text is often dull."
         ),
-        sampler="keras_hub.samplers:BeamSampler",
+        formula=(
+            "max of the sum of ln p over whole texts, divided by length ** "
+            "length_penalty where they end; num_beams are kept at each step"
+        ),
+        origin='Lowerre 1976, "The Harpy Speech Recognition System"',
+        use=(
+            "Use it where the text is as good as determined: translation, "
+            "summaries. Not for stories: the most probable text is dull and repeats "
+            "itself."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:BeamSearch",
         parameters=(
             Parameter(
                 "num_beams",
@@ -339,6 +419,14 @@ _BUILT_IN = (
                 is_structural=True,
             ),
             _TEMPERATURE,
+            Parameter(
+                "length_penalty",
+                float,
+                1.0,
+                "of texts that end: 0 prefers short ones, 1 the mean per token",
+                minimum=-10,
+                maximum=10,
+            ),
         ),
         is_random=False,
         rule=rules.top("num_beams"),
@@ -346,6 +434,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "mask", "log_probs"),
             shows="hypotheses",
             rows="num_beams",
+            ranked="log_probs",
         ),
     ),
     SamplerSpec(
@@ -356,6 +445,12 @@ _BUILT_IN = (
             "Random sampling draws the next token from the whole distribution. "
             "It shows what the model really believes, tail included. "
             "Thousands of unlikely tokens together are likely, so the text wanders."
+        ),
+        formula="p(token) ** (1 / temperature), renormalised",
+        origin="ancestral sampling",
+        use=(
+            "Use it to see what the model believes, and for statistics. Not for "
+            "texts to be read: the tail comes up too often."
         ),
         sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
@@ -373,6 +468,15 @@ _BUILT_IN = (
             "The same k is too many where the model is sure and too few where it "
             "is not."
         ),
+        formula="rank <= k",
+        origin=(
+            'Fan et al. 2018, "Hierarchical Neural Story Generation", '
+            "arXiv:1805.04833, 5.4"
+        ),
+        use=(
+            "Use it as a plain cut of the tail that costs nothing. Not where the "
+            "model is now sure, now unsure: k is the same for both."
+        ),
         sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
         is_random=True,
@@ -388,6 +492,15 @@ _BUILT_IN = (
             "p, and draws from them. "
             "It keeps few tokens where the model is sure and many where it is not. "
             "It has to sort the vocabulary for every token."
+        ),
+        formula="sum of the more probable ones <= p",
+        origin=(
+            'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
+            "arXiv:1904.09751, 3.1"
+        ),
+        use=(
+            "Use it for stories and talk, with a temperature near 1. Not with a "
+            "high temperature: the flattened tail then comes in."
         ),
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
@@ -418,6 +531,18 @@ _BUILT_IN = (
             "It keeps the sense of greedy search and avoids its loops. "
             "Every step runs the model on all k candidates."
         ),
+        formula=(
+            "(1 - alpha) * p - alpha * greatest cosine similarity to an earlier token"
+        ),
+        origin=(
+            'Su et al. 2022, "A Contrastive Framework for Neural Text Generation", '
+            "arXiv:2202.06417, equation 5"
+        ),
+        use=(
+            "Use it where the text must be the same each time and not loop. Not "
+            "where speed matters, or where a list or a refrain has to repeat "
+            "itself."
+        ),
         sampler="minigpt_repl.sampling.samplers:ContrastiveSampler",
         parameters=(
             _k(5, "candidates weighed", is_structural=True),
@@ -437,6 +562,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "logits", "hidden_states"),
             shows="candidates",
             rows="k",
+            against="likeness",
         ),
     ),
     SamplerSpec(
@@ -450,25 +576,131 @@ _BUILT_IN = (
             "is the greedy text. "
             "It pays when the draft is much faster and usually right."
         ),
+        formula="a draft is kept while draft = argmax p",
+        origin=_LEVIATHAN,
+        use=(
+            "Use it for greedy text from a large model with a much smaller one "
+            "beside it. Not with a small model: what the draft saves it costs."
+        ),
         sampler="keras_hub.samplers:SpeculativeSampler",
         parameters=(
-            Parameter(
-                "num_speculative_tokens",
-                int,
-                5,
-                "tokens guessed a round",
-                minimum=1,
-                maximum=16,
-                is_structural=True,
-            ),
+            _GUESSES,
             # No temperature: drafts are accepted if they are the model's own
             # first choice, and no temperature changes which one that is.
         ),
         is_random=False,
         rule=rules.best,
         search=Search(
-            state=("prompt", "cache", "draft_cache", "index"), shows="drafts"
+            state=("prompt", "cache", "draft_cache", "index"),
+            shows="drafts",
+            is_compiled=False,
         ),
+    ),
+    SamplerSpec(
+        name="speculative_sampling",
+        aliases=("lossless_speculative",),
+        summary="random text, guessed ahead by a small draft model",
+        story=(
+            "Speculative sampling lets a small draft model draw several tokens, and "
+            "the model checks them all in one pass. "
+            "In place of the first that is not kept one is drawn from what the draft "
+            "gave too little, so what comes out is distributed exactly as if the "
+            "model had drawn it, whatever the draft is like. "
+            "It pays when the draft is much faster and much alike."
+        ),
+        formula=(
+            "a draft x from q is kept with probability min(1, p(x) / q(x)), else "
+            "one is drawn from max(0, p - q)"
+        ),
+        origin=_LEVIATHAN,
+        use=(
+            "Use it for random text from a large model with a much smaller one beside "
+            "it. Not to get other text: it has the distribution of random."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:SpeculativeSampling",
+        parameters=(_GUESSES, _TEMPERATURE),
+        is_random=True,
+        search=Search(
+            state=("prompt", "cache", "index", "draft_cache"), shows="drafts"
+        ),
+    ),
+    SamplerSpec(
+        name="contrastive_decoding",
+        aliases=(),
+        summary="the token that the model likes more than its draft model does",
+        story=(
+            "Contrastive decoding takes, of the tokens that are plausible to the "
+            "model, the one that its small draft model finds least likely beside it. "
+            "What small models do badly, repeating themselves and staying general, "
+            "they do more often than large ones, and so it is left out. "
+            "It needs both models for each token, and what both know counts for "
+            "nothing."
+        ),
+        formula="argmax of ln p - ln q where p >= alpha * max p",
+        origin=(
+            'Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as '
+            'Optimization", arXiv:2210.15097, with a beam of one'
+        ),
+        use=(
+            "Use it for text without chance that does not go round in circles. Not "
+            "with a draft that is as good as the model: what is left is noise."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:ContrastiveDecoding",
+        parameters=(
+            Parameter(
+                "alpha",
+                float,
+                0.1,
+                "share of the highest probability that a token must have",
+                minimum=0,
+                maximum=1,
+            ),
+            Parameter(
+                "draft_temperature",
+                float,
+                1.0,
+                "below 1 takes the draft model at its word, above 1 less so",
+                minimum=0.01,
+                maximum=100,
+            ),
+        ),
+        is_random=False,
+        rule=rules.plausible,
+        search=Search(
+            state=("prompt", "cache", "index", "draft_cache", "draft_logits"),
+            shows="candidates",
+            against="draft",
+        ),
+    ),
+    SamplerSpec(
+        name="prompt_lookup",
+        aliases=("prompt_lookup_decoding",),
+        summary="greedy text, guessed ahead from what the text said before",
+        story=(
+            "Prompt look-up guesses that the text goes on as it did the last time "
+            "the same tokens were there, and the model checks the guesses in one "
+            "pass. "
+            "Guesses that agree with the model's own choice are kept, so the text is "
+            "the greedy text, and no draft model is needed. "
+            "It pays where a text repeats itself or its prompt; elsewhere a pass "
+            "gives one token."
+        ),
+        formula="a guess is kept while guess = argmax p",
+        origin="Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding",
+        use=(
+            "Use it for greedy text that repeats: summaries, corrections, code. Not "
+            "for stories, unless they go round in circles."
+        ),
+        sampler="minigpt_repl.sampling.search_samplers:PromptLookup",
+        parameters=(
+            _GUESSES,
+            Parameter(
+                "ngram", int, 2, "tokens that are to be the same", minimum=1, maximum=8
+            ),
+        ),
+        is_random=False,
+        rule=rules.best,
+        search=Search(state=("prompt", "cache", "index"), shows="drafts"),
     ),
 )
 

@@ -50,11 +50,25 @@ def top_p(ns: Any, probabilities: Any, values: Any) -> Limits:
     The nucleus of Holtzman et al. 2020, "The Curious Case of Neural Text
     Degeneration", arXiv:1904.09751, section 3.1; as in KerasHub the token that
     crosses p stays, and the cut to k does not renormalise.
+
+    Use it for stories and talk, with a temperature near 1. Not behind a high
+    temperature: the flattened tail then comes in.
     """
     limits: Limits = ((probabilities, _number(ns, values["p"])),)
     if values.get("k") is not None:
         limits += ((1.0, _number(ns, values["k"]) - 1.0),)
     return limits
+
+
+def plausible(ns: Any, probabilities: Any, values: Any) -> Limits:
+    """The tokens that have at least a share alpha of the highest probability.
+
+    The adaptive plausibility constraint of Li et al. 2023, "Contrastive Decoding:
+    Open-ended Text Generation as Optimization", arXiv:2210.15097, equation 2.
+    """
+    floor = _number(ns, values["alpha"]) * ns.max(probabilities, -1, keepdims=True)
+    count = ns.sum(ns.where(probabilities >= floor, 1.0, 0.0), axis=-1, keepdims=True)
+    return ((1.0, count - 1.0),)
 
 
 def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:

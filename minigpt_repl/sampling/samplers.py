@@ -13,12 +13,18 @@ import keras
 import keras_hub
 from keras import ops
 
+from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain, noise, rules
-from minigpt_repl.sampling.registry import read_sampler
-from minigpt_repl.sampling.stages import probabilities as softmax
+from minigpt_repl.sampling.bans import NO_WORDS
+from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.sampling.stage import probabilities as softmax
 
 MOST = 2**30
 """Stands for "off" in a number of tokens: more than there can be."""
+
+
+NEVER = -1e9
+"""In place of a probability that is not to be weighed."""
 
 
 class RowSeeds(keras.random.SeedGenerator):
@@ -38,7 +44,7 @@ class RowSeeds(keras.random.SeedGenerator):
         return self.current
 
 
-class _DrawOneToken:
+class DrawOneToken:
     """Draws from what a rule keeps, without finding all that it keeps.
 
     A token is drawn from the whole distribution; if the rule does not keep it, it
@@ -46,9 +52,14 @@ class _DrawOneToken:
     it. So the result is distributed as a draw from the kept tokens: the rejection
     sampling of FlashInfer, Ye et al. 2025, "Sorting-Free GPU Kernels for LLM
     Sampling", with one pivot.
+
+    Attributes:
+        is_shared: whether a token is drawn by noise of its own in place of that, as a
+            bool of the backend; see `noise.gumbel`. `None` for never.
     """
 
     seed_generator: Any
+    is_shared: Any = None
 
     def limits(self, probabilities: Any) -> rules.Limits:
         """The limits of the rule, with this sampler's parameters."""
@@ -64,12 +75,31 @@ class _DrawOneToken:
             int32 `(rows,)`.
         """
         rows = probabilities.shape[0]
-        limits = self.limits(probabilities)
         seeds = ops.convert_to_tensor(self.seed_generator.next())
         first, apart = 0, 1
         if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
             seeds = ops.broadcast_to(seeds, (rows, 2))
             first, apart = ops.arange(rows, dtype="int32")[:, None], rows
+        if self.is_shared is None:
+            return self._draw(probabilities, seeds, first, apart)
+        return ops.cond(
+            ops.convert_to_tensor(self.is_shared),
+            lambda: self._draw_shared(probabilities, seeds),
+            lambda: self._draw(probabilities, seeds, first, apart),
+        )
+
+    def _draw_shared(self, probabilities: Any, seeds: Any) -> Any:
+        """The kept token of the highest log-probability with noise added."""
+        kept = rules.kept(ops, probabilities, self.limits(probabilities))
+        ids = ops.arange(probabilities.shape[-1], dtype="int32")[None]
+        added = noise.gumbel(ops, seeds[:, :1], seeds[:, 1:], ids)
+        scores = ops.log(ops.where(kept, probabilities, 1.0)) + added
+        scores = ops.where(kept, scores, float("-inf"))
+        return ops.cast(ops.argmax(scores, axis=-1), "int32")
+
+    def _draw(self, probabilities: Any, seeds: Any, first: Any, apart: Any) -> Any:
+        rows = probabilities.shape[0]
+        limits = self.limits(probabilities)
 
         def attempt(trial: Any, is_done: Any, token_ids: Any, weights: Any) -> Any:
             number = first + apart * trial
@@ -90,7 +120,7 @@ class _DrawOneToken:
         return ops.squeeze(state[2], axis=-1)
 
 
-class RandomSampler(_DrawOneToken, keras_hub.samplers.RandomSampler):
+class RandomSampler(DrawOneToken, keras_hub.samplers.RandomSampler):
     """Draws from the whole distribution."""
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -98,7 +128,7 @@ class RandomSampler(_DrawOneToken, keras_hub.samplers.RandomSampler):
         return rules.no_limits(ops, probabilities, {})
 
 
-class TopKSampler(_DrawOneToken, keras_hub.samplers.TopKSampler):
+class TopKSampler(DrawOneToken, keras_hub.samplers.TopKSampler):
     """Draws from the k most probable tokens."""
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -106,7 +136,7 @@ class TopKSampler(_DrawOneToken, keras_hub.samplers.TopKSampler):
         return rules.top("k")(ops, probabilities, {"k": self.k})
 
 
-class TopPSampler(_DrawOneToken, keras_hub.samplers.TopPSampler):
+class TopPSampler(DrawOneToken, keras_hub.samplers.TopPSampler):
     """Draws from the fewest tokens that together exceed probability p."""
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -114,7 +144,7 @@ class TopPSampler(_DrawOneToken, keras_hub.samplers.TopPSampler):
         return rules.top_p(ops, probabilities, {"p": self.p, "k": self.k})
 
 
-class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
+class Chain(DrawOneToken, keras_hub.samplers.Sampler):
     """Rules one after another, and a draw from what they leave.
 
     It can be used wherever KerasHub takes a sampler:
@@ -126,9 +156,15 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         values: parameters by their names in the chain, in place of typed ones:
             numbers, or variables `(rows, 1)`.
 
+    Words and what a chain learns from its own choices need this program's loop:
+    `ban`, `logit_bias`, `min_length`, `mirostat` and `adaptive_p` can't be used
+    elsewhere, and `dry` has no breakers there.
+
     Attributes:
         seen: the tokens so far, int `(rows, length)`, the last one at the end and -1
             where there is none; kept by the loop that calls.
+        end_id: what ends a document.
+        learned: variable `(rows, 1)` for what the last stage learned.
     """
 
     def __init__(
@@ -144,12 +180,26 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         parsed = {
             name: spec.parameter(name).parse(text) for name, text in typed.items()
         }
+        if values is None:
+            _check_usable_anywhere(spec, parsed)
         self._stages = spec.stages
-        self._values = {**spec.check(parsed), **(values or {})}
+        self._needs = {need for stage in spec.stages for need in stage.needs}
+        self._values = {
+            **spec.check(parsed),
+            **{
+                p.name: ops.array(NO_WORDS[p.tokens])
+                for p in spec.parameters
+                if p.tokens
+            },
+            **(values or {}),
+        }
         self._text = spec.text({**spec.check(parsed)})
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.seen: Any = None
+        self.end_id: int | None = None
+        self.learned: Any = None
+        self._entering: Any = None  # the logits before the last stage
 
     def limits(self, probabilities: Any) -> rules.Limits:
         """None: what the rules removed has probability 0."""
@@ -158,18 +208,50 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
     def compute_probabilities(self, logits: Any) -> Any:
         """What the rules leave, `(rows, vocabulary)`, as probabilities."""
         logits = ops.cast(logits, "float32")
-        seeds = None
-        if any(stage.is_chance for stage in self._stages):
+        seeds, learned = None, 0.0
+        if self._needs & {"chance", "made", "learned"}:
             seeds = ops.convert_to_tensor(self.seed_generator.next())
             if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
                 rows = ops.cast(ops.arange(logits.shape[0])[:, None], seeds.dtype)
                 seeds = seeds + rows * ops.array([[1, 0]], dtype=seeds.dtype)
-        values = {
+        if self.learned is not None:
+            learned = self._learned_before(seeds)
+        left = chain.steps(
+            ops,
+            logits,
+            self._stages,
+            self._numbers(),
+            self.seen,
+            seeds,
+            self.end_id,
+            learned,
+        )
+        self._entering = left[-2].logits if len(left) > 1 else logits
+        return softmax(ops, left[-1].logits)
+
+    def get_next_token(self, probabilities: Any) -> Any:
+        """Draws a token for each row; see `DrawOneToken`. A chain learns from it."""
+        token_ids = super().get_next_token(probabilities)
+        if self.learned is not None:
+            last, chosen = self._stages[-1], token_ids[:, None]
+            entering = softmax(ops, self._entering)
+            before = ops.take_along_axis(entering, chosen, axis=-1)
+            behind = ops.take_along_axis(probabilities, chosen, axis=-1)
+            learned = self._learned_before(self.seed_generator.next())
+            own = chain.own_values(last, self._numbers())
+            assert last.learns is not None
+            self.learned.assign(last.learns(ops, learned, before, behind, **own))
+        return token_ids
+
+    def _learned_before(self, seeds: Any) -> Any:
+        """What was learned before the token that is chosen; nothing at the first."""
+        return ops.where(seeds[:, 1:] == 0, 0.0, ops.convert_to_tensor(self.learned))
+
+    def _numbers(self) -> dict[str, Any]:
+        return {
             name: MOST if value is None else value
             for name, value in self._values.items()
         }
-        left = chain.steps(ops, logits, self._stages, values, self.seen, seeds)
-        return softmax(ops, left[-1])
 
     def __call__(self, next: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
         """KerasHub's loop, with the tokens so far at hand."""
@@ -185,6 +267,13 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         return {"stages": self._text, "seed": self._seed}
 
 
+def _check_usable_anywhere(spec: SamplerSpec, parsed: Mapping[str, Any]) -> None:
+    for stage in spec.stages:
+        words = [p.name for p in spec.parameters if p.tokens and parsed.get(p.name)]
+        if words or {"end_id", "learned"} & set(stage.needs):
+            raise UsageError(f"{stage.name} works in the REPL and its commands only")
+
+
 def _until(prompt: Any, index: Any) -> Any:
     """The tokens before `index`, at the end of an array like `prompt`."""
     length = prompt.shape[-1]
@@ -194,8 +283,7 @@ def _until(prompt: Any, index: Any) -> Any:
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):
-    """Contrastive search that never weighs a masked token, with fewer than k
-    candidates if need be.
+    """Contrastive search that never weighs a masked token, nor more than it is told.
 
     At a low temperature the probabilities of all but a few tokens are 0 in
     float32, those of masked ones (logit minus infinity) too, and among equals
@@ -203,22 +291,28 @@ class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):
     alpha near 1, where probability hardly counts, were chosen.
 
     Attributes:
-        wanted: how many of the k candidates are weighed, a number or a variable;
-            all if `None`. Compiled by XLA only, whose `top_k` is sorted.
+        kept: of the `k` candidates how many are weighed, an int or a variable; the
+            others can't win.
     """
 
-    wanted: Any = None
+    kept: Any = None
+
+    @property
+    def alpha(self) -> Any:
+        """Weight of the likeness; never all, so that what can't win does not."""
+        return ops.minimum(ops.cast(self._alpha, "float32"), 1 - 1e-6)
+
+    @alpha.setter
+    def alpha(self, value: Any) -> None:
+        self._alpha = value
 
     def compute_probabilities(self, logits: Any) -> Any:
-        """Probabilities `(batch, vocabulary)`; below any other for masked tokens."""
+        """Probabilities `(batch, vocabulary)`; far below 0 for what is not weighed."""
         probabilities = super().compute_probabilities(logits)
         is_masked = ops.isinf(ops.cast(logits, probabilities.dtype))
-        return ops.where(is_masked, -ops.ones_like(probabilities), probabilities)
-
-    def similarity(self, h1: Any, h2: Any) -> Any:
-        """Of each candidate with each token before it, `(k, length)`; above any
-        other for candidates beyond those that are weighed, so that the first wins."""
-        found = super().similarity(h1, h2)
-        if self.wanted is None:
-            return found
-        return ops.where(ops.arange(self.k)[:, None] < self.wanted, found, 2.0)
+        probabilities = ops.where(is_masked, -1.0, probabilities)
+        kept = self.k if self.kept is None else self.kept
+        best, ids = ops.top_k(probabilities, k=self.k)  # (batch, k); ties by id
+        least, last = (ops.take(each, [kept - 1], axis=1) for each in (best, ids))
+        is_tied = (probabilities == least) & (ops.arange(logits.shape[-1]) <= last)
+        return ops.where((probabilities > least) | is_tied, probabilities, NEVER)

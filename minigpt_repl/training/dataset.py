@@ -46,6 +46,11 @@ class Windows:
         """Labels that are a token."""
         return int(np.count_nonzero(self.labels))
 
+    def spread(self, count: int) -> "Windows":
+        """About so many of them, from all places alike."""
+        step = -(-len(self) // count)
+        return Windows(self.inputs[::step], self.labels[::step])
+
 
 def cut_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
     """The first window of each line, padded; the rest of the line is dropped.

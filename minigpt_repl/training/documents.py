@@ -4,6 +4,7 @@ A document is what has an end of its own. Nothing of it is changed. Knows text; 
 tokens.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def find_kind(texts: Sequence[str]) -> Kind:
     full = [line for line in lines if line.strip()]
     if len(full) < 2:
         return "file"
-    if is_wrapped([line.strip() for line in lines]):
+    if _stand_in_blocks([line.strip() for line in lines]):
         return "paragraph"
     count = len(full)
     indented = sum(line[0].isspace() for line in full)
@@ -195,9 +196,22 @@ def paragraphs(text: str) -> list[str]:
 def is_wrapped(lines: Sequence[str]) -> bool:
     """Whether lines are pieces of paragraphs rather than paragraphs.
 
-    They are if nearly all are narrow, blank lines stand between blocks of several,
-    and within the blocks most lines are long enough to have been cut.
+    They are if they stand in blocks of long ones, and most end where the next word had
+    no room. Verse, and what people say to each other, end before.
     """
+    if not _stand_in_blocks(lines):
+        return False
+    pairs = [each for block in _blocks(lines) for each in itertools.pairwise(block)]
+    width = sorted(_columns(line) for line, _ in pairs)[9 * (len(pairs) - 1) // 10]
+    cut = sum(
+        _is_hyphenated(line) or _columns(f"{line} {following.split()[0]}") > width
+        for line, following in pairs
+    )
+    return cut >= 0.6 * len(pairs)
+
+
+def _stand_in_blocks(lines: Sequence[str]) -> bool:
+    """Whether blank lines part blocks of several, most of them long, but not wide."""
     blocks = list(_blocks(lines))
     inner = [_columns(line) for block in blocks for line in block[:-1]]
     last = [_columns(block[-1]) for block in blocks]
@@ -221,17 +235,22 @@ def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
 def _join(lines: list[str]) -> str:
     joined = lines[0]
     for line in lines[1:]:
-        joined += _between(joined[-2:], line[0]) + line
+        joined += _between(joined, line[0]) + line
     return joined
 
 
-def _between(end: str, start: str) -> str:
+def _is_hyphenated(line: str) -> bool:
+    """Whether a compound is broken at its hyphen; a dash has no letter before it."""
+    return line.endswith("-") and line[-2:-1].isalpha()
+
+
+def _between(before: str, start: str) -> str:
     """What stood where a line was broken: a space, in most scripts."""
-    if len(end) == 2 and end[0].isalpha() and end[1] == "-":
-        return ""  # a compound broken at its hyphen, not a dash
+    if _is_hyphenated(before):
+        return ""
     # Chinese and Japanese have no spaces between words; Korean has.
-    no_spaces = _is_wide(end[-1]) and _is_wide(start)
-    hangul = "HANGUL" in unicodedata.name(end[-1], "") + unicodedata.name(start, "")
+    no_spaces = _is_wide(before[-1]) and _is_wide(start)
+    hangul = "HANGUL" in unicodedata.name(before[-1], "") + unicodedata.name(start, "")
     return "" if no_spaces and not hangul else " "
 
 

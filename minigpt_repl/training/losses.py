@@ -125,7 +125,7 @@ def _make_tensorflow_cross_entropy() -> Any:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model achieves on the validation windows.
+    """What a model achieves on windows, the validation's if nothing else is said.
 
     Attributes:
         step: steps taken before.
@@ -151,7 +151,6 @@ class Evaluator:
 
     Args:
         model: from ids `(batch, length)` to logits `(batch, length, rows)`.
-        windows: the validation's.
         tokens_per_byte: of the validation text.
         batch_size: windows at once on a device; changes the speed only.
     """
@@ -159,7 +158,6 @@ class Evaluator:
     def __init__(
         self,
         model: keras.Model,
-        windows: Windows,
         tokens_per_byte: float,
         batch_size: int = 64,
     ) -> None:
@@ -170,20 +168,19 @@ class Evaluator:
         # As in training: XLA on a CPU has no bfloat16 products of its own.
         is_tensorflow = keras.backend.backend() == "tensorflow"
         self._model.compile(jit_compile=False if is_tensorflow else "auto")
-        self._inputs = [
-            own_rows(windows.inputs.astype("int32")),
-            own_rows(windows.labels.astype("int32")),
-        ]
-        self._token_count = windows.token_count
         self._tokens_per_byte = tokens_per_byte
         self._batch_size = batch_size * local_devices()
 
-    def measure(self, step: int = 0, elapsed: float = 0.0) -> Evaluation:
+    def measure(
+        self, windows: Windows, step: int = 0, elapsed: float = 0.0
+    ) -> Evaluation:
         """The model as it is now, on all windows."""
-        losses = self._model.predict(
-            **for_predict(self._inputs, self._batch_size), verbose=0
-        )
-        loss = float(losses.sum(dtype="float64")) / self._token_count
+        inputs = [
+            own_rows(windows.inputs.astype("int32")),
+            own_rows(windows.labels.astype("int32")),
+        ]
+        losses = self._model.predict(**for_predict(inputs, self._batch_size), verbose=0)
+        loss = float(losses.sum(dtype="float64")) / windows.token_count
         bits_per_byte = loss / math.log(2) * self._tokens_per_byte
         # A diverged model's perplexity does not fit a float.
         perplexity = math.exp(loss) if loss < 700 else math.inf

@@ -99,15 +99,19 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
         f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
     )
     small = size_for(tokens)
-    if setup.recipe.name != "default" or not text.vocabulary.is_lossless or not small:
+    if small is None or setup.recipe.name != "default":
         return setup
-    recipe = fitted(setup.recipe, tokens, setup.options.to_json())
+    recipe = setup.recipe
+    if not setup.is_fitted:
+        recipe = fitted(recipe, tokens, setup.options.to_json())
+    patience = setup.patience or small.patience
     progress.say(
         f"a small text: {recipe.num_layers} layers of width {recipe.hidden_dim}, "
-        f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it ends after "
-        f"{setup.patience or small.patience} evaluations without a new best"
+        f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it is read "
+        f"{recipe.epochs} times at most (--epochs), fewer where {patience} evaluations "
+        "bring no new best (--patience)"
     )
-    return replace(setup, recipe=recipe, patience=setup.patience or small.patience)
+    return replace(setup, recipe=recipe, patience=patience, is_small=True)
 
 
 def _train_and_save(
@@ -232,13 +236,14 @@ def _train(
 
 
 def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    if setup.options.minutes is not None:
-        return Length(seconds=setup.options.minutes * 60 * share)
-    steps = setup.options.steps
+    minutes, steps = setup.options.minutes, setup.options.steps
+    seconds = None if minutes is None else minutes * 60 * share
+    if seconds is not None and not setup.is_small:
+        return Length(seconds=seconds)
     if steps is None:
         epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
         steps = epoch * setup.recipe.epochs
-    return Length(steps=max(round(steps * share), 1))
+    return Length(max(round(steps * share), 1), seconds)
 
 
 def _add_draft(
@@ -252,6 +257,7 @@ def _add_draft(
     recipe = DRAFT.changed(
         vocabulary_size=setup.recipe.vocabulary_size,
         context_length=setup.recipe.context_length,
+        all_rows=setup.recipe.all_rows,
     )
     draft = build_model(recipe, text.vocabulary.tokenizer(), setup.options.seed)
     folder = training_folder(setup.out) / "draft"
@@ -267,7 +273,7 @@ def _add_draft(
 
 def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str, Any]:
     """How a model was made, for its `training.json`."""
-    assert run.best is not None  # a finished run has been evaluated
+    assert run.best and run.on_seen  # a finished run has been evaluated
     corpus = text.corpus
     return {
         "recipe": recipe.to_json(),
@@ -285,6 +291,7 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
         "steps": run.step,
         "wall_seconds": round(run.elapsed, 1),
         "metrics": run.best.to_json(),
+        "perplexity_on_training_text": run.on_seen.perplexity,
         "history": [each.to_json() for each in run.evaluations],
         "training_losses": run.losses,
         "versions": {

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
 from minigpt_repl.training.corpus import Corpus, Tokenizer
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.resume import StageCache, fingerprint
@@ -76,7 +77,7 @@ class Vocabulary:
             from minigpt_repl.models.tokenizer import MiniGPTTokenizer
 
             return MiniGPTTokenizer(list(self.pieces), lowercase=self.lowercase)
-        from minigpt_repl.models.byte_pair import MiniGPTBytePairTokenizer
+        from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer
 
         ids = {piece: place for place, piece in enumerate(self.pieces)}
         return MiniGPTBytePairTokenizer(ids, list(self.merges), document=self.document)
@@ -178,11 +179,7 @@ def learned(
     if kind == "wordpiece":
         words = prepared_vocabulary(texts, texts_hash, most, lowercase, progress, cache)
         return Vocabulary(tuple(words), None, lowercase)
-    from minigpt_repl.models.byte_pair import (
-        BYTE_PIECES,
-        SPLIT_PATTERN,
-        learn_byte_pairs,
-    )
+    from minigpt_repl.models.tokenizer import BYTE_PIECES, learn_byte_pairs
 
     if kind == "byte":
         return Vocabulary(BYTE_PIECES, ())

@@ -6,11 +6,14 @@ options answer without TensorFlow.
 """
 
 import contextlib
+import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -31,6 +34,9 @@ from minigpt_repl.training.setup_options import (
     is_finished,
     make_setup,
 )
+
+if TYPE_CHECKING:
+    from minigpt_repl.training.trainer import Run
 
 
 @click.command(
@@ -100,8 +106,9 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
     out = setup.out
     if is_finished(setup):
         progress.say(
-            f"the training of {out} is finished: talk to it with minigpt-repl "
-            f"--checkpoint {shlex.quote(str(out))}, or start anew with --overwrite"
+            f"the training of {out} is finished: talk to it with "
+            f"{_typed('minigpt-repl', '--checkpoint', str(out))}, or start anew with "
+            "--overwrite"
         )
         return EXIT_OK
     from minigpt_repl.training import pipeline
@@ -118,7 +125,7 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
         progress.say(f"stopped after step {run.step:,}, saved. Go on with:")
         progress.say(f"  {_resume_command(setup)}")
         return EXIT_INTERRUPTED
-    assert run.best is not None  # a finished run has been evaluated
+    assert run.best  # a finished run has been evaluated
     if not setup.is_chief:
         return EXIT_OK
     is_last = run.best.step == run.step
@@ -127,8 +134,23 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
         f"saved in {out}: {run.step:,} steps{best}, validation perplexity "
         f"{run.best.perplexity:.2f}, {run.best.bits_per_byte:.3f} bits per byte"
     )
-    progress.say(f"try it: minigpt-repl --checkpoint {shlex.quote(str(out))}")
+    progress.say(_by_heart(run))
+    progress.say(f"try it: {_typed('minigpt-repl', '--checkpoint', str(out))}")
     return EXIT_OK
+
+
+def _by_heart(run: "Run") -> str:
+    """Whether the model knows its own text much better than any other."""
+    assert run.best and run.on_seen  # a finished run has been evaluated
+    seen, unseen = run.on_seen.perplexity, run.best.perplexity
+    times = unseen / seen
+    told = "partly learned by heart" if times > 2 else "not learned by heart"
+    if times > 10:
+        told = "learned by heart: more text helps"
+    return (
+        f"{told}: perplexity {seen:.2f} on the text that it learned from, "
+        f"{unseen:.2f} on text that it never saw (:next and :score show it)"
+    )
 
 
 @contextlib.contextmanager
@@ -164,7 +186,15 @@ def _stop_on_interrupt(say: Callable[[str], None]) -> Iterator[Callable[[], bool
 def _resume_command(setup: Setup) -> str:
     """What goes on with the training; the state holds all the other options."""
     if setup.cluster is None:
-        return shlex.join(["minigpt-setup", "--out", str(setup.out), "--resume"])
+        return _typed("minigpt-setup", "--out", str(setup.out), "--resume")
     starts = ("--overwrite", "--resume")
     given = [each for each in sys.argv[1:] if each not in starts]
-    return shlex.join(["minigpt-setup", *given, "--resume"])
+    return _typed("minigpt-setup", *given, "--resume")
+
+
+def _typed(program: str, *arguments: str) -> str:
+    """A command line that works as it is printed, whatever the path of this shell."""
+    beside = Path(sys.executable).with_name(program)
+    if shutil.which(program) is None and beside.exists():
+        program = os.path.relpath(beside)
+    return shlex.join([program, *arguments])

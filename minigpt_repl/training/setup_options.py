@@ -19,10 +19,9 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     PRESET_FILES,
-    RECORD_FILE,
     TOKENIZER_FILES,
 )
-from minigpt_repl.paths import default_output, training_folder
+from minigpt_repl.paths import RECORD_FILE, default_output, training_folder
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.training import documents
 from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding
@@ -123,7 +122,9 @@ class Options:
         "Width of the feedforward.", "--feedforward", type=int
     )
     context_length: int | None = _option("Tokens of context.", "--context", type=int)
-    vocabulary_size: int | None = _option("Most words, and embedding rows.", type=int)
+    vocabulary_size: int | None = _option(
+        "Most words or pieces that are learned.", type=int
+    )
     dropout: float | None = _option("", type=float)
     batch_size: int | None = _option("Windows in a step.", type=int)
     learning_rate: float | None = _option("The peak of the schedule.", type=float)
@@ -169,6 +170,8 @@ class Setup:
         sampler: writes a text at each evaluation, or `None`.
         cluster: the processes that train together, or `None` for this one alone.
         patience: evaluations without a new best that end the run, or `None`.
+        is_fitted: whether the recipe is in the size that suits the text.
+        is_small: whether the text is one that is soon learned by heart.
     """
 
     options: Options
@@ -177,6 +180,8 @@ class Setup:
     sampler: SamplerSpec | None
     cluster: Cluster | None
     patience: int | None
+    is_fitted: bool
+    is_small: bool = False
 
     @property
     def is_chief(self) -> bool:
@@ -217,7 +222,9 @@ def make_setup(options: Options, given: Collection[str]) -> Setup:
     if options.encoding is not None:
         check_encoding(options.encoding)
     sampler = _sample_sampler(options.sampler)
-    return Setup(options, out, recipe, sampler, cluster, options.patience)
+    # Only the default is fitted; one that goes on has been.
+    is_fitted = recipe.name != "default" or header is not None
+    return Setup(options, out, recipe, sampler, cluster, options.patience, is_fitted)
 
 
 def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
@@ -226,7 +233,8 @@ def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
     recipe = get_recipe(options.recipe)
     if header is not None and header["recipe"]["name"] == recipe.name:
         # As it was then, whatever that recipe is called for in this version.
-        then = header["recipe"]
+        # All had all rows before there was a choice.
+        then = {"all_rows": True} | header["recipe"]
         recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     asked = asdict(options)
     return recipe.changed(**{name: asked[name] for name in shape & asked.keys()})
@@ -275,9 +283,8 @@ def _sample_sampler(name: str) -> SamplerSpec | None:
     if name == NO_SAMPLE:
         return None
     spec = find_sampler(name)
-    unable = ("contrastive", "speculative")
-    if spec.name in unable:
-        able = [each.name for each in all_samplers() if each.name not in unable]
+    if spec.search is not None and spec.name != "beam":
+        able = [s.name for s in all_samplers() if s.search is None or s.name == "beam"]
         raise UsageError(
             f"{spec.name} can't write samples during training (it needs hidden states "
             f"or a draft model): choose {', '.join(able)}"

@@ -5,6 +5,7 @@ file from a URL is in the cache folder whole or not at all. Gives names and byte
 not know what a line or a paragraph is.
 """
 
+import codecs
 import contextlib
 import glob
 import gzip
@@ -17,11 +18,12 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CorpusError
@@ -32,7 +34,7 @@ SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.
 """The reference example's data, 282 MB."""
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
-"""How the files are called that are read from a folder or a zip."""
+"""A file of a folder or zip that is called so is text, whatever it begins with."""
 
 MAX_BYTES = 16 << 30
 """The most that is read from one archive."""
@@ -45,6 +47,9 @@ _MAX_RATIO = 100
 _SMALL = 10 << 20  # below this, any ratio is harmless
 
 _BLOCK = 1 << 16
+_LOOKED_AT = 4096
+# In no text of an encoding that writes ASCII as it is.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a]")
 _PAGES = (".html", ".htm", ".xhtml")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WEB_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)", re.I | re.S)
@@ -97,13 +102,13 @@ def open_source(source: str, progress: Progress) -> Source:
         CorpusError: if it is missing, can't be read, or holds no text.
     """
     if is_url(source):
-        return _open_file(fetch(source, progress), source)
+        return _open_file(fetch(source, progress), source, progress)
     path = Path(source).expanduser()
     with _readable(path):
         if path.is_dir():
-            return _open_folder(path, source)
+            return _open_folder(path, source, progress)
         if path.is_file():
-            return _open_file(path, source)
+            return _open_file(path, source, progress)
         if path.exists():
             raise CorpusError(f"{source} is not an ordinary file")
     if glob.has_magic(source):
@@ -111,7 +116,8 @@ def open_source(source: str, progress: Progress) -> Source:
         files = [Path(name) for name in found if Path(name).is_file()]
         if not files:
             raise CorpusError(f"no file matches {source}")
-        return _open_several(files, [file.as_posix() for file in files], source)
+        names = [file.as_posix() for file in files]
+        return _open_several(files, names, source, progress)
     raise CorpusError(
         f"there is no {source}: give a text file, a folder, a glob, a .zip, a .gz "
         "or a URL"
@@ -243,42 +249,62 @@ def _check_download(url: str, path: Path) -> None:
                 pass
 
 
-def _open_folder(folder: Path, source: str) -> Source:
-    files = sorted(
-        file
+def _open_folder(folder: Path, source: str, progress: Progress) -> Source:
+    names = sorted(
+        file.relative_to(folder).as_posix()
         for file in folder.rglob("*")
-        if _is_text(file.relative_to(folder).as_posix()) and file.is_file()
+        if file.is_file() and not _is_hidden(file.relative_to(folder).as_posix())
     )
-    if not files:
-        raise CorpusError(
-            f"the folder {source} has no text file ({', '.join(TEXT_SUFFIXES)})"
-        )
+    found = [
+        name for name in names if _is_text(name, partial((folder / name).open, "rb"))
+    ]
+    _tell(names, found, f"the folder {source}", progress)
     # The folder's own name counts: it may be the one that a layout is known by.
-    base = folder.resolve()
-    names = [f"{base.name}/{file.relative_to(folder).as_posix()}" for file in files]
-    return _open_several(files, names, source)
+    base = folder.resolve().name
+    return _open_several(
+        [folder / name for name in found],
+        [f"{base}/{name}" for name in found],
+        source,
+        progress,
+    )
 
 
-def _open_several(files: list[Path], names: list[str], source: str) -> Source:
+def _tell(
+    names: Sequence[str], found: Sequence[str], where: str, progress: Progress
+) -> None:
+    """Say which files are read, and which are not.
+
+    Raises:
+        CorpusError: if there is none to read.
+    """
+    left = [name for name in names if name not in found]
+    if not found:
+        raise CorpusError(f"{where} has no text file among {len(left):,}")
+    kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in found)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(9))
+    progress.say(f"files: {len(found):,} read ({told})")
+    if left:
+        more = f" and {len(left) - 5:,} more" if len(left) > 5 else ""
+        progress.say(f"left out, no text: {', '.join(left[:5])}{more}")
+
+
+def _open_several(
+    files: list[Path], names: list[str], source: str, progress: Progress
+) -> Source:
     digest = hashlib.sha256()
     documents: list[Document] = []
     for file, name in zip(files, names, strict=True):
         digest.update(f"{name}\0{_sha256(file)}\n".encode("utf-8", "surrogateescape"))
-        documents.extend(_documents(file, name))
+        documents.extend(_documents(file, name, progress))
     return Source(f"{source} ({len(files)} files)", digest.hexdigest(), (*documents,))
 
 
-def _open_file(path: Path, source: str) -> Source:
+def _open_file(path: Path, source: str, progress: Progress) -> Source:
     sha256 = _sha256(path)
-    documents = tuple(_documents(path, path.name))
-    if not documents:
-        raise CorpusError(
-            f"the zip {source} has no text file ({', '.join(TEXT_SUFFIXES)})"
-        )
-    return Source(source, sha256, documents)
+    return Source(source, sha256, tuple(_documents(path, path.name, progress)))
 
 
-def _documents(path: Path, name: str) -> Iterator[Document]:
+def _documents(path: Path, name: str, progress: Progress) -> Iterator[Document]:
     with _readable(path), open(path, "rb") as file:
         start = file.read(4)
     if start[:2] == _GZIP:
@@ -293,9 +319,16 @@ def _documents(path: Path, name: str) -> Iterator[Document]:
             raise _bomb(path)
         if any(member.flag_bits & 1 for member in members):
             raise CorpusError(f"{path} is encrypted; unpack it and give the folder")
-        for member in sorted(members, key=lambda member: member.filename):
-            if _is_text(member.filename) and not member.is_dir():
-                yield Document(member.filename, partial(_read_member, path, member))
+        files = {
+            member.filename: member
+            for member in sorted(members, key=lambda member: member.filename)
+            if not member.is_dir() and not _is_hidden(member.filename)
+        }
+        with _undamaged(f"{path} is damaged"), zipfile.ZipFile(path) as archive:
+            texts = [n for n in files if _is_text(n, partial(archive.open, files[n]))]
+        _tell([*files], texts, f"the zip {name}", progress)
+        for text in texts:
+            yield Document(text, partial(_read_member, path, files[text]))
 
 
 def _read_member(path: Path, member: zipfile.ZipInfo) -> bytes:
@@ -336,11 +369,20 @@ def _bomb(path: Path) -> CorpusError:
     )
 
 
-def _is_text(name: str) -> bool:
-    """Whether a file of a folder or zip is read: no other kind, and none hidden."""
+def _is_hidden(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES and not is_hidden
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
+
+
+def _is_text(name: str, opened: Callable[[], Any]) -> bool:
+    """Whether a file of a folder or zip is read: by its name, or how it begins."""
+    if PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES:
+        return True
+    with opened() as file:
+        start = file.read(_LOOKED_AT)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    return bool(start) and _CONTROL.search(start) is None
 
 
 def _sha256(path: Path) -> str:

@@ -38,8 +38,7 @@ def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
     """
     keras.utils.set_random_seed(seed)
     rows = tokenizer.vocabulary_size()
-    if isinstance(tokenizer, MiniGPTTokenizer):
-        # The reference's rows; a learner that returns fewer words is usual.
+    if recipe.all_rows and isinstance(tokenizer, MiniGPTTokenizer):
         rows = max(recipe.vocabulary_size, rows)
     causal_lm = _assemble(
         MiniGPTBackbone(

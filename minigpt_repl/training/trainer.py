@@ -84,6 +84,7 @@ class Run:
         evaluations: in the order they were made.
         losses: `(step, mean training loss of the round that ends there)`.
         best: the evaluation with the lowest loss.
+        on_seen: the best weights on as much of the training text, at the end.
         was_stopped: whether it was told to stop before its end.
     """
 
@@ -92,6 +93,7 @@ class Run:
     evaluations: list[Evaluation] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     best: Evaluation | None = None
+    on_seen: Evaluation | None = None
     was_stopped: bool = False
 
 
@@ -123,7 +125,7 @@ class Trainer:
         self.plan = plan
         self.run = Run()
         self.model = trainable(causal_lm, recipe)
-        self.evaluator = Evaluator(self.model, data.validation, data.tokens_per_byte)
+        self.evaluator = Evaluator(self.model, data.tokens_per_byte)
         self.best_weights: list[Any] = []
         self._callbacks = list(callbacks)
         epoch = steps_per_epoch(recipe.feeding, len(data.train), recipe.batch_size)
@@ -152,6 +154,8 @@ class Trainer:
             return self.run
         self._catch_up()
         self.model.set_weights(self.best_weights)
+        seen = self.data.train.spread(len(self.data.validation))
+        self.run.on_seen = self.evaluator.measure(seen, self.run.step, self.run.elapsed)
         return self.run
 
     def _catch_up(self) -> None:
@@ -163,7 +167,7 @@ class Trainer:
     def evaluate(self) -> Evaluation:
         """Measure the model as it is; the best weights so far are kept."""
         run = self.run
-        evaluation = self.evaluator.measure(run.step, run.elapsed)
+        evaluation = self.evaluator.measure(self.data.validation, run.step, run.elapsed)
         run.evaluations.append(evaluation)
         if run.best is None or evaluation.loss < run.best.loss:
             run.best = evaluation
@@ -337,8 +341,9 @@ class _Pacer(keras.callbacks.Callback):
         if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
             return True
         last = run.evaluations[-1]
-        since = run.elapsed - last.elapsed
-        return self.is_over() or since >= plan.length.seconds / EVALUATIONS
+        since = plan.length.progress(run.step, run.elapsed)
+        since -= plan.length.progress(last.step, last.elapsed)
+        return self.is_over() or since > 0.999 / EVALUATIONS
 
     def _lost_patience(self) -> bool:
         run, patience = self._trainer.run, self._trainer.plan.patience

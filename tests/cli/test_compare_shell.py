@@ -32,6 +32,9 @@ def test_json_is_one_line_that_the_schema_allows(run):
         "top_p",
         "contrastive",
         "speculative",
+        "speculative_sampling",
+        "contrastive_decoding",
+        "prompt_lookup",
     ]
     assert [t["seed"] for t in content["strategies"][3]["texts"]] == [3, 4]
 

@@ -304,7 +304,7 @@ def test_ranges_are_those_of_the_checkpoint_before_it_is_loaded(run, engines):
 
 
 def test_stdout_is_flushed_as_the_text_comes(home, engines):
-    from minigpt_repl.repl.app import perform
+    from minigpt_repl.repl.dispatch import perform
     from minigpt_repl.repl.plain import Page
 
     flushed = []

@@ -100,7 +100,10 @@ class Page(HTMLParser):
 def test_the_page_is_whole_and_refers_to_nothing(comparison):
     text = render([comparison], ".html", ENGINE)
     page = Page(text)
-    assert page.open == [] and page.links == []
+    assert page.open == [] and page.links
+    # Only to what it explains itself.
+    assert all(f'id="{link.removeprefix("#")}"' in text for link in page.links)
+    assert all(link.startswith("#") for link in page.links)
     assert "script" not in page.tags and "url(" not in text and "@import" not in text
     assert {"svg", "article", "h2"} <= set(page.tags)
     assert "prefers-color-scheme: dark" in text and "@media print" in text
@@ -133,6 +136,20 @@ def test_a_token_tells_what_else_there_was(comparison):
     assert "the model:" not in foreign and 'data-tip="' in foreign
 
 
+def test_what_is_the_same_for_every_seed_is_there_once_and_says_so(comparison):
+    for strategy in as_json(comparison)["strategies"]:
+        is_drawn = strategy["sampler"] == "top_k"
+        assert len(strategy["texts"]) == (2 if is_drawn else 1)
+        assert strategy["same_for_every_seed"] != is_drawn
+    page = Page(render([comparison], ".html", ENGINE)).text
+    markdown = render([comparison], ".md", ENGINE)
+    assert page.count("same for every seed") == 2 and "seed 4" in page
+    assert markdown.count("Same for every seed") == 2 and "Seed 4" in markdown
+    alone = make_comparison(count=1)
+    assert "seed 3" in Page(render([alone], ".html", ENGINE)).text
+    assert "Seed 3" in render([alone], ".md", ENGINE)
+
+
 def test_a_strategy_has_one_colour_on_a_whole_page(comparison):
     shown = render([comparison, comparison], ".html", ENGINE)
     headings = re.findall('<article class="(s[0-7])"><h3>([a-z_]+)', shown)
@@ -159,7 +176,7 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     words = [("<b>&" if id == token.id else word) for id, word in enumerate(INFO.words)]
     other = FakeEngine(context_length=64)
     info = replace(INFO, words=tuple(words))
-    renamed = SimpleNamespace(info=info, logits=other.logits)
+    renamed = SimpleNamespace(info=info, logits=other.logits, encode=other.encode)
     text = render([one], ".html", renamed)
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text and "<i>" not in text
@@ -223,7 +240,8 @@ def replayed(content, engine=None):
 
 def test_a_replay_agrees_token_for_token(comparison):
     lines = replayed(as_json(comparison))
-    assert len(lines) == 6 and all(line.endswith("8 tokens agree") for line in lines)
+    # What is the same for every seed is there once.
+    assert len(lines) == 4 and all(line.endswith("8 tokens agree") for line in lines)
 
 
 def test_the_exact_tokens_of_a_prompt_are_replayed():
@@ -246,7 +264,7 @@ def test_one_changed_seed_is_found_out(comparison, place):
     content = as_json(comparison)
     part = content
     if place == "text":
-        part = content["strategies"][0]["texts"][1]
+        part = content["strategies"][2]["texts"][1]
     part["seed"] += 1
     with pytest.raises(MiniGPTError, match="seed"):
         replayed(content)

@@ -59,6 +59,7 @@ def calls(monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
 def test_events_tell_the_text(engine, name):
     first, *events, last = engine.generate(ask(name))
@@ -81,6 +82,7 @@ def test_the_first_call_makes_one_token_and_no_call_more_than_fit(engine, calls,
         assert sum(calls) == 25
 
 
+@pytest.mark.slow
 def test_a_beam_is_seen_while_it_runs(engine, calls):
     request = ask("beam", parameters={"num_beams": 3}, with_details=True)
     events = engine.generate(request)
@@ -281,7 +283,7 @@ def test_logits_of_reserved_ids_are_minus_infinity(engine):
 def test_scores_are_those_of_the_logits(engine, name):
     made = make(engine, name, with_scores=True)
     logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
-    expected = with_scores(made, logits, engine.info.context_length)
+    expected = with_scores(made, logits, engine)
     for token, wanted in zip(made.tokens, expected.tokens, strict=True):
         assert token.score.rank == wanted.score.rank
         assert token.score.logprob == pytest.approx(wanted.score.logprob, abs=1e-3)
@@ -290,6 +292,7 @@ def test_scores_are_those_of_the_logits(engine, name):
     assert make(engine, name).tokens[0].score is None
 
 
+@pytest.mark.slow
 def test_contrastive_over_the_whole_vocabulary_chooses_no_masked_id(engine):
     size = engine.info.vocabulary_size
     parameters = {"k": size, "alpha": 1.0}
@@ -314,6 +317,7 @@ def test_contrastive_tells_what_it_weighed(engine):
             assert score == pytest.approx(0.4 * share - 0.6 * similarity, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_speculative_text_is_the_greedy_text(engine):
     greedy = make(engine, "greedy", length=25).token_ids
     for count in (1, 5):
@@ -335,6 +339,7 @@ def test_speculative_tells_its_rounds(engine):
     )
 
 
+@pytest.mark.slow
 def test_a_draft_like_the_model_is_always_accepted(make_checkpoint, tiny_causal_lm):
     """The last of a round's drafts is not seen by KerasHub's draft model when all
     were accepted: with that hole in its cache it would go astray."""
@@ -356,6 +361,7 @@ def test_speculative_without_a_draft_names_the_setup_flag(
         next(engine.generate(ask("speculative")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greedy", "beam"])
 def test_stop_at_a_sentence_end_after_half_the_length(
     make_checkpoint, make_causal_lm, tiny_words, name

@@ -26,6 +26,7 @@ def generate(engine, text, seed=7, length=8, prompt=PROMPT, **more):
     return list(engine.generate(request))[-1].generation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [LONG, NO_REPEATS])
 def test_tokens_are_the_oracles(engine, tiny_causal_lm, text):
     spec, values = parsed(text)
@@ -46,7 +47,7 @@ def test_a_new_value_traces_nothing_and_holds(engine):
         made = generate(engine, text, length=20)
         logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
         rows = inspection.text_logits(logits, 20)
-        where = inspection.generation_places(made, engine.info.context_length)
+        where = inspection.generation_places(made, engine)
         kept = inspection.kept_mask(spec, values, rows, where)
         assert kept[range(20), made.token_ids].all()
         if "window" not in text:
@@ -63,6 +64,7 @@ def test_no_sequence_comes_twice_across_a_context_begun_anew(engine):
     assert len({*made.token_ids[15:]}) == 30
 
 
+@pytest.mark.slow
 def test_rows_have_their_own_values_history_and_chance(engine):
     chain = "repetition_penalty=1.3 + temperature=1.5 + xtc:threshold=0.05 + top_k=9"
     spec, values = parsed(chain)
@@ -85,7 +87,7 @@ def test_rows_have_their_own_values_history_and_chance(engine):
         made = texts[row].generation
         logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
         rows = inspection.text_logits(logits, 19)
-        where = inspection.generation_places(made, engine.info.context_length)
+        where = inspection.generation_places(made, engine)
         left = inspection.chain_distributions(spec, request.parameters, rows, where)
         kept = left[-1] > 0
         assert kept[range(19), made.token_ids].all()

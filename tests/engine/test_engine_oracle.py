@@ -22,13 +22,14 @@ CASES = (
     ("beam", {"num_beams": 6, "temperature": 2.0}),
     ("contrastive", {}),
     ("contrastive", {"k": 3, "alpha": 0.2, "temperature": 1.5}),
-    ("contrastive", {"k": 4, "alpha": 0.0}),  # in the program of 5
-    ("contrastive", {"k": 7, "alpha": 1.0}),  # in the program of 10
+    ("contrastive", {"k": 4, "alpha": 0.0}),
+    ("contrastive", {"k": 7, "alpha": 1.0}),  # in the program of 8
     ("speculative", {}),
     ("speculative", {"num_speculative_tokens": 3}),
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes"), CASES, ids=[f"{n}-{c}" for n, c in CASES])
 def test_tokens_are_the_oracles(engine, tiny_causal_lm, tiny_draft, name, changes):
     spec = find_sampler(name)
@@ -46,6 +47,7 @@ def test_tokens_are_the_oracles(engine, tiny_causal_lm, tiny_draft, name, change
             assert made.generation.token_ids == oracle.continue_ids(prompt, LENGTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["beam", "contrastive", "speculative"])
 def test_whole_sequences_are_the_oracles_up_to_the_last_position(
     engine, tiny_causal_lm, tiny_draft, name
@@ -60,6 +62,7 @@ def test_whole_sequences_are_the_oracles_up_to_the_last_position(
     assert made.stop_reason == "context"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["greedy", "random", "top_k", "top_p"])
 def test_a_full_context_is_begun_anew_from_its_last_tokens(
     engine, tiny_causal_lm, name

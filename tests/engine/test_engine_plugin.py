@@ -54,6 +54,7 @@ def make(engine, name, length=5, seed=7, **values):
     return list(engine.generate(request))[-1].generation
 
 
+@pytest.mark.slow
 def test_a_registered_sampler_chooses_and_its_parameter_is_live(engine, install):
     install("rank", RankSampler)
     made = make(engine, "rank", r=3)
@@ -66,6 +67,7 @@ def test_a_registered_sampler_chooses_and_its_parameter_is_live(engine, install)
     assert engine.trace_count == traced
 
 
+@pytest.mark.slow
 def test_one_that_draws_repeats_a_text_by_its_seed(engine, install):
     class EvenSampler(keras_hub.samplers.Sampler):
         """Draws from all that is possible, each token as often as another."""
@@ -101,6 +103,7 @@ def test_its_rule_tells_what_it_keeps(engine, install):
         assert token.score.kept_mass >= 2 * 2.718281828**token.score.logprob - 1e-3
 
 
+@pytest.mark.slow
 def test_an_error_while_the_next_step_is_computed_is_told_and_forgotten(
     engine, install
 ):
@@ -125,6 +128,7 @@ def test_an_error_while_the_next_step_is_computed_is_told_and_forgotten(
     assert make(engine, "fragile", length=25).token_ids == expected
 
 
+@pytest.mark.slow
 def test_a_sampler_that_can_not_choose_from_nothing_works_on_a_text(engine, install):
     # Where all tokens are equally probable.
     class PickySampler(RankSampler):

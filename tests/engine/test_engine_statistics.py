@@ -18,6 +18,7 @@ CASES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes"), CASES, ids=[f"{n}-{c}" for n, c in CASES])
 def test_frequencies_are_those_of_the_distribution(engine, name, changes):
     spec = find_sampler(name)

@@ -1,9 +1,12 @@
 """Texts made together: each is the one that its seed gives alone."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from minigpt_repl.engine import rows as rows_module
+from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.request import (
     Finished,
@@ -24,8 +27,14 @@ def ask(name="random", seed=7, prompt="the cat", **fields):
     return Request(prompt, name, values, seed=seed, **fields)
 
 
+def compile_programs(engine, requests):
+    for request, rows, _ in programs(requests):
+        engine.warm(request.sampler, request.parameters, rows)
+
+
 def together(engine, requests):
-    """The finished texts, in the order of the requests."""
+    """The finished texts, in the order of the requests, each batch made whole."""
+    compile_programs(engine, requests)
     made = [
         (row, event.generation)
         for row, event in engine.generate_rows(requests)
@@ -92,6 +101,7 @@ def test_each_row_has_its_own_parameters(engine):
     )
 
 
+@pytest.mark.slow
 def test_samplers_and_prompts_may_differ(engine):
     assert_as_alone(
         engine,
@@ -139,8 +149,14 @@ def test_events_of_a_row_are_in_order_and_tell_its_text(engine):
         assert "".join(event.delta for event in chosen) == last.generation.text
 
 
+def test_a_prompt_is_read_as_the_start_its_tokens_and_padding(engine):
+    row = rows_module.prompt_window(engine._model, (5, 6))
+    assert row.tolist() == [[2, 5, 6, *[0] * 29]]
+
+
 def test_the_rows_grow_side_by_side(engine):
     requests = [ask(seed=seed) for seed in (1, 2, 3)]
+    compile_programs(engine, requests)
     events = engine.generate_rows(requests)
     seen = [row for row, event in events if isinstance(event, TokenChosen)]
     assert seen[:6] == [0, 1, 2, 0, 1, 2]
@@ -154,6 +170,7 @@ def test_the_time_is_that_of_all_rows(engine):
 
 def test_a_stop_ends_all_rows_and_keeps_what_they_have(engine):
     requests = [ask(seed=seed, length=400) for seed in (1, 2, 3)]
+    compile_programs(engine, requests)
     events = engine.generate_rows(requests)
     made = []
     for row, event in events:
@@ -183,6 +200,7 @@ def engine_with_a_hole(make_causal_lm, make_checkpoint, tiny_words):
     return LocalEngine(make_checkpoint(causal_lm))
 
 
+@pytest.mark.slow
 def test_a_row_that_meets_nan_ends_and_leaves_the_others_alone(
     engine_with_a_hole, engine, tiny_words
 ):
@@ -202,3 +220,54 @@ def test_a_row_that_meets_nan_ends_and_leaves_the_others_alone(
         else:
             assert with_hole.stop_reason == "length"
             assert with_hole.token_ids == ids
+
+
+@pytest.fixture
+def fresh_engine(make_checkpoint, tiny_causal_lm, monkeypatch):
+    """One that compiles nothing more, once it is told to hold, until let go."""
+    engine = LocalEngine(make_checkpoint(tiny_causal_lm))
+    engine.let_go = threading.Event()
+
+    def held(make):
+        return lambda *arguments: engine.let_go.wait() and make(*arguments)
+
+    def hold():
+        programs = engine._programs
+        for name in ("_decode_loop", "_search_loop"):
+            monkeypatch.setattr(programs, name, held(getattr(programs, name)))
+
+    engine.hold = hold
+    yield engine
+    engine.let_go.set()
+    engine.close()
+
+
+def test_texts_begin_with_the_program_that_is_there(fresh_engine, engine):
+    requests = [ask(seed=seed) for seed in (1, 2, 3)]
+    fresh_engine.warm("random", {})
+    fresh_engine.hold()
+    made = {}
+    for row, event in fresh_engine.generate_rows(requests):
+        if isinstance(event, Finished):
+            made[row] = event.generation
+            if row == 0:  # the wide program comes while the texts are made
+                fresh_engine.let_go.set()
+                compile_programs(fresh_engine, requests)
+    assert [made[row].timings.rows for row in range(3)] == [1, 2, 2]
+    for row, request in enumerate(requests):
+        assert made[row].token_ids == alone(engine, request).token_ids
+
+
+def test_a_search_begins_with_a_wider_program_that_is_there(fresh_engine, engine):
+    fresh_engine.warm("beam", {"num_beams": 9})
+    fresh_engine.warm("contrastive", {"k": 9})
+    traced = fresh_engine.trace_count
+    fresh_engine.hold()
+    for request in (
+        *(ask("beam", parameters={"num_beams": n}) for n in (3, 10)),
+        *(ask("contrastive", parameters={"k": n}) for n in (3, 10)),
+        ask("contrastive", parameters={"k": 4, "alpha": 1.0, "temperature": 0.01}),
+    ):
+        (*_, last) = fresh_engine.generate(request)
+        assert last.generation.token_ids == alone(engine, request).token_ids
+    assert fresh_engine.trace_count == traced

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.models.byte_pair import (
+from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
+from minigpt_repl.models.record import read_record
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERNS, ByteLevelText
+from minigpt_repl.models.tokenizer import (
     BYTE_PIECES,
     MiniGPTBytePairTokenizer,
     learn_byte_pairs,
 )
-from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
-from minigpt_repl.models.record import read_record
-from minigpt_repl.models.text.bytelevel import ByteLevelText
 
 TEXTS = (
     "The alter Mann said [BOS] and <|endoftext|>: it's  fine.\n\n\tif x == 1:\n",
@@ -145,12 +145,15 @@ def test_a_piece_can_be_seen(tokenizer, text):
     assert ByteLevelText(BYTE_PIECES).visible(BYTE_PIECES.index("ã")) == "\\xe3"
 
 
+GPT_2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
 @pytest.fixture
 def saved(tmp_path):
     from minigpt_repl import lm
 
     keras.utils.set_random_seed(1)
-    tokenizer = made(document="line", split_pattern=r"\s+|\S+")
+    tokenizer = made(document="line", split_pattern=GPT_2)
     backbone = lm.MiniGPTBackbone(
         vocabulary_size=tokenizer.vocabulary_size(),
         num_layers=1,
@@ -171,7 +174,7 @@ def test_a_checkpoint_keeps_it_with_its_pattern(saved):
     assert (record.tokenizer, record.document) == ("bpe", "line")
     assert not record.lowercase
     config = json.loads((folder / "tokenizer.json").read_text())["config"]
-    assert config["split_pattern"] == r"\s+|\S+"
+    assert config["split_pattern"] == GPT_2
     tokenizer = load_checkpoint(folder).causal_lm.preprocessor.tokenizer
     ours = causal_lm.preprocessor.tokenizer
     assert tokenizer.get_config() == ours.get_config()
@@ -179,6 +182,25 @@ def test_a_checkpoint_keeps_it_with_its_pattern(saved):
         assert encoded(tokenizer, written) == encoded(ours, written)
 
 
+@pytest.mark.parametrize("pattern", [r"(a+)+$", "", None, 7, [GPT_2]])
+def test_a_split_that_may_take_for_ever_is_refused(saved, pattern):
+    folder, _ = saved
+    for name in ("tokenizer.json", "preprocessor.json", "task.json"):
+        content = (folder / name).read_text()
+        changed = content.replace(json.dumps(GPT_2), json.dumps(pattern))
+        (folder / name).write_text(changed)
+    with pytest.raises(CheckpointError, match="splits text by") as refused:
+        load_checkpoint(folder, verify=False)
+    assert "\n" not in str(refused.value)
+
+
+def test_keras_hubs_own_split_is_known():
+    from keras_hub.src.tokenizers import byte_pair_tokenizer
+
+    assert byte_pair_tokenizer.SPLIT_PATTERN_TOKENIZERS in SPLIT_PATTERNS
+
+
+@pytest.mark.slow
 def test_keras_hub_generates_from_it(saved):
     from keras_hub.models import CausalLM
 
@@ -196,6 +218,7 @@ def test_a_file_that_is_gone_is_named(saved, name):
         load_checkpoint(folder, verify=False)
 
 
+@pytest.mark.slow
 def test_the_engine_makes_texts_of_it(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Finished, Request
@@ -217,6 +240,7 @@ def test_the_engine_makes_texts_of_it(saved):
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_text_stops_where_its_document_ends(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
@@ -240,6 +264,15 @@ def test_a_text_stops_where_its_document_ends(saved):
     engine.close()
 
 
+HEALED = {
+    "random": {"temperature": 5.0},
+    "top_p": {"temperature": 5.0, "p": 0.9},
+    "beam": {"num_beams": 2},
+    "contrastive": {"k": 4, "alpha": 0.9},
+}
+
+
+@pytest.mark.slow
 def test_a_prompt_that_ends_in_white_space_means_it(saved):
     from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
@@ -247,21 +280,22 @@ def test_a_prompt_that_ends_in_white_space_means_it(saved):
     engine = load_engine(saved[0])
     text = engine.info.text
     for prompt, sampler in itertools.product(
-        ("The ", "The\n", " ", "fine.\n\n", "x  ", "a\u3000"), ("random", "top_p")
+        ("The ", "The\n", " ", "fine.\n\n", "x  ", "a\u3000"), HEALED
     ):
-        values = {"temperature": 5.0} | ({"p": 0.9} if sampler == "top_p" else {})
+        values = HEALED[sampler]
         taken, first_ids = text.healing(prompt)
         assert prompt.endswith(taken)
-        for seed in range(3):
+        for seed in range(3 if "temperature" in values else 1):
             request = Request(prompt, sampler, values, 4, seed=seed)
             (*_, last) = engine.generate(request)
             made = last.generation
-            if first_ids is not None:
+            if first_ids is not None and len(first_ids) >= values.get("k", 1):
                 assert made.token_ids[0] in first_ids
                 assert text.bytes_of(made.token_ids[0]).startswith(taken.encode())
             ids = (*made.started.prompt_ids, *made.token_ids)
             whole = b"".join(map(text.bytes_of, ids)).decode("utf-8", "replace")
-            assert prompt + made.text == whole
+            if text.end_id not in made.token_ids:  # else there are two documents
+                assert prompt + made.text == whole
             parts = text.parts(prompt, made.started.prompt_ids, made.token_ids)
             assert "".join(parts) == made.text
     assert text.healing("The ")[0] == " " and text.healing("The") == ("", None)

@@ -41,6 +41,7 @@ def test_reference_configuration_has_the_examples_parameter_count():
     assert causal_lm.count_params() == 3_255_938
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [{}, {"normalize_first": True, "activation": "gelu"}, {"tie_weights": True}],
@@ -91,6 +92,7 @@ def test_padding_does_not_change_what_stands_before_it(exact):
     assert_equal_but_rounding(cut[:, :12], full[:, :12])
 
 
+@pytest.mark.slow
 def test_generate_of_keras_hub_continues_a_prompt(tiny_causal_lm):
     tiny_causal_lm.compile(sampler="greedy")
     text = tiny_causal_lm.generate("the cat sat", max_length=16)

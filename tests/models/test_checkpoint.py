@@ -41,6 +41,7 @@ def test_the_record_tells_what_a_terminal_needs(saved):
     assert len(record.sha256) == 64
 
 
+@pytest.mark.slow
 def test_the_draft_model_comes_along(make_causal_lm, tmp_path):
     model, draft = make_causal_lm(), make_causal_lm(num_layers=1, hidden_dim=8)
     save_checkpoint(tmp_path / "model", model, {}, draft=draft)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from closeness import assert_equal_but_rounding
 
 from minigpt_repl.engine.decode import DecodeLoop
-from minigpt_repl.engine.search import SearchLoop
+from minigpt_repl.engine.search import SearchLoop, search_size
 from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.sampling.registry import find_sampler
 
@@ -74,6 +74,7 @@ def test_a_pass_over_the_prompt_gives_the_models_logits(gpt2, model):
     assert np.isneginf(logits[..., 0]).all() and np.isneginf(logits[..., WORDS:]).all()
 
 
+@pytest.mark.slow
 def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
     greedy, top_k = find_sampler("greedy"), find_sampler("top_k")
     best = {"k": 1, "temperature": 0.7}
@@ -90,6 +91,7 @@ def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
         np.testing.assert_array_equal(found.T, expected[:, 5:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "class_name", "values"),
     [
@@ -118,7 +120,8 @@ def test_searches_are_those_of_keras_hubs_generate(
         expected = np.asarray(gpt2.generate_step(inputs)["token_ids"])[0]
     spec = find_sampler(name)
     values = spec.check(values)
-    loop = SearchLoop(spec, values, model, None, on_trace=lambda: None)
+    rows = search_size(spec.search, values, model)
+    loop = SearchLoop(spec, values, rows, model, None, on_trace=lambda: None)
     state, _ = loop.advance(CONTEXT, loop.begin(values, prompt, 5))
     assert int(state["index"]) == CONTEXT
     texts = np.asarray(state["prompt"])

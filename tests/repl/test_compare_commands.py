@@ -13,7 +13,7 @@ from talk import Talk
 from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import find_command
-from minigpt_repl.repl.output import ClearScreen, Live
+from minigpt_repl.repl.output import Live
 from minigpt_repl.sampling.registry import all_samplers
 
 
@@ -188,49 +188,6 @@ def test_tokens_of_another_model_are_not_looked_into():
     assert "another model" in str(after.type(":why").error)
 
 
-def test_stepping_accepts_picks_undoes_switches_and_runs_on():
-    answers = ["", "0", "u", "1", "what?", "s greedy", "c"]
-    after = talk(":step the king", answers=answers)
-    texts = [node.generation.request.sampler for node in after.session.nodes]
-    # Accepted, picked, picked instead after the undo, run on by greedy.
-    assert texts == ["top_k", "top_k", "top_k", "greedy"]
-    _, undone, picked, rest = after.session.nodes
-    assert undone.parent == picked.parent and rest.parent == picked.id
-    assert len(rest.generation.tokens) == 10
-    assert any("'what?'" in notice for notice in after.notices)
-
-
-def test_a_digit_picks_the_token_of_that_row():
-    after = talk(":step the king", answers=["2", "q"])
-    rows = after.engine.logits(after.engine.encode("the king"))[-1]
-    third = int((-rows).argsort()[2])
-    (node,) = after.session.nodes
-    assert node.generation.token_ids == (third,)
-    assert node.generation.tokens[0].score.rank == 3
-    assert node.generation.stop_reason == "picked"
-
-
-def test_stepping_goes_on_from_the_current_text_by_its_tokens():
-    after = talk("the king", ":step", answers=["", "q"])
-    first, stepped = after.session.nodes
-    assert stepped.parent == first.id
-    ids = (*first.generation.started.prompt_ids, *first.generation.token_ids)
-    assert after.engine.requests[-1].prompt_ids[: len(ids)] == ids
-
-
-def test_stepping_ends_at_the_length_or_with_the_input():
-    assert len(talk(":step the", answers=[""] * 50).session.nodes) == 12
-    assert talk(":step the", answers=[]).session.nodes == ()
-
-
-def test_undoing_the_first_and_a_wrong_sampler_are_told_and_asked_again():
-    answers = ["u", "s gredy", "s", "what", "q"]
-    after = talk(":step the", answers=answers, is_terminal=True)
-    said = " ".join(after.notices)
-    assert "nothing to undo" in said and "did you mean greedy?" in said
-    assert "speculative" in said
-
-
 def test_the_tree_of_turns_branches_and_steps():
     after = talk("the king", ":branch 4", ":goto 1", ":step", answers=["", "", "q"])
     after.type(":tree")
@@ -266,12 +223,18 @@ def test_going_to_any_text():
     assert "no text yet" in str(talk(":tree").error)
 
 
-def test_beams_show_survivors_then_those_that_were_dropped():
+def test_beams_are_a_tree_that_fits_a_blackboard():
     after = talk(":beams -- the king")
-    assert "-12.00" in after.lives and "hypothesis" in after.lives
-    assert "dropped by the smallest margins" in after.said
-    assert after.engine.requests[-1].with_details
-    assert after.session.node.generation.request.sampler == "beam"
+    (request,) = after.engine.requests
+    assert request.with_details and request.sampler == "beam"
+    assert (request.parameters["num_beams"], request.length) == (3, 4)
+    assert re.search("├── ·?[#a-z]+ -[0-9.]+", after.lives)
+    assert re.search("dropped, [0-9.]+ short", after.lives)
+    assert len(after.session.node.generation.tokens) == 4
+    (request,) = talk(":beams 2 5 -- the king").engine.requests
+    assert (request.parameters["num_beams"], request.length) == (2, 5)
+    for wrong in ("0", "99", "3 99", "x", "1 2 3"):
+        assert "1..10 beams" in str(talk(f":beams {wrong} -- the").error)
 
 
 def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
@@ -283,37 +246,59 @@ def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
 def test_drafts_are_marked_and_the_rate_is_told():
     after = talk(":drafts -- the king")
     assert "+·" in after.lives and " -" in after.lives and " =" in after.lives
-    assert "accepted 12 of 24 drafted tokens (50%)" in after.notices[0]
+    assert "accepted 12 of 24 drafted tokens (50.0%)" in after.notices[0]
     engine = FakeEngine(has_draft=False)
     assert "draft model" in str(talk(":drafts -- a", engine=engine).error)
 
 
 def test_a_view_says_where_the_prompt_goes():
     assert "after --" in str(talk(":beams the king").error)
+    assert "after --" in str(talk(":drafts the king").error)
 
 
-def test_the_tour_judges_every_claim_by_its_text():
-    after = talk(":tour the king", answers=[""] * 9)
-    assert after.count(ClearScreen) == 6
-    verdicts = re.findall(r"^(So it is|Not here):", after.said, re.MULTILINE)
-    assert len(verdicts) == 6 and verdicts[0] == "So it is"
-    names = [column.strategy.sampler for column in after.session.comparison.columns]
-    assert names == ["greedy", "beam", "random", "top_k", "top_p", "contrastive"]
-    seeds = {column.generations[0].seed for column in after.session.comparison.columns}
-    assert seeds == {3}
+def test_a_comparison_can_be_made_again_from_the_screen():
+    after = Talk(engine=FakeEngine(context_length=64)).type(
+        "the king", ":compare greedy random"
+    )
+    seed = re.search(r"seed (\d+)", after.lives)[1]
+    assert after.session.comparison.plan.seed == int(seed)
+    assert "same for every seed" in after.lives
 
 
-def test_the_tour_corrects_a_claim_that_does_not_hold_here():
-    # Two tokens can't repeat a 4-gram.
-    after = talk(":set length 2", ":tour the king", answers=[""] * 9)
-    assert "Not here:" in after.said
+def test_many_texts_end_with_a_picture():
+    after = talk("the king", ":compare greedy random top_k:k=2 n=5")
+    assert "not told apart" in after.said and "◆" in after.said
+    assert "told apart" not in talk("the king", ":compare greedy random").said
 
 
-def test_the_tour_can_be_left_and_waits_for_nobody_in_a_pipe():
-    assert len(talk(":tour", answers=["q"]).session.comparison.columns) == 1
-    piped = talk(":tour", is_terminal=False)
-    assert len(piped.session.comparison.columns) == 6
-    assert piped.count(ClearScreen) == 0
+def test_the_page_of_a_session_is_its_tree(tmp_path):
+    path = tmp_path / "a.html"
+    lines = (
+        "the king",
+        ":sampler greedy",
+        ":continue",
+        ":goto 1",
+        ":step",
+        "the queen",
+    )
+    after = talk(*lines, answers=["", "2", "q"]).type(f":export --session {path}")
+    assert after.error is None
+    page = path.read_text()
+    heading = "<h3>([0-9,-]+)( \\*)? ([a-z_]+) <small>(.*?)</small>"
+    headings = re.findall(heading, page)
+    assert [(number, mark.strip(), name) for number, mark, name, _ in headings] == [
+        ("1", "", "top_k"),
+        ("2", "", "greedy"),
+        ("3-4", "", "greedy"),
+        ("5", "*", "greedy"),
+    ]
+    assert "seed 3" in headings[0][3] and "same for every seed" in headings[1][3]
+    assert "picked by hand" in headings[2][3]
+    assert page.count("<ul>") == 1 and "the model: " in page
+    after.type(f":export --session {path}")
+    assert after.error is None
+    path.write_text("mine")
+    assert "not an export" in str(after.type(f":export --session {path}").error)
 
 
 @pytest.mark.parametrize("suffix", [".md", ".html", ".json"])

@@ -142,7 +142,7 @@ def test_no_line_raises(start, typed):
         assert 0 <= candidate.start <= len(line)
 
 
-@pytest.mark.parametrize("kind", ["NAME", "FILE", "DIR", "SAMPLER", "COMMAND"])
+@pytest.mark.parametrize("kind", ["NAME", "FILE", "DIR", "SAMPLER"])
 def test_every_command_that_takes_a_name_completes_it(kind):
     takers = [command for command in all_commands() if kind in command.usage]
     assert takers and all(command.complete for command in takers)

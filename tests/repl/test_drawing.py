@@ -7,9 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.repl.drawing import draw
 from minigpt_repl.repl.output import Say, TextDelta, TextEnded, TextStarted
 from minigpt_repl.repl.plain import Page
+from minigpt_repl.repl.tables import draw
 
 HOSTILE = "a\x1b]52;c;aGk=\x07\x9b2J\u202eb"
 

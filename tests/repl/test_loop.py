@@ -451,3 +451,27 @@ def test_a_line_that_comes_early_waits_for_the_model(play, request, tmp_path):
         terminal.press("^D")
 
     assert play(scenario, "length=3", engine="late") == 0
+
+
+def test_a_step_is_a_key(play):
+    def scenario(terminal):
+        terminal.at_prompt()
+        terminal.type(":step the king")
+        terminal.see("token 1 of 80")
+        terminal.send("0")
+        terminal.see("token 2 of 80")
+        terminal.send("queen")
+        terminal.see("Enter takes what you wrote")
+        terminal.send("\r")
+        terminal.see("token 3 of 80")
+        # In place: the step before is not above it.
+        assert "token 2 of 80" not in terminal.flat
+        terminal.send("\x1b[D")
+        terminal.see("token 2 of 80")
+        terminal.send("q\x1b")
+        terminal.see("goes back")
+        terminal.send("\x1b")
+        terminal.at_prompt()
+        terminal.press("^D")
+
+    assert play(scenario, "seed=7", rows=40) == 0

@@ -1,7 +1,9 @@
 """The line that moves while nothing else does."""
 
+import io
 import time
 
+import pyte
 import pytest
 
 from minigpt_repl.repl import screen as module
@@ -9,10 +11,20 @@ from minigpt_repl.repl.screen import Spinner
 
 
 @pytest.fixture
-def written(monkeypatch):
+def terminal(monkeypatch):
     monkeypatch.setattr(module, "DELAY", 0.02)
-    monkeypatch.setattr(module, "PERIOD", 0.01)
-    return []
+    return io.StringIO()
+
+
+def frames(terminal: io.StringIO) -> int:
+    return terminal.getvalue().count("loading")
+
+
+def seen(terminal: io.StringIO) -> str:
+    """What stands on the terminal."""
+    screen = pyte.Screen(80, 5)
+    pyte.Stream(screen).feed(terminal.getvalue().replace("\n", "\r\n"))
+    return " ".join(screen.display).strip()
 
 
 def wait_until(condition) -> None:
@@ -22,31 +34,40 @@ def wait_until(condition) -> None:
         time.sleep(0.005)
 
 
-def test_it_moves_until_there_is_something_to_show(written):
-    with Spinner(written.append, lambda: "loading", lambda: 80, "ab") as spinner:
-        wait_until(lambda: len(written) > 3)
+def test_it_moves_until_there_is_something_to_show(terminal):
+    with Spinner(terminal, lambda: "loading") as spinner:
+        wait_until(lambda: frames(terminal) > 1)
+        assert seen(terminal).endswith("loading")
         spinner.hold()
-        count = len(written)
-        assert written[-1] == "\r\x1b[K"  # nothing of it is left
-        time.sleep(0.1)
-        assert len(written) == count
+        count = frames(terminal)
+        assert seen(terminal) == ""  # nothing of it is left
+        time.sleep(0.3)
+        assert frames(terminal) == count
         spinner.resume()
-        wait_until(lambda: len(written) > count)
-    assert written[0] == "\rb loading\x1b[K"
-    assert written[1] == "\ra loading\x1b[K"
-    assert written[-1] == "\r\x1b[K"
+        wait_until(lambda: frames(terminal) > count)
+    assert seen(terminal) == ""
 
 
-def test_a_line_that_would_be_wrapped_is_cut(written):
-    with Spinner(written.append, lambda: "loading the model", lambda: 12, "a"):
-        wait_until(lambda: written)
-    assert written[0] == "\ra loading t\x1b[K"
+def test_it_tells_what_the_wait_is_for_now(terminal):
+    stage = iter(["starting"] * 2)
+    with Spinner(terminal, lambda: next(stage, "loading")):
+        wait_until(lambda: frames(terminal))
+        assert "starting" in terminal.getvalue()
 
 
-def test_what_ends_at_once_shows_nothing(written, monkeypatch):
+def test_a_terminal_that_only_prints_gets_nothing(terminal):
+    with Spinner(terminal, None) as spinner:
+        time.sleep(0.1)
+        spinner.hold()
+        spinner.resume()
+        time.sleep(0.1)
+    assert terminal.getvalue() == ""
+
+
+def test_what_ends_at_once_shows_nothing(terminal, monkeypatch):
     monkeypatch.setattr(module, "DELAY", 60)
-    with Spinner(written.append, lambda: "loading", lambda: 80) as spinner:
+    with Spinner(terminal, lambda: "loading") as spinner:
         for _ in range(100):
             spinner.hold()
             spinner.resume()
-    assert written == []
+    assert terminal.getvalue() == ""

@@ -10,10 +10,10 @@ from fakes import FakeEngine
 from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import Finished
 from minigpt_repl.repl.dispatch import whole_input
+from minigpt_repl.repl.line_editor import colors, toolbar
 from minigpt_repl.repl.output import wants_color
 from minigpt_repl.repl.reader import LineHistory
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.toolbar import DARK, LIGHT, colors, toolbar
 from minigpt_repl.settings import Settings
 
 
@@ -67,10 +67,9 @@ def test_when_to_colour(setting, environment, is_terminal, expected):
 
 
 def test_colours_suit_the_background_that_the_terminal_tells():
-    assert colors({"COLORFGBG": "0;15"}) is LIGHT
-    assert colors({"COLORFGBG": "15;0"}) is DARK
-    assert colors({}) is DARK
-    assert DARK.keys() == LIGHT.keys()
+    light, dark = (colors({"COLORFGBG": given}) for given in ("0;15", "15;0"))
+    assert light["prompt"] == "bold ansiblue" and light.keys() == dark.keys()
+    assert dark["prompt"] == "bold ansibrightcyan" and colors({}) == dark
 
 
 def test_history_gives_lines_back_the_last_first(tmp_path):

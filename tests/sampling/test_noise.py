@@ -1,6 +1,7 @@
 """Random numbers are Threefry's, the same everywhere, and even."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
@@ -32,6 +33,7 @@ def test_the_words_are_those_of_jax(counters):
         assert first_words(*([each] for each in counter)) == [int(words[0]) >> 8]
 
 
+@pytest.mark.slow
 @given(st.lists(ints, min_size=1, max_size=8), ints, st.integers(0, 100))
 def test_numpy_and_tensorflow_give_the_same_for_one_or_for_many(seeds, step, trial):
     column = np.array(seeds, np.int32)[:, None]

@@ -63,6 +63,7 @@ def kept(name, probabilities, **values):
     return set(np.flatnonzero(mask).tolist())
 
 
+@pytest.mark.slow
 @given(parts, ks)
 def test_top_k_is_keras_hubs(parts, k):
     sampler = keras_hub.samplers.TopKSampler(k=k)
@@ -71,6 +72,7 @@ def test_top_k_is_keras_hubs(parts, k):
     assert kept("top_k", shares(parts), k=k) == expected
 
 
+@pytest.mark.slow
 @given(parts, ps, st.none() | ks)
 def test_top_p_is_keras_hubs(parts, p, k):
     sampler = keras_hub.samplers.TopPSampler(p=p, k=k)
@@ -79,6 +81,7 @@ def test_top_p_is_keras_hubs(parts, p, k):
     assert kept("top_p", shares(parts), p=p, k=k) == expected
 
 
+@pytest.mark.slow
 @given(parts)
 def test_random_and_greedy_are_keras_hubs(parts):
     probabilities = shares(parts)
@@ -90,6 +93,7 @@ def test_random_and_greedy_are_keras_hubs(parts):
     assert kept("greedy", probabilities) == {int(best[0])}
 
 
+@pytest.mark.slow
 @given(st.lists(parts, min_size=2, max_size=4), st.data())
 def test_each_row_has_its_own_limits(many, data):
     probabilities = np.stack([shares(parts) for parts in many])
@@ -128,6 +132,7 @@ def test_a_token_of_probability_0_is_never_kept():
     assert kept("random", probabilities) == {1}
 
 
+@pytest.mark.slow
 @given(parts, st.integers(0, 2**24 - 1))
 def test_a_draw_is_where_the_summed_weights_pass_the_number(parts, number):
     weights = shares(parts)[None]

@@ -40,6 +40,7 @@ def test_what_is_not_installed_is_refused_with_the_command(
         getattr(callbacks, check)()
 
 
+@pytest.mark.slow
 def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
     from minigpt_repl.training.callbacks import sample_text
 

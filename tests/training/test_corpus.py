@@ -4,7 +4,9 @@ import errno
 import gzip
 import io
 import os
+import random
 import struct
+import textwrap
 import zipfile
 import zlib
 
@@ -119,12 +121,44 @@ class TestForms:
         for name, text in [("b", "second"), ("a", "first"), ("sub/c", "third")]:
             lines = [f"the {text} file's line number {n}" for n in range(30)]
             (tmp_path / f"{name}.txt").write_text("\n".join(lines))
-        (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8")
+        (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00")
         (tmp_path / ".hidden.txt").write_bytes(b"\xff\xd8")
         corpus = load_corpus(str(tmp_path))
         order = [line.split()[1] for line in corpus.train]
         assert order == sorted(order, key=["first", "second", "third"].index)
         assert set(order) == {"first", "second", "third"}
+
+    def test_all_text_is_read_whatever_it_is_called_and_it_is_said(self, tmp_path):
+        told = []
+
+        class Teller(SilentProgress):
+            def say(self, text):
+                told.append(text)
+
+        folder = tmp_path / "mixed"
+        folder.mkdir()
+        contents = {
+            "a.py": b"def f(x):\n    return x\n",
+            "b.csv": "name,f\xfcr\nAna,3\n".encode("cp1252"),
+            "LICENSE": b"free for all\n",
+            "notes.org": "* \u8001\u4eba\n".encode("utf-16"),
+            "logo.png": b"\x89PNG\r\n\x1a\n\x00\x00",
+            "empty.dat": b"",
+            ".git": b"hidden\n",
+        }
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        packed = tmp_path / "mixed.zip"
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        for place in (folder, packed):
+            told.clear()
+            opened = sources.open_source(str(place), Teller())
+            names = [document.name.split("/")[-1] for document in opened.documents]
+            assert sorted(names) == ["LICENSE", "a.py", "b.csv", "notes.org"]
+            assert told[0].startswith("files: 4 read (") and "1 .csv" in told[0]
+            assert told[1] == "left out, no text: empty.dat, logo.png"
 
     def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(self, tmp_path):
         path = tmp_path / "book [1].txt"
@@ -222,6 +256,30 @@ class TestPlainText:
     def test_verse_keeps_its_lines(self):
         verse = "The sea is grey\nThe sky is low\n\nAnd home is far\nAs gulls can go\n"
         assert paragraphs(verse) == [line for line in verse.split("\n") if line]
+
+    def test_speeches_in_verse_and_long_messages_keep_their_lines(self):
+        speech = (
+            "ANA.\nWhat light is that upon the eastern hill tonight\n"
+            "that makes the sleeping orchard seem as bright as noon?\n\n"
+            "BO.\nIt is the mill that burns; they say the miller fled\n"
+            "with all the money and the miller's wife besides.\n\n"
+        )
+        said = "the boat from the island will not come before Monday "
+        chat = "\n".join(
+            f"[10:{n:02}] Ana: {said[: 20 + n * 7 % 33].rstrip()}" + "\n" * (n % 9 == 8)
+            for n in range(60)
+        )
+        for text in (speech * 5, chat):
+            assert paragraphs(text) == [line for line in text.split("\n") if line]
+
+    def test_prose_is_joined_however_wide_it_was_wrapped(self):
+        rng = random.Random(3)
+        words = ["so", "it", "was", "that", "they", "waited", "on", "a", "shore"]
+        words += ["of", "no", "interest", "whatever"]
+        for width in (50, 72, 80):
+            prose = [" ".join(rng.choices(words, k=90)) for _ in range(9)]
+            wrapped = "\n\n".join(textwrap.fill(each, width) for each in prose)
+            assert paragraphs(wrapped) == prose
 
     def test_indented_lines_are_joined(self):
         indented = WRAPPED.replace("\n", "\n   ")

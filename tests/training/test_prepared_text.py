@@ -187,7 +187,7 @@ class TestBytePairs:
 
     @pytest.fixture(scope="class")
     def vocabulary(self):
-        from minigpt_repl.models.byte_pair import learn_byte_pairs
+        from minigpt_repl.models.tokenizer import learn_byte_pairs
 
         pieces, merges = learn_byte_pairs(self.TEXTS * 9, 280)
         return Vocabulary(tuple(pieces), tuple(merges), document="line")

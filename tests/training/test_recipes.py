@@ -20,12 +20,12 @@ from minigpt_repl.training.recipes import (
 REFERENCE_PARAMETERS = 3_255_938
 
 
-def build(recipe):
+def build(recipe, words=("a",)):
     from minigpt_repl.models.tokenizer import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
 
     return build_model(
-        recipe, MiniGPTTokenizer(["[PAD]", "[UNK]", "[BOS]", "a"]), seed=1
+        recipe, MiniGPTTokenizer(["[PAD]", "[UNK]", "[BOS]", *words]), seed=1
     )
 
 
@@ -33,9 +33,18 @@ def test_tutorial_model_is_the_references():
     assert build(TUTORIAL).count_params() == REFERENCE_PARAMETERS
 
 
+def test_only_the_tutorials_model_has_more_rows_than_words():
+    rows = [
+        build(recipe.changed(vocabulary_size=50)).backbone.vocabulary_size
+        for recipe in (TUTORIAL, DEFAULT, DRAFT)
+    ]
+    assert rows == [50, 4, 4]
+
+
 def test_default_model_is_no_bigger_and_the_draft_a_tenth():
-    assert build(DEFAULT).count_params() <= REFERENCE_PARAMETERS
-    assert build(DRAFT).count_params() <= REFERENCE_PARAMETERS / 8
+    words = [f"w{number}" for number in range(4997)]
+    assert build(DEFAULT, words).count_params() <= REFERENCE_PARAMETERS
+    assert build(DRAFT, words).count_params() <= REFERENCE_PARAMETERS / 8
 
 
 def test_tutorial_compiles_what_the_reference_compiles():
@@ -52,6 +61,7 @@ def test_tutorial_compiles_what_the_reference_compiles():
     assert loss.get_config()["from_logits"]
 
 
+@pytest.mark.slow
 def test_tutorial_masks_the_loss_where_the_input_is_padding():
     import keras
 
@@ -122,6 +132,8 @@ def test_length_in_steps_or_in_seconds():
     assert Length(steps=10).progress(5, math.inf) == 0.5
     assert Length(seconds=10).progress(10**9, 2.5) == 0.25
     assert Length(seconds=10).progress(1, 11) == 1
-    for wrong in ({}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
+    both = Length(steps=10, seconds=10)
+    assert (both.progress(5, 2.0), both.progress(1, 9.0)) == (0.5, 0.9)
+    for wrong in ({}, {"steps": 1, "seconds": 0.0}, {"steps": 0}, {"seconds": -1.0}):
         with pytest.raises(UsageError):
             Length(**wrong)

@@ -89,6 +89,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert "\x1b" not in errors
     assert "Traceback" not in errors
     assert "validation perplexity" in errors
+    assert "learned by heart: perplexity" in errors
     from minigpt_repl.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(place / "out")
@@ -111,7 +112,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
 
 @pytest.mark.slow
 def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
-    process = start(place, "--minutes", "30")
+    process = start(place, "--steps", "100000")
     state = place / "out.training" / "state.npz"
     wait_for(lambda: state.exists(), process)
     process.send_signal(signal.SIGINT)

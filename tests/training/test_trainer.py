@@ -9,6 +9,8 @@ from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.training.dataset import cut_windows, make_windows
 from minigpt_repl.training.recipes import DEFAULT, TUTORIAL, Length
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *(f"w{number}" for number in range(40))]
 CONTEXT = 16
 STEPS = 13
@@ -130,7 +132,12 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run():
     assert run.step == 20
     assert run.best is not None
     assert run.best.step == 10
-    assert trainer.evaluator.measure().loss == pytest.approx(run.best.loss, abs=1e-4)
+    again = trainer.evaluator.measure(trainer.data.validation)
+    assert again.loss == pytest.approx(run.best.loss, abs=1e-4)
+    # The same weights on the text that was trained on, no more of it than of the other.
+    seen = trainer.data.train.spread(len(trainer.data.validation))
+    assert len(seen) <= len(trainer.data.validation)
+    assert run.on_seen.loss == trainer.evaluator.measure(seen).loss
 
 
 def test_a_loss_that_is_no_number_ends_it_in_one_line():

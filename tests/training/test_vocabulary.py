@@ -56,6 +56,7 @@ def sentences(lines, number, seed=1):
     return [" ".join(generator.choices(words, weights, k=12)) for _ in range(number)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowercase", [True, False], ids=["folded", "cased"])
 @pytest.mark.parametrize(
     "lines", [ENGLISH, KOREAN, MIXED], ids=["english", "korean", "mixed"]
@@ -67,6 +68,7 @@ def test_equals_kerashub(lines, lowercase, size):
     assert words == reference(lines, size, lowercase)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_equals_kerashub_on_random_text(data):

@@ -49,6 +49,9 @@ class TextCodec(Protocol):
     def piece(self, token_id: int) -> str:
         """What an id stands for; a placeholder where it has no piece."""
 
+    def written(self, token_id: int) -> str:
+        """The text of an id by itself; none of a special one."""
+
     def visible(self, token_id: int) -> str:
         """The piece of an id with what it does to the space before it made visible."""
 

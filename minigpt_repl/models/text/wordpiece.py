@@ -49,6 +49,12 @@ class WordPieceText:
             return self.pieces[token_id]
         return f"[#{token_id}]"
 
+    def written(self, token_id: int) -> str:
+        """The word of an id, without `##`."""
+        if token_id in self.special_ids:
+            return ""
+        return split_piece(self.piece(token_id))[0]
+
     def is_continuation(self, token_id: int) -> bool:
         """Whether an id is a `##` piece, which continues the word before it."""
         return split_piece(self.piece(token_id))[1]

@@ -6,10 +6,10 @@ Each module holds the commands of one subject.
 from minigpt_repl.repl.commands import (
     chains,
     comparing,
+    explain,
     probabilities,
     program,
     saving,
-    score,
     searches,
     setting,
     stepping,
@@ -21,10 +21,10 @@ from minigpt_repl.repl.commands import (
 __all__ = [
     "chains",
     "comparing",
+    "explain",
     "probabilities",
     "program",
     "saving",
-    "score",
     "searches",
     "setting",
     "stepping",

@@ -17,40 +17,25 @@ from minigpt_repl.compare.spec import (
     split_prompt,
     sweep_strategies,
 )
+from minigpt_repl.compare.spread import SpreadView, spreads
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
-from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.repl.completion import value_words
+from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import NOT_FINITE
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings
 
 Prompt = tuple[str, tuple[int, ...] | None]
 
 
 def strategy_words(context: Context, typed: str) -> Iterator[str]:
-    """For `:compare`: samplers, and after a colon their parameters and values."""
-    words = typed.split()
-    last = "" if not words or typed[-1].isspace() else words[-1]
-    name, colon, rest = last.partition(":")
-    if not colon:
-        yield from (spec.name for spec in all_samplers())
+    """For `:compare`: strategies, and what else may stand there."""
+    last = "" if not typed or typed[-1].isspace() else typed.split()[-1]
+    yield from spec_words(context.session.settings, last)
+    if ":" not in last:
         yield from ("n=5", "--")
-        return
-    try:
-        spec = find_sampler(name)
-    except MiniGPTError:
-        return
-    *done, pair = rest.split(",")
-    before = ",".join((f"{name}:{','.join(done)}", "")) if done else f"{name}:"
-    key, equals, _ = pair.partition("=")
-    if not equals:
-        yield from (f"{before}{parameter}=" for parameter in spec.parameter_names)
-    elif key in spec.parameter_names:
-        values = value_words(spec.parameter(key), context.session.settings)
-        yield from (f"{before}{key}={value}" for value in values)
 
 
 def parameter_words(context: Context, typed: str) -> Iterator[str]:
@@ -81,7 +66,11 @@ def compare(context: Context, arguments: str) -> Steps:
         has_draft = context.engine.info.has_draft
         strategies = all_strategies(session.settings, has_draft)
         if not has_draft:
-            yield Notice("speculative is left out: the checkpoint has no draft model")
+            left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
+            yield Notice(
+                f"left out, for the checkpoint has no draft model: "
+                f"{', '.join(left_out)}"
+            )
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
     return replace(session, comparison=comparison)
@@ -116,6 +105,9 @@ def show_comparison(
     yield Say("")
     yield Say(FiguresView(comparison))
     yield Notice(NOT_QUALITY)
+    if any(spreads(comparison)):
+        yield Say("")
+        yield Say(SpreadView(comparison))
     if comparison.is_interrupted:
         made = sum(len(column.generations) for column in comparison.columns)
         wanted = plan.count * len(plan.strategies)

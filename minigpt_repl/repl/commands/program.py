@@ -1,15 +1,16 @@
 """Commands about the program itself: `:help`, `:quit`, `:clear`, `:model`."""
 
-import os
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from rich.text import Text
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import user_path
-from minigpt_repl.models.record import check_folder
-from minigpt_repl.repl.commands.setting import model_facts
+from minigpt_repl.glossary import find_entry, terms
+from minigpt_repl.models.record import check_folder, is_file, read_record
+from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
+from minigpt_repl.repl.commands.setting import describe_fitting, show_model
 from minigpt_repl.repl.completion import command_words, folder_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import Command, all_commands, command
@@ -18,41 +19,112 @@ from minigpt_repl.repl.output import ClearScreen, Notice, Output, Quit, Say, Swi
 from minigpt_repl.repl.tables import (
     NAME,
     commands_table,
-    facts_table,
     sampler_facts,
     settings_table,
 )
-from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings, limits_of
-from minigpt_repl.suggest import plain
+from minigpt_repl.suggest import did_you_mean, plain, quoted
+
+GROUPS = {
+    "begin": "tour help quit",
+    "make texts": "again continue edit undo",
+    "choose how": "sampler chain set unset reset",
+    "look into a text": "why heat diff next explain step raw score",
+    "see a search": "beams candidates drafts",
+    "compare": "compare sweep export",
+    "go about the texts": "tree goto branch save load source",
+    "the program": "model show clear",
+}
+"""Commands by what one wants to do."""
 
 HINTS = """\
 Anything else you type is a prompt, and the model goes on from it.
 A leading space or \\: makes a prompt of a line that starts with a colon.
 Names may be cut short (:sam top_k). Tab completes. ^C stops a text, ^D leaves.
-:help COMMAND tells more; so does :help with a sampler or a setting."""
+:help NAME tells more of a command, a sampler, a setting, or a word on the screen
+such as perplexity, run, kept or ±."""
 
 
-@command("help", usage="[COMMAND]", aliases=("h", "?"), complete=command_words)
+def help_words(context: Context, typed: str) -> Iterator[str]:
+    """Commands, then the words of the glossary."""
+    yield from command_words(context, typed)
+    yield from terms()
+
+
+@command("help", usage="[NAME]", aliases=("h", "?"), complete=help_words)
 def show_help(context: Context, arguments: str) -> Steps:
-    """List the commands, or tell more about one.
+    """List the commands, or tell more about one, or about a word on the screen.
 
-    The name of a sampler or of a setting may stand in the place of a command.
+    NAME is a command, a sampler, a setting, or a word such as perplexity, kept or ±.
     """
     word = arguments.removeprefix(":")
     if not word:
-        yield Say(commands_table(all_commands()))
+        yield Say(commands_table(grouped_commands()))
+        yield Say("")
         yield Say(Text(HINTS))
         return context.session
-    try:
-        yield Say(_command_help(find(word)))
-    except UsageError:
-        other = _other_help(word, context.session.settings)
-        if other is None:
-            raise
-        yield from other
+    yield from _help_on(word, context.session.settings)
     return context.session
+
+
+def grouped_commands() -> dict[str, list[Command]]:
+    """Every command, under what one wants to do."""
+    by_name = {entry.name: entry for entry in all_commands()}
+    return {
+        group: [by_name[name] for name in names.split()]
+        for group, names in GROUPS.items()
+    }
+
+
+def _help_on(word: str, settings: Settings) -> Iterator[Output]:
+    """All that there is to say of a name, or of its unique beginning.
+
+    Raises:
+        UsageError: if it is no name; suggests the nearest of all kinds.
+    """
+    found = False
+    for outputs in (_of_command(word), _of_word(word), _of_setting(word, settings)):
+        for output in outputs:
+            found = True
+            yield output
+    if found:
+        return
+    with suppress(UsageError):
+        yield Say(_command_help(find(word)))
+        return
+    commands = [f":{entry.name}" for entry in all_commands()]
+    names = [*commands, *terms(), *list(settings.names())[1:]]
+    raise UsageError(
+        f"no command, setting or word {quoted(word)}"
+        f"{did_you_mean(word, names)}; :help lists the commands"
+    )
+
+
+def _of_command(word: str) -> Iterator[Output]:
+    for entry in all_commands():
+        if word in (entry.name, *entry.aliases):
+            yield Say(_command_help(entry))
+
+
+def _of_word(word: str) -> Iterator[Output]:
+    entry = find_entry(word)
+    if entry is not None:
+        names = ", ".join(entry.names)
+        yield Say(Text.assemble((names, NAME), f"\n{entry.text}"))
+
+
+def _of_setting(word: str, settings: Settings) -> Iterator[Output]:
+    """A sampler or a setting."""
+    with suppress(UsageError):
+        spec = find_sampler(word)
+        yield Say(Text(spec.story))
+        if spec.parameters:
+            yield Say(sampler_facts(spec, settings.limits))
+        return
+    with suppress(UsageError):
+        settings.key(word)
+        yield Say(settings_table(settings, [word]))
 
 
 def _command_help(entry: Command) -> Text:
@@ -63,20 +135,6 @@ def _command_help(entry: Command) -> Text:
         names = ", ".join(f":{alias}" for alias in entry.aliases)
         text.append(f"\n\nAlso {names}", style="not bold default")
     return text
-
-
-def _other_help(word: str, settings: Settings) -> list[Output] | None:
-    """Help on a sampler or a setting of that name, if there is one."""
-    with suppress(UsageError):
-        spec = find_sampler(word)
-        outputs: list[Output] = [Say(Text(spec.story))]
-        if spec.parameters:
-            outputs.append(Say(sampler_facts(spec, settings.limits)))
-        return outputs
-    with suppress(UsageError):
-        settings.key(word)
-        return [Say(settings_table(settings, [word]))]
-    return None
 
 
 @command("quit", aliases=("q", "exit"))
@@ -93,33 +151,39 @@ def clear(context: Context, arguments: str) -> Steps:
     return context.session
 
 
-@command("model", usage="[DIR]", complete=folder_words)
-def model(context: Context, arguments: str) -> Steps:
-    """Show the checkpoint, or load another one without leaving.
+def checkpoint_words(context: Context, typed: str) -> Iterator[str]:
+    """Names of known checkpoints, then folders."""
+    yield from known_checkpoints()
+    yield from folder_words(context, typed)
 
-    If the other one can't be loaded, the present one stays. Texts and settings
-    stay too; a setting that is beyond the new model's vocabulary is taken back.
+
+@command("model", usage="[NAME | DIR]", complete=checkpoint_words)
+def model(context: Context, arguments: str) -> Steps:
+    """Show the checkpoint and those there are, or load another one without leaving.
+
+    It is called by its name or by its folder. If it can't be loaded, the present one
+    stays. Texts and settings stay too; a setting that the new model does not allow is
+    taken back, and that is told before the models are switched.
     """
     if not arguments:
-        yield Say(facts_table(model_facts(context.engine.info)))
+        yield from show_model(context)
         return context.session
     if context.sources:
         raise UsageError(
             ":model DIR can't be used in a sourced file; type it, "
             "or run the file with --script"
         )
-    path = Path(os.path.abspath(user_path(arguments, ":model DIR")))
+    path = find_checkpoint(user_path(arguments, ":model DIR")).absolute()
     check_folder(path)
+    settings = context.session.settings
+    if is_file(path / RECORD_FILE):
+        settings, changes = settings.fitted_to(limits_of(read_record(path)))
+        yield from map(Notice, describe_fitting(changes))
     info = yield SwitchModel(str(path))
-    settings, changes = context.session.settings.fitted_to(
-        limits_of(info.vocabulary_size, info.document)
-    )
+    settings, changes = settings.fitted_to(limits_of(info))
     yield Notice(
         f"model: {plain(info.directory)} ({info.parameter_count:,} parameters, "
         f"{info.vocabulary_size:,} words, context {info.context_length})"
     )
-    for change in changes:
-        before, after = format_value(change.before), format_value(change.after)
-        why = ", the vocabulary is smaller" if change.name != "stop" else ""
-        yield Notice(f"{change.name}: {before} -> {after}{why}")
+    yield from map(Notice, describe_fitting(changes))
     return context.session.with_settings(settings)

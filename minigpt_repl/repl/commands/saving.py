@@ -4,17 +4,26 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minigpt_repl.compare.comparison import Comparison, score
 from minigpt_repl.engine.inspection import has_scores
+from minigpt_repl.engine.request import Generation
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file, user_path, write_user_file
+from minigpt_repl.repl.commands.setting import describe_fitting
+from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
 from minigpt_repl.repl.output import Mistake, Notice
-from minigpt_repl.repl.saved import dump_session, is_saved_session, parse_session
-from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.session import (
+    Node,
+    Session,
+    dump_session,
+    is_saved_session,
+    parse_session,
+)
 from minigpt_repl.suggest import shown_path
 
 
@@ -40,12 +49,17 @@ def save(context: Context, arguments: str) -> Steps:
 
 @command("load", usage="FILE", complete=file_words)
 def load(context: Context, arguments: str) -> Steps:
-    """Go on with a saved session: its texts and settings replace the present ones."""
+    """Go on with a saved session: its texts and settings replace the present ones.
+
+    A setting that the model does not allow is taken back, and that is told.
+    """
     path = user_path(arguments, ":load FILE")
     content = read_user_file(path)
     session = parse_session(content, shown_path(path), context.session.settings)
     yield Notice(f"loaded {_texts(len(session.nodes))} from {shown_path(path)}")
-    return session
+    settings, changes = session.settings.fitted_to(session.settings.limits)
+    yield from map(Notice, describe_fitting(changes))
+    return session.with_settings(settings)
 
 
 @command("source", usage="FILE", complete=file_words)
@@ -98,6 +112,9 @@ def _texts(count: int) -> str:
     return "1 text" if count == 1 else f"{count} texts"
 
 
+if TYPE_CHECKING:
+    from minigpt_repl.compare.page import Branch
+
 SESSION_FLAG = "--session"
 USAGE = ":export [--session] FILE.md|.html|.json"
 
@@ -118,7 +135,8 @@ def export(context: Context, arguments: str) -> Steps:
     else. `minigpt-repl replay FILE.json` runs the JSON again. A file that is there
     is replaced only if it is an export.
     """
-    from minigpt_repl.compare.render import check_suffix
+    from minigpt_repl.compare.page import session_page
+    from minigpt_repl.compare.render import check_suffix, write_page
     from minigpt_repl.compare.render import export as write
 
     is_session = arguments.split(maxsplit=1)[:1] == [SESSION_FLAG]
@@ -126,6 +144,12 @@ def export(context: Context, arguments: str) -> Steps:
         arguments = arguments.removeprefix(SESSION_FLAG)
     path = user_path(arguments, USAGE)
     check_suffix(path)
+    if is_session and not context.session.nodes:
+        raise UsageError(":export --session: there is no text yet; type a prompt")
+    if is_session and path.suffix.lower() == ".html":
+        write_page(path, session_page(_branches(context), context.engine))
+        yield Notice(f"wrote the session to {shown_path(path)}")
+        return context.session
     if is_session:
         comparisons = list(_session(context))
     elif context.session.comparison is None:
@@ -143,15 +167,32 @@ def export(context: Context, arguments: str) -> Steps:
 def _session(context: Context) -> Iterator[Comparison]:
     from minigpt_repl.compare.render import comparison_of
 
-    if not context.session.nodes:
-        raise UsageError(":export --session: there is no text yet; type a prompt")
-    info = context.engine.info
+    directory = context.engine.info.directory
     for node in context.session.nodes:
-        made = node.generation
-        is_ours = made.checkpoint_sha256 == info.checkpoint_sha256
-        if not has_scores(made) and is_ours:
-            made = score(context.engine, made)
-        if not is_ours:
-            # Another model's tokens: their words are known, their places are not.
-            made = replace(made, started=replace(made.started, prompt_ids=()))
-        yield comparison_of(node.prompt, made, info.directory)
+        yield comparison_of(node.prompt, _scored(context, node), directory)
+
+
+def _scored(context: Context, node: Node) -> Generation:
+    made = node.generation
+    if made.checkpoint_sha256 != context.engine.info.checkpoint_sha256:
+        # Another model's tokens: their words are known, their places are not.
+        return replace(made, started=replace(made.started, prompt_ids=()))
+    return made if has_scores(made) else score(context.engine, made)
+
+
+def _branches(context: Context) -> list["Branch"]:
+    """The tree of texts; steps of a token each are one text."""
+    from minigpt_repl.compare.page import Branch
+
+    roots: list[Branch] = []
+    drawn: dict[int, Branch] = {}  # by the id of the first text of each run
+    for run, before in runs_of(context.session):
+        branch = Branch(
+            number=ranges(run),
+            prompt=run[0].prompt if before is None else "",
+            generations=[_scored(context, node) for node in run],
+            is_current=any(node.id == context.session.current for node in run),
+        )
+        drawn[run[0].id] = branch
+        (roots if before is None else drawn[before[0].id].children).append(branch)
+    return roots

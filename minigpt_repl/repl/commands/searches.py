@@ -12,24 +12,20 @@ from typing import Any, cast
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import shared_words
 from minigpt_repl.compare.pieces import visible, visible_all
-from minigpt_repl.compare.spec import split_prompt
-from minigpt_repl.compare.view import marked_text, split_words
+from minigpt_repl.compare.spec import read_whole, split_prompt
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
     EngineInfo,
     Event,
     Generation,
-    HypothesesChanged,
-    Hypothesis,
     Request,
-    Started,
     TokenChosen,
     finished,
 )
 from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.commands.beam_tree import BeamTree, ranking
 from minigpt_repl.repl.commands.comparing import prompt_for
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import stats_line
@@ -37,34 +33,57 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import as_share, shown
 from minigpt_repl.suggest import quoted
 
 Draw = Callable[[Event], RenderableType | None]
+BEAMS, BEAM_STEPS = 3, 4
+MOST_BEAMS, MOST_STEPS = 10, 12
 
 
-@command("beams", usage="[-- PROMPT]")
+@command("beams", usage="[BEAMS [STEPS]] [-- PROMPT]")
 def beams(context: Context, arguments: str) -> Steps:
-    """Watch beam search: the surviving hypotheses, then the best that were dropped.
+    """Draw beam search as a tree: at each step who survives and who is dropped.
 
-    Each has its log-probability, the sum over its new tokens.
+    3 beams and 4 steps, or as many as you say. A number is a log-probability, the sum
+    over the new tokens; of those that were dropped it tells how much they were short.
     """
-    request, info = _request(context, "beam", arguments), context.engine.info
-    view = BeamsView(request.prompt, info)
-    generation = yield from _watch(context, request, view.draw)
-    if dropped := view.closest():
-        yield Say(Text("\ndropped by the smallest margins"))
-        yield Say(view.dropped(dropped))
+    words, prompt = split_prompt(arguments)
+    count, steps = _read_sizes(words.split())
+    request = search_request(context, "beam", *prompt_for(context, prompt, ":beams"))
+    parameters = {**request.parameters, "num_beams": count}
+    request = replace(request, parameters=parameters, length=steps)
+    tree = BeamTree(request, context.engine)
+
+    def draw(event: Event) -> RenderableType | None:
+        tree.follow(event)
+        return tree.drawn() if tree.steps else None
+
+    generation = yield from _watch(context, request, draw)
+    yield Say("")
+    yield Say(ranking(tree, context.engine.info))
     return (yield from _finish(context, request, generation))
+
+
+def _read_sizes(words: Sequence[str]) -> tuple[int, int]:
+    sizes = [read_whole(word) or 0 for word in words]
+    count, steps = [*sizes, *(BEAMS, BEAM_STEPS)[len(sizes) :]][:2]
+    if len(words) > 2 or not (1 <= count <= MOST_BEAMS and 1 <= steps <= MOST_STEPS):
+        raise UsageError(
+            f":beams takes 1..{MOST_BEAMS} beams, then 1..{MOST_STEPS} steps, and a "
+            f"prompt after --; got {quoted(' '.join(words))}"
+        )
+    return count, steps
 
 
 @command("candidates", usage="[-- PROMPT]")
 def candidates(context: Context, arguments: str) -> Steps:
     """Watch contrastive search: probability against likeness, for each candidate.
 
+    With `:sampler contrastive_decoding` against the draft model's probability.
     After it, the tokens that were chosen in place of the most probable one.
     """
-    request, info = _request(context, "contrastive", arguments), context.engine.info
+    request, info = _typed(context, "candidates", arguments), context.engine.info
     view = CandidatesView(request, info)
     generation = yield from _watch(context, request, view.draw)
     yield Say(view.changes())
@@ -75,12 +94,10 @@ def candidates(context: Context, arguments: str) -> Steps:
 def drafts(context: Context, arguments: str) -> Steps:
     """Watch speculative decoding: which guesses of the draft model were accepted.
 
+    With `:sampler speculative_sampling` or `prompt_lookup` the guesses of that.
     One line a round: `+` accepted, `-` rejected, `=` the model's own token.
     """
-    info = context.engine.info
-    if not info.has_draft:
-        raise UsageError(":drafts needs a draft model, and the checkpoint has none")
-    request = _request(context, "speculative", arguments)
+    request, info = _typed(context, "drafts", arguments), context.engine.info
     view = DraftsView(info)
     generation = yield from _watch(context, request, view.draw)
     yield Say(Text(shown(f"\n{request.prompt}{generation.text}")))
@@ -88,31 +105,44 @@ def drafts(context: Context, arguments: str) -> Steps:
     return (yield from _finish(context, request, generation))
 
 
-def _request(context: Context, sampler: str, arguments: str) -> Request:
-    """The last prompt, or the one that was typed, with that sampler as it is set."""
-    settings = context.session.settings
-    words, typed = split_prompt(arguments)
+_USUAL = {"candidates": "contrastive", "drafts": "speculative"}
+"""What these commands show where the sampler in use has no such thing."""
+
+
+def _typed(context: Context, shows: str, arguments: str) -> Request:
+    """The last prompt, or the one that was typed, with a sampler that shows this."""
+    words, prompt = split_prompt(arguments)
     if words:
-        raise UsageError(
-            f":{_NAMES[sampler]} takes a prompt after --; got {quoted(words)}"
-        )
-    prompt, ids = prompt_for(context, typed, f":{_NAMES[sampler]}")
+        raise UsageError(f":{shows} takes a prompt after --; got {quoted(words)}")
+    spec = context.session.settings.sampler
+    if spec.search is None or spec.search.shows != shows:
+        spec = find_sampler(_USUAL[shows])
+    if spec.needs_draft and not context.engine.info.has_draft:
+        raise UsageError(f":{shows} needs a draft model, and the checkpoint has none")
+    text, ids = prompt_for(context, prompt, f":{shows}")
+    return search_request(context, spec.name, text, ids)
+
+
+def search_request(
+    context: Context, sampler: str, prompt: str, prompt_ids: tuple[int, ...] | None
+) -> Request:
+    """A prompt with a search as it is set, which tells what it weighs."""
+    settings = context.session.settings
     return replace(
         settings.request(prompt),
         sampler=sampler,
         parameters=settings.parameters(find_sampler(sampler)),
-        prompt_ids=ids,
+        prompt_ids=prompt_ids,
         with_details=True,
     )
-
-
-_NAMES = {"beam": "beams", "contrastive": "candidates", "speculative": "drafts"}
 
 
 def _watch(
     context: Context, request: Request, draw: Draw
 ) -> Generator[Output, Any, Generation]:
     """Run a request; what `draw` makes of its events is shown live."""
+    # A compile is no property of a search: it is done before a clock runs.
+    context.engine.warm(request.sampler, request.parameters)
     pace = Pace(context.is_terminal)
     drawn: RenderableType | None = None
     event: Event | None = None
@@ -132,66 +162,7 @@ def _finish(context: Context, request: Request, generation: Generation) -> Steps
     return context.session.add(request.prompt, generation)
 
 
-SHOWN_PRUNED = 10
-SHOWN_TAIL = 12
-"""Tokens of a hypothesis that was dropped: its end, where it lost."""
 SHOWN_CHANGES = 20
-
-
-@dataclass
-class BeamsView:
-    """Hypotheses of beam search as a table."""
-
-    prompt: str
-    info: EngineInfo
-    before: tuple[int, ...] = ()
-    pruned: list[tuple[float, Hypothesis]] = field(default_factory=list)
-
-    def draw(self, event: Event) -> RenderableType | None:
-        if isinstance(event, Started):
-            self.before = event.prompt_ids
-        if not isinstance(event, HypothesesChanged):
-            return None
-        least = min((one.logprob for one in event.survivors), default=0.0)
-        self.pruned += ((least - one.logprob, one) for one in event.pruned)
-        return Drawn(lambda: self.survivors(event.survivors))
-
-    def closest(self) -> list[Hypothesis]:
-        """Those that nearly survived the step at which they were dropped."""
-        nearest = sorted(self.pruned, key=lambda pair: pair[0])[:SHOWN_PRUNED]
-        return [hypothesis for _, hypothesis in nearest]
-
-    def survivors(self, hypotheses: Sequence[Hypothesis]) -> RenderableType:
-        """The hypotheses, best first; what they have in common is dimmed."""
-        texts = ["".join(self._pieces(one)) for one in hypotheses]
-        shared = shared_words([split_words(text) for text in texts])
-        marked = [marked_text(text.strip(), shared) for text in texts]
-        return self._table(hypotheses, marked)
-
-    def dropped(self, hypotheses: Sequence[Hypothesis]) -> RenderableType:
-        """Hypotheses that did not survive, by their last tokens."""
-        ends = []
-        for one in hypotheses:
-            pieces = self._pieces(one)
-            dots = "... " if len(pieces) > SHOWN_TAIL else ""
-            ends.append(Text(shown(dots + "".join(pieces[-SHOWN_TAIL:]).strip())))
-        return self._table(hypotheses, ends)
-
-    def _pieces(self, hypothesis: Hypothesis) -> list[str]:
-        return self.info.text.parts(self.prompt, self.before, hypothesis.token_ids)
-
-    def _table(
-        self, hypotheses: Sequence[Hypothesis], texts: Sequence[Text]
-    ) -> RenderableType:
-        rows = [
-            (
-                Text(f"{one.logprob:.2f}", style="" if place else NAME),
-                str(len(one.token_ids)),
-                text,
-            )
-            for place, (one, text) in enumerate(zip(hypotheses, texts, strict=True))
-        ]
-        return make_table(("logp", "tokens", "hypothesis"), rows, right="logp tokens")
 
 
 @dataclass(frozen=True)
@@ -235,8 +206,9 @@ class CandidatesView:
             )
             for place, row in enumerate(step.rows)
         ]
-        headings = (f"token {step.index + 1}", "probability", "likeness", "score")
-        table = make_table(headings, rows, right="probability likeness score")
+        against = self._against
+        headings = (f"token {step.index + 1}", "probability", against, "score")
+        table = make_table(headings, rows, right="probability likeness draft score")
         return (whole, Text(""), table)
 
     def changes(self) -> RenderableType:
@@ -263,9 +235,15 @@ class CandidatesView:
             return title
         left = len(rows) - SHOWN_CHANGES
         more = [Text(f"and {left} more")] if left > 0 else []
-        headings = ("token", "chosen", "p", "like", "in place of", "p ", "like ")
-        right = "token p like"
+        against = self._against
+        headings = ("token", "chosen", "p", against, "in place of", "p ", f"{against} ")
+        right = "token p likeness draft"
         return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
+
+    @property
+    def _against(self) -> str:
+        search = find_sampler(self.request.sampler).search
+        return search.against if search else ""
 
     def _word(self, token_id: int) -> str:
         return visible(token_id, self.info)
@@ -284,6 +262,10 @@ class DraftsView:
         rounds = tuple(self.rounds)
         return Drawn(lambda: Text("\n").join(map(self._line, rounds)))
 
+    def whole(self) -> Text:
+        """All rounds."""
+        return Text("\n").join(map(self._line, self.rounds))
+
     def rate(self, made: int) -> str:
         """The acceptance rate in words."""
         drafted = sum(len(one.drafted) for one in self.rounds)
@@ -292,7 +274,7 @@ class DraftsView:
             return "nothing was drafted"
         return (
             f"accepted {accepted} of {drafted} drafted tokens "
-            f"({100 * accepted / drafted:.0f}%); {made / len(self.rounds):.1f} tokens "
+            f"({as_share(accepted / drafted)}); {made / len(self.rounds):.1f} tokens "
             f"for each pass of the model"
         )
 

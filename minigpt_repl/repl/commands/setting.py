@@ -3,18 +3,31 @@
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
+from rich.text import Text
+
+from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import EngineInfo
-from minigpt_repl.errors import UsageError
+from minigpt_repl.engine.wording import Wording
+from minigpt_repl.errors import CheckpointError, UsageError
+from minigpt_repl.models.record import read_record
+from minigpt_repl.paths import RECORD_FILE, known_checkpoints
 from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (
+    NAME,
+    STRONG,
+    Sheet,
     facts_table,
     history_table,
+    make_table,
     origin_word,
     origins_table,
     other_settings_table,
@@ -23,8 +36,10 @@ from minigpt_repl.repl.tables import (
     settings_table,
     stats_table,
 )
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change, Settings
+from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte, in_seconds
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 
@@ -35,7 +50,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     Parameters may be set in the same line: `:sampler top_k k=5 temperature=0.8`.
     Each sampler keeps its own parameters while another is in use. `topk`, `top-k`
     and `top_k` are the same. Rules are stacked with `+` and apply from left to right:
-    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`.
+    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`. `llama.cpp` and
+    `transformers` are what those do by default.
     """
     settings = context.session.settings
     if not arguments:
@@ -46,8 +62,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     if "+" in arguments:
         after, _ = settings.set({"sampler": arguments})
         return (yield from switch_to_chain(context, after))
-    name, *rest = arguments.split(maxsplit=1)
-    pairs = read_assignments("".join(rest))
+    name, *rest = chain.words(arguments)
+    pairs = read_assignments(" ".join(rest))
     if "sampler" in pairs:
         raise UsageError(":sampler NAME [k=v ...]: the sampler is named twice")
     after, changes = settings.set({"sampler": name, **pairs})
@@ -67,6 +83,7 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
 
 def switch_to_chain(context: Context, after: Settings) -> Steps:
     """Say which chain holds now, and have it compiled while nothing else is to do."""
+    _check_words(context, after)
     before = context.session.settings
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
     yield Notice(f"sampler: {now}, as before" if was == now else f"{was} -> {now}")
@@ -94,6 +111,7 @@ def set_values(context: Context, arguments: str) -> Steps:
             yield Say(settings_table(settings, [arguments]))
         return context.session
     after, changes = settings.set(read_assignments(arguments))
+    _check_words(context, after)
     yield from map(Notice, describe_changes(changes))
     _prepare(context, after)
     return context.session.with_settings(after)
@@ -140,6 +158,20 @@ def _prepare(context: Context, after: Settings) -> None:
         context.engine.prepare(name, values)
 
 
+def _check_words(context: Context, after: Settings) -> None:
+    """That the model has what a chain names; waits for it only if it names some.
+
+    Raises:
+        UsageError: as `Wording.values`.
+    """
+    spec, values = after.sampler, after.parameters()
+    has_words = any(p.tokens and values[p.name] != p.default for p in spec.parameters)
+    if has_words or any("end_id" in stage.needs for stage in spec.stages):
+        engine = context.engine
+        wording = Wording(engine.info.text, engine.encode)
+        wording.values(spec, values, engine.info.vocabulary_size)
+
+
 def read_assignments(text: str) -> dict[str, str]:
     """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`.
 
@@ -147,13 +179,13 @@ def read_assignments(text: str) -> dict[str, str]:
         UsageError: if a value is missing or a name comes twice.
     """
     values: dict[str, str] = {}
-    for name, value in _pairs(re.sub(r"\s*=\s*", "=", text).split()):
+    for name, value in _pairs(chain.words(re.sub(r"\s*=\s*", "=", text))):
         if not name or not value:
             what = f"{plain(name)} needs a value" if name else "a name is missing"
             raise UsageError(f"{what}: write :set NAME VALUE or :set NAME=VALUE ...")
         if name in values:
             raise UsageError(f"{plain(name)} is given twice")
-        values[name] = value
+        values[name] = chain.unquoted(value)
     return values
 
 
@@ -163,6 +195,18 @@ def describe_changes(changes: Iterable[Change]) -> Iterator[str]:
         yield _arrow(change)
         if change.name.endswith("temperature") and change.after == 0:
             yield "temperature 0 means greedy: always the most probable token"
+
+
+def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
+    """A line for each setting that a model does not allow, and why."""
+    reasons = {
+        "stop": "not every model knows where a document ends",
+        "sampler": "the model has no draft model",
+    }
+    for change in changes:
+        before, after = format_value(change.before), format_value(change.after)
+        why = reasons.get(change.name, "the model's vocabulary is smaller")
+        yield f"{change.name}: {before} -> {after}, {why}"
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -209,7 +253,7 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
     yield "context", f"{info.context_length} tokens"
     yield "case", "lower case only" if info.lowercase else "kept"
     yield "draft model", "yes" if info.has_draft else "no"
-    yield "loaded in", f"{info.load_s:.1f} s"
+    yield "loaded in", in_seconds(info.load_s)
     for name, value in info.training.items():
         if isinstance(value, (str, int, float)):
             yield _fact(name, value)
@@ -218,16 +262,65 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
-    shown = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
-    return name.replace("_", " "), shown
+    if isinstance(value, float):
+        return name.replace("_", " "), FIGURES.get(name, "{:.4g}".format)(value)
+    return name.replace("_", " "), plain(str(value))
+
+
+FIGURES: dict[str, Callable[[float], str]] = {
+    "perplexity": as_perplexity,
+    "bits_per_byte": in_bits_a_byte,
+    "elapsed": in_seconds,
+    "loss": lambda nats: in_bits(bits(nats)),
+    "wall_seconds": in_seconds,
+}
+"""How the figures of a training are written, by their names in a record."""
 
 
 def _settings(context: Context) -> Iterator[Output]:
     yield Say(origins_table(context.session.settings))
 
 
-def _model(context: Context) -> Iterator[Output]:
-    yield Say(facts_table(model_facts(context.engine.info)))
+def show_model(context: Context) -> Iterator[Output]:
+    """The checkpoint that is loaded, then those that can be called by name."""
+    info = context.engine.info
+    yield Say(facts_table(model_facts(info)))
+    if known_checkpoints():
+        yield Say("")
+        yield Say(checkpoints_table(info.directory))
+
+
+def checkpoints_table(directory: str) -> Sheet:
+    """The checkpoints that can be called by name, the one in use marked."""
+    rows: list[tuple[Text | str, ...]] = []
+    for name, folder in known_checkpoints().items():
+        is_current = folder == Path(directory)
+        mark = Text("*" if is_current else " ", style=STRONG)
+        try:
+            record = read_record(folder)
+            when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
+        except (CheckpointError, OSError):
+            rows.append((mark, Text(name, style=NAME), "can't be read", "", "", ""))
+            continue
+        metrics = record.training.get("metrics")
+        figures = metrics if isinstance(metrics, dict) else {}
+        rows.append(
+            (
+                mark,
+                Text(name, style=NAME),
+                f"{record.parameter_count:,}",
+                time.strftime("%Y-%m-%d", when),
+                _figure(figures, "perplexity", as_perplexity),
+                _figure(figures, "bits_per_byte", in_bits_a_byte),
+            )
+        )
+    headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
+    return make_table(headings, rows, right=" ".join(headings[2:]), whole=6)
+
+
+def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
+    value = figures.get(name)
+    return write(value) if isinstance(value, (int, float)) else ""
 
 
 def _history(context: Context) -> Iterator[Output]:
@@ -248,7 +341,7 @@ def _stats(context: Context) -> Iterator[Output]:
 
 SUBJECTS: dict[str, Callable[[Context], Iterator[Output]]] = {
     "settings": _settings,
-    "model": _model,
+    "model": show_model,
     "history": _history,
     "stats": _stats,
 }

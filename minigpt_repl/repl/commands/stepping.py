@@ -1,13 +1,18 @@
-"""`:step`: one token at a time, each choice the user's."""
+"""`:step`: one token at a time, each choice the user's.
 
-from collections.abc import Generator, Iterator
+On a terminal a step is one key, and the screen is redrawn in place; elsewhere it is a
+line. What is done with an answer is the same.
+"""
+
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from minigpt_repl.compare.distribution import next_distribution
-from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
+from minigpt_repl.compare.distribution import Distribution, next_distribution
+from minigpt_repl.compare.pieces import visible
+from minigpt_repl.compare.spec import Strategy, parse_strategies, split_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
     SEEDS,
@@ -16,20 +21,38 @@ from minigpt_repl.engine.request import (
     Token,
     finished,
 )
-from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.errors import EngineStopped, UsageError
 from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.repl.commands.comparing import strategy_words
+from minigpt_repl.repl.commands.step_answers import (
+    Answer,
+    Back,
+    Follow,
+    Leave,
+    Pick,
+    RunOn,
+    Scene,
+    Switch,
+    Write,
+    by_key,
+    by_line,
+)
 from minigpt_repl.repl.context import Context, Steps, current_ids
-from minigpt_repl.repl.continuation import continue_text, ending
+from minigpt_repl.repl.continuation import continue_text, count_tokens, ending
 from minigpt_repl.repl.dispatch import command
-from minigpt_repl.repl.output import Ask, Notice, Output, Say
+from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.session import Session
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.settings import Settings
 from minigpt_repl.shown import shown
 from minigpt_repl.suggest import quoted
 
+if TYPE_CHECKING:
+    import numpy as np
+
 SHOWN_TOKENS = 10
-SHOWN_BEFORE = 200
-KEYS = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leaves"
+SHOWN_BEFORE = 150
+CONTEXT_FULL = "the sampler can't go on from here: the context is full"
 
 
 @dataclass(frozen=True)
@@ -49,52 +72,249 @@ class Stand:
     done: int = 0
 
 
-@command("step", usage="[PROMPT]")
+@command("step", usage="[PROMPT | SPEC [SPEC] -- [PROMPT]]", complete=strategy_words)
 def step(context: Context, arguments: str) -> Steps:
     """Make a text one token at a time, with a say in each.
 
-    It starts from a prompt, or goes on from the current text. Enter accepts the
-    sampler's choice, a digit picks from the list, `u` undoes, `s NAME` switches
-    the sampler from this token on, `c` runs on, `q` leaves. Every choice is a
-    node of the tree, one that was undone too: see `:tree`.
+    It starts from a prompt, or goes on from the current text. Enter lets the rule
+    choose, a digit picks from the list, a word that you type is the next one, the left
+    arrow goes back, Tab takes another sampler, `>` runs on, Escape leaves. `:step
+    greedy top_k -- the king` steps both until they part. In a script a line is an
+    answer: nothing, a digit, `u` undoes, `s NAME` switches, `c` runs on, `q` leaves.
+    Every choice is a node of the tree, one that was undone too: see `:tree`.
     """
-    session = context.session
-    settings = session.settings
-    stands = [_beginning(context, as_typed(arguments).strip())]
-    strategy = Strategy(settings.sampler.name, settings.parameters())
-    length = int(settings.value("length") or 0)
-    seed = int(settings.value("seed") or 0)
-    while stands[-1].done < length:
-        stand = stands[-1]
-        request = _request(stand, strategy, 1, seed + stand.done)
-        proposed = _one_token(context, request)
-        if not proposed.tokens:
-            yield Notice("the sampler can't go on from here: the context is full")
+    strategies, prompt = _read(context.session.settings, arguments)
+    stepping = Stepping(context, [_beginning(context, prompt)], strategies)
+    while stepping.is_short and stepping.propose():
+        if stepping.has_parted:
+            yield from stepping.part()
+            return stepping.session
+        answer = yield from stepping.answer()
+        if isinstance(answer, Leave):
             break
+        if isinstance(answer, RunOn):
+            return (yield from stepping.run_on())
+        yield from stepping.take(answer)
+    else:
+        if stepping.is_short:
+            yield Notice(stepping.why_ended)
+    yield Say(text_so_far(stepping.stands[-1]))
+    return stepping.session
+
+
+@dataclass
+class Stepping:
+    """A text that is stepped, by one strategy or by two side by side.
+
+    Attributes:
+        context: what was at hand at its beginning.
+        stands: where it stands, and where it stood before.
+        strategies: in use; the first one is asked where both agree.
+        session: with every choice so far.
+        proposed: the token that each strategy would take.
+        logits: the model's, `(vocabulary,)`.
+        written: tokens that the user wrote and that are not taken yet.
+        why_ended: why a strategy gave no token.
+    """
+
+    context: Context
+    stands: list[Stand]
+    strategies: list[Strategy]
+
+    def __post_init__(self) -> None:
+        settings = self.context.session.settings
+        self.session: Session = self.context.session
+        self.length = int(settings.value("length") or 0)
+        self.seed = settings.request("").seed
+        self.proposed: list[Generation] = []
+        self.logits: np.ndarray
+        self.written: list[int] = []
+        self.why_ended = ""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is a token to come."""
+        return self.stands[-1].done < self.length
+
+    @property
+    def has_parted(self) -> bool:
+        """Whether two strategies would take different tokens."""
+        return len({one.token_ids for one in self.proposed}) > 1
+
+    def propose(self) -> bool:
+        """Ask each strategy for the next token; returns whether there is one."""
+        stand = self.stands[-1]
+        self.proposed = []
+        for strategy in self.strategies:
+            try:
+                *_, last = self.context.engine.generate(self._request(strategy, 1))
+            except EngineStopped as stopped:
+                self.why_ended = str(stopped)
+                return False
+            made = finished(last)
+            if not made.tokens:
+                is_stopped = made.stop_reason == "interrupted"
+                self.why_ended = "stopped" if is_stopped else CONTEXT_FULL
+                return False
+            if self.seed is None:  # drawn by the first of all
+                self.seed = made.seed - stand.done
+            self.proposed.append(made)
         # What the sampler saw: a long text is cropped.
-        logits = context.engine.logits(proposed.started.prompt_ids)[-1]
-        yield from _show(context, stand, strategy, logits, proposed)
-        answer = yield from _ask(context, stands, logits)
-        if answer == "q":
-            break
-        if answer == "u":
-            stands.pop()
-            session = replace(session, current=stands[-1].node)
-        elif answer == "c":
-            rest = _request(stand, strategy, length - stand.done, seed + stand.done)
-            before = ending(stand.text, SHOWN_BEFORE)
-            place = replace(context, session=session)
-            return (yield from continue_text(place, rest, before, stand.node))
-        elif isinstance(answer, Strategy):
-            strategy = answer
-        else:
-            chosen = proposed
-            if isinstance(answer, int) and answer != proposed.token_ids[0]:
-                chosen = _picked(context, stand, strategy, logits, proposed, answer)
-            session, after = _accept(session, stand, chosen)
-            stands.append(after)
-    yield Say(_text_so_far(stands[-1]))
-    return session
+        ids = self.proposed[0].started.prompt_ids
+        self.logits = self.context.engine.logits(ids)[-1]
+        return True
+
+    def answer(self) -> Generator[Output, Any, Answer]:
+        """What is to become of the proposal."""
+        if self.written:
+            return Pick(self.written.pop(0))
+        scene = self.scene()
+        ask = by_key if self.context.has_keys else by_line
+        return (yield from ask(self.context, scene))
+
+    def scene(self) -> Scene:
+        """What the user sees before a choice."""
+        stand, words = self.stands[-1], self.context.engine.info
+        chosen = [one.token_ids[0] for one in self.proposed]
+        labels = "  ".join(strategy.label for strategy in self.strategies)
+        return Scene(
+            text=text_so_far(stand),
+            title=f"token {stand.done + 1} of {self.length} · {labels} · "
+            f"seed {self.proposed[0].seed}",
+            table=self.table(chosen),
+            choice=visible(chosen[0], words),
+            can_go_back=len(self.stands) > 1,
+            strategies=tuple(self.strategies),
+        )
+
+    def table(self, chosen: Sequence[int]) -> Distribution:
+        """The most probable tokens, and what each strategy leaves of them."""
+        return next_distribution(
+            self.logits,
+            self.strategies,
+            self.context.engine.info,
+            SHOWN_TOKENS,
+            chosen=chosen,
+            numbered=True,
+            where=self._place(),
+        )
+
+    def take(self, answer: Answer) -> Generator[Output, Any, None]:
+        """Carry an answer out."""
+        match answer:
+            case Follow():
+                self._accept(self.proposed[0])
+            case Pick(token_id):
+                is_same = token_id == self.proposed[0].token_ids[0]
+                self._accept(self.proposed[0] if is_same else self._picked(token_id))
+            case Write(word):
+                try:
+                    self.written = self._ids_of(word)
+                except UsageError as error:
+                    yield Notice(str(error))
+            case Back():
+                self.stands.pop()
+                self.session = replace(self.session, current=self.stands[-1].node)
+            case Switch(strategy):
+                self.strategies = [strategy, *self.strategies[1:]]
+
+    def run_on(self) -> Steps:
+        """The rest at once."""
+        stand = self.stands[-1]
+        rest = self._request(self.strategies[0], self.length - stand.done)
+        place = replace(self.context, session=self.session)
+        shown_before = ending(stand.text, SHOWN_BEFORE)
+        return (yield from continue_text(place, rest, shown_before, stand.node))
+
+    def part(self) -> Generator[Output, Any, None]:
+        """Both ways become texts of the tree."""
+        stand = self.stands[-1]
+        yield Say(text_so_far(stand))
+        yield Say(self.table([one.token_ids[0] for one in self.proposed]))
+        told = []
+        for strategy, made in zip(self.strategies, self.proposed, strict=True):
+            self.session = self.session.add(stand.text, made, stand.node)
+            word = visible(made.token_ids[0], self.context.engine.info)
+            told.append(f"{strategy.label} takes {word} (text {self.session.current})")
+        yield Notice(
+            f"after {count_tokens(stand.done)} they part, "
+            f"seed {self.proposed[0].seed}: {', '.join(told)}; "
+            ":goto and :continue go on from either"
+        )
+
+    def _request(self, strategy: Strategy, length: int) -> Request:
+        stand = self.stands[-1]
+        return Request(
+            prompt=stand.text,
+            sampler=strategy.sampler,
+            parameters=dict(strategy.parameters),
+            length=length,
+            seed=None if self.seed is None else (self.seed + stand.done) % SEEDS,
+            prompt_ids=stand.ids,
+            with_scores=True,
+        )
+
+    def _place(self) -> inspection.Places:
+        made = self.proposed[0]
+        engine = self.context.engine
+        return inspection.next_place(made.started.prompt_ids, engine, made.seed)
+
+    def _picked(self, token_id: int) -> Generation:
+        """The proposed step, with a token of the user's in its place."""
+        info, stand = self.context.engine.info, self.stands[-1]
+        (piece,) = info.text.parts(stand.text, stand.ids, (token_id,))
+        strategy = self.strategies[0]
+        spec = find_sampler(strategy.sampler)
+        kept = inspection.kept_mask(
+            spec, strategy.parameters, self.logits, self._place()
+        )
+        (score,) = inspection.score_tokens(self.logits[None], (token_id,), kept[None])
+        return replace(
+            self.proposed[0],
+            tokens=(Token(token_id, info.text.piece(token_id), score),),
+            text=piece,
+            raw_text=info.text.raw_text((token_id,)),
+            stop_reason="picked",
+        )
+
+    def _ids_of(self, word: str) -> list[int]:
+        """The tokens of what the user wrote behind the text."""
+        engine = self.context.engine
+        if word in engine.info.words:
+            return [engine.info.words.index(word)]
+        after = f" {word}" if engine.info.tokenizer == "bpe" else word
+        ids = list(engine.encode(after))
+        if not ids or engine.info.text.unknown_id in ids:
+            raise UsageError(f"the model has no tokens for {quoted(word)}")
+        return ids
+
+    def _accept(self, chosen: Generation) -> None:
+        stand = self.stands[-1]
+        self.session = self.session.add(stand.text, chosen, stand.node)
+        after = Stand(
+            text=stand.text + chosen.text,
+            ids=(*stand.ids, *chosen.token_ids),
+            node=self.session.current,
+            done=stand.done + 1,
+        )
+        self.stands.append(after)
+
+
+def text_so_far(stand: Stand) -> Text:
+    """The end of the text."""
+    return Text(shown(ending(stand.text, SHOWN_BEFORE)), style="bold")
+
+
+def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
+    """The strategies, at most two, and the prompt, if one was typed."""
+    in_use = Strategy(settings.sampler.name, settings.parameters())
+    specs, mark, prompt = f" {arguments} ".partition(" -- ")
+    if not mark:
+        return [in_use], as_typed(arguments).strip()
+    strategies = list(parse_strategies(split_words(specs), settings))
+    if len(strategies) > 2:
+        raise UsageError(f":step takes at most two strategies; got {len(strategies)}")
+    return strategies or [in_use], as_typed(prompt).strip()
 
 
 def _beginning(context: Context, prompt: str) -> Stand:
@@ -104,138 +324,3 @@ def _beginning(context: Context, prompt: str) -> Stand:
     if node is None:
         raise UsageError(":step needs a text to go on from, or a prompt: :step PROMPT")
     return Stand(node.text, current_ids(context), node.id)
-
-
-def _request(stand: Stand, strategy: Strategy, length: int, seed: int) -> Request:
-    return Request(
-        prompt=stand.text,
-        sampler=strategy.sampler,
-        parameters=dict(strategy.parameters),
-        length=length,
-        seed=seed % SEEDS,
-        prompt_ids=stand.ids,
-        with_scores=True,
-    )
-
-
-def _one_token(context: Context, request: Request) -> Generation:
-    *_, last = context.engine.generate(request)
-    return finished(last)
-
-
-def _place(context: Context, proposed: Generation) -> inspection.Places:
-    ids, length = proposed.started.prompt_ids, context.engine.info.context_length
-    return inspection.next_place(ids, length, proposed.seed)
-
-
-def _show(
-    context: Context,
-    stand: Stand,
-    strategy: Strategy,
-    logits: Any,
-    proposed: Generation,
-) -> Iterator[Output]:
-    yield Say(_text_so_far(stand))
-    yield Say(
-        next_distribution(
-            logits,
-            (strategy,),
-            context.engine.info,
-            SHOWN_TOKENS,
-            chosen=proposed.token_ids[0],
-            numbered=True,
-            where=_place(context, proposed),
-        )
-    )
-
-
-def _text_so_far(stand: Stand) -> Text:
-    return Text(shown(ending(stand.text, SHOWN_BEFORE)), style="bold")
-
-
-def _ask(
-    context: Context, stands: list[Stand], logits: Any
-) -> Generator[Output, Any, int | str | Strategy | None]:
-    """The user's answer, asked for until it can be carried out.
-
-    Returns a token's id, another strategy, one of `u`, `c`, `q`, or `None` to
-    accept the sampler's choice.
-
-    Raises:
-        UsageError: where nobody looks, for a line that is no answer.
-    """
-    best = inspection.top_ids(inspection.probabilities(logits), SHOWN_TOKENS)
-    while True:
-        typed = yield Ask(f"{KEYS}: ")
-        if typed is None:
-            return "q"
-        answer = typed.strip()
-        if not answer:
-            return None
-        if answer in ("c", "q") or (answer == "u" and len(stands) > 1):
-            return str(answer)
-        row = read_whole(answer)
-        if row is not None and 0 <= row < len(best):
-            return best[row]
-        if answer == "u":
-            yield Notice("there is nothing to undo")
-        elif answer.startswith("s "):
-            try:
-                (strategy,) = parse_strategies(
-                    [answer.removeprefix("s ").strip()], context.session.settings
-                )
-            except MiniGPTError as error:
-                if not context.is_terminal:
-                    raise
-                yield Notice(str(error))
-            else:
-                return strategy
-        elif answer == "s" and context.is_terminal:
-            names = ", ".join(spec.name for spec in all_samplers())
-            yield Notice(f"s NAME switches the sampler: {names}")
-        elif context.is_terminal:
-            yield Notice(f"{quoted(answer)}? {KEYS}")
-        else:
-            raise UsageError(f"{quoted(answer)} is no answer to :step: {KEYS}")
-
-
-def _picked(
-    context: Context,
-    stand: Stand,
-    strategy: Strategy,
-    logits: Any,
-    proposed: Generation,
-    token_id: int,
-) -> Generation:
-    """The proposed step, with the token that the user picked in its place."""
-    info = context.engine.info
-    word = info.text.piece(token_id)
-    (piece,) = info.text.parts(stand.text, stand.ids, (token_id,))
-    kept = inspection.kept_mask(
-        find_sampler(strategy.sampler),
-        strategy.parameters,
-        logits,
-        _place(context, proposed),
-    )
-    (score,) = inspection.score_tokens(logits[None], (token_id,), kept[None])
-    token = Token(token_id, word, score)
-    return replace(
-        proposed,
-        tokens=(token,),
-        text=piece,
-        raw_text=info.text.raw_text((token_id,)),
-        stop_reason="picked",
-    )
-
-
-def _accept(
-    session: Session, stand: Stand, chosen: Generation
-) -> tuple[Session, Stand]:
-    session = session.add(stand.text, chosen, stand.node)
-    after = Stand(
-        text=stand.text + chosen.text,
-        ids=(*stand.ids, *chosen.token_ids),
-        node=session.current,
-        done=stand.done + 1,
-    )
-    return session, after

@@ -1,27 +1,32 @@
 """`:tour`: the story of the decoding strategies, told on the loaded model.
 
-Every claim is checked by a measure of the text that was just made, and corrected
-where this model disagrees.
+Every claim is checked by a measure of the text that was made, and corrected where this
+model disagrees. Without a prompt a few are tried, until one bears out every claim.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import Column, Comparison, run_plan
 from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.spec import Plan, Strategy, make_plan
-from minigpt_repl.compare.view import NOT_QUALITY, FiguresView
+from minigpt_repl.compare.spec import Strategy, make_plan, split_prompt
+from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, seed_label
+from minigpt_repl.errors import UsageError
+from minigpt_repl.files import user_path
 from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pace, Say
-from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.tables import NAME
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import shown
+from minigpt_repl.suggest import quoted, shown_path
 
 Figures = Mapping[str, Mapping[str, float]]
 """By sampler, then by the key of a measure."""
@@ -29,15 +34,20 @@ Figures = Mapping[str, Mapping[str, float]]
 LOOPING = 0.2
 """Repeated 4-grams from which on a reader sees that a text repeats itself."""
 
+PROMPTS = ("the little boy", "the old king", "once upon a time", "the door", "")
+"""Tried in this order; the last one is the start of a text."""
+
+EXPORT = "--export"
+
 
 @dataclass(frozen=True)
 class Stop:
-    """One screen of the tour.
+    """One chapter of the tour.
 
     Attributes:
         sampler: what makes the text.
         claim: what the story says of it.
-        holds: whether the figures of the texts so far bear it out.
+        holds: whether the figures of the texts bear it out.
         shown: the measures, in words, with `{names}` of figures.
         otherwise: what is said if they do not.
     """
@@ -49,6 +59,28 @@ class Stop:
     otherwise: str
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """A stop as it came out on this model.
+
+    Attributes:
+        stop: what was claimed.
+        holds: whether it is so here.
+        words: the measures in words, and what to do if it is not so.
+        column: the text.
+    """
+
+    stop: Stop
+    holds: bool
+    words: str
+    column: Column
+
+    @property
+    def verdict(self) -> str:
+        """The claim judged."""
+        return f"{'So it is' if self.holds else 'Not here'}: {self.words}"
+
+
 def _repeats(figures: Figures, sampler: str) -> float:
     return figures[sampler].get("repeated_4", 0.0)
 
@@ -57,25 +89,31 @@ def _surprise(figures: Figures, sampler: str) -> float:
     return figures[sampler].get("perplexity", 1.0)
 
 
+def _mends(figures: Figures, sampler: str) -> bool:
+    return _repeats(figures, sampler) < max(
+        LOOPING, _repeats(figures, "greedy")
+    ) and _surprise(figures, sampler) < _surprise(figures, "random")
+
+
 STOPS = (
     Stop(
         "greedy",
         "Greedy search takes the most probable token, every time. "
         "It soon repeats itself.",
         lambda figures: _repeats(figures, "greedy") >= LOOPING,
-        "{repeated:.0%} of its 4-grams had been there before; the longest run that "
+        "{repeated:.1%} of its 4-grams had been there before; the longest run that "
         "comes twice has {run:.0f} tokens.",
-        "Not this time: the text ended before it came round again. A longer one "
-        "(:set length) mostly does.",
+        "The text ended before it came round again. A longer one (:set length) mostly "
+        "does.",
     ),
     Stop(
         "beam",
         "Beam search looks for the most probable whole text. "
         "That repeats itself just as well.",
         lambda figures: _repeats(figures, "beam") >= LOOPING,
-        "{repeated:.0%} repeated 4-grams, perplexity {perplexity:.1f}; greedy had "
+        "{repeated:.1%} repeated 4-grams, perplexity {perplexity:.1f}; greedy had "
         "{greedy_perplexity:.1f}.",
-        "Not this time; :beams shows what it weighed.",
+        ":beams shows what it weighed.",
     ),
     Stop(
         "random",
@@ -86,8 +124,8 @@ STOPS = (
             and _surprise(figures, "random") > 2 * _surprise(figures, "greedy")
         ),
         "Perplexity {perplexity:.1f} against {greedy_perplexity:.1f} of greedy, "
-        "{repeated:.0%} repeated 4-grams.",
-        "On this prompt it stayed closer to the probable than usual.",
+        "{repeated:.1%} repeated 4-grams.",
+        "It stayed closer to the probable than usual.",
     ),
     Stop(
         "top_k",
@@ -95,149 +133,244 @@ STOPS = (
         "It wanders less, and repeats itself less than greedy.",
         lambda figures: _mends(figures, "top_k"),
         "Perplexity {perplexity:.1f} against {random_perplexity:.1f} of random, "
-        "{repeated:.0%} repeated 4-grams against {greedy_repeated:.0%} of greedy.",
-        "On this prompt it is no better on one of the two; :compare n=5 tells more "
-        "than one text can.",
+        "{repeated:.1%} repeated 4-grams against {greedy_repeated:.1%} of greedy.",
+        "It is no better on one of the two; :compare n=5 tells more than one text can.",
     ),
     Stop(
         "top_p",
         "Top-p draws from the fewest tokens that reach probability p: "
         "few where the model is sure, many where it is not.",
         lambda figures: _mends(figures, "top_p"),
-        "It left {kept_mass:.0%} of the probability to choose from; perplexity "
-        "{perplexity:.1f}, {repeated:.0%} repeated 4-grams.",
-        "On this prompt it is no better than random or than greedy; "
-        ":sweep p 0.3..0.95/5 shows where it turns.",
+        "It left {kept_mass:.1%} of the probability to choose from; perplexity "
+        "{perplexity:.1f}, {repeated:.1%} repeated 4-grams.",
+        "It is no better than random or than greedy; :sweep p 0.3..0.95/5 shows where "
+        "it turns.",
     ),
     Stop(
         "contrastive",
         "Contrastive search takes a probable token that is unlike what is there. "
         "The penalty on likeness breaks the loops without any chance.",
         lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
-        "{repeated:.0%} repeated 4-grams against {greedy_repeated:.0%} of greedy.",
+        "{repeated:.1%} repeated 4-grams against {greedy_repeated:.1%} of greedy.",
         "Greedy repeated itself no more than this, so there was nothing to mend; "
         ":set alpha makes the penalty stronger.",
+    ),
+    Stop(
+        "speculative",
+        "Speculative decoding has a small model guess ahead and the model check. "
+        "The text is that of greedy, in fewer passes of the model.",
+        lambda figures: (
+            figures["speculative"]["is_greedy"] == 1
+            and figures["speculative"]["accepted"] > 0
+        ),
+        "{accepted:.0f} of {drafted:.0f} guesses were accepted: {tokens:.0f} tokens in "
+        "{passes:.0f} passes.",
+        "No guess was right, or the text differs; :drafts shows each.",
     ),
 )
 
 
-def _mends(figures: Figures, sampler: str) -> bool:
-    return _repeats(figures, sampler) < max(
-        LOOPING, _repeats(figures, "greedy")
-    ) and _surprise(figures, sampler) < _surprise(figures, "random")
-
-
-@command("tour", usage="[PROMPT]")
+@command(
+    "tour",
+    usage="[--export FILE.html] [SAMPLER] [PROMPT]",
+    complete=sampler_words,
+)
 def tour(context: Context, arguments: str) -> Steps:
     """See what each strategy is good and bad at, on the loaded model.
 
-    Six texts of one prompt, one screen each; Enter goes on, `q` leaves. Each claim
-    is checked by a measure of the text just made. The texts are then the last
-    comparison, for `:export`.
+    A text and a screen for each; Enter goes on, `q` leaves. Each claim is checked by
+    a measure of the text. Without a prompt a few are tried until one bears out every
+    claim. `:tour top_k` is one chapter, `:tour --export lesson.html` a handout. The
+    texts stay in the session, see `:tree` and `:goto`, and are the last comparison.
     """
-    session = context.session
-    prompt = as_typed(arguments).strip() or _first_prompt(session)
-    settings = session.settings
-    strategies = [
-        Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))
-        for stop in STOPS
-    ]
-    plan = make_plan(settings, strategies, prompt)
-    told: Comparison | None = None
-    for place, stop in enumerate(STOPS):
-        if place and context.is_terminal:
+    path, wanted, prompt = _read(arguments)
+    told, chapters = yield from _choose(context, prompt)
+    if wanted:
+        chapters = [each for each in chapters if each.stop.sampler == wanted]
+    if path is not None:
+        from minigpt_repl.compare.page import lesson_page
+        from minigpt_repl.compare.render import write_page
+
+        write_page(path, lesson_page(_handout(chapters), told, context.engine))
+        yield Notice(f"wrote the lesson to {shown_path(path)}")
+    session, shown_columns = context.session, []
+    for place, chapter in enumerate(chapters):
+        if path is None and place and context.is_terminal:
             answer = yield Ask("Enter goes on, q leaves: ")
             if answer is None or answer.strip().lower() in ("q", ":q", "quit"):
                 break
-        one = yield from _tell(context, plan, place, told)
-        told = one if told is None else _joined(told, one)
-        plan = replace(plan, seed=told.plan.seed)
-        if one.is_interrupted:
-            break
-        yield from _judge(stop, told)
-    if told is None:
+        session = session.add(told.plan.prompt, chapter.column.generations[0])
+        shown_columns.append(chapter.column)
+        if path is None:
+            yield from _tell(context, told, chapter, f"{place + 1} of {len(chapters)}")
+    if not chapters:
         return session
+    strategies = tuple(column.strategy for column in shown_columns)
+    told = replace(
+        told,
+        plan=replace(told.plan, strategies=strategies),
+        columns=tuple(shown_columns),
+    )
     yield Say("")
     yield Say(FiguresView(told))
     yield Notice(NOT_QUALITY)
+    last, count = session.nodes[-1].id, len(shown_columns)
+    texts = f"text {last}" if count == 1 else f"texts {last - count + 1}..{last}"
+    yield Notice(f"{texts} of the session: :goto goes to any, :tree shows them")
     return replace(session, comparison=told)
 
 
-def _first_prompt(session: Session) -> str:
-    """What the current text began with; nothing before the first text."""
-    prompts = [node.prompt for node in session.path()]
-    return prompts[-1] if prompts else ""
+def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
+    """The file, the sampler and the prompt that were typed."""
+    path = None
+    words = arguments.strip()
+    if words.split(maxsplit=1)[:1] == [EXPORT]:
+        name, _, words = words.removeprefix(EXPORT).strip().partition(" ")
+        path = user_path(name, f":tour {EXPORT} FILE.html")
+        if path.suffix.lower() != ".html":
+            raise UsageError(f"a handout's name ends in .html; got {quoted(name)}")
+    before, prompt = split_prompt(words)
+    if len(before.split()) == 1:
+        try:
+            name = find_sampler(before).name
+        except UsageError:
+            if prompt is not None:
+                raise
+        else:
+            names = [stop.sampler for stop in STOPS]
+            if name not in names:
+                raise UsageError(
+                    f"no chapter of {name}: there are {', '.join(names)}; "
+                    f":explain {name} works it"
+                )
+            return path, name, prompt
+    if prompt is None and before:
+        prompt = as_typed(before)
+    elif before:
+        raise UsageError(f":tour takes one sampler before --; got {quoted(before)}")
+    return path, None, prompt
 
 
-def _tell(
-    context: Context, plan: Plan, place: int, told: Comparison | None
+def _choose(
+    context: Context, prompt: str | None
+) -> Generator[Output, Any, tuple[Comparison, list[Chapter]]]:
+    """The texts of the tour, on the first prompt that bears out every claim, or on
+    the one that bears out the most."""
+    settings = context.session.settings
+    has_draft = context.engine.info.has_draft
+    stops = [stop for stop in STOPS if has_draft or stop.sampler != "speculative"]
+    if not has_draft:
+        yield Notice("speculative is left out: the checkpoint has no draft model")
+    strategies = [
+        Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))
+        for stop in stops
+    ]
+    best: tuple[Comparison, list[Chapter]] | None = None
+    tried = PROMPTS if prompt is None else (prompt,)
+    number = 0
+    for number, each in enumerate(tried, start=1):  # noqa: B007, told below
+        plan = make_plan(settings, strategies, each)
+        steps, pace = run_plan(context.engine, plan), Pace(context.is_terminal)
+        told = yield from _made(steps, pace, f"making texts of {quoted(each)}: ")
+        chapters = _judged(stops, told)
+        if best is None or _count(chapters) > _count(best[1]):
+            best = told, chapters
+        if told.is_interrupted or _count(chapters) == len(stops):
+            break
+    assert best is not None
+    if prompt is None:
+        yield Notice(
+            f"the prompt is {quoted(best[0].plan.prompt)}: {_count(best[1])} of "
+            f"{len(stops)} claims hold on it ({number} of {len(PROMPTS)} prompts tried)"
+        )
+    return best
+
+
+def _count(chapters: Sequence[Chapter]) -> int:
+    return sum(chapter.holds for chapter in chapters)
+
+
+def _made(
+    steps: Generator[Comparison, None, Comparison], pace: Pace, label: str
 ) -> Generator[Output, Any, Comparison]:
-    """One screen: the claim, then the text while it is made."""
-    stop = STOPS[place]
-    strategy = plan.strategies[place]
-    if context.is_terminal:
-        yield ClearScreen()
-    title = Text(f"{place + 1} of {len(STOPS)}: {strategy.sampler}", style=NAME)
-    title.append(f" {strategy.words}", style="not bold default dim")
-    yield Say(title)
-    yield Say(Text(f"{stop.claim}\n"))
-    pace = Pace(context.is_terminal)
-    steps = run_plan(context.engine, replace(plan, strategies=(strategy,)))
-    try:
+    """The whole comparison; the strategies are named as their texts are made."""
+    with closing(steps):
         while True:
             try:
                 comparison = next(steps)
             except StopIteration as end:
                 whole: Comparison = end.value
-                break
+                return whole
             if pace.is_due():
-                yield Live(_text(comparison))
-    finally:
-        steps.close()
-    yield Live(_text(whole))
-    return whole
+                begun = [c.strategy.sampler for c in comparison.columns if c.texts]
+                yield Live(Text(label + ", ".join(begun), style="dim"))
 
 
-def _text(comparison: Comparison) -> Text:
-    (column,) = comparison.columns
-    text = Text(shown(comparison.plan.prompt), style="dim")
-    made = column.texts[-1] if column.texts else ""
-    return text.append(shown(made), style="not dim")
+def _judged(stops: Sequence[Stop], told: Comparison) -> list[Chapter]:
+    """The chapters of which there is a text, each with its verdict."""
+    columns = [column for column in told.columns if column.generations]
+    figures = {column.strategy.sampler: _figures(column, columns) for column in columns}
+    chapters = []
+    for stop, column in zip(stops, columns, strict=False):
+        own = figures[stop.sampler]
+        needed = {"greedy", "random"} if "random" in figures else {"greedy"}
+        others = {
+            f"{name}_{short}": figures[name][key]
+            for name in needed
+            for short, key in (("perplexity", "perplexity"), ("repeated", "repeated_4"))
+        }
+        words = stop.shown.format(
+            repeated=own["repeated_4"], run=own["longest_run"], **own, **others
+        )
+        holds = stop.holds(figures)
+        words = words if holds else f"{words} {stop.otherwise}"
+        chapters.append(Chapter(stop, holds, words, column))
+    return chapters
 
 
-def _judge(stop: Stop, told: Comparison) -> Generator[Output, Any, None]:
-    figures = {column.strategy.sampler: _figures(column) for column in told.columns}
-    own = figures[stop.sampler]
-    if not own:
-        return
-    words = stop.shown.format(
-        repeated=own["repeated_4"],
-        run=own["longest_run"],
-        perplexity=own["perplexity"],
-        kept_mass=own["kept_mass"],
-        greedy_perplexity=_surprise(figures, "greedy"),
-        greedy_repeated=_repeats(figures, "greedy"),
-        random_perplexity=_surprise(figures, "random") if "random" in figures else 0.0,
-    )
-    holds = stop.holds(figures)
-    verdict = Text("\nSo it is: " if holds else "\nNot here: ", style="bold")
-    verdict.append(words, style="not bold")
-    yield Say(verdict)
-    if not holds:
-        yield Say(Text(stop.otherwise))
-
-
-def _figures(column: Column) -> dict[str, float]:
+def _figures(column: Column, columns: Sequence[Column]) -> dict[str, float]:
     found = {measure.key: column.figure(measure) for measure in MEASURES}
-    means = {key: interval.mean for key, interval in found.items() if interval}
-    return {"repeated_4": 0.0, "kept_mass": 0.0, **means} if means else {}
+    made = column.generations[0]
+    accepted, drafted = made.accepted or (0, 0)
+    return {
+        **dict.fromkeys(("repeated_4", "kept_mass", "longest_run"), 0.0),
+        "perplexity": 1.0,
+        **{key: interval.mean for key, interval in found.items() if interval},
+        "is_greedy": float(made.token_ids == columns[0].generations[0].token_ids),
+        "accepted": accepted,
+        "drafted": drafted,
+        "tokens": len(made.tokens),
+        "passes": len(made.tokens) - accepted,
+    }
 
 
-def _joined(told: Comparison, one: Comparison) -> Comparison:
-    plan = replace(told.plan, strategies=(*told.plan.strategies, *one.plan.strategies))
-    return replace(
-        told,
-        plan=plan,
-        columns=(*told.columns, *one.columns),
-        is_interrupted=one.is_interrupted,
-    )
+def _tell(
+    context: Context, told: Comparison, chapter: Chapter, number: str
+) -> Generator[Output, Any, None]:
+    """One screen: the claim, the text, the verdict."""
+    if context.is_terminal:
+        yield ClearScreen()
+    strategy = chapter.column.strategy
+    title = Text(f"{number}: {strategy.sampler}", style=NAME)
+    words = f"{strategy.words} · {seed_label(told, chapter.column, 0)}"
+    yield Say(title.append(f" {words}", style="not bold default dim"))
+    yield Say(Text(f"{chapter.stop.claim}\n"))
+    text = Text(shown(told.plan.prompt), style="dim")
+    yield Say(text.append(shown(chapter.column.texts[0]), style="not dim"))
+    yield Say(Text(f"\n{chapter.verdict}"))
+
+
+def _handout(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
+    """What the page of a lesson has of each chapter."""
+    handout = []
+    for chapter in chapters:
+        spec = find_sampler(chapter.stop.sampler)
+        handout.append(
+            {
+                "column": chapter.column,
+                "claim": chapter.stop.claim,
+                "verdict": chapter.verdict,
+                "rule": (spec.story, f"{spec.formula} ({spec.origin}).", spec.use),
+            }
+        )
+    return handout

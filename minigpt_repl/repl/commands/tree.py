@@ -1,5 +1,5 @@
 """Commands that make texts and go about in the tree of them: `:again`, `:continue`,
-`:undo`, `:raw`, `:edit`, `:tree`, `:goto`, `:branch`.
+`:undo`, `:raw`, `:edit`, `:score`, `:tree`, `:goto`, `:branch`.
 """
 
 from collections import Counter
@@ -13,8 +13,10 @@ from minigpt_repl.compare.pieces import display_pieces
 from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.scoring import as_generation, score
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.context import (
     Context,
     Steps,
@@ -79,8 +81,13 @@ def go_on(context: Context, arguments: str) -> Steps:
 
 @command("undo")
 def undo(context: Context, arguments: str) -> Steps:
-    """Drop the newest text."""
+    """Drop the newest text, or take back what :chain did since."""
     session = context.session
+    if session.edits and session.edits[-1][0] >= len(session.nodes):
+        _, chain_before = session.edits[-1]
+        after, _ = session.settings.set({"sampler": chain_before})
+        switched = yield from switch_to_chain(context, after)
+        return replace(switched, edits=session.edits[:-1])
     if not session.nodes:
         raise UsageError(":undo: there is no text to drop")
     *rest, dropped = session.nodes
@@ -221,10 +228,14 @@ def branch(context: Context, arguments: str) -> Steps:
     return (yield from continue_text(place, request, shown, parent))
 
 
-def draw_tree(session: Session, width: int) -> Tree:
-    """Every text under the one that it goes on from."""
+Run = list[Node]
+"""Texts of a token each that go on from one another, or a single text."""
+
+
+def runs_of(session: Session) -> list[tuple[Run, Run | None]]:
+    """What stands in one line of a tree, and what it goes on from."""
     runs: dict[int, list[Node]] = {}  # by id of each node in it
-    parents: list[tuple[list[Node], list[Node] | None]] = []
+    parents: list[tuple[Run, Run | None]] = []
     children = Counter(node.parent for node in session.nodes)
     for node in session.nodes:
         before = runs.get(node.parent) if node.parent is not None else None
@@ -235,9 +246,14 @@ def draw_tree(session: Session, width: int) -> Tree:
         else:
             runs[node.id] = [node]
             parents.append((runs[node.id], before))
+    return parents
+
+
+def draw_tree(session: Session, width: int) -> Tree:
+    """Every text under the one that it goes on from."""
     root = Tree("", hide_root=True, guide_style=FAINT)
     drawn: dict[int, Tree] = {}  # by id of the first node of a run
-    for run, before in parents:
+    for run, before in runs_of(session):
         under = root if before is None else drawn[before[0].id]
         drawn[run[0].id] = under.add(_label(run, before is None, session, width))
     return root
@@ -250,7 +266,7 @@ def _is_step(node: Node) -> bool:
 def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> Text:
     first, last = run[0], run[-1]
     is_current = any(node.id == session.current for node in run)
-    label = Text(_ranges(run), style=STRONG if is_current else "")
+    label = Text(ranges(run), style=STRONG if is_current else "")
     if is_current:
         where = "" if first is last else f" {session.current}"
         label.append(f" *{where}", style=STRONG)
@@ -265,7 +281,7 @@ def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> 
     return label
 
 
-def _ranges(run: Sequence[Node]) -> str:
+def ranges(run: Sequence[Node]) -> str:
     """Numbers of nodes in short: `2,6-7`."""
     spans: list[list[int]] = []
     for node in run:
@@ -284,3 +300,18 @@ def _read_kept(arguments: str, count: int) -> int:
             f"got {quoted(arguments)}"
         )
     return kept
+
+
+@command("score", usage="TEXT")
+def score_text(context: Context, arguments: str) -> Steps:
+    """Tell how little the model expects a text of yours.
+
+    It becomes the current text: `:heat` shows every token's surprisal, `:why N` tells
+    about one, and `:continue` goes on from it.
+    """
+    if not arguments:
+        raise UsageError(":score takes a text")
+    scored = score(context.engine, arguments)
+    yield Notice(f"{scored.summary}; :heat and :why N look into it")
+    made = as_generation(scored, arguments, context.engine)
+    return context.session.add("", made)

@@ -21,7 +21,8 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import shown
+from minigpt_repl.sampling.rules import best as best_alone
+from minigpt_repl.shown import in_bits, shown
 
 SHOWN_CONTEXT = 60
 
@@ -65,9 +66,9 @@ def heat(context: Context, arguments: str) -> Steps:
     mean = sum(bits) / len(bits)
     worst = max(range(len(bits)), key=bits.__getitem__)
     yield Notice(
-        f"{mean:.1f} bits a token; most surprising: "
+        f"{in_bits(mean)} a token; most surprising: "
         f"{visible(ids[worst], context.engine.info)} (:why {worst + 1}), "
-        f"{bits[worst]:.1f} bits"
+        f"{in_bits(bits[worst])}"
     )
     return context.session
 
@@ -93,7 +94,7 @@ def diff(context: Context, arguments: str) -> Steps:
     ids = text.generation.token_ids
     best = [int(row.argmax()) for row in text.rows]
     greedy_words = visible_all(best, context.engine.info)
-    rules = [name for name in allowed if name not in ("greedy", "speculative")]
+    rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
         is_same = best[place] == ids[place]

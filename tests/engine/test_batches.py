@@ -1,6 +1,8 @@
 """Several texts of the real engine at once: none ends another, none is made twice."""
 
-from minigpt_repl.engine.repeats import made_once, programs
+import pytest
+
+from minigpt_repl.engine.batches import made_once, programs
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
 
 
@@ -12,6 +14,7 @@ def generations(events):
     return {row: e.generation for row, e in events if isinstance(e, Finished)}
 
 
+@pytest.mark.slow
 def test_what_differs_in_nothing_but_its_seed_is_made_once(engine):
     requests = [
         ask("greedy", 3),
@@ -49,6 +52,7 @@ def test_the_engine_makes_them_once_too(engine):
 def test_a_stop_ends_all_rows_and_no_other_batch_is_begun(engine):
     requests = [ask("top_k", seed, length=500, k=4) for seed in range(3)]
     requests.append(ask("contrastive", 9, k=4))
+    engine.warm("top_k", {"k": 4}, 3)
     events = []
     for row, event in engine.generate_rows(requests):
         events.append((row, event))

@@ -1,0 +1,155 @@
+"""Many seeds as a picture: for each measure where the texts of each strategy lie, and
+which strategies so many texts do not tell apart.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from minigpt_repl.compare.comparison import Comparison
+from minigpt_repl.compare.measures import MEASURES, TIMINGS, Measure
+from minigpt_repl.compare.view import FAINT, column_names, name_style
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPREAD_FROM = 3
+"""Texts a strategy from which on their spread says something."""
+
+LEVEL = 0.05
+PERMUTATIONS = 2000
+DOTS = " ·:•●"
+ONLY = "◆"
+WIDEST = 48
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One measure of all texts of a comparison.
+
+    Attributes:
+        measure: what was measured.
+        values: for each strategy those of its texts that have it.
+        not_told_apart: pairs of drawn strategies, by their places.
+    """
+
+    measure: Measure
+    values: tuple[tuple[float, ...], ...]
+    not_told_apart: tuple[tuple[int, int], ...]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        every = [value for values in self.values for value in values]
+        return min(every), max(every)
+
+
+def spreads(comparison: Comparison) -> Iterator[Spread]:
+    """Each measure of the texts that is not the same for all of them.
+
+    Nothing where no strategy has `SPREAD_FROM` texts that differ.
+    """
+    if max(len(column.different) for column in comparison.columns) < SPREAD_FROM:
+        return
+    for measure in MEASURES:
+        values = tuple(tuple(c.values(measure)) for c in comparison.columns)
+        every = {value for each in values for value in each}
+        if (
+            measure.key in TIMINGS
+            or len(every) < 2
+            or not all(map(math.isfinite, every))
+        ):
+            continue
+        drawn = [i for i, each in enumerate(values) if len(each) >= SPREAD_FROM]
+        pairs = not_told_apart([values[i] for i in drawn])
+        yield Spread(measure, values, tuple((drawn[i], drawn[j]) for i, j in pairs))
+
+
+def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Pairs of samples whose means may differ by chance alone.
+
+    Pitman 1937, "Significance Tests Which May be Applied to Samples from any
+    Populations": the difference of the means against those of the same values dealt
+    out at random. Holm 1979, "A Simple Sequentially Rejective Multiple Test
+    Procedure", for all pairs together, at 5%.
+    """
+    import numpy as np
+
+    dealt = np.random.default_rng(0)
+    pairs = list(combinations(range(len(samples)), 2))
+    chances = [_chance(np.array(samples[i]), np.array(samples[j]), dealt)
+               for i, j in pairs]  # fmt: skip
+    order = sorted(range(len(pairs)), key=chances.__getitem__)
+    for place, number in enumerate(order):
+        if chances[number] > LEVEL / (len(pairs) - place):
+            return sorted(pairs[each] for each in order[place:])
+    return []
+
+
+def _chance(
+    one: "np.ndarray", other: "np.ndarray", dealt: "np.random.Generator"
+) -> float:
+    """How often the means of values dealt at random differ as much."""
+    import numpy as np
+
+    every = np.concatenate([one, other])
+    shuffled = dealt.permuted(np.tile(every, (PERMUTATIONS, 1)), axis=1)
+    means = shuffled[:, : len(one)].mean(axis=1), shuffled[:, len(one) :].mean(axis=1)
+    seen = abs(one.mean() - other.mean())
+    as_far = (abs(means[0] - means[1]) >= seen - 1e-12).sum()
+    return float((as_far + 1) / (PERMUTATIONS + 1))
+
+
+def in_words(spread: Spread, names: Sequence[str]) -> str:
+    """Which strategies a measure does not tell apart; empty if it does all."""
+    pairs = [f"{names[i]} and {names[j]}" for i, j in spread.not_told_apart]
+    return f"not told apart: {', '.join(pairs)}" if pairs else ""
+
+
+@dataclass(frozen=True)
+class SpreadView:
+    """A row of dots for each strategy, a measure below the other."""
+
+    comparison: Comparison
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        names = column_names(self.comparison)
+        found = list(spreads(self.comparison))
+        headings = [spread.measure.heading for spread in found]
+        indent = max(map(len, [*names, *headings])) + 2
+        width = max(8, min(WIDEST, options.max_width - indent - 1))
+        for spread in found:
+            low, high = (spread.measure.write(each) for each in spread.bounds)
+            gap = width - len(low) - len(high)
+            heading = Text(f"{spread.measure.heading:<{indent}}", style="bold")
+            yield heading.append(f"{low}{' ' * gap}{high}", style=f"not bold {FAINT}")
+            for place, values in enumerate(spread.values):
+                if values:
+                    row = Text(f"{names[place]:<{indent}}", style=name_style(place))
+                    yield row.append(_dots(values, spread.bounds, width), "not bold")
+            if words := in_words(spread, names):
+                yield Text(words, style=FAINT)
+            yield Text("")
+        if found:
+            yield Text(
+                f"{' '.join(DOTS[1:])} are 1, 2, 3, 4 and more texts at a place, "
+                f"{ONLY} the only one there is; told apart is by the mean, at 5% for "
+                "all pairs of a measure together",
+                style=FAINT,
+            )
+
+
+def _dots(values: Sequence[float], bounds: tuple[float, float], width: int) -> str:
+    low, high = bounds
+    places = [round((value - low) / (high - low) * (width - 1)) for value in values]
+    if len(values) == 1:
+        return " " * places[0] + ONLY
+    counts = [min(places.count(place), len(DOTS) - 1) for place in range(width)]
+    return "".join(DOTS[count] for count in counts).rstrip()

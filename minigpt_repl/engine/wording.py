@@ -1,0 +1,148 @@
+"""Words that a rule names, as the token ids that it gets.
+
+`ban="king, old man"` holds text; what the rule sees are the tokens that the model
+would write it with, or of `dry`'s breakers a mark on every token with one in it. What
+the arrays are, says `minigpt_repl.sampling.bans`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from minigpt_repl.errors import UsageError
+from minigpt_repl.models.text.codec import TextCodec
+from minigpt_repl.sampling.parameters import Parameter, Value
+from minigpt_repl.sampling.registry import SamplerSpec
+from minigpt_repl.suggest import quoted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST_SPELLINGS = 128
+MOST_TOKENS = 8
+"""Of a word."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The words of one model.
+
+    Attributes:
+        text: what token ids stand for.
+        encode: from text to token ids.
+    """
+
+    text: TextCodec
+    encode: Callable[[str], Sequence[int]]
+    _made: dict[object, "np.ndarray"] = field(default_factory=dict, compare=False)
+
+    def values(
+        self, spec: SamplerSpec, values: Mapping[str, Value], size: int
+    ) -> dict[str, Any]:
+        """A sampler's parameters, with an array in place of each that holds words.
+
+        Args:
+            spec: the sampler.
+            values: as the user typed them.
+            size: ids of the model's logits.
+
+        Raises:
+            UsageError: for what can't be read, what the model has no tokens for, or a
+                rule that this model can't have.
+        """
+        for stage in spec.stages:
+            if "end_id" in stage.needs and self.text.end_id is None:
+                raise UsageError(
+                    f"{stage.name}: this model did not learn where a document ends"
+                )
+        return {
+            p.name: self.array(p, values[p.name], size)[None]
+            if p.tokens
+            else values[p.name]
+            for p in spec.parameters
+        }
+
+    def array(self, parameter: Parameter, value: Value, size: int) -> "np.ndarray":
+        """The words of a parameter: float `(size,)` of breakers, else
+        `(MOST_SPELLINGS, 1 + MOST_TOKENS)`."""
+        key = (parameter.name, value, size)
+        if key not in self._made:
+            self._made[key] = self._array(parameter, value, size)
+        return self._made[key]
+
+    def _array(self, parameter: Parameter, value: Value, size: int) -> "np.ndarray":
+        import numpy as np
+
+        typed = "" if value is None else str(value)
+        if parameter.tokens == "breakers":
+            result = np.zeros(size, np.float32)
+            result[list(self._with_breaker(typed))] = 1
+            return result
+        result = np.full((MOST_SPELLINGS, 1 + MOST_TOKENS), -1, np.float32)
+        for place, (ids, amount) in enumerate(self._spelled(parameter, typed)):
+            if place == MOST_SPELLINGS:
+                raise UsageError(
+                    f"{parameter.name}: at most {MOST_SPELLINGS} ways to write words; "
+                    "name fewer"
+                )
+            result[place, 0] = amount
+            result[place, 1 + MOST_TOKENS - len(ids) :] = ids
+        return result
+
+    def _with_breaker(self, typed: str) -> Iterator[int]:
+        breakers = [each.replace(r"\n", "\n") for each in typed.split()]
+        for token_id in range(len(self.text.pieces)):
+            written = self.text.written(token_id)
+            if any(breaker in written for breaker in breakers):
+                yield token_id
+
+    def _spelled(
+        self, parameter: Parameter, typed: str
+    ) -> Iterator[tuple[tuple[int, ...], float]]:
+        """Each way to write each word, as token ids, and what it is pushed by."""
+        for item in filter(None, map(str.strip, typed.split(","))):
+            word, amount = item, -1.0
+            if parameter.tokens == "pushes":
+                word, colon, number = item.rpartition(":")
+                amount = _finite(number)
+                if not word.strip() or not colon or math.isnan(amount):
+                    raise UsageError(
+                        f"{parameter.name} is WORD:AMOUNT, WORD:AMOUNT ...; "
+                        f"got {quoted(item)}"
+                    )
+            for ids in self._spellings(parameter, word.strip()):
+                yield ids, amount
+
+    def _spellings(self, parameter: Parameter, word: str) -> set[tuple[int, ...]]:
+        size = len(self.text.pieces)
+        number = word.removeprefix("#")
+        if number != word and number.isascii() and number.isdigit():
+            token_id = int(number[:10])
+            if token_id >= size:
+                raise UsageError(
+                    f"{parameter.name}: there is no token {quoted(word)}: the model "
+                    f"has #0..#{size - 1}"
+                )
+            return {(token_id,)}
+        if word in self.text.pieces and len(word) > 1:
+            return {(self.text.pieces.index(word),)}  # such as ##ing
+        # Behind another word as well, where a token may begin with the space.
+        ways = {tuple(self.encode(word)), tuple(self.encode(f" {word}"))} - {()}
+        if not ways or any(self.text.unknown_id in ids for ids in ways):
+            raise UsageError(
+                f"{parameter.name}: the model has no tokens for {quoted(word)}"
+            )
+        if max(map(len, ways)) > MOST_TOKENS:
+            raise UsageError(
+                f"{parameter.name}: {quoted(word)} takes more than {MOST_TOKENS} tokens"
+            )
+        return ways
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan

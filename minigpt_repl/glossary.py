@@ -1,0 +1,181 @@
+"""What the words and signs on the screen mean: an entry each, of two sentences.
+
+`:help WORD` shows an entry, and pages link to it. An entry's first name is its own,
+further ones mean the same.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A word that is on the screen.
+
+    Attributes:
+        names: how it is written; the first is its heading.
+        text: what it means, and what to read from it.
+    """
+
+    names: tuple[str, ...]
+    text: str
+
+    @property
+    def anchor(self) -> str:
+        """Its name in an address inside a page."""
+        return self.names[0].replace(" ", "-")
+
+
+def _entry(names: str, text: str) -> Entry:
+    return Entry(tuple(names.split(", ")), text)
+
+
+ENTRIES = (
+    _entry(
+        "token",
+        "The piece of text that the model reads and writes at once: a word, the end "
+        "of one, or a punctuation mark. `·king` begins a word and `##ing` goes on with "
+        "one.",
+    ),
+    _entry(
+        "probability, model",
+        "How likely the model holds a token to come next, before any rule and at "
+        "temperature 1. All tokens of the vocabulary together have 100%; `-` is none "
+        "at all, `<0.1%` is a little.",
+    ),
+    _entry(
+        "logits, logit, scores",
+        "The numbers that the model gives to every token of the vocabulary; their "
+        "softmax are the probabilities. Rules of a chain work on them: what a rule "
+        "removes gets minus infinity, temperature divides them.",
+    ),
+    _entry(
+        "bits, surprisal",
+        "The surprisal of a token is minus the logarithm of its probability, to the "
+        "base 2: 1 bit for 50%, 2 for 25%, 10 for 0.1%. A text that surprises the "
+        "model little has few bits a token.",
+    ),
+    _entry(
+        "entropy",
+        "The surprisal that the model expects of its next token, in bits: 0 where it "
+        "is sure, 3 where it wavers as between 8 equal choices. It belongs to the "
+        "place, surprisal to the token that was taken there.",
+    ),
+    _entry(
+        "perplexity, ppl",
+        "2 to the power of the mean surprisal in bits: among how many equally likely "
+        "tokens the model might as well have guessed. Lower is less surprised, which "
+        "is not better: greedy text has the lowest, and repeats itself.",
+    ),
+    _entry(
+        "bits a byte",
+        "The surprisal of a whole text divided by its length in bytes. Unlike "
+        "perplexity it can be compared between models of different vocabularies.",
+    ),
+    _entry(
+        "rank",
+        "The place of a token among all of them, the most probable being 1. Greedy "
+        "takes only rank 1, top_k only ranks up to k.",
+    ),
+    _entry(
+        "kept",
+        "What a sampler's rule leaves to draw from: its tokens, or their part of the "
+        "model's probability. A column headed so is renormalised, so that what was "
+        "kept has 100% together.",
+    ),
+    _entry(
+        "nucleus",
+        "The smallest set of the most probable tokens that have p of the probability "
+        "together. It is what top_p keeps: few tokens where the model is sure, many "
+        "where it wavers.",
+    ),
+    _entry(
+        "temperature, T",
+        "What the logits are divided by before the softmax: below 1 it sharpens the "
+        "distribution, above 1 it flattens it. At 0 only the most probable token is "
+        "left, which is greedy.",
+    ),
+    _entry(
+        "run, longest run",
+        "The longest stretch of tokens that a text repeats word for word from earlier "
+        "in itself. Above about 10 a reader notices that the text goes in circles.",
+    ),
+    _entry(
+        "repeated, rep-4",
+        "The part of all groups of n tokens that the text had before, in percent. "
+        "Human text is near 0 for n = 4; a text that goes in circles nears 100%.",
+    ),
+    _entry(
+        "distinct, distinct-1, distinct-2, distinct-3",
+        "The part of all groups of n tokens that are different from one another. "
+        "It is high for varied text, and falls with the length of any text.",
+    ),
+    _entry(
+        "±, interval",
+        "Half the width of the 95% interval of a mean over several texts: with "
+        "other seeds it would be within that in 19 of 20 cases. Where the intervals "
+        "of two strategies overlap widely, nothing is told apart.",
+    ),
+    _entry(
+        "seed",
+        "The number that all random choices of a text follow from. The same model, "
+        "prompt, settings and seed make the same text again.",
+    ),
+    _entry(
+        "beam, beams, hypothesis",
+        "A text that beam search still follows, with the sum of its tokens' "
+        "log-probabilities. At each step every beam goes on with every token, and the "
+        "best num_beams of them survive.",
+    ),
+    _entry(
+        "draft, drafts, accepted",
+        "A token that a small model guesses ahead for the large one to check, several "
+        "at a time. An accepted one costs no step of the large model; one that is not "
+        "is replaced by the large model's own.",
+    ),
+    _entry(
+        "chain, rule, stage",
+        "Rules that are stacked with `+` and applied from left to right, each to what "
+        "those before it left. The last of a chain draws from what is left at the end.",
+    ),
+    _entry(
+        "context",
+        "How many tokens the model can see at once, with the one that begins a text. "
+        "When it is full, the model goes on from the last words; a search ends.",
+    ),
+    _entry(
+        "tokens/s",
+        "New tokens divided by the seconds that it took to make them, without loading "
+        "or compiling. Texts that are made together share their seconds, so that "
+        "several are faster a token than one.",
+    ),
+    _entry(
+        "first token, first ms",
+        "The time from the request to the first new token. Most of it is the reading "
+        "of the prompt, so it grows with the prompt and not with the length.",
+    ),
+    _entry(
+        "unknown",
+        "Words of the prompt that the vocabulary can't spell. The model sees `[UNK]` "
+        "in their place, and can't know what they are.",
+    ),
+    _entry(
+        "cropped",
+        "Tokens that were dropped from the left of a prompt which is longer than the "
+        "context. The model sees the last ones, which matter most for what comes next.",
+    ),
+)
+
+
+def find_entry(word: str) -> Entry | None:
+    """The entry of a name, in whatever case, or of its unique beginning."""
+    by_name = {name.lower(): entry for entry in ENTRIES for name in entry.names}
+    if word.lower() in by_name:
+        return by_name[word.lower()]
+    found = {by_name[name] for name in by_name if name.startswith(word.lower())}
+    return found.pop() if len(found) == 1 else None
+
+
+def terms() -> Iterable[str]:
+    """The headings of all entries."""
+    return (entry.names[0] for entry in ENTRIES)

@@ -1,0 +1,190 @@
+"""How `:step` is answered: by one key on a screen that is redrawn in place, or by a
+line where there are no keys.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from minigpt_repl.compare.distribution import Distribution
+from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
+from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.output import Ask, AskKey, Live, Notice, Output, Say
+from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.shown import shown
+from minigpt_repl.suggest import quoted
+
+LINES = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leaves"
+CURSOR = "▍"
+
+
+@dataclass(frozen=True)
+class Follow:
+    """The token that the rule chose."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Another token."""
+
+    token_id: int
+
+
+@dataclass(frozen=True)
+class Write:
+    """What the user wrote: one token or more."""
+
+    word: str
+
+
+@dataclass(frozen=True)
+class Back:
+    """Undo the last choice."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Another strategy from this token on."""
+
+    strategy: Strategy
+
+
+@dataclass(frozen=True)
+class RunOn:
+    """The rest of the text without asking."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """No more steps."""
+
+
+Answer = Follow | Pick | Write | Back | Switch | RunOn | Leave
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is shown before a choice.
+
+    Attributes:
+        text: the text so far.
+        title: which token it is, by which strategy and seed.
+        table: what there is to choose from, numbered.
+        choice: the token that the rule takes.
+        can_go_back: whether there is a choice to undo.
+        strategies: in use.
+    """
+
+    text: Text
+    title: str
+    table: Distribution
+    choice: str
+    can_go_back: bool
+    strategies: tuple[Strategy, ...]
+
+    def drawn(self, writing: str) -> Group:
+        """The screen, with what is being written at the end of the text."""
+        text = self.text.copy()
+        if writing:
+            text.append(f" {shown(writing)}", style="not bold cyan")
+        text.append(CURSOR)
+        keys = [
+            f"Enter {'takes what you wrote' if writing else f'takes {self.choice}'}",
+            "0-9 picks",
+            "type a word of your own",
+            *["← goes back"] * self.can_go_back,
+            "Tab another sampler",
+            "> runs on",
+            "Esc leaves",
+        ]
+        if writing:
+            keys = [keys[0], "Backspace", "Esc takes it back"]
+        title = Text(shown(self.title), style="dim")
+        help = Text(" · ".join(keys), style="dim")
+        return Group(text, title, self.table, help)
+
+
+def by_key(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
+    """An answer by one key, or by a word and Enter."""
+    writing = ""
+    ids = [one.id for one in scene.table.candidates]
+    while True:
+        yield Live(scene.drawn(writing))
+        key = yield AskKey()
+        if key == "escape" and writing:
+            writing = ""
+        elif key in (None, "escape"):
+            return Leave()
+        elif key == "enter":
+            return Write(writing.strip()) if writing.strip() else Follow()
+        elif key == "backspace" and writing:
+            writing = writing[:-1]
+        elif key in ("left", "backspace"):
+            if scene.can_go_back:
+                return Back()
+        elif key == "tab":
+            return Switch(_next_strategy(context, scene.strategies[0]))
+        elif len(key) == 1 and not writing and key in "0123456789":
+            if int(key) < len(ids):
+                return Pick(ids[int(key)])
+        elif key == ">" and not writing:
+            return RunOn()
+        elif len(key) == 1 and (writing or key != " "):
+            writing += key
+
+
+def _next_strategy(context: Context, strategy: Strategy) -> Strategy:
+    """The sampler after the one in use, as it is set."""
+    settings = context.session.settings
+    specs = [spec for spec in settings.samplers() if spec.search is None]
+    names = [spec.name for spec in specs]
+    place = names.index(strategy.sampler) + 1 if strategy.sampler in names else 0
+    spec = specs[place % len(specs)]
+    return Strategy(spec.name, settings.parameters(spec))
+
+
+def by_line(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
+    """An answer by a line, asked for until it can be carried out.
+
+    Raises:
+        UsageError: where nobody looks, for a line that is no answer.
+    """
+    ids = [one.id for one in scene.table.candidates]
+    yield Say(scene.text)
+    yield Say(scene.table)
+    while True:
+        typed = yield Ask(f"{LINES}: ")
+        if typed is None:
+            return Leave()
+        answer = typed.strip()
+        plain: dict[str, Answer] = {"": Follow(), "c": RunOn(), "q": Leave()}
+        if answer in plain:
+            return plain[answer]
+        row = read_whole(answer)
+        if row is not None and 0 <= row < len(ids):
+            return Pick(ids[row])
+        if answer == "u" and scene.can_go_back:
+            return Back()
+        if answer == "u":
+            yield Notice("there is nothing to undo")
+        elif answer.startswith("s "):
+            try:
+                settings = context.session.settings
+                (strategy,) = parse_strategies([answer[2:].strip()], settings)
+            except MiniGPTError as error:
+                if not context.is_terminal:
+                    raise
+                yield Notice(str(error))
+            else:
+                return Switch(strategy)
+        elif answer == "s" and context.is_terminal:
+            names = ", ".join(spec.name for spec in all_samplers())
+            yield Notice(f"s NAME switches the sampler: {names}")
+        elif context.is_terminal:
+            yield Notice(f"{quoted(answer)}? {LINES}")
+        else:
+            raise UsageError(f"{quoted(answer)} is no answer to :step: {LINES}")

@@ -1,0 +1,248 @@
+"""History: rules that look at the tokens so far, to keep a text from repeating itself.
+
+What a rule is, says `stage`.
+"""
+
+from typing import Any
+
+from minigpt_repl.sampling.parameters import Parameter
+from minigpt_repl.sampling.stage import MINUS_INFINITY, number, stage
+
+
+def _window() -> Parameter:
+    return Parameter(
+        "window",
+        int,
+        None,
+        "how many of the last tokens count; off for all that the model sees",
+        minimum=1,
+        maximum="context",
+        optional=True,
+    )
+
+
+@stage(
+    "history",
+    "tokens that came already become less likely, by a factor",
+    'Keskar et al. 2019, "CTRL", arXiv:1909.05858, 4.1',
+    "transformers, llama.cpp",
+    Parameter(
+        "penalty",
+        float,
+        1.1,
+        "divides positive logits and multiplies negative ones; 1 is none",
+        minimum=0,
+        maximum=100,
+        exclusive_minimum=True,
+    ),
+    _window(),
+)
+def repetition_penalty(
+    ns: Any, logits: Any, seen: Any, penalty: Any, window: Any
+) -> Any:
+    """logit / penalty if it is positive, logit * penalty if not, of tokens seen.
+
+    The repetition penalty makes every token less likely that is in the text already.
+    It does not matter how often, and the prompt counts too.
+    transformers looks at the whole text, llama.cpp at the last 64 tokens: see window.
+
+    Use it mildly, 1.05 to 1.2, against loops. Not strongly or on long texts: the words
+    that every text needs become rare.
+    """
+    penalty = number(ns, penalty)
+    punished = ns.where(logits > 0, logits / penalty, logits * penalty)
+    return ns.where(_counts(ns, logits, seen, window) > 0, punished, logits)
+
+
+@stage(
+    "history",
+    "tokens that came already become less likely, by a fixed amount",
+    "the API of OpenAI, 2021",
+    "llama.cpp",
+    Parameter("penalty", float, 0.5, "taken off the logit", -100, 100),
+    _window(),
+)
+def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any) -> Any:
+    """logit - penalty, of tokens seen.
+
+    The presence penalty takes a fixed amount off the logit of every token that is
+    in the text already.
+    It does not matter how often; a negative one favours what was said.
+    llama.cpp looks at the last 64 tokens unless told otherwise: see window.
+
+    Use it to bring in new words and subjects. Not where names have to come again.
+    """
+    is_seen = _counts(ns, logits, seen, window) > 0
+    return ns.where(is_seen, logits - number(ns, penalty), logits)
+
+
+@stage(
+    "history",
+    "tokens become less likely each time that they come",
+    "the API of OpenAI, 2021",
+    "llama.cpp",
+    Parameter("penalty", float, 0.5, "taken off the logit, each time", -100, 100),
+    _window(),
+)
+def frequency_penalty(
+    ns: Any, logits: Any, seen: Any, penalty: Any, window: Any
+) -> Any:
+    """logit - penalty * how often it was seen.
+
+    The frequency penalty takes an amount off the logit of a token for each time
+    that it is in the text.
+    So common words, which any text needs, suffer most.
+    llama.cpp looks at the last 64 tokens unless told otherwise: see window.
+
+    Use it against a word that comes too often. Not on long texts without a window:
+    articles and commas vanish.
+    """
+    return logits - number(ns, penalty) * _counts(ns, logits, seen, window)
+
+
+@stage(
+    "history",
+    "no sequence of so many tokens comes twice",
+    'Paulus et al. 2017, "A Deep Reinforced Model", arXiv:1705.04304, 2.5',
+    "transformers",
+    Parameter("size", int, 3, "tokens of the sequence", minimum=1, maximum=1000),
+)
+def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
+    """Tokens are removed that would end a sequence of `size` tokens seen before.
+
+    It removes every token that would make a sequence of that many tokens come twice.
+    It ends loops for certain, and forbids names and phrases that have to come again.
+    The prompt counts too, as in transformers.
+
+    Use it against loops where nothing has to come twice. Not for verse, lists and long
+    stories with names.
+    """
+    longest = _longest_repeats(ns, logits, seen, None, None)
+    return ns.where(longest >= number(ns, size) - 1, MINUS_INFINITY, logits)
+
+
+@stage(
+    "history",
+    "the longer a repetition gets, the less likely it goes on",
+    "p-e-w 2024, text-generation-webui #5677: Don't Repeat Yourself",
+    "llama.cpp",
+    Parameter("multiplier", float, 0.8, "how strong it is", 0, 100),
+    Parameter("base", float, 1.75, "growth with each token", 1, 10),
+    Parameter("allowed_length", int, 2, "tokens that may repeat freely", 0, 1000),
+    _window(),
+    Parameter(
+        "breakers",
+        str,
+        r'\n : " *',
+        "texts over which no repetition goes on, spaces between them",
+        optional=True,
+        tokens="breakers",
+    ),
+)
+def dry(
+    ns: Any,
+    logits: Any,
+    seen: Any,
+    multiplier: Any,
+    base: Any,
+    allowed_length: Any,
+    window: Any,
+    breakers: Any,
+) -> Any:
+    """logit - multiplier * base ** (length - allowed_length), for length >= allowed.
+
+    DRY looks for the longest end of the text that came before, and makes the token
+    less likely that followed it then.
+    Short repetitions cost nothing, and each further token costs more.
+    No repetition goes on over a token with a breaker in it, and such a token costs
+    nothing; llama.cpp has breakers of several tokens too.
+
+    Use it against loops of whole phrases; it leaves single words alone. Not where a
+    refrain is wanted.
+    """
+    longest = _longest_repeats(ns, logits, seen, window, breakers)
+    base, allowed = number(ns, base), number(ns, allowed_length)
+    most = 88.7228391 / ns.log(ns.maximum(base, 1.000001))  # float32 has no more
+    over = ns.minimum(ns.maximum(longest - allowed, 0.0), most)
+    penalty = number(ns, multiplier) * base**over
+    is_repeat = (longest >= allowed) & (longest > 0) & (breakers <= 0)
+    return ns.where(is_repeat, logits - penalty, logits)
+
+
+def _within(ns: Any, seen: Any, window: Any) -> Any:
+    """The tokens so far, those before the window as -1."""
+    if window is None:
+        return seen
+    from_end = seen.shape[-1] - ns.arange(seen.shape[-1])
+    return ns.where(from_end <= window, seen, -1)
+
+
+def _counts(ns: Any, logits: Any, seen: Any, window: Any) -> Any:
+    """How often each token was seen, float like the logits."""
+    seen = _within(ns, seen, window)
+    ones = ns.where(seen >= 0, 1.0, 0.0)
+    return at_tokens(ns, "add", ones, seen, logits.shape)
+
+
+def _longest_repeats(
+    ns: Any, logits: Any, seen: Any, window: Any, breakers: Any
+) -> Any:
+    """How much of the text's end each token has followed before; -1 for nothing.
+
+    For each place of the text, the length of the longest sequence before it with
+    which the text ends too; of a token that stands at several places, the longest.
+    No sequence has a token in it that is one of the breakers, `(rows, vocabulary)`.
+    """
+    seen = _within(ns, seen, window)
+    length = seen.shape[-1]
+    ends = seen  # -1 where no sequence goes on
+    if breakers is not None:
+        tokens = ns.maximum(seen, 0)
+        masks = breakers + ns.zeros_like(logits)
+        is_breaker = ns.take_along_axis(masks, tokens, axis=-1) > 0
+        ends = ns.where(is_breaker, -1, seen)
+    zeros = ns.zeros_like(seen)
+
+    def grow(step: Any, before: Any, is_same: Any, lengths: Any) -> tuple[Any, ...]:
+        # `before` is shifted by one more place in each step.
+        before = ns.concatenate([zeros[..., :1] - 1, before[..., :-1]], axis=-1)
+        end = ns.take(ends, ns.array([length - 1]) - step, axis=-1)
+        is_same = is_same & (before == end) & (end >= 0)
+        return step + 1, before, is_same, lengths + ns.where(is_same, 1, 0)
+
+    state = (0, seen, zeros == 0, zeros)
+    if hasattr(ns, "while_loop"):
+        state = ns.while_loop(
+            lambda step, before, is_same, lengths: ns.any(is_same) & (step < length),
+            grow,
+            state,
+        )
+    else:
+        while ns.any(state[2]) and state[0] < length:
+            state = grow(*state)
+    lengths = ns.where(seen >= 0, number(ns, state[3]) + 1.0, 0.0)
+    return at_tokens(ns, "max", lengths, seen, logits.shape) - 1
+
+
+def at_tokens(ns: Any, how: str, amounts: Any, seen: Any, shape: Any) -> Any:
+    """Amounts `(rows, length)` added up or maximised at their tokens, float `shape`.
+
+    Args:
+        ns: the array namespace.
+        how: `add`, or `max` of what is positive.
+        amounts: 0 where there is no token.
+        seen: tokens int `(rows, length)`, -1 for none.
+        shape: `(rows, vocabulary)`.
+    """
+    rows, size = shape
+    places = ns.maximum(seen, 0) + size * ns.arange(rows)[:, None]
+    flat, amounts = ns.reshape(places, (-1,)), ns.reshape(amounts, (-1,))
+    if not hasattr(ns, "segment_sum"):
+        result = ns.zeros(rows * size)
+        (ns.add if how == "add" else ns.maximum).at(result, flat, amounts)
+    elif how == "add":
+        result = ns.segment_sum(ns.cast(amounts, "float32"), flat, rows * size)
+    else:
+        result = ns.segment_max(ns.cast(amounts, "float32"), flat, rows * size)
+        result = ns.maximum(result, 0.0)  # it gives minus infinity for no token
+    return ns.reshape(result, shape)

@@ -1,0 +1,173 @@
+"""What a rule of a chain is: its function is the whole feature.
+
+A rule makes of the logits of the next token, `(rows, vocabulary)`, other logits; what
+it removes gets minus infinity. The same function serves numpy and compiled graphs: its
+first argument is the array namespace, `numpy` or `keras.ops`. Its signature's keywords
+are its parameters, numbers or arrays `(rows, 1)`. What it sees depends on its kind:
+
+- truncation: probabilities, what earlier rules removed at 0; it answers which tokens
+  it keeps, as bool.
+- shape: logits.
+- history: logits, and the tokens so far, int `(rows, length)`, the last one at the
+  end and -1 where there is none.
+
+A rule that would leave nothing leaves the most probable token.
+
+Knows no KerasHub, no model and no words.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from minigpt_repl.sampling.parameters import Parameter
+
+MINUS_INFINITY = float("-inf")
+
+
+class Left(NamedTuple):
+    """What a rule left.
+
+    Attributes:
+        logits: `(rows, vocabulary)`.
+        is_rescued: bool `(rows, 1)`, whether it would have left nothing.
+    """
+
+    logits: Any
+    is_rescued: Any
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A rule that can be part of a chain.
+
+    Attributes:
+        name: what the user types.
+        kind: `truncation`, `shape` or `history`; see the module.
+        summary: one line, without a full stop.
+        story: three sentences for `:explain`, from its function's docstring.
+        formula: the first line of it.
+        use: the last paragraph of it: when to use the rule, and when not.
+        origin: paper or program that it is from.
+        parameters: the first one is the main one, which `name=value` sets.
+        function: from the array namespace, what its kind sees, and its parameters.
+        oracle: whose code its golden values were made with.
+        needs: what else its function takes, by name:
+            `chance`: uniform numbers `(rows, 1)`, below which it is to act;
+            `made`: new tokens so far, int `(rows, 1)`;
+            `end_id`: what ends a document;
+            `learned`: float `(rows, 1)`, what `learns` gave after the last token, at
+            the beginning of a text 0.
+        is_last: whether it chooses the token, so that none can stand behind it.
+        learns: of a rule that follows its own choices, from the array namespace,
+            `learned`, the probability of the token that was chosen before the rule
+            and behind it, each `(rows, 1)`, and its parameters: `learned` for the
+            next token.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    story: str
+    formula: str
+    use: str
+    origin: str
+    parameters: tuple[Parameter, ...]
+    function: Callable[..., Any]
+    oracle: str
+    needs: tuple[str, ...] = ()
+    is_last: bool = False
+    learns: Callable[..., Any] | None = None
+
+    def apply(
+        self,
+        ns: Any,
+        logits: Any,
+        values: dict[str, Any],
+        seen: Any,
+        given: dict[str, Any],
+    ) -> Left:
+        """What it leaves.
+
+        Args:
+            ns: `numpy` or `keras.ops`.
+            logits: `(rows, vocabulary)`.
+            values: its parameters by name.
+            seen: the tokens so far, as the module says.
+            given: everything that a rule may need, by name.
+        """
+        values = {**values, **{name: given[name] for name in self.needs}}
+        if self.kind == "truncation":
+            shares = probabilities(ns, logits)
+            kept = self.function(ns, shares, **values) & (shares > 0)
+            changed = ns.where(kept, logits, MINUS_INFINITY)
+        elif self.kind == "history":
+            changed = self.function(ns, logits, seen, **values)
+        else:
+            changed = self.function(ns, logits, **values)
+        is_left = ns.any(changed > MINUS_INFINITY, axis=-1, keepdims=True)
+        only_best = ns.where(best(ns, logits), logits, MINUS_INFINITY)
+        return Left(ns.where(is_left, changed, only_best), ns.logical_not(is_left))
+
+
+def stage(
+    kind: str,
+    summary: str,
+    origin: str,
+    oracle: str,
+    *parameters: Parameter,
+    needs: tuple[str, ...] = (),
+    is_last: bool = False,
+    learns: Callable[..., Any] | None = None,
+) -> Callable[[Callable[..., Any]], Stage]:
+    """Make a function the rule of its name."""
+
+    def made(function: Callable[..., Any]) -> Stage:
+        formula, _, rest = (function.__doc__ or "").partition("\n\n")
+        story, _, use = rest.partition("\n\n")
+        return Stage(
+            name=function.__name__,
+            kind=kind,
+            summary=summary,
+            story=" ".join(story.split()),
+            use=" ".join(use.split()),
+            formula=formula.strip().removesuffix("."),
+            origin=origin,
+            parameters=parameters,
+            function=function,
+            oracle=oracle,
+            needs=needs,
+            is_last=is_last,
+            learns=learns,
+        )
+
+    return made
+
+
+def probabilities(ns: Any, logits: Any) -> Any:
+    """softmax(logits) along the last axis."""
+    weights = ns.exp(logits - ns.max(logits, axis=-1, keepdims=True))
+    return weights / ns.sum(weights, axis=-1, keepdims=True)
+
+
+def best(ns: Any, scores: Any) -> Any:
+    """bool of the same shape: the highest score alone, of equal ones the lowest id."""
+    place = ns.argmax(scores, axis=-1)[..., None]
+    return ns.arange(scores.shape[-1]) == place
+
+
+def entropy(ns: Any, shares: Any) -> Any:
+    """-sum p ln p along the last axis, which stays with length 1."""
+    terms = shares * ns.log(ns.where(shares > 0, shares, 1.0))
+    return -ns.sum(terms, axis=-1, keepdims=True)
+
+
+def number(ns: Any, value: Any) -> Any:
+    """A parameter as a float of the namespace."""
+    return ns.cast(value, "float32") if hasattr(ns, "cast") else value
+
+
+def share(name: str, default: float, help: str, **more: Any) -> Parameter:
+    """A parameter from 0 to 1."""
+    more = {"minimum": 0, "maximum": 1, **more}
+    return Parameter(name, float, default, help, **more)

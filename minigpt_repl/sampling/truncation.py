@@ -1,0 +1,263 @@
+"""Truncation: rules that remove the less probable tokens, or now and then the likely.
+
+What a rule is, says `stage`.
+"""
+
+from typing import Any
+
+from minigpt_repl.sampling import rules
+from minigpt_repl.sampling.parameters import Parameter
+from minigpt_repl.sampling.stage import MINUS_INFINITY, entropy, number, share, stage
+
+
+@stage(
+    "truncation",
+    "the k most probable tokens",
+    'Fan et al. 2018, "Hierarchical Neural Story Generation", arXiv:1805.04833, 5.4',
+    "llama.cpp",
+    Parameter("k", int, 40, "tokens kept", minimum=1, maximum="vocabulary"),
+)
+def top_k(ns: Any, shares: Any, k: Any) -> Any:
+    """rank <= k.
+
+    Top-k keeps the k most probable tokens, of equal ones those with the lowest ids.
+    It cuts off the tail that makes random sampling wander.
+    llama.cpp keeps exactly k as here, transformers all that equal the last one.
+
+    Use it as a plain cut of the tail. Not where the model is now sure, now unsure:
+    k is the same for both.
+    """
+    return rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": k}))
+
+
+@stage(
+    "truncation",
+    "the fewest tokens that together reach probability p",
+    'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
+    "arXiv:1904.09751, 3.1",
+    "transformers",
+    share("p", 0.9, "probability kept", exclusive_minimum=True),
+)
+def top_p(ns: Any, shares: Any, p: Any) -> Any:
+    """Sum of the more probable ones <= p.
+
+    Top-p keeps the fewest tokens whose probabilities add up to p.
+    It keeps few tokens where the model is sure and many where it is not.
+    The token that crosses p stays, as everywhere.
+
+    Use it for stories and talk, with a temperature near 1. Not behind a high
+    temperature: the flattened tail then comes in.
+    """
+    return rules.kept(ns, shares, ((shares, _all_at_one(ns, p)),))
+
+
+@stage(
+    "truncation",
+    "the tokens at least p times as probable as the best",
+    'Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082',
+    "transformers, llama.cpp",
+    share("p", 0.05, "smallest part of the best token's probability"),
+)
+def min_p(ns: Any, shares: Any, p: Any) -> Any:
+    """probability >= p * highest.
+
+    Min-p keeps the tokens that are at least p times as probable as the best one.
+    Where the model is sure it keeps few, and at high temperatures it still cuts
+    off what makes no sense.
+    It needs no sorting and no sum.
+
+    Use it for stories, with a temperature of 1 and above as well. Not for statistics
+    of what the model believes.
+    """
+    return shares >= number(ns, p) * ns.max(shares, axis=-1, keepdims=True)
+
+
+@stage(
+    "truncation",
+    "the tokens whose surprise is nearest to the expected",
+    'Meister et al. 2023, "Locally Typical Sampling", arXiv:2202.00666',
+    "transformers",
+    share("p", 0.9, "probability kept", exclusive_minimum=True),
+)
+def typical_p(ns: Any, shares: Any, p: Any) -> Any:
+    """The nearest by |-ln p - entropy|, until they sum to p.
+
+    Typical sampling keeps the tokens whose surprisal is nearest to the entropy,
+    until their probabilities add up to p.
+    Where the model is unsure it may remove the most probable token.
+    The token that crosses p stays, as in transformers and llama.cpp.
+
+    Use it where text is to be as surprising as people's. Not where the model is
+    mostly sure: it then does what top-p does.
+    """
+    surprisal = -ns.log(ns.where(shares > 0, shares, 1.0))
+    distance = abs(surprisal - entropy(ns, shares))
+    order = ns.where(shares > 0, 1 / (1 + distance), 0.0)
+    return rules.kept(ns, order, ((shares, _all_at_one(ns, p)),))
+
+
+@stage(
+    "truncation",
+    "the tokens of at least probability epsilon",
+    'Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", '
+    "arXiv:2210.15191, 4.1",
+    "transformers",
+    share("epsilon", 0.0003, "smallest probability kept"),
+)
+def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
+    """probability >= epsilon.
+
+    Epsilon sampling keeps the tokens whose probability is at least epsilon.
+    It is the simplest cut of the tail.
+    Where the model is unsure, good tokens may fall below it too.
+
+    Use it to remove what is nonsense for certain and nothing else. Not as the only
+    rule at a high temperature.
+    """
+    return shares >= number(ns, epsilon)
+
+
+@stage(
+    "truncation",
+    "as epsilon_cutoff, with a lower bar where the model is unsure",
+    'Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", '
+    "arXiv:2210.15191, 4.2",
+    "transformers",
+    share("epsilon", 0.0003, "smallest probability kept where the model is sure"),
+)
+def eta_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
+    """probability >= min(epsilon, sqrt(epsilon) * exp(-entropy)).
+
+    Eta sampling keeps the tokens whose probability is at least epsilon, or less
+    where the entropy is high.
+    So it does not remove good tokens where many are possible.
+    Both bars are those of the paper and of transformers.
+
+    Use it in place of epsilon_cutoff where the model is often unsure. Not where a
+    plain bar is to be explained.
+    """
+    epsilon = number(ns, epsilon)
+    bar = epsilon**0.5 * ns.exp(-entropy(ns, shares))
+    return shares >= ns.minimum(epsilon + 0 * bar, bar)
+
+
+@stage(
+    "shape",
+    "the tokens within n standard deviations of the best logit",
+    'Tang et al. 2024, "Top-nsigma: Not All Logits Are You Need", arXiv:2411.07641',
+    "llama.cpp",
+    Parameter("n", float, 1.0, "standard deviations", minimum=0, maximum=100),
+)
+def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
+    """logit >= highest - n * standard deviation of the logits.
+
+    Top-n-sigma keeps the tokens whose logit is within n standard deviations of
+    the highest one.
+    What it keeps does not depend on the temperature.
+    Only tokens that are still there count for the deviation, as in llama.cpp.
+
+    Use it with high temperatures, which it does not mind. Not where the number of
+    tokens left must be small: it may be large.
+    """
+    is_there = logits > MINUS_INFINITY
+    count = ns.sum(ns.where(is_there, 1.0, 0.0), axis=-1, keepdims=True)
+    highest = ns.max(logits, axis=-1, keepdims=True)
+    below = ns.where(is_there, highest - logits, 0.0)
+    mean = ns.sum(below, axis=-1, keepdims=True) / count
+    squares = ns.where(is_there, (below - mean) ** 2, 0.0)
+    deviation = (ns.sum(squares, axis=-1, keepdims=True) / count) ** 0.5
+    is_near = below <= number(ns, n) * deviation
+    return ns.where(is_there & is_near, logits, MINUS_INFINITY)
+
+
+@stage(
+    "truncation",
+    "the tokens above a bar that rises with the best one's square",
+    "BlinkDL, RWKV-LM, 2022: the top-a of its chat",
+    "worked by hand",
+    share("a", 0.2, "the bar where the best token is certain"),
+)
+def top_a(ns: Any, shares: Any, a: Any) -> Any:
+    """probability >= a * highest^2.
+
+    Top-a keeps the tokens whose probability is at least a times the square of
+    the highest.
+    Where the model is sure it removes nearly all others, where it is not nearly none.
+    It is the forerunner of min-p.
+
+    Use it where min-p is not at hand. Not for new work: min-p is easier to reason
+    about.
+    """
+    return shares >= number(ns, a) * ns.max(shares, axis=-1, keepdims=True) ** 2
+
+
+@stage(
+    "truncation",
+    "now and then, none of the likely tokens but the least likely of them",
+    "p-e-w 2024, text-generation-webui #6335: Exclude Top Choices",
+    "llama.cpp",
+    share("probability", 0.5, "how often it acts"),
+    share("threshold", 0.1, "from which probability a token is a likely one"),
+    needs=("chance",),
+)
+def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> Any:
+    """All but the least probable of those with probability >= threshold are removed.
+
+    XTC acts on a part of the tokens, drawn at random: of all tokens that are likely
+    it then keeps the least likely one only.
+    So a sensible but not the usual way is taken.
+    Where fewer than two tokens are likely, or the threshold is above 0.5, it does
+    nothing.
+
+    Use it behind a truncation, for stories that are to take unusual turns. Not for
+    facts and code, where the likely word is the right one.
+    """
+    threshold = number(ns, threshold)
+    is_likely = (shares >= threshold) & (shares > 0)
+    removed = is_likely & ns.logical_not(_last(ns, shares, is_likely))
+    is_acting = (threshold <= 0.5) & (chance < number(ns, probability))
+    return ns.logical_not(removed & is_acting)
+
+
+@stage(
+    "truncation",
+    "the best tokens, until they hold a part of the entropy",
+    'Potraghloo et al. 2025, "Top-H Decoding", arXiv:2509.02510',
+    "transformers",
+    share("h", 0.4, "part of the entropy kept", exclusive_minimum=True),
+)
+def top_h(ns: Any, shares: Any, h: Any) -> Any:
+    """Sum of -p ln p of a token and the more probable ones <= h * entropy.
+
+    Top-h keeps the most probable tokens as long as their part of the entropy is at
+    most h.
+    Where the model is sure it keeps few, and it grows with the entropy.
+    As in transformers it looks at the 100 most probable tokens only.
+
+    Use it at high temperatures, where it stays coherent. Not with a flat
+    distribution over more than 100 tokens that all are wanted.
+    """
+    first = rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": 100}))
+    shares = ns.where(first, shares, 0.0)
+    shares = shares / ns.sum(shares, axis=-1, keepdims=True)
+    terms = -shares * ns.log(ns.where(shares > 0, shares, 1.0))
+    bound = number(ns, h) * ns.sum(terms, axis=-1, keepdims=True)
+    kept = rules.kept(ns, shares, ((terms, bound),))
+    total = ns.sum(ns.where(kept, terms, 0.0), axis=-1, keepdims=True)
+    # The token that crosses the bound is not kept: the last one, of the lowest.
+    is_last = _last(ns, shares, kept)
+    return kept & ((total <= bound * (1 + 1e-6)) | ns.logical_not(is_last))
+
+
+def _all_at_one(ns: Any, p: Any) -> Any:
+    # At 1 everything is kept, however the sum is rounded.
+    p = number(ns, p)
+    return ns.where(p >= 1, 2.0, p)
+
+
+def _last(ns: Any, shares: Any, mask: Any) -> Any:
+    """bool: of the tokens in a mask the least probable one, the last of equal ones."""
+    lowest = ns.min(ns.where(mask, shares, 2.0), axis=-1, keepdims=True)
+    ids = ns.arange(shares.shape[-1])
+    candidates = ns.where(mask & (shares == lowest), ids, -1)
+    return ids == ns.max(candidates, axis=-1, keepdims=True)

@@ -1,0 +1,93 @@
+"""Many seeds as a picture, and what so many texts do not tell apart."""
+
+import io
+
+import numpy as np
+import pytest
+from fakes import FakeEngine
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from minigpt_repl.compare.comparison import finish, run_plan
+from minigpt_repl.compare.measures import TIMINGS
+from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.spread import (
+    ONLY,
+    SpreadView,
+    in_words,
+    not_told_apart,
+    spreads,
+)
+
+GREEDY, RANDOM = Strategy("greedy", {}), Strategy("random", {"temperature": 1.0})
+SHARP = Strategy("top_k", {"k": 2, "temperature": 1.0})
+
+
+def compare(count, *strategies):
+    plan = Plan("the king", strategies, count=count, seed=3, length=20)
+    return finish(run_plan(FakeEngine(context_length=64), plan))
+
+
+def drawn(comparison, width=80):
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(SpreadView(comparison))
+    return out.getvalue()
+
+
+def test_samples_that_differ_are_told_apart_and_samples_of_one_kind_are_not():
+    draw = np.random.default_rng(1)
+    one, same, other = (draw.normal(mean, 1.0, 20) for mean in (0.0, 0.0, 3.0))
+    assert not_told_apart([one, same, other]) == [(0, 1)]
+    assert not_told_apart([one, other]) == []
+    assert not_told_apart([[1.0] * 5, [1.0] * 5]) == [(0, 1)]
+    # Three against three can come out one-sided by chance in 2 of 20 ways.
+    assert not_told_apart([[1.0, 2.0, 3.0], [11.0, 12.0, 13.0]]) == [(0, 1)]
+
+
+def test_pairs_of_one_kind_are_seldom_told_apart_however_many_they_are():
+    draw = np.random.default_rng(2)
+    wrong = 0
+    for _ in range(40):
+        samples = draw.normal(0.0, 1.0, (4, 8))
+        wrong += len(not_told_apart(list(samples))) < 6
+    assert wrong <= 6  # 2 are to be expected; more than 6 come once in 200 times
+
+
+@given(st.lists(st.lists(st.floats(-9, 9), min_size=3, max_size=5), max_size=4))
+def test_pairs_are_named_once_and_in_order(samples):
+    pairs = not_told_apart(samples)
+    assert pairs == sorted(set(pairs))
+    assert all(i < j < len(samples) for i, j in pairs)
+
+
+def test_every_text_is_a_dot_and_what_is_made_once_has_its_own_mark():
+    comparison = compare(6, GREEDY, RANDOM, SHARP)
+    found = list(spreads(comparison))
+    assert found and not {spread.measure.key for spread in found} & {*TIMINGS}
+    for spread in found:
+        assert [len(values) for values in spread.values] == [1, 6, 6]
+        assert all(0 not in pair for pair in spread.not_told_apart)
+    shown = drawn(comparison)
+    greedy = [line for line in shown.splitlines() if line.startswith("greedy")]
+    assert len(greedy) == len(found) and all(ONLY in line for line in greedy)
+    for spread in found:
+        assert spread.measure.heading in shown
+        assert in_words(spread, ["greedy", "random", "top_k"]) in shown
+    assert all(len(line) <= 40 for line in drawn(comparison, 40).splitlines())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_texts_have_no_spread(count):
+    comparison = compare(count, GREEDY, RANDOM)
+    assert list(spreads(comparison)) == [] and drawn(comparison).strip() == ""
+
+
+def test_a_compile_is_done_before_a_clock_runs():
+    engine = FakeEngine(context_length=64)
+    plan = Plan("the king", (GREEDY, RANDOM), count=4, seed=3, length=5)
+    finish(run_plan(engine, plan))
+    assert list(zip(engine.warmed, engine.warmed_rows, strict=True)) == [
+        ("greedy", 1),
+        ("random", 4),
+    ]

@@ -1,0 +1,221 @@
+"""Searches that KerasHub does not have, each against a slow and obvious version."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from closeness import chi_square_limit
+
+from minigpt_repl.engine.engine import LocalEngine
+from minigpt_repl.engine.inspection import probabilities
+from minigpt_repl.engine.request import (
+    CandidatesWeighed,
+    DraftVerified,
+    Finished,
+    HypothesesChanged,
+    Request,
+)
+from minigpt_repl.errors import EngineError
+from minigpt_repl.sampling.registry import find_sampler
+
+DRAWS = 2000
+IDS = (5, 9, 20)
+
+
+def ask(name, ids=IDS, length=25, seed=1, with_details=False, **changes):
+    values = find_sampler(name).check(changes)
+    return Request("", name, values, length, seed, "none", ids, False, with_details)
+
+
+def make(engine, *arguments, **fields):
+    (*_, last) = engine.generate(ask(*arguments, **fields))
+    assert isinstance(last, Finished)
+    return last.generation
+
+
+@pytest.fixture(scope="module")
+def drafting(make_checkpoint, tiny_draft):
+    """The draft model as an engine of its own."""
+    return LocalEngine(make_checkpoint(tiny_draft))
+
+
+def assert_drawn_as(ids, expected):
+    """Chi-square of token ids against a distribution; rare ids share a cell."""
+    counts, cells = np.bincount(ids, minlength=len(expected)), len(ids) * expected
+    assert counts[expected == 0].sum() == 0
+    rare = cells < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    cells = np.append(cells[~rare], cells[rare].sum())
+    counts, cells = counts[cells > 0], cells[cells > 0]
+    assert len(cells) >= 10
+    assert ((counts - cells) ** 2 / cells).sum() < chi_square_limit(len(cells) - 1)
+
+
+@pytest.mark.parametrize("guesses", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_speculative_sampling_draws_as_the_model_does(engine, drafting, guesses):
+    temperature = 6.0
+    fields = {"temperature": temperature, "num_speculative_tokens": guesses}
+    made = [
+        make(engine, "speculative_sampling", length=2, seed=seed, **fields)
+        for seed in range(DRAWS)
+    ]
+    accepted, drafted = np.sum([each.accepted for each in made], axis=0)
+    assert 0.05 < accepted / drafted < 0.95  # the draft model is another one
+
+    def distribution(ids, of=engine):
+        return probabilities(of.logits(ids)[-1], temperature)
+
+    first = distribution(IDS)
+    assert_drawn_as([each.token_ids[0] for each in made], first)
+    second = sum(
+        first[token_id] * distribution((*IDS, int(token_id)))
+        for token_id in np.flatnonzero(first)
+    )
+    assert_drawn_as([each.token_ids[1] for each in made], second)
+    # What would be drawn by the draft model is told from it by this very test.
+    with pytest.raises(AssertionError):
+        assert_drawn_as(
+            [each.token_ids[0] for each in made], distribution(IDS, drafting)
+        )
+
+
+def test_a_speculative_text_is_its_seeds_and_goes_to_the_end_of_the_context(engine):
+    texts = [make(engine, "speculative_sampling", length=60, seed=s) for s in (1, 2, 1)]
+    assert texts[0].token_ids == texts[2].token_ids != texts[1].token_ids
+    assert {each.stop_reason for each in texts} == {"context"}
+    assert len(texts[0].tokens) == 31  # a prompt gives way to the length
+
+
+@pytest.mark.parametrize(("guesses", "ngram"), [(1, 1), (4, 2), (16, 8)])
+def test_prompt_lookup_is_greedy_text(engine, guesses, ngram):
+    for ids in (IDS, (7,), (), (5, 6) * 8):
+        greedy = make(engine, "greedy", ids, 31 - len(ids))
+        fields = {"num_speculative_tokens": guesses, "ngram": ngram}
+        made = make(engine, "prompt_lookup", ids, 31 - len(ids), **fields)
+        assert made.token_ids == greedy.token_ids
+
+
+def test_prompt_lookup_guesses_what_followed_the_last_time(engine):
+    ids, guesses, ngram = (5, 6, 7, 8, 5, 6, 9, 5, 6), 4, 2
+    request = ask("prompt_lookup", ids, 20, with_details=True)
+    request.parameters.update(num_speculative_tokens=guesses, ngram=ngram)
+    *events, last = engine.generate(request)
+    text = (2, *ids, *last.generation.token_ids)
+    rounds = [event for event in events if isinstance(event, DraftVerified)]
+    assert rounds[0].drafted == (9, 5, 6, 9)  # round and round
+    for event in rounds:
+        seen = text[: len(ids) + 1 + event.index]
+        ends = range(ngram, len(seen))
+        found = [end for end in ends if seen[end - ngram : end] == seen[-ngram:]]
+        cycle = seen[found[-1] :] if found else ()
+        expected = [cycle[n % len(cycle)] for n in range(guesses)] if cycle else []
+        room = 32 - len(seen)
+        assert list(event.drafted) == expected[:room]
+
+
+def contrasts(engine, drafting, ids, alpha, draft_temperature):
+    """log p - log q of what is plausible, minus infinity elsewhere, float64."""
+    p = probabilities(engine.logits(ids)[-1])
+    q = probabilities(drafting.logits(ids)[-1], draft_temperature)
+    scores = np.full(p.shape, -np.inf)
+    plausible = (p >= alpha * p.max()) & (p > 0)
+    scores[plausible] = np.log(p[plausible]) - np.log(q[plausible])
+    return scores
+
+
+@pytest.mark.parametrize(("alpha", "temperature"), [(0.1, 1.0), (0.001, 2.0)])
+def test_contrastive_decoding_takes_the_largest_ratio(
+    engine, drafting, alpha, temperature
+):
+    changes = {"alpha": alpha, "draft_temperature": temperature}
+    ids, made = IDS, make(engine, "contrastive_decoding", **changes)
+    assert len(made.tokens) == 25
+    for token_id in made.token_ids:
+        scores = contrasts(engine, drafting, ids, alpha, temperature)
+        assert scores[token_id] >= scores.max() - 1e-3
+        ids = (*ids, token_id)
+
+
+def test_contrastive_decoding_of_the_best_alone_is_greedy(engine):
+    made = make(engine, "contrastive_decoding", alpha=1.0)
+    assert made.token_ids == make(engine, "greedy").token_ids
+
+
+def test_contrastive_decoding_tells_its_candidates(engine, drafting):
+    changes = {"alpha": 0.001, "draft_temperature": 1.5}
+    request = ask("contrastive_decoding", length=6, with_details=True, **changes)
+    *events, last = engine.generate(request)
+    weighed = [event for event in events if isinstance(event, CandidatesWeighed)]
+    assert [event.index for event in weighed] == list(range(6))
+    ids = IDS
+    for event, token_id in zip(weighed, last.generation.token_ids, strict=True):
+        scores = contrasts(engine, drafting, ids, 0.001, 1.5)
+        best = (-scores).argsort(kind="stable")[:10]
+        assert [row[0] for row in event.rows] == [
+            i for i in best if scores[i] > -np.inf
+        ]
+        assert event.rows[0][0] == token_id
+        p, q = (
+            probabilities(e.logits(ids)[-1], t)
+            for e, t in ((engine, 1), (drafting, 1.5))
+        )
+        for row_id, *figures in event.rows:
+            expected = (p[row_id], q[row_id], scores[row_id])
+            assert figures == pytest.approx(expected, abs=1e-3)
+        ids = (*ids, token_id)
+
+
+@pytest.mark.parametrize("name", ["speculative_sampling", "contrastive_decoding"])
+def test_without_a_draft_model_it_is_said(make_checkpoint, tiny_causal_lm, name):
+    engine = LocalEngine(make_checkpoint(tiny_causal_lm))
+    with pytest.raises(EngineError, match=f"{name} needs a draft model"):
+        next(engine.generate(ask(name)))
+
+
+@pytest.fixture(scope="module")
+def sentences(make_checkpoint, make_causal_lm, tiny_words):
+    """A model that likes full stops, so that some of its texts end early."""
+    causal_lm = make_causal_lm(seed=3)
+    bias = np.zeros(80, "float32")
+    bias[tiny_words.index(".")] = 2.5
+    causal_lm.head.bias.assign(bias)
+    return LocalEngine(make_checkpoint(causal_lm))
+
+
+def best_beam(engine, dot, length, beams, length_penalty):
+    """Beam search, plainly: texts that end at a full stop after half the length."""
+    running, ended = [((), 0.0)], []
+    for step in range(1, length + 1):
+        found = []
+        for ids, logprob in running:
+            logits = engine.logits((*IDS, *ids))[-1]
+            logprobs = np.log(np.maximum(probabilities(logits), 1e-300))
+            found += [((*ids, n), logprob + one) for n, one in enumerate(logprobs)]
+        kept = sorted(found, key=lambda each: -each[1])[:beams]
+        is_late = 2 * step >= length
+        ended += [each for each in kept if is_late and each[0][-1] == dot]
+        running = [each for each in kept if not (is_late and each[0][-1] == dot)]
+        if not running or len(ended) >= beams:
+            break
+    scored = [(lp / len(ids) ** length_penalty, ids) for ids, lp in ended + running]
+    return sorted(scored, reverse=True)[:beams], bool(ended)
+
+
+@pytest.mark.parametrize("length_penalty", [-2.0, 0.0, 1.0, 5.0])
+def test_beams_that_end_leave_their_place_and_the_best_by_length_is_taken(
+    sentences, tiny_words, length_penalty
+):
+    request = ask("beam", length=10, num_beams=4, length_penalty=length_penalty)
+    events = list(sentences.generate(replace(request, stop="sentence")))
+    expected, has_ended = best_beam(
+        sentences, tiny_words.index("."), 10, 4, length_penalty
+    )
+    assert has_ended
+    last = [event for event in events if isinstance(event, HypothesesChanged)][-1]
+    best = last.survivors[:4]
+    assert [each.token_ids for each in best] == [ids for _, ids in expected]
+    scores = [each.score for each in best]
+    assert scores == pytest.approx([score for score, _ in expected], rel=1e-3)
+    made = events[-1].generation
+    assert made.token_ids == expected[0][1]
+    assert (made.stop_reason == "stop") == last.survivors[0].has_ended

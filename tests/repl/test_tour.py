@@ -1,0 +1,124 @@
+"""`:tour`: every claim is judged by its text, and the texts stay."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fakes import FakeEngine
+from talk import Talk
+
+from minigpt_repl.repl.commands.tour import PROMPTS, STOPS
+from minigpt_repl.repl.output import Ask, ClearScreen
+
+NAMES = [stop.sampler for stop in STOPS]
+
+
+def talk(*lines, **more):
+    more = {"engine": FakeEngine(context_length=64)} | more
+    return Talk(**more).set(seed="3", length="12").type(*lines)
+
+
+def test_every_claim_is_judged_by_its_text():
+    after = talk(":tour the king", answers=[""] * 9)
+    assert after.count(ClearScreen) == len(STOPS) == 7
+    verdicts = re.findall(r"^(So it is|Not here):", after.said, re.MULTILINE)
+    assert len(verdicts) == 7 and verdicts[0] == "So it is"
+    assert re.search("[0-9]+ of 12 guesses were accepted", after.said)
+    names = [column.strategy.sampler for column in after.session.comparison.columns]
+    assert names == NAMES
+    seeds = {column.generations[0].seed for column in after.session.comparison.columns}
+    assert seeds == {3} and "seed 3" in after.said
+    assert "same for every seed" in after.said
+
+
+def test_the_texts_stay_in_the_session():
+    after = talk(":tour the king", answers=[""] * 9)
+    nodes = after.session.nodes
+    assert [node.generation.request.sampler for node in nodes] == NAMES
+    assert all(node.prompt == "the king" for node in nodes)
+    assert "texts 1..7" in after.notices[-1]
+    assert after.type(":goto 3", ":continue").session.nodes[-1].parent == 3
+
+
+def test_a_claim_that_does_not_hold_here_is_corrected():
+    # Two tokens can't repeat a 4-gram.
+    after = talk(":set length 2", ":tour the king", answers=[""] * 9)
+    assert "Not here:" in after.said and STOPS[0].otherwise in after.said
+
+
+def test_without_a_prompt_some_are_tried_and_it_is_said():
+    after = talk(":tour", answers=[""] * 9)
+    chosen = after.session.comparison.plan.prompt
+    assert chosen in PROMPTS
+    told = next(notice for notice in after.notices if "claims hold" in notice)
+    held = after.said.count("So it is:")
+    assert f"{chosen!r}" in told and f"{held} of 7 claims" in told
+    # No other prompt that was tried bears out more.
+    for prompt in PROMPTS:
+        other = talk(f":tour -- {prompt}", answers=[""] * 9)
+        assert other.said.count("So it is:") <= held
+
+
+def test_it_can_be_left_and_waits_for_nobody_in_a_pipe():
+    after = talk(":tour the", answers=["q"])
+    assert len(after.session.comparison.columns) == 1 == len(after.session.nodes)
+    piped = talk(":tour the", is_terminal=False)
+    assert len(piped.session.comparison.columns) == 7
+    assert piped.count(ClearScreen) == 0 == piped.count(Ask)
+
+
+@pytest.mark.parametrize("typed", ["top_k", "topk", "Top-K -- the king"])
+def test_one_chapter(typed):
+    after = talk(f":tour {typed}")
+    (node,) = after.session.nodes
+    assert node.generation.request.sampler == "top_k"
+    assert "1 of 1: top_k" in after.said and "text 1 of" in after.notices[-1]
+
+
+def test_without_a_draft_model_it_is_said():
+    engine = FakeEngine(context_length=64, has_draft=False)
+    after = talk(":tour the", answers=[""] * 9, engine=engine)
+    assert len(after.session.nodes) == 6 and "no draft model" in after.notices[0]
+
+
+class Words(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.words, self.tags = "", set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_a_handout_has_claim_text_verdict_rule_and_how_to_make_it_again(tmp_path):
+    path = tmp_path / "lesson.html"
+    after = talk(f":tour --export {path} the king", answers=[])
+    assert after.error is None and after.count(Ask) == 0
+    page = Words(path.read_text())
+    assert "script" not in page.tags
+    shown = " ".join(page.words.split())
+    for chapter, column in zip(STOPS, after.session.comparison.columns, strict=True):
+        assert chapter.claim in shown
+        words = (t.text.removeprefix("##") for t in column.generations[0].tokens)
+        assert "".join(words) in "".join(shown.split()).lower()
+    assert shown.count("So it is:") + shown.count("Not here:") == 7
+    assert ":set seed 3 length 12" in shown and ":tour -- the king" in shown
+    assert "Use it" in shown and "arXiv:1904.09751" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (":tour --export", "name a file"),
+        (":tour --export a.md", "ends in .html"),
+        (":tour tpo_k -- the king", "did you mean top_k"),
+        (":tour min_p", ":explain min_p"),
+        (":tour greedy top_k -- the king", "one sampler"),
+    ],
+)
+def test_what_can_not_be_is_told(line, told):
+    assert told in str(talk(line).error)
