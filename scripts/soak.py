@@ -9,6 +9,7 @@ open files become more, or if any text is not what was asked for.
 """
 
 import argparse
+import os
 import random
 import resource
 import sys
@@ -188,7 +189,11 @@ def type_prompts(count: int, checkpoint: Path, seed: int) -> int:
     drawn, samplers = random.Random(seed), [spec.name for spec in all_samplers()]
     command = f"{sys.executable} -m minigpt_repl --no-history --checkpoint {checkpoint}"
     began, figures = time.monotonic(), Figures()
-    with pexpect.spawn(command, timeout=180, dimensions=(24, 80)) as terminal:
+    # It does not answer where the cursor is, for which a second would be waited.
+    environment = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1"}
+    with pexpect.spawn(
+        command, timeout=180, dimensions=(24, 80), env=environment
+    ) as terminal:
         for number in range(1, count + 1):
             sampler = drawn.choice(samplers)
             for line in (
