@@ -186,7 +186,9 @@ def faults(tried: Try, found: Outcome, place: Path) -> Iterator[str]:
     """What is not as it should be."""
     steers = IN_A_TERMINAL if tried.keys else STEERS
     texts = {"stdout": found.out, "stderr": found.err}
-    texts |= {path.name: path.read_text() for path in tried.files}
+    texts |= {path.name: path.read_text() for path in tried.files if path.exists()}
+    if len(texts) < 2 + len(tried.files):
+        yield "a file is not written"
     if found.code != tried.code:
         yield f"code {found.code}, not {tried.code}"
     if found.cpu_seconds > tried.seconds:
