@@ -195,7 +195,8 @@ def best_beam(engine, dot, length, beams, length_penalty):
         is_late = 2 * step >= length
         ended += [each for each in kept if is_late and each[0][-1] == dot]
         running = [each for each in kept if not (is_late and each[0][-1] == dot)]
-        if not running or len(ended) >= beams:
+        if len(ended) >= beams:
+            running = []
             break
     scored = [(lp / len(ids) ** length_penalty, ids) for ids, lp in ended + running]
     return sorted(scored, reverse=True)[:beams], bool(ended)
