@@ -34,8 +34,9 @@ from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
 
 CONFIG_FILE = "config.toml"
 PREFIX = "MINIGPT_"
-LARGEST_CONFIG = 1024 * 1024
-"""Bytes of a config file that is read: reading its form takes seconds a megabyte."""
+LARGEST_CONFIG = 16 * 1024
+"""Bytes of a config file that is read. One that sets everything has 3,000; of dots
+alone (`a.a.a = 1`) a reader's time grows with the square, 16 KB take 0.7 s."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_config(path: Path | None = None) -> Layer:
         return Layer(problems=(f"can't read {place}: {error.strerror}",))
     try:
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of its form, or of a number in it
         return Layer(problems=(f"{shown_path(place)}: {error}",))
     return _read_content(content, shown_path(place))
 

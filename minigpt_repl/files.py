@@ -198,7 +198,8 @@ def open_user_file(path: Path, largest: int = LARGEST) -> BinaryIO:
 
 
 def _too_large(shown: str, largest: int) -> MiniGPTError:
-    return MiniGPTError(f"can't read {shown}: it is larger than {largest // 2**20} MB")
+    size = f"{largest // 2**20} MB" if largest >= 2**20 else f"{largest // 2**10} KB"
+    return MiniGPTError(f"can't read {shown}: it is larger than {size}")
 
 
 def write_user_file(path: Path, text: str) -> None:

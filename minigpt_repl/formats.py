@@ -41,6 +41,10 @@ Value = int | float | str | bool | None
 StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
 StopRule = Literal["none", "sentence", "end"]
 Stop = Annotated[StopRule, says("the rule to end early")]
+NoiseKind = Literal["own", "shared"]
+Noise = Annotated[
+    NoiseKind, says("shared where draws hang on seed, place and token only")
+]
 Sha256 = Annotated[
     str,
     says(
@@ -131,6 +135,7 @@ class Generation(
     ]
     timings: Timings
     checkpoint_sha256: Sha256
+    noise: Noise = "own"
 
 
 class TokenLine(
@@ -237,6 +242,7 @@ class Comparison(
     checkpoint_sha256: Sha256
     versions: dict[str, str]
     strategies: tuple[ComparedStrategy, ...]
+    noise: Noise = "own"
 
 
 class SessionExport(
@@ -283,6 +289,7 @@ class Request(Struct, frozen=True):
     prompt_ids: tuple[Whole, ...] | None
     with_scores: bool
     with_details: bool
+    noise: Noise = "own"
 
 
 class Started(Struct, frozen=True):
@@ -367,6 +374,13 @@ class Record(Document, frozen=True):
         """Identifies weights, configuration and vocabulary together."""
         lines = (f"{name} {digest}\n" for name, digest in sorted(self.files.items()))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class Progress(Struct, frozen=True):
+    """How far an unfinished training came."""
+
+    step: Whole
+    progress: Annotated[float, Meta(ge=0, le=1)]
 
 
 class BackboneConfig(Struct, frozen=True):

@@ -44,6 +44,7 @@ def generation_to_json(generation: Generation) -> formats.Generation:
         seed=generation.seed,
         length=request.length,
         stop=cast(formats.StopRule, request.stop),
+        noise=cast(formats.NoiseKind, request.noise),
         stop_reason=generation.stop_reason,
         cropped=generation.started.cropped,
         unknown_words=generation.started.unknown_words,

@@ -51,6 +51,14 @@ SESSION_PARAMETERS = (
         "the document does, the default of a model that learned it",
         choices=("none", "sentence", "end"),
     ),
+    Parameter(
+        "noise",
+        str,
+        "own",
+        "shared: samplers draw by the same luck, token for token, so that texts of one "
+        "seed differ by their rules only",
+        choices=("own", "shared"),
+    ),
     Parameter("chat", bool, False, "each prompt goes on from the conversation so far"),
     Parameter("raw", bool, False, "show tokens joined by spaces, as the model sees"),
     Parameter("stats", bool, True, "a line of figures after each text"),
@@ -123,6 +131,7 @@ class Settings:
             length=int(self.value("length") or 0),
             seed=None if seed is None else int(seed),
             stop=str(self.value("stop")),
+            noise=str(self.value("noise")),
         )
 
     def set(

@@ -34,7 +34,10 @@ def nearest(word: str, candidates: Iterable[str]) -> list[str]:
 def quoted(word: object) -> str:
     """What the user typed, in quotes: on one line, cut if long, no control
     character, so that any input can be told in an error."""
-    text = repr(word if not isinstance(word, str) else word[: LONGEST_SHOWN + 1])
+    try:
+        text = repr(word if not isinstance(word, str) else word[: LONGEST_SHOWN + 1])
+    except ValueError:  # more digits than Python writes
+        text = "'a number of thousands of digits'"
     if len(text) > LONGEST_SHOWN + 2:
         text = f"{text[:LONGEST_SHOWN]}...{text[-1]}"
     return text

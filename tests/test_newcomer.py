@@ -14,6 +14,7 @@ from talk import Talk
 
 from minigpt_repl import glossary, paths, shown
 from minigpt_repl.cli import cli
+from minigpt_repl.compare.spec import parse_strategies
 from minigpt_repl.errors import UsageError
 from minigpt_repl.formats import encode
 from minigpt_repl.models.record import read_record
@@ -147,8 +148,8 @@ def test_what_another_model_does_not_allow_is_told_before_it_is_loaded(checkpoin
     kinds = [type(output) for output in talk.outputs]
     assert kinds[:3] == [Notice, Notice, SwitchModel]
     assert talk.notices[:2] == [
-        "sampler: speculative -> top_k, the new model has no draft model",
-        "top_k.k: 30 -> 10, the vocabulary is smaller",
+        "sampler: speculative -> top_k, the model has no draft model",
+        "top_k.k: 30 -> 10, the model's vocabulary is smaller",
     ]
     assert talk.session.settings.sampler.name == "top_k"
     assert talk.type("the king").error is None
@@ -159,6 +160,8 @@ def test_without_a_draft_model_speculative_is_refused_where_it_is_asked_for():
     settings = Settings(limits=limits)
     with pytest.raises(UsageError, match="needs a draft model"):
         settings.set({"sampler": "speculative"})
+    with pytest.raises(UsageError, match="needs a draft model"):
+        parse_strategies(["greedy", "speculative"], settings)
     assert Settings().set({"sampler": "speculative"})  # nothing is known of a model
 
 

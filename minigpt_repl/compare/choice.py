@@ -192,14 +192,17 @@ def _stage_facts(text: Inspected, place: int) -> Facts:
     request = text.generation.request
     spec = find_sampler(request.sampler)
     before = inspection.probabilities(text.rows[place])
-    after = inspection.chain_distributions(
+    after = inspection.chain_left(
         spec, request.parameters, text.rows[place], text.where.at(place)
     )
     facts = []
-    for stage, left in zip(spec.stages, after, strict=True):
+    for stage, behind in zip(spec.stages, after, strict=True):
+        left = inspection.probabilities(behind.logits)[0]
         kept = left > 0
         line = f"leaves {int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
         removed = _removed(text.info, before, kept)
+        if behind.is_rescued.any():
+            line = "would leave nothing: the most probable token is kept"
         facts.append((stage.name, f"{line}; removes {removed}" if removed else line))
         before = left
     return tuple(facts)

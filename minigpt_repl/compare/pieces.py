@@ -1,4 +1,4 @@
-"""The part of a text's readable form that each of its tokens made.
+"""The part of a text's readable form that each of its tokens made, and how it ended.
 
 Asks the model's codec; knows no model and no terminal.
 """
@@ -7,6 +7,16 @@ from collections.abc import Sequence
 
 from minigpt_repl.engine.request import EngineInfo, Generation
 from minigpt_repl.shown import shown_line
+
+REASONS = {
+    "length": "length reached",
+    "stop": "sentence ended",
+    "context": "context full",
+    "interrupted": "interrupted",
+    "picked": "picked by hand",
+    "not_finite": "scores not finite",
+}
+"""Why a text ended, in words."""
 
 
 def display_pieces(generation: Generation, info: EngineInfo) -> list[str]:

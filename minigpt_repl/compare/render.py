@@ -17,7 +17,7 @@ from minigpt_repl.compare.comparison import (
     figures,
     library_versions,
 )
-from minigpt_repl.compare.markdown import to_markdown
+from minigpt_repl.compare.markdown import TITLE, to_markdown
 from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.page import comparison_page
 from minigpt_repl.compare.spec import Plan, Strategy
@@ -27,6 +27,7 @@ from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.suggest import quoted
 
 MARK: Final = "minigpt-repl"
+GENERATOR = f'<meta name="generator" content="{MARK}">'
 SUFFIXES = (".md", ".html", ".json")
 
 
@@ -49,11 +50,19 @@ def write_page(path: Path, text: str) -> None:
         UsageError: if a file is there that is something else.
         MiniGPTError: if it can't be written.
     """
-    if path.is_file() and MARK not in read_user_file(path):
+    if path.is_file() and not _is_export(read_user_file(path), path.suffix.lower()):
         raise UsageError(
             f"{path.name} is there and is not an export; choose another name"
         )
     write_user_file(path, text)
+
+
+def _is_export(text: str, suffix: str) -> bool:
+    """Whether a file says that an export made it, in the way of its format."""
+    if suffix == ".json":
+        kinds = formats.Comparison, formats.SessionExport
+        return any(formats.is_one(text, kind) for kind in kinds)
+    return text.startswith(f"# {TITLE}\n") if suffix == ".md" else GENERATOR in text
 
 
 def check_suffix(path: Path) -> str:
@@ -95,6 +104,7 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
         count=plan.count,
         length=plan.length,
         stop=cast(formats.StopRule, plan.stop),
+        noise=cast(formats.NoiseKind, plan.noise),
         varied=comparison.varied,
         is_interrupted=comparison.is_interrupted,
         checkpoint_sha256=comparison.checkpoint_sha256,
@@ -113,6 +123,7 @@ def comparison_of(prompt: str, generation: Generation, directory: str) -> Compar
         seed=generation.seed,
         length=request.length,
         stop=request.stop,
+        noise=request.noise,
         prompt_ids=request.prompt_ids,
     )
     return Comparison(

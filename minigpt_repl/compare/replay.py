@@ -135,6 +135,7 @@ def _recorded(content: formats.Comparison) -> Recorded:
         seed=content.seed,
         length=content.length,
         stop=content.stop,
+        noise=content.noise,
         prompt_ids=content.prompt_ids,
     )
     texts = [text for item in content.strategies for text in _texts(item, plan)]

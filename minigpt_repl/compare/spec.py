@@ -12,7 +12,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
-from minigpt_repl.settings import Settings
+from minigpt_repl.settings import Settings, check_value
 from minigpt_repl.suggest import quoted
 
 MOST_TEXTS = 100
@@ -53,6 +53,7 @@ class Plan:
         seed: of the first text of every strategy; `None` draws one.
         length: new tokens a text.
         stop: the rule to end early, as in `Request`.
+        noise: how chance is drawn, as in `Request`.
         prompt_ids: the exact tokens to continue, if they matter.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     seed: int | None = None
     length: int = 80
     stop: str = "none"
+    noise: str = "own"
     prompt_ids: tuple[int, ...] | None = None
 
     def request(self, strategy: Strategy, index: int) -> Request:
@@ -73,6 +75,7 @@ class Plan:
             length=self.length,
             seed=None if self.seed is None else text_seed(self.seed, index),
             stop=self.stop,
+            noise=self.noise,
             prompt_ids=self.prompt_ids,
             with_scores=True,
         )
@@ -204,6 +207,7 @@ def make_plan(
         seed=request.seed,
         length=request.length,
         stop=request.stop,
+        noise=request.noise,
         prompt_ids=prompt_ids,
     )
 
@@ -255,6 +259,7 @@ def _range_texts(word: str, kind: type) -> list[str]:
 
 def _strategy(word: str, settings: Settings) -> Strategy:
     spec, typed = read_sampler(word)
+    check_value("sampler", spec.name, settings.limits)
     values = settings.parameters(spec)
     for name, text in typed.items():
         values[name] = spec.parameter(name).parse(text, settings.limits)

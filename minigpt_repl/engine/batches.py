@@ -74,7 +74,8 @@ def _copies(requests: Sequence[Request]) -> list[list[int]]:
 def _batch_key(request: Request) -> tuple[object, ...]:
     """Equal for texts that can be rows of one batch."""
     spec, values = choose_sampler(request.sampler, request.parameters)
-    same: tuple[object, ...] = (spec.name, request.prompt, request.prompt_ids)
+    prompt = request.prompt, request.prompt_ids
+    same: tuple[object, ...] = (spec.name, *prompt, request.noise)
     if spec.takes_rows:
         return same
     return (*same, *values.items(), id(request) if spec.search else None)

@@ -17,7 +17,7 @@ from minigpt_repl.engine.wording import Wording
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.sampling.samplers import MOST, RowSeeds
+from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
 
 MOST_TOKENS = 64
 """Tokens of a text that a call makes at most."""
@@ -63,8 +63,10 @@ class DecodeLoop:
         self._is_bound = False
         names = [spec.name for spec, _ in samplers]
         self._places = {name: place for place, name in enumerate(names)}
+        self._is_shared = tf.Variable(False, trainable=False)
         self._choosers = [
-            _Chooser(spec, values, rows, model) for spec, values in samplers
+            _Chooser(spec, values, rows, model, self._is_shared)
+            for spec, values in samplers
         ]
         needs_history = any(spec.needs_history for spec, _ in samplers)
         # What rules of the history look at: what the model sees, but the start token.
@@ -86,6 +88,7 @@ class DecodeLoop:
         token_ids: np.ndarray,
         length: int,
         first_ids: frozenset[int] | None = None,
+        noise: str = "own",
     ) -> None:
         """Read the prompts.
 
@@ -97,7 +100,9 @@ class DecodeLoop:
             length: how many of them are the prompt.
             first_ids: what the first token is one of, if not any. It is then a call
                 of its own.
+            noise: how chance is drawn; see `Request`.
         """
+        self._is_shared.assign(noise == "shared")
         if first_ids is not None or self._is_bound:
             self._bind(first_ids)
         self._which = self._places[sampler]
@@ -231,6 +236,7 @@ class _Chooser:
         values: Mapping[str, Value],
         rows: int,
         model: LanguageModel,
+        is_shared: tf.Variable,
     ) -> None:
         self._spec, self._rows = spec, rows
         self._wording, self._size = Wording(model.text, model.encode), model.logits_size
@@ -240,6 +246,8 @@ class _Chooser:
             if parameter.is_live
         }
         self._sampler: Any = spec.make({**values, **self._variables})
+        if isinstance(self._sampler, DrawOneToken):
+            self._sampler.is_shared = is_shared
         if spec.stages:
             self._sampler.end_id = model.text.end_id
         if spec.learns:

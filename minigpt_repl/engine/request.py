@@ -45,6 +45,8 @@ class Request:
             `TokenScore`. Costs a pass over the text at its end.
         with_details: whether samplers report what they weighed: hypotheses,
             candidates, drafts.
+        noise: `own`, or `shared`: what is drawn hangs on the seed, the place in the
+            text and the token only, so that samplers are compared on the same luck.
     """
 
     prompt: str
@@ -56,6 +58,7 @@ class Request:
     prompt_ids: tuple[int, ...] | None = None
     with_scores: bool = False
     with_details: bool = False
+    noise: str = "own"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ TensorFlow here.
 """
 
 import hashlib
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -210,12 +209,12 @@ def check_folder(directory: Path) -> None:
 def _unfinished(directory: Path) -> str:
     """How far a training for this place came, if there is one, and what goes on."""
     try:
-        told = json.loads(read_user_file(training_folder(directory) / PROGRESS_FILE))
-        step, progress = int(told["step"]), float(told["progress"])
-    except (MiniGPTError, OverflowError, ValueError, TypeError, KeyError):
+        content = read_json(training_folder(directory) / PROGRESS_FILE)
+        told = formats.checked(content, formats.Progress, PROGRESS_FILE)
+    except MiniGPTError:
         return f": {FIX_HINT}"
     command = shlex.join(["minigpt-setup", "--out", str(directory), "--resume"])
     return (
-        f" yet: its training stopped after step {step:,}, {progress:.0%} done; go on "
-        f"with {command}"
+        f" yet: its training stopped after step {told.step:,}, {told.progress:.0%} "
+        f"done; go on with {command}"
     )

@@ -14,6 +14,7 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands, find_command
 from minigpt_repl.repl.tables import all_keys
 from minigpt_repl.sampling.parameters import Parameter, format_value
+from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
@@ -121,6 +122,7 @@ def switch_words(context: Context, typed: str) -> Iterator[str]:
     name, space, rest = typed.lstrip().partition(" ")
     if not space:
         yield from sampler_words(context, typed)
+        yield from DEFAULTS
         return
     try:
         spec = find_sampler(name)

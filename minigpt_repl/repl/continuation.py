@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
+from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.engine.request import (
     Event,
     Finished,
@@ -38,14 +39,6 @@ from minigpt_repl.shown import in_seconds, in_tokens_per_second
 from minigpt_repl.suggest import plain
 
 SHOWN_WORDS = 8
-REASONS = {
-    "length": "length reached",
-    "stop": "sentence ended",
-    "context": "context full",
-    "interrupted": "interrupted",
-    "picked": "picked by hand",
-    "not_finite": "scores not finite",
-}
 NOT_FINITE = (
     "the model's scores are not finite numbers, so the text ends here; "
     "its weights may be damaged"

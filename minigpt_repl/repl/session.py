@@ -60,12 +60,15 @@ class Session:
         nodes: all texts, by id in order.
         current: id of the node that `:continue`, `:why` and the like mean.
         comparison: the last comparison, for `:export`.
+        edits: the chains that were rearranged, as the user would type them, each with
+            the number of texts there were; for `:undo`.
     """
 
     settings: Settings
     nodes: tuple[Node, ...] = ()
     current: int | None = None
     comparison: Any = None
+    edits: tuple[tuple[int, str], ...] = ()
 
     @property
     def node(self) -> Node | None:
@@ -78,10 +81,11 @@ class Session:
 
     def path(self) -> Iterator[Node]:
         """The current node and its ancestors, the current one first."""
+        known = {node.id: node for node in self.nodes}
         node = self.node
         while node is not None:
             yield node
-            node = None if node.parent is None else self.find(node.parent)
+            node = None if node.parent is None else known[node.parent]
 
     def add(
         self, prompt: str, generation: Generation, parent: int | None = None
@@ -132,16 +136,16 @@ def parse_session(text: str, name: str, settings: Settings) -> Session:
         MiniGPTError: if it is no saved session, a newer or a damaged one.
     """
     content = formats.decode(text, name, formats.Session)
-    nodes: list[Node] = []
+    nodes: dict[int, Node] = {}
     try:
         for turn in content.turns:
-            nodes.append(_read_turn(turn, nodes))
-        if content.current not in (None, *(node.id for node in nodes)):
+            nodes[turn.id] = _read_turn(turn, nodes)
+        if content.current is not None and content.current not in nodes:
             raise UsageError(f"there is no turn {content.current}")
         after = _read_settings(content.settings, settings)
     except UsageError as error:
         raise MiniGPTError(f"{name} is damaged: {error}") from None
-    return Session(after, tuple(nodes), content.current)
+    return Session(after, tuple(nodes.values()), content.current)
 
 
 def _read_settings(values: Mapping[str, Value], settings: Settings) -> Settings:
@@ -156,17 +160,16 @@ def _read_settings(values: Mapping[str, Value], settings: Settings) -> Settings:
         elif unqualified.key(key) != key or key in OF_THE_TERMINAL:
             raise UsageError(f"a setting {quoted(key)}")
         else:
-            value = unqualified.parameter(key).check(value, settings.limits)
+            value = unqualified.parameter(key).check(value)
         if value != unset.shown(key):
             layer[key] = value
     return Settings({**settings.layers, "set": layer}, settings.limits)
 
 
-def _read_turn(turn: formats.Turn, earlier: list[Node]) -> Node:
-    known = [node.id for node in earlier]
-    if turn.id <= max(known, default=0):
+def _read_turn(turn: formats.Turn, earlier: dict[int, Node]) -> Node:
+    if turn.id <= next(reversed(earlier), 0):
         raise UsageError(f"turn {turn.id} does not come after the one before")
-    if turn.parent not in (None, *known):
+    if turn.parent is not None and turn.parent not in earlier:
         raise UsageError(
             f"turn {turn.id}: its parent {turn.parent} does not come before it"
         )

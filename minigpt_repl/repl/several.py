@@ -11,6 +11,7 @@ from dataclasses import replace
 from random import SystemRandom
 from typing import Any, cast
 
+from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.compare.rows_view import Row, RowsView
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.compare.view import SAME
@@ -30,7 +31,6 @@ from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import (
-    REASONS,
     count_tokens,
     delta_of,
     describe_sampler,

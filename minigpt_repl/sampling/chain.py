@@ -24,7 +24,7 @@ from minigpt_repl.suggest import did_you_mean, quoted
 SEPARATOR = " + "
 
 CHANCE_TRIAL = 1 << 30
-"""Numbers of the random numbers that rules act by; no draw gets as far."""
+"""Number of the random number that a rule acts by; no draw gets as far."""
 
 QUOTES = "\"'"
 
@@ -258,12 +258,14 @@ def steps(
         learned: what the last stage learned from its own choices; see `Stage`.
     """
     left = []
-    for place, stage in enumerate(stages):
+    for stage in stages:
         made = 0 if seeds is None else seeds[:, 1:]
         given = {"chance": 0.0, "made": made, "end_id": end_id, "learned": learned}
         if "chance" in stage.needs and seeds is not None:
-            trial = CHANCE_TRIAL + place
-            given["chance"] = noise.uniform(ns, seeds[:, :1], seeds[:, 1:], trial)
+            # The same wherever it stands, so that chains are compared on one luck.
+            given["chance"] = noise.uniform(
+                ns, seeds[:, :1], seeds[:, 1:], CHANCE_TRIAL
+            )
         left.append(stage.apply(ns, logits, own_values(stage, values), seen, given))
         logits = left[-1].logits
     return left

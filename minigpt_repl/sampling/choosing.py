@@ -60,7 +60,7 @@ def _surprise_kept(
     ns: Any, learned: Any, before: Any, behind: Any, tau: Any, eta: Any
 ) -> Any:
     """How far the bound has moved from 2 tau: by eta times the error, each time."""
-    surprise = -ns.log(behind) / math.log(2)
+    surprise = -ns.log(ns.maximum(behind, 1e-38)) / math.log(2)
     return learned - number(ns, eta) * (surprise - number(ns, tau))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
+TOKEN_TRIAL = 1 << 29
+"""Number of token 0's own random number; no draw's trials get as far."""
 
 
 def uniform(ns: Any, seed: Any, step: Any, trial: Any) -> Any:
@@ -40,6 +42,28 @@ def uniform(ns: Any, seed: Any, step: Any, trial: Any) -> Any:
     high = ns.bitwise_right_shift(left, _constant(ns, 8))
     # By way of int32: not every backend makes floats of unsigned numbers.
     return ns.array(_cast(ns, _cast(ns, high, "int32"), "float32")) * _float(2.0**-24)
+
+
+def gumbel(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
+    """A Gumbel number for each (seed, step, token).
+
+    The token with the highest log-probability plus its number is distributed as a
+    draw from the probabilities, and two distributions that hardly differ choose the
+    same token most of the time: the Gumbel-max trick, Maddison et al. 2014, "A*
+    Sampling", arXiv:1411.0030, section 2.
+
+    Args:
+        ns: `numpy` or `keras.ops`.
+        seed: int array `(rows, 1)`.
+        step: int array `(rows, 1)`: which token of the text.
+        token_ids: int array `(1, vocabulary)`.
+
+    Returns:
+        A float32 array `(rows, vocabulary)`.
+    """
+    between = uniform(ns, seed + 0 * token_ids, step, TOKEN_TRIAL + token_ids)
+    between = ns.maximum(between, _float(2.0**-25))  # the logarithm of 0 is none
+    return -ns.log(-ns.log(between))
 
 
 def _rotated(ns: Any, word: Any, by: int) -> Any:

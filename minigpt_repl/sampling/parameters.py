@@ -20,6 +20,8 @@ Limits = Mapping[str, int]
 OFF_WORDS = ("off", "none", "unset")
 TRUE_WORDS = ("on", "true", "yes", "1")
 FALSE_WORDS = ("off", "false", "no", "0")
+MOST_BITS = 63
+"""Of a whole number; a file may hold one that is too large to compare or to write."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Parameter:
         """
         if value is None and self.optional:
             return None
+        if type(value) is int and value.bit_length() > MOST_BITS:
+            raise self._error(value, limits)
         if self.kind is float and type(value) is int:
             value = float(value)
         if type(value) is not self.kind:

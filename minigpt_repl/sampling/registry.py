@@ -18,6 +18,7 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
+from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
 from minigpt_repl.sampling.stage import Stage
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.suggest import did_you_mean, quoted
@@ -246,7 +247,7 @@ def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
     Raises:
         UsageError: for what the grammar does not allow, or an unknown name.
     """
-    typed = chain.parse(text)
+    typed = chain.parse(DEFAULT_CHAINS.get(text.strip().lower(), text))
     spec = find_sampler(chain.SEPARATOR.join(stage.name for stage in typed))
     values: dict[str, str] = {}
     for place, stage in enumerate(typed):

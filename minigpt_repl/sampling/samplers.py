@@ -44,7 +44,7 @@ class RowSeeds(keras.random.SeedGenerator):
         return self.current
 
 
-class _DrawOneToken:
+class DrawOneToken:
     """Draws from what a rule keeps, without finding all that it keeps.
 
     A token is drawn from the whole distribution; if the rule does not keep it, it
@@ -52,9 +52,14 @@ class _DrawOneToken:
     it. So the result is distributed as a draw from the kept tokens: the rejection
     sampling of FlashInfer, Ye et al. 2025, "Sorting-Free GPU Kernels for LLM
     Sampling", with one pivot.
+
+    Attributes:
+        is_shared: whether a token is drawn by noise of its own in place of that, as a
+            bool of the backend; see `noise.gumbel`. `None` for never.
     """
 
     seed_generator: Any
+    is_shared: Any = None
 
     def limits(self, probabilities: Any) -> rules.Limits:
         """The limits of the rule, with this sampler's parameters."""
@@ -70,12 +75,31 @@ class _DrawOneToken:
             int32 `(rows,)`.
         """
         rows = probabilities.shape[0]
-        limits = self.limits(probabilities)
         seeds = ops.convert_to_tensor(self.seed_generator.next())
         first, apart = 0, 1
         if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
             seeds = ops.broadcast_to(seeds, (rows, 2))
             first, apart = ops.arange(rows, dtype="int32")[:, None], rows
+        if self.is_shared is None:
+            return self._draw(probabilities, seeds, first, apart)
+        return ops.cond(
+            ops.convert_to_tensor(self.is_shared),
+            lambda: self._draw_shared(probabilities, seeds),
+            lambda: self._draw(probabilities, seeds, first, apart),
+        )
+
+    def _draw_shared(self, probabilities: Any, seeds: Any) -> Any:
+        """The kept token of the highest log-probability with noise added."""
+        kept = rules.kept(ops, probabilities, self.limits(probabilities))
+        ids = ops.arange(probabilities.shape[-1], dtype="int32")[None]
+        added = noise.gumbel(ops, seeds[:, :1], seeds[:, 1:], ids)
+        scores = ops.log(ops.where(kept, probabilities, 1.0)) + added
+        scores = ops.where(kept, scores, float("-inf"))
+        return ops.cast(ops.argmax(scores, axis=-1), "int32")
+
+    def _draw(self, probabilities: Any, seeds: Any, first: Any, apart: Any) -> Any:
+        rows = probabilities.shape[0]
+        limits = self.limits(probabilities)
 
         def attempt(trial: Any, is_done: Any, token_ids: Any, weights: Any) -> Any:
             number = first + apart * trial
@@ -96,7 +120,7 @@ class _DrawOneToken:
         return ops.squeeze(state[2], axis=-1)
 
 
-class RandomSampler(_DrawOneToken, keras_hub.samplers.RandomSampler):
+class RandomSampler(DrawOneToken, keras_hub.samplers.RandomSampler):
     """Draws from the whole distribution."""
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -104,7 +128,7 @@ class RandomSampler(_DrawOneToken, keras_hub.samplers.RandomSampler):
         return rules.no_limits(ops, probabilities, {})
 
 
-class TopKSampler(_DrawOneToken, keras_hub.samplers.TopKSampler):
+class TopKSampler(DrawOneToken, keras_hub.samplers.TopKSampler):
     """Draws from the k most probable tokens."""
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -112,7 +136,7 @@ class TopKSampler(_DrawOneToken, keras_hub.samplers.TopKSampler):
         return rules.top("k")(ops, probabilities, {"k": self.k})
 
 
-class TopPSampler(_DrawOneToken, keras_hub.samplers.TopPSampler):
+class TopPSampler(DrawOneToken, keras_hub.samplers.TopPSampler):
     """Draws from the fewest tokens that together exceed probability p."""
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -120,7 +144,7 @@ class TopPSampler(_DrawOneToken, keras_hub.samplers.TopPSampler):
         return rules.top_p(ops, probabilities, {"p": self.p, "k": self.k})
 
 
-class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
+class Chain(DrawOneToken, keras_hub.samplers.Sampler):
     """Rules one after another, and a draw from what they leave.
 
     It can be used wherever KerasHub takes a sampler:
@@ -206,7 +230,7 @@ class Chain(_DrawOneToken, keras_hub.samplers.Sampler):
         return softmax(ops, left[-1].logits)
 
     def get_next_token(self, probabilities: Any) -> Any:
-        """Draws a token for each row; see `_DrawOneToken`. A chain learns from it."""
+        """Draws a token for each row; see `DrawOneToken`. A chain learns from it."""
         token_ids = super().get_next_token(probabilities)
         if self.learned is not None:
             last, chosen = self._stages[-1], token_ids[:, None]

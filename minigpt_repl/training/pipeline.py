@@ -107,10 +107,11 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
     patience = setup.patience or small.patience
     progress.say(
         f"a small text: {recipe.num_layers} layers of width {recipe.hidden_dim}, "
-        f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it ends after "
-        f"{patience} evaluations without a new best"
+        f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it is read "
+        f"{recipe.epochs} times at most (--epochs), fewer where {patience} evaluations "
+        "bring no new best (--patience)"
     )
-    return replace(setup, recipe=recipe, patience=patience)
+    return replace(setup, recipe=recipe, patience=patience, is_small=True)
 
 
 def _train_and_save(
@@ -235,13 +236,14 @@ def _train(
 
 
 def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    if setup.options.minutes is not None:
-        return Length(seconds=setup.options.minutes * 60 * share)
-    steps = setup.options.steps
+    minutes, steps = setup.options.minutes, setup.options.steps
+    seconds = None if minutes is None else minutes * 60 * share
+    if seconds is not None and not setup.is_small:
+        return Length(seconds=seconds)
     if steps is None:
         epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
         steps = epoch * setup.recipe.epochs
-    return Length(steps=max(round(steps * share), 1))
+    return Length(max(round(steps * share), 1), seconds)
 
 
 def _add_draft(

@@ -122,7 +122,9 @@ class Options:
         "Width of the feedforward.", "--feedforward", type=int
     )
     context_length: int | None = _option("Tokens of context.", "--context", type=int)
-    vocabulary_size: int | None = _option("Most words, and embedding rows.", type=int)
+    vocabulary_size: int | None = _option(
+        "Most words or pieces that are learned.", type=int
+    )
     dropout: float | None = _option("", type=float)
     batch_size: int | None = _option("Windows in a step.", type=int)
     learning_rate: float | None = _option("The peak of the schedule.", type=float)
@@ -169,6 +171,7 @@ class Setup:
         cluster: the processes that train together, or `None` for this one alone.
         patience: evaluations without a new best that end the run, or `None`.
         is_fitted: whether the recipe is in the size that suits the text.
+        is_small: whether the text is one that is soon learned by heart.
     """
 
     options: Options
@@ -178,6 +181,7 @@ class Setup:
     cluster: Cluster | None
     patience: int | None
     is_fitted: bool
+    is_small: bool = False
 
     @property
     def is_chief(self) -> bool:

@@ -341,8 +341,9 @@ class _Pacer(keras.callbacks.Callback):
         if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
             return True
         last = run.evaluations[-1]
-        since = run.elapsed - last.elapsed
-        return self.is_over() or since >= plan.length.seconds / EVALUATIONS
+        since = plan.length.progress(run.step, run.elapsed)
+        since -= plan.length.progress(last.step, last.elapsed)
+        return self.is_over() or since > 0.999 / EVALUATIONS
 
     def _lost_patience(self) -> bool:
         run, patience = self._trainer.run, self._trainer.plan.patience

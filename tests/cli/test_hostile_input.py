@@ -70,7 +70,7 @@ def test_a_config_file_that_is_too_large_is_told_and_left_out(run, home):
         file.truncate(200_000_000)
     result = run("-p", "the")
     assert result.code == 0
-    assert "larger than 1 MB" in result.err
+    assert "larger than 16 KB" in result.err
 
 
 class Endless(io.RawIOBase):

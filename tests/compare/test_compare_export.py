@@ -176,7 +176,7 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     words = [("<b>&" if id == token.id else word) for id, word in enumerate(INFO.words)]
     other = FakeEngine(context_length=64)
     info = replace(INFO, words=tuple(words))
-    renamed = SimpleNamespace(info=info, logits=other.logits)
+    renamed = SimpleNamespace(info=info, logits=other.logits, encode=other.encode)
     text = render([one], ".html", renamed)
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text and "<i>" not in text
@@ -213,6 +213,14 @@ def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     with pytest.raises(UsageError, match="not an export"):
         export([comparison], path, ENGINE)
     assert path.read_text() == "my notes"
+    for suffix, own in {
+        ".md": "# My notes\n\non minigpt-repl\n",
+        ".html": "<!doctype html><title>minigpt-repl</title>",
+        ".json": '{"name": "minigpt-repl", "type": "module"}',
+    }.items():
+        (tmp_path / f"own{suffix}").write_text(own)
+        with pytest.raises(UsageError, match="not an export"):
+            export([comparison], tmp_path / f"own{suffix}", ENGINE)
     for suffix in (".md", ".html", ".json"):
         for _ in range(2):
             export([comparison], tmp_path / f"a{suffix}", ENGINE)

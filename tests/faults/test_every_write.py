@@ -5,10 +5,12 @@ removed) are counted, and each in turn is the one at which the disk is full or t
 process is killed.
 """
 
+import signal
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from minigpt_repl import files
@@ -88,3 +90,35 @@ def test_the_old_or_the_new_is_there(tmp_path, what, how):
             assert step > 2
             return
     raise AssertionError("it takes more steps than that")
+
+
+STATE = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from minigpt_repl.training.resume import State, save_state
+
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system kills who writes on
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+weights = [np.full(2000, 2.0), np.full((30, 40), 2.0)]
+save_state(Path(sys.argv[1]), State({"step": 2, "progress": 0.2}, {"model": weights}))
+"""
+
+
+def test_a_training_that_is_killed_inside_a_write_has_its_last_state(tmp_path):
+    from minigpt_repl.training.resume import State, load_state, save_state
+
+    old = State({"step": 1, "progress": 0.1}, {"model": [np.zeros(2000)]})
+    save_state(tmp_path, old)
+    command = [sys.executable, "-c", STATE, str(tmp_path)]
+    for limit in (0, 1, 1000, 20_000, 25_900):
+        done = subprocess.run([*command, str(limit)], capture_output=True, text=True)
+        assert done.returncode == -signal.SIGXFSZ, done.stderr
+        state = load_state(tmp_path)
+        assert state.header["step"] == 1
+        assert not state.groups["model"][0].any()
+    done = subprocess.run([*command, "1000000"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert load_state(tmp_path).header["step"] == 2
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["progress.json", "state.npz"]

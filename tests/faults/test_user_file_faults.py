@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import random
+import resource
 import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from minigpt_repl import files
 from minigpt_repl.config import read_config, read_environment
 from minigpt_repl.errors import MiniGPTError
+from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import perform, run_line
 from minigpt_repl.repl.output import Notice
@@ -121,6 +124,39 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.parametrize("value", [10**30, -(10**400), 10**4000, 1e308])
+@pytest.mark.parametrize("key", ["seed", "length", "beam.num_beams", "top_p.p"])
+def test_a_number_in_a_session_that_is_too_large(typist, tmp_path, key, value):
+    content = json.loads(json.dumps(SAVED))
+    content["settings"][key] = value
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert "must be a" in refused(typist, f":load {tmp_path / 'a.json'}")
+
+
+def test_a_session_of_very_many_texts_is_read_in_linear_time():
+    def steps(count):
+        """How many lines of Python it takes."""
+        turn, taken = SAVED["turns"][0], 0
+        turns = [{**turn, "id": i + 1, "parent": i or None} for i in range(count)]
+        text = json.dumps(SAVED | {"turns": turns, "current": count})
+
+        def count_lines(frame, event, argument):
+            nonlocal taken
+            taken += event == "line"
+            return count_lines
+
+        settings = Settings(limits={"vocabulary": 39})
+        sys.settrace(count_lines)
+        try:
+            session = parse_session(text, "a.json", settings)
+            assert len(list(session.path())) == count
+        finally:
+            sys.settrace(None)
+        return taken
+
+    assert steps(400) < 5 * steps(100)
+
+
 @given(st.sampled_from(list(leaves(SAVED))[1:]), anything)
 @settings(max_examples=400, deadline=None)
 def test_a_session_with_anything_in_it_is_refused_or_allowed(path, value):
@@ -135,6 +171,7 @@ def test_a_session_with_anything_in_it_is_refused_or_allowed(path, value):
     except MiniGPTError as error:
         assert "\n" not in str(error)
         return
+    session = session.with_settings(session.settings.fitted_to(present.limits)[0])
     for key in session.settings.names():
         if key != "sampler":
             found = session.settings.value(key)
@@ -207,6 +244,50 @@ def test_a_disk_that_is_full(typist, tmp_path):
         assert [path.name for path in disk.iterdir()] == ["a.json"]
 
 
+@contextmanager
+def room_for(size):
+    """A file system whose files have no room for more bytes than these."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(":save {}/a.json", ":export {}/a.md", ":export {}/a.html"),
+        *(":export {}/a.json", ":export --session {}/a.html"),
+    ],
+)
+def test_a_write_that_fails_at_any_byte_leaves_the_old_file(typist, tmp_path, line):
+    line = line.format(tmp_path)
+    typist.type(":compare greedy random -- the king", line)
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    for size in (0, 1, 100, len(before) // 2, len(before) - 1):
+        with room_for(size):
+            assert path.name in refused(typist, line)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_history_that_fails_at_any_byte_tells_it_once_and_keeps_what_it_had(tmp_path):
+    path = tmp_path / "history"
+    LineHistory(path).store_string(":set k 3")
+    before = path.read_bytes()
+    for more in range(25):
+        history = LineHistory(path)
+        with room_for(len(before) + more):
+            history.store_string(":set k 4")
+            history.store_string(":set k 5")
+        assert "lines are not kept" in history.trouble
+        assert ":set k 3" in list(LineHistory(path).load_history_strings())
+        path.write_bytes(before)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
 def test_a_disk_that_fails_leaves_the_old_file(typist, tmp_path, monkeypatch, code):
     path = tmp_path / "a.json"
@@ -226,6 +307,10 @@ def test_a_disk_that_fails_leaves_the_old_file(typist, tmp_path, monkeypatch, co
     "content",
     [
         *(b"\xff\xfe", b"length = ", b"[[[", b"length = 1\nlength = 2", b"= 3", b"\0"),
+        b"length = " + b"1" * 5000,
+        b"length = 0x" + b"f" * 5000,
+        b"length = [0x" + b"f" * 5000 + b"]",
+        b"a." * 8000 + b"b = 1",
         *(b"length = 10e400", b"[top_k]\nk = {}", b"k = 3", b"a = " + b"[" * 100_000),
     ],
     ids=lambda content: repr(content[:12]),

@@ -58,7 +58,15 @@ def test_what_a_chain_has_it_keeps_while_another_sampler_is_in_use():
         (":sampler min_p= + top_k", "min_p needs a value"),
         (':sampler min_p="0.1 + top_k', "a quote is not closed"),
         (":sampler beam + top_k", "no rule 'beam' for a chain"),
-        (":sampler greedy=1 + top_k", "greedy has no parameter"),
+        (":sampler top_k + greedy=1", "greedy has no parameter"),
+        (":sampler greedy + top_k", "greedy chooses the token: top_k can't stand"),
+        (":sampler ban=zzz + top_k", "ban: the model has no tokens for 'zzz'"),
+        (":sampler ban=#9999 + top_k", "there is no token '#9999'"),
+        (":sampler logit_bias=king + top_k", "WORD:AMOUNT ...; got 'king'"),
+        (":sampler logit_bias=king:inf + top_k", "WORD:AMOUNT ...; got"),
+        (":sampler min_length + top_k", "did not learn where a document ends"),
+        (":load-preset nope.json", "nope.json"),
+        (":load-preset", ":load-preset FILE"),
         (":set p 0.5", "several stages have a p: write min_p.p or top_p.p"),
         (":set nope 5", "no setting 'nope'"),
         (":set min_p 7", "min_p must be a number 0..1"),
@@ -163,3 +171,56 @@ def test_a_saved_session_has_its_chain_and_the_other_samplers_values():
     assert settings.parameters() == talk.session.settings.parameters()
     assert settings.value("top_p.p") == 0.4
     assert again.node.generation.request.sampler == "top_p + xtc"
+
+
+def test_what_chain_did_is_undone_before_texts_are_dropped():
+    talk = Talk().type(
+        CHAIN, "the king", ":chain add top_k=3 at 1", ":chain drop min_p"
+    )
+    talk.type(":undo", ":undo")
+    assert talk.session.settings.sampler.name == "min_p + temperature"
+    assert talk.session.settings.parameters() == {"min_p": 0.05, "temperature": 0.8}
+    assert len(talk.session.nodes) == 1
+    talk.type(":undo")
+    assert not talk.session.nodes
+
+
+def test_a_chain_that_would_leave_nothing_says_what_it_keeps():
+    talk = Talk().type(":sampler epsilon_cutoff=0.99 + top_k=2", "the king", ":chain")
+    words = "epsilon_cutoff would leave nothing: the most probable token is kept"
+    assert words in talk.notices
+    talk.type(":why 1")
+    assert "would leave nothing: the most probable token is kept" in talk.said
+
+
+def test_a_banned_word_never_comes_and_a_pushed_one_does():
+    talk = Talk().type(":set length 30", ':sampler ban="king, ##ing" + random', "the")
+    made = talk.session.node.generation
+    assert not {"king", "##ing"} & {token.text for token in made.tokens}
+    talk.type(":sampler logit_bias=king:1000 + top_k=1", "the")
+    made = talk.session.node.generation
+    assert {token.text for token in made.tokens} == {"king"}
+    assert any("logit_bias=king:1000 + top_k=1" in line for line in talk.notices)
+
+
+def test_quotes_hold_words_together_wherever_a_chain_is_typed():
+    talk = Talk().type(':sampler ban="the king, old" + top_k=3')
+    assert talk.session.settings.parameters()["ban"] == "the king, old"
+    talk.type(':set ban "queen, old"', ':chain add logit_bias="king: 2" at 1')
+    assert talk.notices[0].endswith('logit_bias="king: 2" + ban="queen, old" + top_k=3')
+    talk.type(':compare greedy ban="old, king"+top_k=2 n=1 -- the king')
+    assert talk.error is None
+
+
+def test_a_preset_is_loaded_and_what_is_not_known_is_named(tmp_path):
+    path = tmp_path / "preset.json"
+    path.write_text('{"temp": 0.7, "min_p": 0.1, "top_p": 1, "tfs": 1, "guidance": 2}')
+    talk = Talk().type(f":load-preset {path}")
+    assert talk.notices[0].endswith("-> min_p=0.1 + temperature=0.7")
+    assert talk.notices[1] == "not known here: tfs, guidance"
+    before = talk.session
+    for content in ("[1]", "{", '{"top_k": "many"}', '{"tfs": 1}', "[" * 100_000):
+        path.write_text(content)
+        talk.type(f":load-preset {path}")
+        assert "preset.json" in str(talk.error) or "top_k" in str(talk.error)
+        assert "\n" not in str(talk.error) and talk.session == before

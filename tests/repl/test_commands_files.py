@@ -155,7 +155,7 @@ def test_model_switches_and_takes_back_what_is_beyond_it(tmp_path):
     info = replace(FakeEngine().info, vocabulary_size=8, directory="other")
     talk = Talk(switched=info).type(":set k 30", ":model other")
     assert SwitchModel(str(tmp_path / "other")) in talk.outputs
-    assert talk.notices[1] == "top_k.k: 30 -> 8, the vocabulary is smaller"
+    assert talk.notices[1] == "top_k.k: 30 -> 8, the model's vocabulary is smaller"
     assert talk.session.settings.limits == {"vocabulary": 8, "draft": 1}
     assert "1..8" in str(talk.type(":set k 9").error)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from talk import Talk
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.session import dump_session, parse_session
+from minigpt_repl.repl.session import Session, dump_session, parse_session
 from minigpt_repl.settings import Settings
 
 
@@ -120,8 +120,17 @@ def test_a_truncated_file_is_told(length):
         parse_session(json.dumps(CONTENT)[:length], "file.json", Settings())
 
 
-def test_a_value_beyond_this_models_vocabulary_is_told():
-    talk = Talk().set(k="30")
-    text = dump_session(talk.session)
-    with pytest.raises(MiniGPTError, match=r"k must be a whole number 1\.\.20; got 30"):
-        parse_session(text, "file.json", Settings(limits={"vocabulary": 20}))
+def test_what_this_model_does_not_allow_is_taken_back_and_told(tmp_path):
+    path = tmp_path / "other.json"
+    made = Talk().set(k="30").set(sampler="speculative").type("the king")
+    path.write_text(dump_session(made.session))
+    smaller = Talk()
+    limits = {"vocabulary": 20, "draft": 0}
+    smaller.session = Session(Settings(limits=limits))
+    smaller.type(f":load {path}")
+    assert smaller.error is None and len(smaller.session.nodes) == 1
+    assert smaller.notices[1:] == [
+        "sampler: speculative -> top_k, the model has no draft model",
+        "top_k.k: 30 -> 10, the model's vocabulary is smaller",
+    ]
+    assert smaller.session.settings.sampler.name == "top_k"

@@ -132,6 +132,8 @@ def test_length_in_steps_or_in_seconds():
     assert Length(steps=10).progress(5, math.inf) == 0.5
     assert Length(seconds=10).progress(10**9, 2.5) == 0.25
     assert Length(seconds=10).progress(1, 11) == 1
-    for wrong in ({}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
+    both = Length(steps=10, seconds=10)
+    assert (both.progress(5, 2.0), both.progress(1, 9.0)) == (0.5, 0.9)
+    for wrong in ({}, {"steps": 1, "seconds": 0.0}, {"steps": 0}, {"seconds": -1.0}):
         with pytest.raises(UsageError):
             Length(**wrong)

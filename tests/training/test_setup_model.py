@@ -112,7 +112,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
 
 @pytest.mark.slow
 def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
-    process = start(place, "--minutes", "30")
+    process = start(place, "--steps", "100000")
     state = place / "out.training" / "state.npz"
     wait_for(lambda: state.exists(), process)
     process.send_signal(signal.SIGINT)
@@ -241,6 +241,10 @@ def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
     told = r"stopped after step 1,234, 42% done; go on with minigpt-setup --out .*out"
     with pytest.raises(CheckpointError, match=told + " --resume"):
         read_record(place / "out")
+    for wrong in ("[" * 100_000, '{"step": 1%s, "progress": 1}' % ("0" * 4000), "{}"):
+        (folder / "progress.json").write_text(wrong)
+        with pytest.raises(CheckpointError, match="make a good one"):
+            read_record(place / "out")
     remove_state(folder)
     with pytest.raises(CheckpointError, match="make a good one"):
         read_record(place / "out")

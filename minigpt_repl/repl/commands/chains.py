@@ -1,7 +1,7 @@
 """The chain of rules in use, seen and rearranged: `:chain`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -10,8 +10,10 @@ from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.commands.explain import stages_work_out
+from minigpt_repl.files import read_user_file, user_path
+from minigpt_repl.repl.commands.rule_tables import stages_work_out
 from minigpt_repl.repl.commands.setting import switch_to_chain
+from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
@@ -19,16 +21,19 @@ from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, Sheet, make_table
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.presets import read_preset
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import as_share
-from minigpt_repl.suggest import did_you_mean, quoted
+from minigpt_repl.suggest import did_you_mean, plain, quoted, shortened, shown_path
 
 if TYPE_CHECKING:
     import numpy as np
 
 SHOWN_CONTEXT = 60
+LARGEST_PRESET = 1024 * 1024
+"""Bytes of a preset that is read."""
 USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
 
 
@@ -77,6 +82,28 @@ def chain_words(context: Context, typed: str) -> Iterator[str]:
         yield from (stage.name for stage in context.session.settings.sampler.stages)
 
 
+@command("load-preset", usage="FILE", complete=file_words)
+def load_preset(context: Context, arguments: str) -> Steps:
+    """Use the chain of a preset file of SillyTavern or llama.cpp's server.
+
+    It is JSON with names such as `temp` and `rep_pen`, or `temperature` and
+    `repeat_penalty`. What is off there is left out; what is not known here is named.
+    `:sampler llama.cpp` and `:sampler transformers` are what those do by default.
+    """
+    path = user_path(arguments, ":load-preset FILE")
+    content = read_user_file(path, LARGEST_PRESET)
+    preset = read_preset(content, shown_path(path))
+    after, _ = context.session.settings.set({"sampler": preset.text})
+    if not after.sampler.stages:  # one stage that is a sampler too, as top_k
+        text = f"{preset.text}{chain.SEPARATOR}random"
+        after, _ = context.session.settings.set({"sampler": text})
+    session = yield from switch_to_chain(context, after)
+    if preset.unknown:
+        names = shortened(", ".join(map(plain, preset.unknown)), 1000)
+        yield Notice(f"not known here: {names}")
+    return session
+
+
 @command(
     "chain",
     usage="[add STAGE [at N] | move STAGE N | drop STAGE]",
@@ -87,7 +114,8 @@ def show_chain(context: Context, arguments: str) -> Steps:
 
     The rules apply in this order, each to what the ones before it left. `:chain add
     typical_p=0.9 at 2` puts one in; `:chain move typical_p 1` and `:chain drop
-    typical_p` do as they say. `:sampler` lists the rules, `:set` changes their values.
+    typical_p` do as they say, and `:undo` takes it back. `:sampler` lists
+    the rules, `:set` changes their values.
     """
     settings = context.session.settings
     if arguments:
@@ -96,14 +124,17 @@ def show_chain(context: Context, arguments: str) -> Steps:
         if not after.sampler.stages:  # one stage that is a sampler too, as top_k
             text = f"{edited.texts[0]}{chain.SEPARATOR}random"
             after, _ = settings.set({"sampler": text})
-        return (yield from switch_to_chain(context, after))
+        before = settings.sampler.text(settings.parameters())
+        session = yield from switch_to_chain(context, after)
+        edit = (len(session.nodes), before)
+        return replace(session, edits=(*session.edits, edit))
     spec, values = settings.sampler, settings.parameters()
     if not spec.stages:
         spec, values = _as_chain(settings)
     ids, info = current_ids(context), context.engine.info
     logits = context.engine.logits(ids)[-1]  # (vocabulary,)
     place = inspection.next_place(ids, context.engine)
-    after_each = inspection.chain_distributions(spec, values, logits, place)
+    after_each = inspection.chain_left(spec, values, logits, place)
     node = context.session.node
     where = "at the start"
     if node is not None:
@@ -112,8 +143,14 @@ def show_chain(context: Context, arguments: str) -> Steps:
     for stage in spec.stages:
         if "chance" in stage.needs:
             yield Notice(f"{stage.name} acts now and then; it is shown as it acts")
+    for stage, left in zip(spec.stages, after_each, strict=True):
+        if left.is_rescued.any():
+            yield Notice(
+                f"{stage.name} would leave nothing: the most probable token is kept"
+            )
+    shares = [inspection.probabilities(left.logits)[0] for left in after_each]
     first = inspection.probabilities(logits)
-    yield Say(_stages_table(context, spec, values, [first, *after_each]))
+    yield Say(_stages_table(context, spec, values, [first, *shares]))
     yield Say("")
     yield Say(stages_work_out(spec, values, logits, info, place))
     return context.session

@@ -5,38 +5,39 @@ history rule, the two parts of contrastive search's score, the tree of beam sear
 drafts of speculative decoding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.commands.beam_tree import BeamTree
+from minigpt_repl.repl.commands.rule_tables import (
+    Cut,
+    contrast_table,
+    history_table,
+    score_table,
+    stages_work_out,
+)
 from minigpt_repl.repl.commands.searches import DraftsView, search_request
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
+from minigpt_repl.repl.tables import Sheet
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
-from minigpt_repl.shown import percent
 
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_TOKENS = 10
-SHOWN_REMOVED = 3
 SHOWN_CONTEXT = 60
 TREE_STEPS = 2
 DRAFTED_TOKENS = 12
-
-Rows = list[tuple[Text | str, ...]]
 
 
 @command("explain", usage="[SAMPLER]", complete=sampler_words)
@@ -104,156 +105,8 @@ def _rule(
     temperature = inspection.rule_temperature(spec, values) or 1.0
     tempered = inspection.probabilities(scores, temperature)
     has_temperature = not spec.stages and "temperature" in values
-    return cut_table(
-        inspection.probabilities(scores), tempered, left, info, has_temperature
-    )
-
-
-def cut_table(
-    model: "np.ndarray",
-    seen: "np.ndarray",
-    left: "np.ndarray",
-    info: EngineInfo,
-    has_temperature: bool,
-) -> Sheet:
-    """Before and after a rule, with the cut marked if there is one.
-
-    Args:
-        model: the model's probabilities, `(vocabulary,)`.
-        seen: what the rule saw: those with the temperature applied.
-        left: what it left, renormalised.
-        info: for the words.
-        has_temperature: whether that is shown.
-    """
-    order = inspection.top_ids(seen, len(seen))
-    kept = [i for i in order if left[i] > 0]
-    is_cut = len(kept) < len(order) and order[: len(kept)] == kept
-    sums = dict(zip(order, seen[order].cumsum(), strict=True))
-    shown = kept if is_cut else order
-    first, last = shown[:SHOWN_TOKENS], []
-    if is_cut and len(kept) > SHOWN_TOKENS:
-        first, last = kept[: SHOWN_TOKENS - 3], kept[-2:]
-
-    def row(i: int) -> tuple[Text | str, ...]:
-        style = STRONG if left[i] > 0 else FAINT
-        cells = [percent(float(seen[i]))] if has_temperature else []
-        return (
-            Text(visible(i, info), style=NAME if left[i] > 0 else FAINT),
-            percent(float(model[i])),
-            *cells,
-            percent(float(sums[i])),
-            Text(percent(float(left[i])), style=style),
-        )
-
-    def more(ids: Sequence[int], word: str) -> tuple[Text | str, ...]:
-        blank = [""] * has_temperature
-        share = percent(float(left[list(ids)].sum()))
-        return (
-            Text(f"{len(ids):,} more {word}", style=FAINT),
-            percent(float(model[list(ids)].sum())),
-            *blank,
-            "",
-            Text(share, FAINT),
-        )
-
-    rows: Rows = [row(i) for i in first]
-    between = [i for i in shown if i not in first and i not in last] if is_cut else []
-    if between:
-        rows.append(more(between, "kept"))
-    rows += [row(i) for i in last]
-    rest = order[len(kept) :] if is_cut else order[SHOWN_TOKENS:]
-    if is_cut:
-        mass = percent(float(seen[kept].sum()))
-        cut = f"── cut: {len(kept):,} of {len(order):,} tokens, {mass} ──"
-        rows.append((Text(cut, style=STRONG),))
-        rows += [row(i) for i in rest[:SHOWN_REMOVED]]
-        rest = rest[SHOWN_REMOVED:]
-    if rest:
-        gone = not float(left[rest].sum())
-        rows.append(more(rest, "removed" if gone else ""))
-    if len(kept) == len(order):
-        rows.append((Text("nothing is removed", style=FAINT),))
-    headings = ("token", "model", *["temperature"] * has_temperature, "sum", "left")
-    return make_table(headings, _whole(rows, headings), "model temperature sum left")
-
-
-def history_table(
-    before: "np.ndarray",
-    after: "np.ndarray",
-    place: inspection.Places,
-    info: EngineInfo,
-) -> Sheet:
-    """What a history rule takes off the logits of tokens that were there.
-
-    Args:
-        before: logits `(vocabulary,)`.
-        after: the same behind the rule.
-        place: the tokens so far.
-        info: for the words.
-    """
-    shares, left = inspection.probabilities(before), inspection.probabilities(after)
-    seen = place.seen[0].tolist()
-    order = inspection.top_ids(shares, len(shares))
-    changed = [i for i in order if before[i] != after[i]]
-    best = [i for i in order[:SHOWN_TOKENS] if i not in changed]
-    shown = sorted(
-        [*changed[: SHOWN_TOKENS - SHOWN_REMOVED], *best[:SHOWN_REMOVED]],
-        key=lambda i: -shares[i],
-    )
-    rows: Rows = []
-    for i in shown:
-        is_changed = i in changed
-        style = NAME if is_changed else ""
-        gone = bool(is_changed and left[i] == 0)
-        rows.append(
-            (
-                Text(visible(i, info), style=style),
-                str(seen.count(i) or "-"),
-                f"{before[i]:.2f}",
-                "removed" if gone else f"{after[i] - before[i]:+.2f}" * is_changed,
-                percent(float(shares[i])),
-                Text(percent(float(left[i])), style=STRONG),
-            )
-        )
-    if lost := [i for i in changed if i not in shown]:
-        cells = [percent(float(each[lost].sum())) for each in (shares, left)]
-        rows.append((Text(f"{len(lost)} more changed", FAINT), "", "", "", *cells))
-    if not changed:
-        rows.append((Text("it changes nothing here", style=FAINT),))
-    headings = ("token", "seen", "logit", "penalty", "before", "after")
-    rows = _whole(rows, headings)
-    return make_table(headings, rows, right="seen logit penalty before after")
-
-
-def _whole(rows: Rows, headings: Sequence[str]) -> Rows:
-    """Rows with a cell for every heading."""
-    return [(*row, *[""] * (len(headings) - len(row))) for row in rows]
-
-
-def stages_work_out(
-    spec: SamplerSpec,
-    values: Mapping[str, Value],
-    scores: "np.ndarray",
-    info: EngineInfo,
-    place: inspection.Places,
-) -> Sheet:
-    """The stages of a chain on one distribution, a column each."""
     model = inspection.probabilities(scores)
-    after = inspection.chain_distributions(spec, values, scores, place)
-    rows: Rows = []
-    for token_id in inspection.top_ids(model, SHOWN_TOKENS):
-        is_kept = after[-1][token_id] > 0
-        rows.append(
-            (
-                Text(visible(token_id, info), style=NAME if is_kept else ""),
-                percent(model[token_id]),
-                *(Text(percent(left[token_id])) for left in after),
-            )
-        )
-    counts = [f"{int((left > 0).sum()):,}" for left in (model, *after)]
-    rows.append(("tokens left", *counts))
-    headings = ("token", "model", *(stage.name for stage in spec.stages))
-    return make_table(headings, rows, right=" ".join(headings[1:]), whole=2)
+    return Cut(model, tempered, left, info, has_temperature).table()
 
 
 def _search(
@@ -292,50 +145,3 @@ def _search(
     elif shows == "drafts":
         yield Say(drafts.whole())
         yield Notice(drafts.rate(sum(one.accepted + 1 for one in drafts.rounds)))
-
-
-def score_table(
-    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
-) -> Sheet:
-    """The two parts of contrastive search's score, best score first."""
-    alpha = float(values["alpha"] or 0)
-    rows: Rows = [
-        (
-            word,
-            percent(probability),
-            f"{likeness:.3f}",
-            f"{(1 - alpha) * probability:.3f}",
-            f"{-alpha * likeness:+.3f}",
-            score,
-        )
-        for word, probability, likeness, score in _weighed(step, info)
-    ]
-    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
-    return make_table(headings, rows, right=" ".join(headings[1:]))
-
-
-def contrast_table(
-    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
-) -> Sheet:
-    """What the model and its draft model give, best score first."""
-    rows: Rows = [
-        (word, percent(probability), percent(draft), score)
-        for word, probability, draft, score in _weighed(step, info)
-    ]
-    headings = ("token", "p", "q(draft)", "ln(p/q)")
-    return make_table(headings, rows, right=" ".join(headings[1:]))
-
-
-def _weighed(
-    step: CandidatesWeighed, info: EngineInfo
-) -> Iterator[tuple[Text, float, float, Text]]:
-    """The candidates of a step; the chosen and the most probable one are named."""
-    greedy = max(step.rows, key=lambda row: row[1])[0]
-    for place, (token_id, probability, against, score) in enumerate(step.rows):
-        word = Text(visible(token_id, info), style="" if place else NAME)
-        if not place:
-            word.append(" chosen", style="not bold default")
-        elif token_id == greedy:
-            word.append(" the most probable", style=FAINT)
-        told = Text(f"{score:+.3f}", style="" if place else STRONG)
-        yield word, probability, against, told

@@ -1,6 +1,6 @@
 """Commands about the program itself: `:help`, `:quit`, `:clear`, `:model`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from rich.text import Text
@@ -10,7 +10,7 @@ from minigpt_repl.files import user_path
 from minigpt_repl.glossary import find_entry, terms
 from minigpt_repl.models.record import check_folder, is_file, read_record
 from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
-from minigpt_repl.repl.commands.setting import show_model
+from minigpt_repl.repl.commands.setting import describe_fitting, show_model
 from minigpt_repl.repl.completion import command_words, folder_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import Command, all_commands, command
@@ -22,9 +22,8 @@ from minigpt_repl.repl.tables import (
     sampler_facts,
     settings_table,
 )
-from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.settings import Change, Settings, limits_of
+from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.suggest import did_you_mean, plain, quoted
 
 GROUPS = {
@@ -179,23 +178,12 @@ def model(context: Context, arguments: str) -> Steps:
     settings = context.session.settings
     if is_file(path / RECORD_FILE):
         settings, changes = settings.fitted_to(limits_of(read_record(path)))
-        yield from map(Notice, _describe(changes))
+        yield from map(Notice, describe_fitting(changes))
     info = yield SwitchModel(str(path))
     settings, changes = settings.fitted_to(limits_of(info))
     yield Notice(
         f"model: {plain(info.directory)} ({info.parameter_count:,} parameters, "
         f"{info.vocabulary_size:,} words, context {info.context_length})"
     )
-    yield from map(Notice, _describe(changes))
+    yield from map(Notice, describe_fitting(changes))
     return context.session.with_settings(settings)
-
-
-def _describe(changes: Iterable[Change]) -> Iterator[str]:
-    reasons = {
-        "stop": "the ends of documents are known to one of the models only",
-        "sampler": "the new model has no draft model",
-    }
-    for change in changes:
-        before, after = format_value(change.before), format_value(change.after)
-        why = reasons.get(change.name, "the vocabulary is smaller")
-        yield f"{change.name}: {before} -> {after}, {why}"

@@ -11,6 +11,7 @@ from minigpt_repl.engine.inspection import has_scores
 from minigpt_repl.engine.request import Generation
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file, user_path, write_user_file
+from minigpt_repl.repl.commands.setting import describe_fitting
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Steps
@@ -48,12 +49,17 @@ def save(context: Context, arguments: str) -> Steps:
 
 @command("load", usage="FILE", complete=file_words)
 def load(context: Context, arguments: str) -> Steps:
-    """Go on with a saved session: its texts and settings replace the present ones."""
+    """Go on with a saved session: its texts and settings replace the present ones.
+
+    A setting that the model does not allow is taken back, and that is told.
+    """
     path = user_path(arguments, ":load FILE")
     content = read_user_file(path)
     session = parse_session(content, shown_path(path), context.session.settings)
     yield Notice(f"loaded {_texts(len(session.nodes))} from {shown_path(path)}")
-    return session
+    settings, changes = session.settings.fitted_to(session.settings.limits)
+    yield from map(Notice, describe_fitting(changes))
+    return session.with_settings(settings)
 
 
 @command("source", usage="FILE", complete=file_words)

@@ -50,7 +50,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     Parameters may be set in the same line: `:sampler top_k k=5 temperature=0.8`.
     Each sampler keeps its own parameters while another is in use. `topk`, `top-k`
     and `top_k` are the same. Rules are stacked with `+` and apply from left to right:
-    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`.
+    `:sampler top_k=50 + min_p=0.05 + temperature=0.8`; see `:chain`. `llama.cpp` and
+    `transformers` are what those do by default.
     """
     settings = context.session.settings
     if not arguments:
@@ -194,6 +195,18 @@ def describe_changes(changes: Iterable[Change]) -> Iterator[str]:
         yield _arrow(change)
         if change.name.endswith("temperature") and change.after == 0:
             yield "temperature 0 means greedy: always the most probable token"
+
+
+def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
+    """A line for each setting that a model does not allow, and why."""
+    reasons = {
+        "stop": "not every model knows where a document ends",
+        "sampler": "the model has no draft model",
+    }
+    for change in changes:
+        before, after = format_value(change.before), format_value(change.after)
+        why = reasons.get(change.name, "the model's vocabulary is smaller")
+        yield f"{change.name}: {before} -> {after}, {why}"
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:

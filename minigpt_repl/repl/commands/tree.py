@@ -16,6 +16,7 @@ from minigpt_repl.engine.request import Request
 from minigpt_repl.engine.scoring import as_generation, score
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.context import (
     Context,
     Steps,
@@ -80,8 +81,13 @@ def go_on(context: Context, arguments: str) -> Steps:
 
 @command("undo")
 def undo(context: Context, arguments: str) -> Steps:
-    """Drop the newest text."""
+    """Drop the newest text, or take back what :chain did since."""
     session = context.session
+    if session.edits and session.edits[-1][0] >= len(session.nodes):
+        _, chain_before = session.edits[-1]
+        after, _ = session.settings.set({"sampler": chain_before})
+        switched = yield from switch_to_chain(context, after)
+        return replace(switched, edits=session.edits[:-1])
     if not session.nodes:
         raise UsageError(":undo: there is no text to drop")
     *rest, dropped = session.nodes

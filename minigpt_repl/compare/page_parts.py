@@ -1,0 +1,243 @@
+"""What the templates of a page show: texts token by token, figures, distributions.
+
+Plain dictionaries, made from a comparison or a text and an engine, which tells what
+else each token might have been.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from minigpt_repl.compare.choice import inspect
+from minigpt_repl.compare.comparison import (
+    Comparison,
+    figures,
+    shared_words,
+)
+from minigpt_repl.compare.distribution import Distribution
+from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
+from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.compare.spread import SPREAD_FROM, in_words, spreads
+from minigpt_repl.compare.view import (
+    NOT_QUALITY,
+    column_names,
+    comparison_facts,
+    format_interval,
+    level,
+    seed_label,
+    split_words,
+)
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import Engine, Generation
+from minigpt_repl.glossary import find_entry
+from minigpt_repl.shown import in_bits, percent
+
+COLORS = 8
+BAR_WIDTH = 126
+SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
+SHOWN_ALTERNATIVES = 5
+
+Colors = dict[str, int]
+"""The number of a colour for each strategy, by its label: one on a whole page."""
+
+
+def colors_of(strategies: Sequence[Strategy]) -> Colors:
+    """A colour for each strategy, in their order."""
+    labels = dict.fromkeys(strategy.label for strategy in strategies)
+    return {label: place % COLORS for place, label in enumerate(labels)}
+
+
+def comparison_part(
+    comparison: Comparison, engine: Engine, colors: Colors
+) -> dict[str, Any]:
+    """What the templates show of one comparison."""
+    shared = [
+        shared_words([split_words(c.different[i].text) for c in having])
+        for i in range(comparison.plan.count)
+        if (having := [c for c in comparison.columns if len(c.different) > i])
+    ]
+    return {
+        "prompt": comparison.plan.prompt,
+        "is_interrupted": comparison.is_interrupted,
+        "columns": [
+            {
+                "sampler": column.strategy.sampler,
+                "parameters": column.strategy.words,
+                "color": colors[column.strategy.label],
+                "texts": [
+                    {
+                        **text_part(generation, shared[index], engine),
+                        "label": seed_label(comparison, column, index),
+                    }
+                    for index, generation in enumerate(column.different)
+                ],
+            }
+            for column in comparison.columns
+        ],
+        "measures": list(_measures(comparison, colors)),
+        "has_dots": any(spreads(comparison)),
+        "not_quality": NOT_QUALITY,
+        "facts": comparison_facts(comparison),
+    }
+
+
+def text_part(generation: Generation, shared: int, engine: Engine) -> dict[str, Any]:
+    """A text; its first `shared` words are those of others too."""
+    tokens = list(token_parts(generation, shared, engine))
+    bits = [token["bits"] for token in tokens]
+    mean = sum(bits) / len(bits) if bits else 0.0
+    return {"prompt": "", "tokens": tokens, "mean_bits": f"{mean:.1f}"}
+
+
+def token_parts(
+    generation: Generation, shared: int, engine: Engine
+) -> Iterator[dict[str, Any]]:
+    """Every token: its surprisal as colour and height, what else there was as a tip."""
+    common = len("".join(split_words(generation.text)[:shared]))
+    end = 0
+    is_marked = shared == 0
+    instead = _alternatives(generation, engine)
+    for place, piece in enumerate(display_pieces(generation, engine.info)):
+        end += len(piece)
+        body = piece.lstrip()
+        mark = ""
+        if end <= common:
+            mark = " same"
+        elif not is_marked:
+            mark = " split"
+            is_marked = True
+        bits = _bits(generation, place)
+        height = min(bits, SPARK_TOP_BITS) / SPARK_TOP_BITS * SPARK_HEIGHT
+        name = visible(generation.tokens[place].id, engine.info)
+        yield {
+            "space": piece[: len(piece) - len(body)],
+            "body": body,
+            "mark": mark,
+            "bits": bits,
+            "level": level(bits),
+            "height": max(1.0, height),
+            "tip": f"{name}: {_told(generation, place)}{instead[place]}",
+        }
+
+
+def _bits(generation: Generation, place: int) -> float:
+    score = generation.tokens[place].score
+    return 0.0 if score is None else inspection.surprisal(score.logprob)
+
+
+def _told(generation: Generation, place: int) -> str:
+    """A token's figures in words."""
+    score = generation.tokens[place].score
+    if score is None:
+        return f"token {place + 1}"
+    return (
+        f"{percent(math.exp(score.logprob))}, rank {score.rank}, "
+        f"{in_bits(_bits(generation, place))}, token {place + 1}"
+    )
+
+
+def _alternatives(generation: Generation, engine: Engine) -> list[str]:
+    """For each token the most probable ones at its place, in words.
+
+    Nothing for a text of another model.
+    """
+    info = engine.info
+    if generation.checkpoint_sha256 != info.checkpoint_sha256 or not generation.tokens:
+        return [""] * len(generation.tokens)
+    told = []
+    for row in inspect(engine, generation.request.prompt, generation).rows:
+        shares = inspection.probabilities(row)
+        best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
+        words = visible_all(best, info)
+        told.append(
+            "\nthe model: "
+            + "  ".join(
+                f"{word} {percent(float(shares[i]))}"
+                for word, i in zip(words, best, strict=True)
+            )
+        )
+    return told
+
+
+def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]]:
+    names = column_names(comparison)
+    measures = comparison.measures
+    told = {spread.measure.key: spread for spread in spreads(comparison)}
+    columns = [dict(figures(column, measures)) for column in comparison.columns]
+    for measure in measures:
+        intervals = [column[measure] for column in columns]
+        labels = [format_interval(measure, interval) for interval in intervals]
+        pairs = list(zip(names, labels, strict=True))
+        spread = told.get(measure.key)
+        values = [()] * len(names) if spread is None else spread.values
+        bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
+        yield {
+            "heading": measure.heading,
+            "anchor": _anchor(measure.heading),
+            "help": measure.help,
+            "note": "" if spread is None else in_words(spread, names),
+            "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
+            "bars": [
+                {
+                    "name": name,
+                    "label": label,
+                    "color": colors[column.strategy.label],
+                    **bar,
+                }
+                for (name, label), column, bar in bars
+            ],
+        }
+
+
+def _anchor(word: str) -> str | None:
+    """Where a page explains a word."""
+    entry = find_entry(word)
+    return None if entry is None else entry.anchor
+
+
+def _bars(
+    intervals: Sequence[Interval | None], values: Sequence[Sequence[float]]
+) -> Iterator[dict[str, Any]]:
+    """How long each bar is, from 0, and where its interval and its texts lie."""
+    known = [i for i in intervals if i is not None and math.isfinite(i.mean)]
+    ends = [i.mean + (i.half or 0.0) for i in known]
+    top = max((*ends, *(value for each in values for value in each)), default=0.0)
+    scale = BAR_WIDTH / (top or 1.0)
+    for interval, each in zip(intervals, values, strict=True):
+        if interval is None or interval not in known:
+            yield {"length": None, "span": None, "dots": []}
+            continue
+        mean, half = interval.mean, interval.half
+        span = (max(0.0, mean - half) * scale, (mean + half) * scale) if half else None
+        dots = [value * scale for value in each] if len(each) >= SPREAD_FROM else []
+        yield {"length": max(1.0, mean * scale), "span": span, "dots": dots}
+
+
+def distribution_part(distribution: Distribution) -> dict[str, Any]:
+    """A distribution of a next token."""
+    highest = distribution.candidates[0].shares[0]
+    sums: list[tuple[str, list[str]]] = [
+        ("sum", [percent(each) for each in distribution.sums]),
+        ("tokens kept", [f"{count:,}" for count in distribution.kept]),
+    ]
+    if distribution.others > 0:
+        rest = [percent(each) for each in distribution.rest]
+        sums.insert(0, (f"{distribution.others:,} more", rest))
+    return {
+        "columns": [
+            {"lines": lines, "color": place % COLORS}
+            for place, lines in enumerate(distribution.headings)
+        ],
+        "rows": [
+            {
+                "word": one.word,
+                "cells": [percent(share) for share in one.shares],
+                "width": f"{100 * one.shares[0] / highest:.1f}",
+                "chosen": one.is_chosen,
+                "removed": one.is_removed,
+            }
+            for one in distribution.candidates
+        ],
+        "sums": sums,
+    }

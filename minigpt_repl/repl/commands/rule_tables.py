@@ -1,0 +1,222 @@
+"""What rules weigh, as tables: the cut of a truncation, the penalties of a history
+rule, the stages of a chain, the scores of candidates.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from minigpt_repl.compare.pieces import visible
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
+from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec
+from minigpt_repl.shown import percent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHOWN_TOKENS = 10
+SHOWN_REMOVED = 3
+
+Row = tuple[Text | str, ...]
+Rows = list[Row]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Before and after a rule that removes tokens.
+
+    Attributes:
+        model: the model's probabilities, `(vocabulary,)`.
+        seen: what the rule saw: those with the temperature applied.
+        left: what it left, renormalised.
+        info: for the words.
+        has_temperature: whether that is shown.
+    """
+
+    model: "np.ndarray"
+    seen: "np.ndarray"
+    left: "np.ndarray"
+    info: EngineInfo
+    has_temperature: bool
+
+    def table(self) -> Sheet:
+        """The most probable tokens, with the cut marked if there is one."""
+        order = inspection.top_ids(self.seen, len(self.seen))
+        kept = [i for i in order if self.left[i] > 0]
+        if len(kept) < len(order) and order[: len(kept)] == kept:
+            rows = self._with_cut(order, kept)
+        else:
+            rows = [self._row(i) for i in order[:SHOWN_TOKENS]]
+            rows += self._more(order[SHOWN_TOKENS:], "")
+        if len(kept) == len(order):
+            rows.append((Text("nothing is removed", style=FAINT),))
+        temperature = ["temperature"] * self.has_temperature
+        headings = ("token", "model", *temperature, "sum", "left")
+        return make_table(headings, whole(rows, headings), "model temperature sum left")
+
+    def _with_cut(self, order: list[int], kept: list[int]) -> Rows:
+        """The tokens around the place from which on all are removed."""
+        first, last = kept, []
+        if len(kept) > SHOWN_TOKENS:
+            first, last = kept[: SHOWN_TOKENS - 3], kept[-2:]
+        rows: Rows = [self._row(i) for i in first]
+        rows += self._more(kept[len(first) : len(kept) - len(last)], "kept")
+        rows += [self._row(i) for i in last]
+        mass = percent(float(self.seen[kept].sum()))
+        cut = f"── cut: {len(kept):,} of {len(order):,} tokens, {mass} ──"
+        rows.append((Text(cut, style=STRONG),))
+        removed = order[len(kept) :]
+        rows += [self._row(i) for i in removed[:SHOWN_REMOVED]]
+        return rows + self._more(removed[SHOWN_REMOVED:], "removed")
+
+    def _row(self, i: int) -> Row:
+        is_kept = self.left[i] > 0
+        # Of equal ones those with lower ids come first, as in `top_ids`.
+        is_before = self.seen > self.seen[i]
+        is_before[: i + 1] |= self.seen[: i + 1] == self.seen[i]
+        return (
+            Text(visible(i, self.info), style=NAME if is_kept else FAINT),
+            percent(float(self.model[i])),
+            *[percent(float(self.seen[i]))] * self.has_temperature,
+            percent(float(self.seen[is_before].sum())),
+            Text(percent(float(self.left[i])), style=STRONG if is_kept else FAINT),
+        )
+
+    def _more(self, ids: list[int], word: str) -> Rows:
+        if not ids:
+            return []
+        name = Text(f"{len(ids):,} more {word}".rstrip(), style=FAINT)
+        share = Text(percent(float(self.left[ids].sum())), style=FAINT)
+        blank = [""] * (1 + self.has_temperature)
+        return [(name, percent(float(self.model[ids].sum())), *blank, share)]
+
+
+def history_table(
+    before: "np.ndarray",
+    after: "np.ndarray",
+    place: inspection.Places,
+    info: EngineInfo,
+) -> Sheet:
+    """What a history rule takes off the logits of tokens that were there.
+
+    Args:
+        before: logits `(vocabulary,)`.
+        after: the same behind the rule.
+        place: the tokens so far.
+        info: for the words.
+    """
+    shares, left = inspection.probabilities(before), inspection.probabilities(after)
+    seen = place.seen[0].tolist()
+    order = inspection.top_ids(shares, len(shares))
+    changed = [i for i in order if before[i] != after[i]]
+    best = [i for i in order[:SHOWN_TOKENS] if i not in changed]
+    shown = sorted(
+        [*changed[: SHOWN_TOKENS - SHOWN_REMOVED], *best[:SHOWN_REMOVED]],
+        key=lambda i: -shares[i],
+    )
+    rows: Rows = []
+    for i in shown:
+        is_changed = i in changed
+        style = NAME if is_changed else ""
+        gone = bool(is_changed and left[i] == 0)
+        rows.append(
+            (
+                Text(visible(i, info), style=style),
+                str(seen.count(i) or "-"),
+                f"{before[i]:.2f}",
+                "removed" if gone else f"{after[i] - before[i]:+.2f}" * is_changed,
+                percent(float(shares[i])),
+                Text(percent(float(left[i])), style=STRONG),
+            )
+        )
+    if lost := [i for i in changed if i not in shown]:
+        cells = [percent(float(each[lost].sum())) for each in (shares, left)]
+        rows.append((Text(f"{len(lost)} more changed", FAINT), "", "", "", *cells))
+    if not changed:
+        rows.append((Text("it changes nothing here", style=FAINT),))
+    headings = ("token", "seen", "logit", "penalty", "before", "after")
+    rows = whole(rows, headings)
+    return make_table(headings, rows, right="seen logit penalty before after")
+
+
+def stages_work_out(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    scores: "np.ndarray",
+    info: EngineInfo,
+    place: inspection.Places,
+) -> Sheet:
+    """The stages of a chain on one distribution, a column each."""
+    model = inspection.probabilities(scores)
+    after = inspection.chain_distributions(spec, values, scores, place)
+    rows: Rows = []
+    for token_id in inspection.top_ids(model, SHOWN_TOKENS):
+        is_kept = after[-1][token_id] > 0
+        rows.append(
+            (
+                Text(visible(token_id, info), style=NAME if is_kept else ""),
+                percent(model[token_id]),
+                *(Text(percent(left[token_id])) for left in after),
+            )
+        )
+    counts = [f"{int((left > 0).sum()):,}" for left in (model, *after)]
+    rows.append(("tokens left", *counts))
+    headings = ("token", "model", *(stage.name for stage in spec.stages))
+    return make_table(headings, rows, right=" ".join(headings[1:]), whole=2)
+
+
+def score_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
+    """The two parts of contrastive search's score, best score first."""
+    alpha = float(values["alpha"] or 0)
+    rows: Rows = [
+        (
+            word,
+            percent(probability),
+            f"{likeness:.3f}",
+            f"{(1 - alpha) * probability:.3f}",
+            f"{-alpha * likeness:+.3f}",
+            score,
+        )
+        for word, probability, likeness, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def contrast_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
+    """What the model and its draft model give, best score first."""
+    rows: Rows = [
+        (word, percent(probability), percent(draft), score)
+        for word, probability, draft, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "q(draft)", "ln(p/q)")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def _weighed(
+    step: CandidatesWeighed, info: EngineInfo
+) -> Iterator[tuple[Text, float, float, Text]]:
+    """The candidates of a step; the chosen and the most probable one are named."""
+    greedy = max(step.rows, key=lambda row: row[1])[0]
+    for place, (token_id, probability, against, score) in enumerate(step.rows):
+        word = Text(visible(token_id, info), style="" if place else NAME)
+        if not place:
+            word.append(" chosen", style="not bold default")
+        elif token_id == greedy:
+            word.append(" the most probable", style=FAINT)
+        told = Text(f"{score:+.3f}", style="" if place else STRONG)
+        yield word, probability, against, told
+
+
+def whole(rows: Rows, headings: Sequence[str]) -> Rows:
+    """Rows with a cell for every heading."""
+    return [(*row, *[""] * (len(headings) - len(row))) for row in rows]
