@@ -42,8 +42,8 @@ HINTS = """\
 Anything else you type is a prompt, and the model goes on from it.
 A leading space or \\: makes a prompt of a line that starts with a colon.
 Names may be cut short (:sam top_k). Tab completes. ^C stops a text, ^D leaves.
-:help NAME tells more of a command, a sampler, a setting, or a word on the screen
-such as perplexity, run, kept or ±."""
+:help NAME tells more of a command, a sampler, a setting, or a word that is on
+the screen, such as perplexity, run, kept or ±."""
 
 
 def help_words(context: Context, typed: str) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""Commands that look into the last text: `:why`, `:heat`, `:diff`."""
+"""Commands that look into the last text and beyond its end: `:why`, `:heat`, `:diff`,
+`:next`.
+"""
 
 from collections.abc import Iterator
 
@@ -6,14 +8,23 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from minigpt_repl.compare.choice import Inspected, find_place, why_chosen
+from minigpt_repl.compare.distribution import next_distribution
 from minigpt_repl.compare.pieces import visible, visible_all
-from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.compare.spec import (
+    Strategy,
+    parse_strategies,
+    read_whole,
+    split_words,
+)
 from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
+from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.marks import SPACE_MARK
+from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.context import (
     Context,
     Steps,
+    current_ids,
     inspect_text,
 )
 from minigpt_repl.repl.continuation import ending_in_a_line
@@ -22,9 +33,13 @@ from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
+from minigpt_repl.settings import Settings
 from minigpt_repl.shown import in_bits, shown
+from minigpt_repl.suggest import quoted
 
 SHOWN_CONTEXT = 60
+SHOWN_TOKENS = 10
+MOST_TOKENS = 100
 
 
 def token_words(context: Context, typed: str) -> Iterator[str]:
@@ -137,3 +152,48 @@ def _agreement(
             )
         )
     return make_table(("its rule", "allows", "but not token"), rows, right="allows")
+
+
+@command("next", usage="[N] [SPEC ...]", complete=strategy_words)
+def next_token(context: Context, arguments: str) -> Steps:
+    """Show the model's distribution of the next token after the text.
+
+    A bar for each of the N most probable tokens (10), then a column for each
+    sampler: which tokens its rule keeps, temperature (T) applied, renormalised.
+    `·king` begins a word, `##ing` goes on with one. Name strategies, such as
+    `:next 20 top_k:k=5 top_p:p=0.5`, to see those.
+    """
+    words = split_words(arguments)
+    count = SHOWN_TOKENS
+    if words and words[0].strip("+-0123456789") == "":
+        count = _read_count(words.pop(0))
+    settings = context.session.settings
+    strategies = parse_strategies(words, settings) or _drawing(settings)
+    ids, info = current_ids(context), context.engine.info
+    logits = context.engine.logits(ids)[-1]  # (vocabulary,)
+    place = inspection.next_place(ids, context.engine)
+    node = context.session.node
+    where = "at the start"
+    if node is not None:
+        where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
+    yield Notice(f"the next token {where}")
+    yield Say(next_distribution(logits, strategies, info, count, where=place))
+    return context.session
+
+
+def _drawing(settings: Settings) -> tuple[Strategy, ...]:
+    """The samplers that choose from one distribution, and the one in use."""
+    return tuple(
+        Strategy(spec.name, settings.parameters(spec))
+        for spec in settings.samplers()
+        if spec.search is None or spec.name == settings.sampler.name
+    )
+
+
+def _read_count(word: str) -> int:
+    count = read_whole(word)
+    if count is None or not 1 <= count <= MOST_TOKENS:
+        raise UsageError(
+            f":next takes a whole number 1..{MOST_TOKENS}; got {quoted(word)}"
+        )
+    return count
