@@ -9,62 +9,24 @@ terminal. tests/faults/test_hostile.py runs the rows that need no model.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import pty
-import re
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from hostile_run import INTERRUPT, STEERS, Try, faults, run
+
 from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, hash_files
 from minigpt_repl.paths import bundled_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT = 120
-LONGEST_SAID = 1500
+FIXTURES = Path(__file__).resolve().parent.parent / "tests/fixtures/0.1.0"
 CONTROLS = "\x1b]52;c;aGk=\x07\x1b[2J\x9b2J\u202e\u2066\x7f\x08"
-STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-IN_A_TERMINAL = re.compile("\x1b\\]52|[\x80-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-@dataclass
-class Try:
-    """What a row runs.
-
-    Attributes:
-        arguments: of `python -m minigpt_repl`, or of the module `module`.
-        stdin: what it reads; endless zeros if `None`.
-        code: with which it should end.
-        seconds: of processor time that it may take; machines are shared.
-        megabytes: of memory, that it may take.
-        files: that it should write, looked into for controls.
-        interrupt_s: seconds after which ^C is sent.
-        keys: typed at a terminal, one line after each prompt.
-        says: a part of what should be said.
-    """
-
-    arguments: list[str]
-    stdin: bytes | None = b""
-    code: int = 1
-    seconds: float = TIMEOUT
-    megabytes: int = 1500
-    files: list[Path] = field(default_factory=list)
-    interrupt_s: float | None = None
-    keys: list[str] = field(default_factory=list)
-    says: str = ""
-    module: str = "minigpt_repl"
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -152,32 +114,7 @@ def _(place: Path) -> Try:
 
 
 def exported(place: Path, **changes: object) -> list[str]:
-    text = {
-        "seed": 1,
-        "text": "",
-        "stop_reason": "length",
-        "cropped": 0,
-        "tokens": [],
-        "timings": {"first_token_s": 0, "decode_s": 0},
-    }
-    content = {
-        "type": "comparison",
-        "schema_version": 1,
-        "made_by": "minigpt-repl",
-        "prompt": "the",
-        "prompt_ids": None,
-        "seed": 1,
-        "count": 1,
-        "length": 1,
-        "stop": "none",
-        "varied": None,
-        "is_interrupted": False,
-        "checkpoint_sha256": "",
-        "versions": {},
-        "strategies": [
-            {"sampler": "greedy", "parameters": {}, "measures": {}, "texts": [text]}
-        ],
-    }
+    content = json.loads((FIXTURES / "comparison.json").read_text())
     path = place / "export.json"
     path.write_text(json.dumps(content | changes))
     return ["replay", str(path)]
@@ -393,10 +330,21 @@ def _(place: Path) -> Try:
     return Try(arguments, code=0, environment={"TMPDIR": "/nonexistent"})
 
 
-@row("PROMPT_TOOLKIT_NO_CPR, at a terminal", True)
+for searching in ("beam num_beams=64", "contrastive k=64", "speculative"):
+
+    @row(f"^C in the middle of {searching}, at a terminal", True)
+    def _(place: Path, searching: str = searching) -> Try:
+        keys = ["the", f":sampler {searching}", ":set length 120", "the king"]
+        return Try([], code=0, keys=[*keys, INTERRUPT, ":quit"], says="stopped")
+
+
+@row(":load of a session of another checkpoint, then every look at it", True)
 def _(place: Path) -> Try:
-    no = {"PROMPT_TOOLKIT_NO_CPR": "1"}
-    return Try([], code=0, keys=["the", ":quit"], environment=no)
+    shutil.copy(FIXTURES / "session.json", place)
+    looks = [":tree", ":why", ":raw", ":heat", ":next", ":again", ":continue", ":diff"]
+    exports = [f":export --session a{suffix}" for suffix in (".md", ".html", ".json")]
+    lines = [":load session.json", ":set length 3", *looks, *exports]
+    return Try(["--keep-going"], "\n".join(lines).encode(), says="another")
 
 
 for out, why in {"/proc/1/x": "can't", "/dev/null/x": "can't"}.items():
@@ -404,9 +352,8 @@ for out, why in {"/proc/1/x": "can't", "/dev/null/x": "can't"}.items():
     @row(f"setup --out {out}")
     def _(place: Path, out: str = out, why: str = why) -> Try:
         (place / "text.txt").write_text("the king and the queen. " * 1000)
-        module = "minigpt_repl.training.setup_model"
         arguments = ["--corpus", str(place / "text.txt"), "--out", out]
-        return Try(arguments, module=module, seconds=10, says=why)
+        return Try(arguments, is_setup=True, seconds=10, says=why)
 
 
 @row("setup --overwrite --out of a folder with a file of one's own")
@@ -421,167 +368,14 @@ def _(place: Path) -> Try:
         "--out",
         str(place / "mine"),
     ]
-    module = "minigpt_repl.training.setup_model"
-    return Try(arguments, module=module, code=2, says="thesis.txt")
+    return Try(arguments, is_setup=True, code=2, says="thesis.txt")
 
 
 @row("setup of a FIFO as its text")
 def _(place: Path) -> Try:
     os.mkfifo(place / "text.txt")
     arguments = ["--corpus", str(place / "text.txt"), "--out", str(place / "mine")]
-    module = "minigpt_repl.training.setup_model"
-    return Try(arguments, module=module, says="ordinary file")
-
-
-@dataclass
-class Outcome:
-    code: int
-    seconds: float
-    cpu_seconds: float
-    megabytes: int
-    out: str
-    err: str
-
-
-OWN_PEAK = """
-try:
-    {code}
-finally:
-    words = open("/proc/self/status").read().split()
-    open({peak!r}, "w").write(words[words.index("VmHWM:") + 1])
-"""
-"""The kernel begins a child's figure with its parent's size, so it tells itself."""
-
-
-def run(tried: Try, place: Path) -> Outcome:
-    """Run it; its own folders are in `place`."""
-    environment = os.environ | {
-        f"XDG_{name}_HOME": str(place / name.lower())
-        for name in ("CONFIG", "STATE", "DATA", "CACHE")
-    }
-    environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm", **tried.environment}
-    code = f"import sys; from {tried.module} import main"
-    if tried.module == "minigpt_repl":
-        code = "import sys; from minigpt_repl.__main__ import main"
-    code += "; sys.exit(main())"
-    peak = place / "peak"
-    if tried.interrupt_s is None:
-        code = OWN_PEAK.format(code=code, peak=str(peak))
-    command = [sys.executable, "-P", "-c", code]
-    began = time.monotonic()
-    if tried.keys:
-        return _on_a_terminal([*command, *tried.arguments], tried, place, environment)
-    with contextlib.ExitStack() as stack:
-        out, err, stdin = (stack.enter_context(tempfile.TemporaryFile()) for _ in "oei")
-        stdin.write(tried.stdin or b"")
-        stdin.seek(0)
-        if tried.stdin is None:
-            stdin = stack.enter_context(open("/dev/zero", "rb"))
-        process = subprocess.Popen(
-            [*command, *tried.arguments],
-            stdin=stdin,
-            stdout=out,
-            stderr=err,
-            cwd=place,
-            env=environment,
-        )
-        if tried.interrupt_s is not None:
-            time.sleep(tried.interrupt_s)
-            process.send_signal(signal.SIGINT)
-        with _killing(process.pid):
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    cpu = usage.ru_utime + usage.ru_stime
-    kilobytes = int(peak.read_text()) if peak.exists() else 0  # killed: not known
-    return Outcome(process.returncode, seconds, cpu, kilobytes // 1024, *texts)
-
-
-@contextlib.contextmanager
-def _killing(pid: int) -> Iterator[None]:
-    """Kill a process that takes longer than any may."""
-
-    def kill(number: int, frame: object) -> None:
-        os.kill(pid, signal.SIGKILL)
-
-    before = signal.signal(signal.SIGALRM, kill)
-    signal.alarm(TIMEOUT)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _on_a_terminal(
-    command: list[str], tried: Try, place: Path, environment: dict[str, str]
-) -> Outcome:
-    """Type lines at a terminal, each when nothing more is said."""
-    began, said = time.monotonic(), b""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(place)
-        os.execve(command[0], command, environment)
-    keys = [f"{line}\r".encode() for line in tried.keys]
-    with _killing(pid):
-        while True:
-            pause = 15 if b"> " not in said else 6 if keys else 60
-            ready, _, _ = select.select([terminal], [], [], pause)
-            if not ready:
-                if not keys:
-                    os.kill(pid, signal.SIGKILL)
-                else:
-                    os.write(terminal, keys.pop(0))
-                continue
-            try:
-                said += (part := os.read(terminal, 65536))
-            except OSError:
-                break
-            if b"\x1b[6n" in part:  # where the cursor is
-                os.write(terminal, b"\x1b[1;1R")
-            if not part:
-                break
-        _, status, usage = os.wait4(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    seconds, text = time.monotonic() - began, said.decode(errors="replace")
-    cpu = usage.ru_utime + usage.ru_stime
-    return Outcome(code, seconds, cpu, usage.ru_maxrss // 1024, text, "")
-
-
-def faults(tried: Try, found: Outcome, place: Path) -> Iterator[str]:
-    """What is not as it should be."""
-    steers = IN_A_TERMINAL if tried.keys else STEERS
-    texts = {"stdout": found.out, "stderr": found.err}
-    texts |= {path.name: path.read_text() for path in tried.files}
-    if found.code != tried.code:
-        yield f"code {found.code}, not {tried.code}"
-    if found.cpu_seconds > tried.seconds:
-        yield f"{found.cpu_seconds:.1f} s, {tried.seconds:g} allowed"
-    if found.megabytes > tried.megabytes:
-        yield f"{found.megabytes} MB, {tried.megabytes} allowed"
-    for name, text in texts.items():
-        if wrong := steers.search(text):
-            yield f"{wrong[0]!r} in {name}"
-    if tried.code in (1, 130) and len(found.err.splitlines()) > 1:
-        lines = [line for line in found.err.splitlines() if "minigpt" in line]
-        if len(lines) > 1 or "Traceback" in found.err:
-            yield f"{len(found.err.splitlines())} lines on stderr"
-    if tried.code == 130 and found.err:
-        yield "it is not silent"
-    if max(map(len, found.err.splitlines()), default=0) > LONGEST_SAID:
-        yield "a line that is too long"
-    if tried.says not in found.out + found.err:
-        yield f"it does not say {tried.says!r}"
-    if tried.keys and tried.says and found.out.count(tried.says) > 1:
-        yield "it is told more than once"
-    if "Traceback" in found.out + found.err:
-        yield "a traceback"
-    if (place / "here").exists():
-        yield "a folder in the current one"
+    return Try(arguments, is_setup=True, says="ordinary file")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ open files become more, or if any text is not what was asked for.
 """
 
 import argparse
+import os
 import random
 import resource
 import sys
@@ -32,6 +33,10 @@ GENERATIONS, SETTLING = 3000, 1000
 """Texts, and those after which memory must not grow any more."""
 
 MOST_GROWTH = 0.05
+MOST_ROWS = 64
+"""Candidates of contrastive search; of the model's whole vocabulary a text takes
+minutes and gigabytes."""
+
 RESERVED = 3
 """Ids below this are never generated."""
 
@@ -135,6 +140,8 @@ class Soak:
             return None
         low, high = parameter.minimum or 0, parameter.maximum
         top = limits[high] if isinstance(high, str) else high or 2.0
+        if parameter.is_structural:
+            top = min(top, MOST_ROWS)
         if parameter.kind is int:
             return self._random.randint(int(low), int(top))
         least = low + 1e-3 if parameter.exclusive_minimum else low
@@ -182,7 +189,11 @@ def type_prompts(count: int, checkpoint: Path, seed: int) -> int:
     drawn, samplers = random.Random(seed), [spec.name for spec in all_samplers()]
     command = f"{sys.executable} -m minigpt_repl --no-history --checkpoint {checkpoint}"
     began, figures = time.monotonic(), Figures()
-    with pexpect.spawn(command, timeout=180, dimensions=(24, 80)) as terminal:
+    # It does not answer where the cursor is, for which a second would be waited.
+    environment = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1"}
+    with pexpect.spawn(
+        command, timeout=180, dimensions=(24, 80), env=environment
+    ) as terminal:
         for number in range(1, count + 1):
             sampler = drawn.choice(samplers)
             for line in (

@@ -1,5 +1,4 @@
-"""Why a token of a text was chosen: the model's figures, what the rule removed, and
-the distribution that it came from.
+"""Why a token was chosen: the model's figures, what the rule removed and what it left.
 
 Works on logits that an engine gave. Knows no terminal.
 """

@@ -1,5 +1,6 @@
-"""Many seeds as a picture: for each measure where the texts of each strategy lie, and
-which strategies so many texts do not tell apart.
+"""Many seeds as a picture: a dot for each text, and what is not told apart.
+
+Means are compared by a permutation test; rich draws the dots, pages draw circles.
 """
 
 import math

@@ -21,8 +21,10 @@ from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 
-MOST_PROGRAMS = 64
-"""Programs that are kept; there are thousands of chains."""
+MOST_PROGRAMS, MOST_ROWS_KEPT = 64, 1024
+"""Programs that are kept, and the rows of them all: there are thousands of chains, and
+contrastive search may weigh the whole vocabulary. A row holds keys and values, 0.8 MB
+of the shipped model."""
 
 Key = tuple[Any, ...]
 """What a program is known by: its rows, its samplers, the values that shape it."""
@@ -74,7 +76,7 @@ class Programs:
                 make = self._decode_loop if spec.search is None else self._search_loop
                 program = self._compiler.submit(make, spec, values, size)
             self._made[key] = program
-            if len(self._made) > MOST_PROGRAMS:
+            while len(self._made) > 1 and self._holds_too_much():
                 del self._made[next(iter(self._made))]
         return program
 
@@ -98,6 +100,10 @@ class Programs:
         """Compile no more, and give all back."""
         self._compiler.shutdown(cancel_futures=True)
         self._made.clear()
+
+    def _holds_too_much(self) -> bool:
+        rows = sum(size for size, *_ in self._made)
+        return len(self._made) > MOST_PROGRAMS or rows > MOST_ROWS_KEPT
 
     def _size(self, spec: SamplerSpec, values: Mapping[str, Value], rows: int) -> int:
         if spec.search is None:

@@ -124,13 +124,13 @@ class Searching:
                 yield text.push(token_id, after >= self._end)
 
     def _revise(self, state: State) -> HypothesesChanged:
-        """Other hypotheses than before; some may have ended."""
+        """Other hypotheses than before; when as many have ended the search does."""
         found = tuple(map(self._ranked, hypotheses(state, self._first)))
         dropped = pruned(self._extended, found)
         self._ended += tuple(each for each in found if each.has_ended)
         self._extended = tuple(each for each in found if not each.has_ended)
-        if not self._extended or len(self._ended) >= len(found):
-            self._text.stop_reason = "stop"
+        if len(self._ended) >= len(found):
+            self._extended, self._text.stop_reason = (), "stop"
         best = self._best()
         return HypothesesChanged(best, self._revised.of(best[0].token_ids), dropped)
 

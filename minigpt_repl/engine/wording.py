@@ -111,17 +111,22 @@ class Wording:
                         f"{parameter.name} is WORD:AMOUNT, WORD:AMOUNT ...; "
                         f"got {quoted(item)}"
                     )
-            for ids in self._spellings(parameter, word.strip()):
+            for ids in self.spellings(parameter.name, word.strip()):
                 yield ids, amount
 
-    def _spellings(self, parameter: Parameter, word: str) -> set[tuple[int, ...]]:
+    def spellings(self, asked_by: str, word: str) -> set[tuple[int, ...]]:
+        """The ways to write a word, as token ids; `#12` is the token 12.
+
+        Raises:
+            UsageError: if there is none, or it is too long; names who asked.
+        """
         size = len(self.text.pieces)
         number = word.removeprefix("#")
         if number != word and number.isascii() and number.isdigit():
             token_id = int(number[:10])
             if token_id >= size:
                 raise UsageError(
-                    f"{parameter.name}: there is no token {quoted(word)}: the model "
+                    f"{asked_by}: there is no token {quoted(word)}: the model "
                     f"has #0..#{size - 1}"
                 )
             return {(token_id,)}
@@ -130,12 +135,10 @@ class Wording:
         # Behind another word as well, where a token may begin with the space.
         ways = {tuple(self.encode(word)), tuple(self.encode(f" {word}"))} - {()}
         if not ways or any(self.text.unknown_id in ids for ids in ways):
-            raise UsageError(
-                f"{parameter.name}: the model has no tokens for {quoted(word)}"
-            )
+            raise UsageError(f"{asked_by}: the model has no tokens for {quoted(word)}")
         if max(map(len, ways)) > MOST_TOKENS:
             raise UsageError(
-                f"{parameter.name}: {quoted(word)} takes more than {MOST_TOKENS} tokens"
+                f"{asked_by}: {quoted(word)} takes more than {MOST_TOKENS} tokens"
             )
         return ways
 

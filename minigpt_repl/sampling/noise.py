@@ -34,14 +34,46 @@ def uniform(ns: Any, seed: Any, step: Any, trial: Any) -> Any:
     # Adding zero makes both counters as wide as the key.
     left, right = _word(ns, step) + zero + keys[0], _word(ns, trial) + zero + keys[1]
     for turn in range(5):
-        for rotation in ROTATIONS[turn % 2]:
-            left = left + right
-            right = ns.bitwise_xor(_rotated(ns, right, rotation), left)
+        left, right = _turned(ns, left, right, ROTATIONS[turn % 2])
         left = left + keys[(turn + 1) % 3]
         right = right + keys[(turn + 2) % 3] + _constant(ns, turn + 1)
-    high = ns.bitwise_right_shift(left, _constant(ns, 8))
+    return _in_unit(ns, left)
+
+
+def _in_unit(ns: Any, words: Any) -> Any:
+    high = ns.bitwise_right_shift(words, _constant(ns, 8))
     # By way of int32: not every backend makes floats of unsigned numbers.
     return ns.array(_cast(ns, _cast(ns, high, "int32"), "float32")) * _float(2.0**-24)
+
+
+def _turned(ns: Any, left: Any, right: Any, rotations: Any) -> tuple[Any, Any]:
+    """Four rounds."""
+    for number in range(4):
+        left = left + right
+        right = ns.bitwise_xor(_rotated(ns, right, rotations[number]), left)
+    return left, right
+
+
+def _uniform_of_tokens(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
+    """As `uniform`, in a loop: unrolled for so many numbers, XLA compiles minutes."""
+    if not hasattr(ns, "fori_loop"):
+        return uniform(ns, seed + 0 * token_ids, step, TOKEN_TRIAL + token_ids)
+    key = _word(ns, seed)
+    zero = ns.zeros_like(key)
+    keys = ns.stack([key, zero, ns.bitwise_xor(key, _constant(ns, PARITY))])
+    rotations = _word(ns, ROTATIONS)
+    wide = ns.zeros_like(key + _word(ns, token_ids))
+
+    def turn(number: Any, words: Any) -> tuple[Any, Any]:
+        turned = ns.take(rotations, number % 2, axis=0)
+        left, right = _turned(ns, words[0], words[1], turned)
+        left = left + ns.take(keys, (number + 1) % 3, axis=0)
+        right = right + ns.take(keys, (number + 2) % 3, axis=0)
+        return left, right + _word(ns, number + 1)
+
+    left = _word(ns, step) + wide + key
+    right = _word(ns, TOKEN_TRIAL + token_ids) + wide
+    return _in_unit(ns, ns.fori_loop(0, 5, turn, (left, right))[0])
 
 
 def gumbel(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
@@ -61,14 +93,15 @@ def gumbel(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
     Returns:
         A float32 array `(rows, vocabulary)`.
     """
-    between = uniform(ns, seed + 0 * token_ids, step, TOKEN_TRIAL + token_ids)
+    between = _uniform_of_tokens(ns, seed, step, token_ids)
     between = ns.maximum(between, _float(2.0**-25))  # the logarithm of 0 is none
     return -ns.log(-ns.log(between))
 
 
-def _rotated(ns: Any, word: Any, by: int) -> Any:
-    up = ns.bitwise_left_shift(word, _constant(ns, by))
-    return ns.bitwise_or(up, ns.bitwise_right_shift(word, _constant(ns, 32 - by)))
+def _rotated(ns: Any, word: Any, by: Any) -> Any:
+    by = _word(ns, by)
+    up = ns.bitwise_left_shift(word, by)
+    return ns.bitwise_or(up, ns.bitwise_right_shift(word, _constant(ns, 32) - by))
 
 
 def _word(ns: Any, value: Any) -> Any:

@@ -23,7 +23,7 @@ DRAFT, ACCEPT, REST = range(3)
 LONGEST_NGRAM = 8
 
 SMALLEST = 1e-30
-"""Probability of the draft model that counts as none."""
+"""Probability that counts as none."""
 
 
 class _Guessing(keras_hub.samplers.Sampler):
@@ -201,8 +201,8 @@ class PromptLookup(_Guessing):
         for back in range(1, LONGEST_NGRAM + 1):
             own = ops.take(prompt, ops.maximum(index - back, 0), axis=1)[:, None]
             before = ops.roll(prompt, back, axis=1) == own
-            is_asked = back <= self.ngram
-            is_same = is_same & ((before & (positions >= back)) | ~is_asked)
+            is_beyond = ops.greater(back, self.ngram)
+            is_same = is_same & ((before & (positions >= back)) | is_beyond)
         place = ops.max(ops.where(is_same, positions, 0), axis=1)[:, None]
         # Where the text goes round in a circle the guess goes round with it.
         followed = place + ops.arange(k, dtype="int32") % (index - place)
@@ -314,8 +314,9 @@ def contrast(
     """
     p = probabilities(ns, logits)
     q = probabilities(ns, draft_logits / draft_temperature)
-    is_plausible = p >= alpha * ns.max(p, axis=-1, keepdims=True)
-    is_plausible = is_plausible & (p > 0)
+    # Of logits, for the best is the best even where a compiler computes it twice.
+    below = logits - ns.max(logits, axis=-1, keepdims=True)
+    is_plausible = below >= ns.log(ns.maximum(alpha, SMALLEST))
     # What the draft model gives nothing in float32 is limited, not infinite.
     ratio = ns.where(is_plausible, p, 1.0) / ns.maximum(q, SMALLEST)
     return ns.where(is_plausible, ns.log(ratio), -math.inf)

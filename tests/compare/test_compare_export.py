@@ -336,7 +336,9 @@ def test_what_is_no_export_gives_one_line(content):
 def test_every_missing_or_wrong_field_gives_one_line(comparison):
     whole = json.loads(encode(comparison_to_json(comparison)))
     for name in whole:
-        for wrong in ({}, {name: {"a": []}}):
+        # What files of 0.1.0 do not have yet may be missing.
+        missing = () if name == "noise" else ({},)
+        for wrong in (*missing, {name: {"a": []}}):
             content = {k: v for k, v in whole.items() if k != name} | wrong
             with pytest.raises(MiniGPTError, match=r"^a\.json is ") as error:
                 read_recorded(json.dumps(content), "a.json")

@@ -22,6 +22,8 @@ CASES = (
     ("beam", {"num_beams": 6, "temperature": 2.0}),
     ("contrastive", {}),
     ("contrastive", {"k": 3, "alpha": 0.2, "temperature": 1.5}),
+    ("contrastive", {"k": 4, "alpha": 0.0}),
+    ("contrastive", {"k": 7, "alpha": 1.0}),  # in the program of 8
     ("speculative", {}),
     ("speculative", {"num_speculative_tokens": 3}),
 )

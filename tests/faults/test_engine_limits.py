@@ -43,6 +43,28 @@ def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     assert engine.trace_count > traced
 
 
+def test_programs_with_many_rows_are_given_up_sooner(engine, monkeypatch):
+    monkeypatch.setattr(programs, "MOST_ROWS_KEPT", 12)
+    beam_text(engine, 5), beam_text(engine, 2), beam_text(engine, 10)
+    traced = engine.trace_count
+    beam_text(engine, 2)  # kept, the sum is 12
+    assert engine.trace_count == traced
+    beam_text(engine, 5)
+    assert engine.trace_count > traced
+
+
+def test_beams_and_candidates_that_were_not_asked_for_are_not_shown(engine):
+    beams = Request("the cat", "beam", {"num_beams": 7}, 5, with_details=True)
+    values = {"k": 7, "alpha": 0.5, "temperature": 1.0}
+    weighed = Request("the cat", "contrastive", values, 5, with_details=True)
+    found = [
+        len(e.survivors) for e in engine.generate(beams) if hasattr(e, "survivors")
+    ]
+    assert found == [7] * 5
+    found = [len(e.rows) for e in engine.generate(weighed) if hasattr(e, "rows")]
+    assert found == [7] * 5
+
+
 def contrastive_ids(engine, temperature, seed):
     parameters = {"k": 5, "alpha": 1.0, "temperature": temperature}
     request = Request("j s y, d f y c", "contrastive", parameters, 12, seed=seed)

@@ -20,6 +20,7 @@ def script(name):
     return module
 
 
+HOSTILE_RUN = script("hostile_run")
 HOSTILE = script("hostile")
 
 

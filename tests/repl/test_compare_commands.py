@@ -370,3 +370,44 @@ def test_any_arguments_do_something_or_give_one_line(command, words):
     after.set(seed="3", length="3").type("the king", f":{command} {' '.join(words)}")
     assert "\n" not in str(after.error or "")
     after.said, after.lives  # noqa: B018 - they can be drawn
+
+
+def test_a_branch_takes_another_token_and_goes_on():
+    after = talk("the king", ":set length 5", ":branch 4 dog")
+    whole, kept, gone_on = after.session.nodes
+    assert kept.generation.token_ids[:3] == whole.generation.token_ids[:3]
+    assert kept.generation.tokens[3].text == "dog" and len(kept.generation.tokens) == 4
+    assert kept.text.lower().endswith("dog") and kept.generation.stop_reason == "picked"
+    assert gone_on.prompt == kept.text and gone_on.parent == kept.id
+    assert "·dog had " in after.said + " ".join(after.notices)
+    before = after.session
+    assert "no tokens for 'zzz'" in str(after.type(":branch 4 zzz").error)
+    assert "one token; 'the dog' is 2" in str(after.type(":branch 4 the dog").error)
+    assert after.session == before
+
+
+def test_the_likeliest_continuations_grow_as_a_tree():
+    after = talk("the king", ":tree --auto 2 3")
+    assert after.error is None and len(after.session.nodes) == 1
+    lines = after.said.splitlines()
+    assert len(lines) == 3 + 9 and max(map(len, lines)) <= 80
+    assert sum("together" in line for line in lines) == 9
+    for words in ("0", "9 1", "2 11", "x", "2 2 2", "8 8"):
+        error = str(talk("the king", f":tree --auto {words}").error)
+        assert ":tree --auto" in error and "\n" not in error
+    assert ":tree takes --auto" in str(talk("the king", ":tree up").error)
+
+
+def test_with_shared_noise_it_is_told_where_texts_part_and_why():
+    line = (
+        ":compare greedy top_k:k=1 min_p=0.01+random temperature=9+random -- the king"
+    )
+    after = talk(":set seed 3", ":set noise shared", line)
+    same, cut, *more = [line for line in after.notices if " and " in line][-3:]
+    assert same == "greedy and top_k do not part"
+    assert re.match(r"greedy and min_p \+ random part at token \d+, .* \| .*: ", cut)
+    assert "greedy of greedy removed" in cut and "greedy of greedy removed" in more[0]
+    line = ":compare temperature=9+random temperature=0.4+random -- the king"
+    (told,) = [n for n in after.type(line).notices if " part at token " in n]
+    assert "neither removed the other's, temperature gave other probabilities" in told
+    assert not any(" part at " in n for n in talk(":compare greedy random").notices)

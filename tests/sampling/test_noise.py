@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
-from minigpt_repl.sampling.noise import uniform
+from minigpt_repl.sampling.noise import gumbel, uniform
 
 ints = st.integers(0, 2**31 - 1)
 
@@ -54,3 +54,13 @@ def test_the_numbers_are_even_and_do_not_hang_together():
     assert ((counts - expected) ** 2 / expected).sum() < 44
     for one, other in ((numbers[:-1], numbers[1:]), (numbers[:, 1:], numbers[:, :-1])):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.015
+
+
+@given(st.lists(ints, min_size=1, max_size=8), ints)
+def test_the_noise_of_tokens_is_the_same_in_numpy_and_in_tensorflow(seeds, step):
+    seeds = np.array(seeds, np.int32)[:, None]
+    steps, ids = np.full_like(seeds, step), np.arange(20, dtype=np.int32)[None]
+    one = gumbel(np, seeds, steps, ids)
+    other = gumbel(ops, ops.array(seeds), ops.array(steps), ops.array(ids))
+    np.testing.assert_allclose(one, np.asarray(other), rtol=1e-5, atol=1e-5)
+    assert one.shape == (len(seeds), 20)

@@ -282,11 +282,14 @@ def test_korean_is_trained_as_it_is_written(place):
 
 
 @pytest.mark.slow
-def test_case_is_kept_when_asked_for(place):
+def test_case_is_kept_and_a_small_text_ends_long_before_the_time_does(place):
     code, _, errors = run(
-        place, "--steps", "3", "--tokenizer", "wordpiece", "--no-lowercase"
+        *(place, "--minutes", "600", "--batch-size", "256"),
+        *("--tokenizer", "wordpiece", "--no-lowercase"),
     )
     assert code == 0, errors
+    assert "it is read 100 times at most" in errors
+    assert 0 < record(place)["training"]["steps"] <= 100 * 3
     words_file = place / "out" / "assets" / "tokenizer" / "vocabulary.txt"
     assert "The" in words_file.read_text(encoding="utf-8").split("\n")
     assert record(place)["lowercase"] is False

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from minigpt_repl.compare.comparison import Comparison, run_plan
+from minigpt_repl.compare.parting import partings
 from minigpt_repl.compare.rows_view import GrowingView
 from minigpt_repl.compare.spec import (
     Plan,
@@ -55,8 +56,9 @@ def compare(context: Context, arguments: str) -> Steps:
     A strategy is a sampler with parameters, such as `top_k:k=10,temperature=0.8`;
     without one it is every sampler as it is set. Without a prompt it is the last
     one. With n, that many texts each: text i has the seed plus i. Words that all
-    texts share from the start are dimmed, the first that differs is marked.
-    `:export` writes the comparison to a file.
+    texts share from the start are dimmed, the first that differs is marked; with
+    `:set noise shared` it is told which rule parted them. `:export` writes the
+    comparison to a file.
     """
     session = context.session
     typed = parse_typed(arguments, session.settings)
@@ -73,6 +75,8 @@ def compare(context: Context, arguments: str) -> Steps:
             )
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
+    if plan.noise == "shared" and not comparison.is_interrupted:
+        yield from map(Notice, partings(context.engine, comparison))
     return replace(session, comparison=comparison)
 
 

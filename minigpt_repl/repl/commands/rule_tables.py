@@ -1,5 +1,7 @@
-"""What rules weigh, as tables: the cut of a truncation, the penalties of a history
-rule, the stages of a chain, the scores of candidates.
+"""What rules weigh, as tables for `:explain` and `:chain`.
+
+The cut of a truncation, the penalties of a history rule, the stages of a chain, the
+scores of candidates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,5 +1,6 @@
-"""How `:step` is answered: by one key on a screen that is redrawn in place, or by a
-line where there are no keys.
+"""How `:step` is answered: by a key, or by a line where there are no keys.
+
+With keys the screen is redrawn in place. Knows what an answer is, not what it does.
 """
 
 from collections.abc import Generator

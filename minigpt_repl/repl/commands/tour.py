@@ -199,10 +199,11 @@ def tour(context: Context, arguments: str) -> Steps:
             answer = yield Ask("Enter goes on, q leaves: ")
             if answer is None or answer.strip().lower() in ("q", ":q", "quit"):
                 break
+            yield ClearScreen()
         session = session.add(told.plan.prompt, chapter.column.generations[0])
         shown_columns.append(chapter.column)
         if path is None:
-            yield from _tell(context, told, chapter, f"{place + 1} of {len(chapters)}")
+            yield from _tell(told, chapter, f"{place + 1} of {len(chapters)}")
     if not chapters:
         return session
     strategies = tuple(column.strategy for column in shown_columns)
@@ -345,14 +346,13 @@ def _figures(column: Column, columns: Sequence[Column]) -> dict[str, float]:
 
 
 def _tell(
-    context: Context, told: Comparison, chapter: Chapter, number: str
+    told: Comparison, chapter: Chapter, number: str
 ) -> Generator[Output, Any, None]:
     """One screen: the claim, the text, the verdict."""
-    if context.is_terminal:
-        yield ClearScreen()
     strategy = chapter.column.strategy
     title = Text(f"{number}: {strategy.sampler}", style=NAME)
-    words = f"{strategy.words} · {seed_label(told, chapter.column, 0)}"
+    settings = [strategy.words] * bool(strategy.words)
+    words = " · ".join([*settings, seed_label(told, chapter.column, 0)])
     yield Say(title.append(f" {words}", style="not bold default dim"))
     yield Say(Text(f"{chapter.stop.claim}\n"))
     text = Text(shown(told.plan.prompt), style="dim")

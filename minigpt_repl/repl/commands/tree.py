@@ -5,15 +5,17 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from rich.tree import Tree
 
-from minigpt_repl.compare.pieces import display_pieces
+from minigpt_repl.compare.pieces import display_pieces, visible
 from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.request import Request, Token
 from minigpt_repl.engine.scoring import as_generation, score
+from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.setting import switch_to_chain
@@ -33,13 +35,17 @@ from minigpt_repl.repl.continuation import (
     ending_in_a_line,
 )
 from minigpt_repl.repl.dispatch import command
+from minigpt_repl.repl.grown import grown_tree
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.repl.several import continue_rows
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import as_share, shown
 from minigpt_repl.suggest import quoted
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_AGAIN = 100
 SHOWN_BEFORE = 200
@@ -160,13 +166,19 @@ def node_words(context: Context, typed: str) -> Iterable[str]:
     return (str(node.id) for node in context.session.nodes)
 
 
-@command("tree")
+@command("tree", usage="[--auto [DEPTH] [CHILDREN]]")
 def tree(context: Context, arguments: str) -> Steps:
     """Draw the texts of the session as a tree, the current one marked.
 
     Tokens that were stepped one after the other stand in one line; `:goto N`
-    goes to any of them.
+    goes to any of them. `:tree --auto 4 2` draws the likeliest continuations of the
+    current text instead, 4 tokens deep with 2 children each, under the model alone.
     """
+    if arguments.split()[:1] == ["--auto"]:
+        yield Say(grown_tree(context, arguments))
+        return context.session
+    if arguments:
+        raise UsageError(f":tree takes --auto or nothing; got {quoted(arguments)}")
     if not context.session.nodes:
         raise UsageError(":tree: there is no text yet; type a prompt")
     yield Say(draw_tree(context.session, context.width))
@@ -190,42 +202,62 @@ def goto(context: Context, arguments: str) -> Steps:
     return replace(context.session, current=node.id)
 
 
-@command("branch", usage="[N]")
+@command("branch", usage="[N [TOKEN]]")
 def branch(context: Context, arguments: str) -> Steps:
     """Cut the current text after N of its new tokens, and go on from there.
 
-    Both stay in the tree. Without N it is cut where the model was least sure.
+    With a token, such as `:branch 3 king`, that one stands in the place of token N.
+    Both texts stay in the tree. Without N it is cut where the model was least sure.
     """
     text = inspect_text(context, ":branch")
     node = last_node(context.session, ":branch")
-    tokens = text.generation.tokens
-    kept = _read_kept(arguments, len(tokens)) if arguments else None
+    tokens, info = text.generation.tokens, context.engine.info
+    number, _, word = arguments.strip().partition(" ")
+    kept = _read_kept(number, len(tokens)) if arguments else None
     if kept is None:
         unsure = [
             inspection.entropy(inspection.probabilities(row)) for row in text.rows
         ]
         kept = max(range(len(unsure)), key=unsure.__getitem__)
         yield Notice(f"cut after token {kept} of {len(tokens)}, before the least sure")
-    session, parent = context.session, node.parent
     made = node.generation
-    if kept:
-        start = replace(
-            made,
-            tokens=tokens[:kept],
-            text="".join(display_pieces(made, context.engine.info)[:kept]),
-            raw_text=context.engine.info.text.raw_text(made.token_ids[:kept]),
-            stop_reason="interrupted",
+    start = tokens[:kept]
+    if word:
+        token_id = _token_named(context, word.strip(), text.rows[kept - 1])
+        start = (*tokens[: kept - 1], Token(token_id, info.text.piece(token_id)))
+        share = inspection.probabilities(text.rows[kept - 1])[token_id]
+        yield Notice(f"{visible(token_id, info)} had {as_share(float(share))}")
+    session, parent, begun = context.session, node.parent, node.prompt
+    if start:
+        cut = replace(made, tokens=start, stop_reason="interrupted")
+        begun += "".join(display_pieces(cut, info))
+        cut = replace(
+            cut,
+            text=begun.removeprefix(node.prompt),
+            raw_text=info.text.raw_text(cut.token_ids),
+            stop_reason="picked" if word else "interrupted",
         )
-        session = session.add(node.prompt, start, node.parent)
+        session = session.add(node.prompt, cut, node.parent)
         parent = session.current
-    begun = node.prompt + (
-        session.node.generation.text if kept and session.node else ""
-    )
-    ids = (*made.started.prompt_ids, *made.token_ids[:kept])
+    ids = (*made.started.prompt_ids, *(token.id for token in start))
     request = replace(session.settings.request(begun), prompt_ids=ids)
     shown = ending(begun, SHOWN_BEFORE)
     place = replace(context, session=session)
     return (yield from continue_text(place, request, shown, parent))
+
+
+def _token_named(context: Context, word: str, logits: "np.ndarray") -> int:
+    """The token that a word is, at its place; of several the most probable one.
+
+    Raises:
+        UsageError: if it is none, or several tokens.
+    """
+    wording = Wording(context.engine.info.text, context.engine.encode)
+    ways = wording.spellings(":branch", word)
+    if single := [ids[0] for ids in ways if len(ids) == 1]:
+        return max(single, key=logits.__getitem__)
+    count = min(map(len, ways))
+    raise UsageError(f":branch takes one token; {quoted(word)} is {count}")
 
 
 Run = list[Node]
