@@ -184,15 +184,12 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             _check_usable_anywhere(spec, parsed)
         self._stages = spec.stages
         self._needs = {need for stage in spec.stages for need in stage.needs}
-        self._values = {
-            **spec.check(parsed),
-            **{
-                p.name: ops.array(NO_WORDS[p.tokens])
-                for p in spec.parameters
-                if p.tokens
-            },
-            **(values or {}),
-        }
+        self._values = {**spec.check(parsed), **(values or {})}
+        for parameter in spec.parameters:
+            if parameter.tokens and isinstance(
+                self._values[parameter.name], str | None
+            ):
+                self._values[parameter.name] = ops.array(NO_WORDS[parameter.tokens])
         self._text = spec.text({**spec.check(parsed)})
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

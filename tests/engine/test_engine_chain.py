@@ -7,6 +7,7 @@ from test_engine_statistics import chi_square_limit
 
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
+from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler, read_sampler
 
 PROMPT = tuple(range(10, 22))
@@ -137,3 +138,23 @@ def test_a_chain_is_found_by_its_name():
     spec = find_sampler("Min-P + temperature")
     assert spec.name == "min_p + temperature" and spec.takes_rows
     assert find_sampler(spec.name) is spec
+
+
+@pytest.mark.parametrize(
+    "text", ["mirostat", "min_length", "ban=king", "logit_bias=a:1"]
+)
+def test_what_needs_this_program_is_refused_elsewhere(text):
+    from minigpt_repl.sampling import Chain
+
+    with pytest.raises(UsageError, match="works in the REPL and its commands only"):
+        Chain(text)
+
+
+def test_rules_with_words_do_without_them_where_nobody_gives_any():
+    from keras import ops
+
+    spec, values = parsed("dry=0.5 + ban + top_k=3")
+    sampler = spec.make(values, seed=1)
+    sampler.seen = ops.array([[-1, 4, 5, 4]], "int32")
+    shares = sampler.compute_probabilities(ops.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]))
+    assert (np.array(shares) > 0).sum() == 3
