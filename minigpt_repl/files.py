@@ -41,7 +41,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         MiniGPTError: as `write_bytes_atomically`.
     """
-    path = Path(path)
+    path = _real(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with explained(path):
         try:
@@ -64,7 +64,7 @@ def open_directory_atomically(path: Path) -> Iterator[Path]:
     Raises:
         MiniGPTError: as `replace_directory`.
     """
-    path = Path(path)
+    path = _real(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with explained(path):
         try:
@@ -87,7 +87,7 @@ def replace_directory(made: Path, path: Path) -> None:
     Raises:
         MiniGPTError: if it can't be done; the old folder is then where it was.
     """
-    made, path = Path(made), Path(path)
+    made, path = Path(made), _real(path)
     with explained(path):
         for each in (made, *made.rglob("*")):
             if each.is_dir() or each.is_file():
@@ -109,6 +109,7 @@ def replace_directory(made: Path, path: Path) -> None:
 
 def recover_directory(path: Path) -> None:
     """Bring back the folder that a crash left moved away, if there is one."""
+    path = _real(path)
     if not path.exists() and _old(path).is_dir():
         os.rename(_old(path), path)
     shutil.rmtree(_old(path), ignore_errors=True)
@@ -235,6 +236,11 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _real(path: Path) -> Path:
+    """What a link stands for is written in its own place, and the link stays."""
+    return Path(os.path.realpath(path))
 
 
 def _old(path: Path) -> Path:

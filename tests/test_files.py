@@ -159,3 +159,19 @@ def test_a_crash_between_the_renames_leaves_the_old_folder_whole(tmp_path):
     files.replace_directory(tmp_path / "made", old)
     assert (old / "a").read_text() == "new"
     assert names(tmp_path) == ["x"]
+
+
+def test_what_a_link_stands_for_is_written_again_and_again_and_the_link_stays(tmp_path):
+    (tmp_path / "disk" / "model").mkdir(parents=True)
+    (tmp_path / "disk" / "a.json").write_text("old")
+    (tmp_path / "model").symlink_to(tmp_path / "disk" / "model")
+    (tmp_path / "a.json").symlink_to(tmp_path / "disk" / "a.json")
+    for content in ("1", "2", "3"):
+        with files.open_directory_atomically(tmp_path / "model") as made:
+            (made / "weights").write_text(content)
+        files.write_bytes_atomically(tmp_path / "a.json", content.encode())
+        assert (tmp_path / "disk" / "model" / "weights").read_text() == content
+        assert (tmp_path / "disk" / "a.json").read_text() == content
+    assert (tmp_path / "model").is_symlink() and (tmp_path / "a.json").is_symlink()
+    assert sorted(os.listdir(tmp_path / "disk")) == ["a.json", "model"]
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "disk", "model"]
