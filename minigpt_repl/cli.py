@@ -172,6 +172,13 @@ _CHECKPOINT = click.option(
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a text.")
 @click.option("--jsonl", is_flag=True, help="As --json, and an object a token.")
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(0, 100),
+    default=0,
+    help="With --json: N alternatives and the entropy of each token.",
+)
 @click.option("--only-new", is_flag=True, help="Leave the prompt out.")
 @click.option(
     "--script",

@@ -238,6 +238,7 @@ class Options:
     count: int = 1
     as_json: bool = False
     jsonl: bool = False
+    top: int = 0
     only_new: bool = False
     script: str | None = None
     commands: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.shown import HIDDEN
@@ -55,6 +55,7 @@ Sha256 = Annotated[
 Piece = Annotated[str, says("the word piece as in the vocabulary")]
 OfTheModel = says("natural, at temperature 1, over the ids that have a word", le=1e-6)
 LogProbability = Annotated[float, OfTheModel] | None
+Share = Annotated[float, says("from 0 to 1, at temperature 1", ge=0, le=1)]
 Rank = Annotated[Positive, says("1 for the most probable token")] | None
 Prompt = Annotated[str, says("as it was given")]
 Length = Annotated[int, says("new tokens asked for", ge=1, le=100_000)]
@@ -83,6 +84,25 @@ class Strict(Struct, frozen=True, forbid_unknown_fields=True):
 # What --json and --jsonl print.
 
 
+class Alternative(Strict, frozen=True):
+    """A token that might have come."""
+
+    id: Whole
+    text: Piece
+    probability: Share
+
+
+EntropyBits = (
+    Annotated[Figure, says("of the model's distribution; with --top only")] | UnsetType
+)
+Alternatives = (
+    Annotated[
+        tuple[Alternative, ...], says("the most probable tokens; with --top only")
+    ]
+    | UnsetType
+)
+
+
 class Token(Strict, frozen=True):
     """One new token."""
 
@@ -90,6 +110,8 @@ class Token(Strict, frozen=True):
     text: Piece
     logprob: LogProbability
     rank: Rank
+    entropy_bits: EntropyBits = UNSET
+    top: Alternatives = UNSET
 
 
 class SamplerUse(Strict, frozen=True):
@@ -155,6 +177,8 @@ class TokenLine(
     delta: Annotated[
         str, says("the readable text that this token makes certain; may be empty")
     ]
+    entropy_bits: EntropyBits = UNSET
+    top: Alternatives = UNSET
 
 
 # What compare --json and :export FILE.json write, and replay reads.

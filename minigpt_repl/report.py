@@ -12,6 +12,7 @@ import msgspec
 
 from minigpt_repl import formats
 from minigpt_repl.engine.batches import programs
+from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -129,13 +130,17 @@ class WatchedEngine:
         watch: gets every event of every text, with the text's row, before the
             caller does. With it each token of a finished text carries its score,
             whether the caller asked or not.
+        top: how many alternatives each score then tells.
     """
 
     def __init__(
-        self, engine: Engine, watch: Callable[[int, Event], None] | None = None
+        self,
+        engine: Engine,
+        watch: Callable[[int, Event], None] | None = None,
+        top: int = 0,
     ) -> None:
         self._engine = engine
-        self._watch = watch
+        self._watch, self._top = watch, top
         self._warmed: set[object] = set()
         self.stop = engine.stop
         self.close = engine.close
@@ -156,7 +161,9 @@ class WatchedEngine:
         if self._watch is None:
             yield from self._engine.generate_rows(requests)
             return
-        scored = [replace(request, with_scores=True) for request in requests]
+        scored = [
+            replace(request, with_scores=True, top=self._top) for request in requests
+        ]
         for row, event in self._engine.generate_rows(scored):
             self._watch(row, event)
             yield row, event
@@ -180,7 +187,14 @@ class WatchedEngine:
 
 def _token_fields(token: Token) -> dict[str, Any]:
     score = token.score
-    return {
+    more: dict[str, Any] = {}
+    if score is not None and score.top:
+        more["entropy_bits"] = bits(score.entropy)
+        more["top"] = tuple(
+            formats.Alternative(token_id, text, min(share, 1.0))
+            for token_id, text, share in score.top
+        )
+    return more | {
         "id": token.id,
         "text": token.text,
         "logprob": None if score is None else score.logprob,

@@ -239,7 +239,8 @@ class LocalEngine:
         rows = inspection.text_logits(self.logits(ids), count)
         where = inspection.places(ids, count, self, text.started.seed)
         kept = inspection.kept_mask(spec, values, rows, where)
-        return inspection.score_tokens(rows, text.token_ids, kept)
+        codec, top = self._model.text, text.request.top
+        return inspection.score_tokens(rows, text.token_ids, kept, codec, top)
 
     def _chosen(
         self, name: str, parameters: Mapping[str, Value]

@@ -378,7 +378,11 @@ def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":
 
 
 def score_tokens(
-    rows: "np.ndarray", token_ids: Sequence[int], kept: "np.ndarray"
+    rows: "np.ndarray",
+    token_ids: Sequence[int],
+    kept: "np.ndarray",
+    text: TextCodec | None = None,
+    top: int = 0,
 ) -> tuple[TokenScore, ...]:
     """Scores of tokens as the engine gives them with `with_scores`.
 
@@ -386,6 +390,8 @@ def score_tokens(
         rows: logits `(tokens, vocabulary)`, each from before its token.
         token_ids: the tokens.
         kept: the masks of what the rule kept, like `rows`.
+        text: the model's tokens as text, for alternatives.
+        top: how many of them to tell.
     """
     scores = []
     for row, token_id, mask in zip(rows, token_ids, kept, strict=True):
@@ -397,6 +403,11 @@ def score_tokens(
                 rank=found.rank,
                 entropy=found.entropy,
                 kept_mass=float(distribution[mask].sum()),
+                top=tuple(
+                    (best, text.piece(best), float(distribution[best]))
+                    for best in top_ids(distribution, top)
+                    if text is not None
+                ),
             )
         )
     return tuple(scores)
@@ -422,7 +433,8 @@ def with_scores(
     rows = text_logits(logits, len(generation.tokens))
     where = generation_places(generation, engine)
     kept = kept_mask(spec, request.parameters, rows, where)
-    scores = score_tokens(rows, generation.token_ids, kept)
+    text = engine.info.text
+    scores = score_tokens(rows, generation.token_ids, kept, text, request.top)
     tokens = tuple(
         replace(token, score=score)
         for token, score in zip(generation.tokens, scores, strict=True)

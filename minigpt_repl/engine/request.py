@@ -47,6 +47,7 @@ class Request:
             candidates, drafts.
         noise: `own`, or `shared`: what is drawn hangs on the seed, the place in the
             text and the token only, so that samplers are compared on the same luck.
+        top: how many alternatives each score tells, the most probable tokens.
     """
 
     prompt: str
@@ -59,6 +60,7 @@ class Request:
     with_scores: bool = False
     with_details: bool = False
     noise: str = "own"
+    top: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,15 @@ class TokenScore:
         rank: 1 for the most probable token.
         entropy: of the whole distribution, in nats.
         kept_mass: probability of the tokens that the sampler's rule kept.
+        top: the most probable tokens, best first, as id, piece and probability; as
+            many as the request asked for.
     """
 
     logprob: float
     rank: int
     entropy: float
     kept_mass: float
+    top: tuple[tuple[int, str, float], ...] = ()
 
 
 @dataclass(frozen=True)

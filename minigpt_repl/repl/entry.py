@@ -222,6 +222,8 @@ def _check(options: Options) -> None:
         raise UsageError(
             "-n makes several texts of one prompt: give the prompt with -p"
         )
+    if options.top and not options.wants_json:
+        raise UsageError("--top N tells alternatives in JSON: add --json or --jsonl")
     of_pipes = {
         "--json": options.as_json,
         "--jsonl": options.jsonl,
@@ -285,6 +287,7 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
         sys.stdout,
         sys.stderr,
         watch=writer.watch if writer else None,
+        top=options.top,
         keep_going=options.keep_going,
         only_new=options.only_new,
         width=shutil.get_terminal_size().columns,

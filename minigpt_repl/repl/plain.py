@@ -246,6 +246,7 @@ class PlainLoop:
         out: gets the texts.
         err: gets everything else.
         watch: see `WatchedEngine`; with it, nobody else writes the texts.
+        top: as well.
         keep_going: whether a line that fails is only reported.
         only_new: whether prompts are left out of the texts.
         width: columns for tables.
@@ -260,6 +261,7 @@ class PlainLoop:
         out: TextIO,
         err: TextIO,
         watch: Callable[[int, Event], None] | None = None,
+        top: int = 0,
         keep_going: bool = False,
         only_new: bool = False,
         width: int = 80,
@@ -273,7 +275,7 @@ class PlainLoop:
         self._page = Page(out, err, self._answer, only_new, hide, width, size)
         self._app: App[Engine] = App(
             session,
-            lambda folder: WatchedEngine(open_engine(folder), watch),
+            lambda folder: WatchedEngine(open_engine(folder), watch, top),
             directory,
             self._page,
             is_terminal=False,

@@ -25,7 +25,7 @@ from minigpt_repl.training.vocabulary import prepared_vocabulary
 SMALLEST_BPE = 260
 """Pieces: the reserved ones and 256 bytes, and room for one pair."""
 
-BYTES_A_PIECE = 100
+BYTES_A_PIECE = 40
 """Of the text, for each piece that is learned: a rarer one would be met too seldom."""
 
 _LINES_AT_ONCE = 2000

@@ -188,27 +188,23 @@ class Size:
     patience: int
 
 
+_TINY = {
+    **{"num_layers": 2, "num_heads": 2, "hidden_dim": 64, "intermediate_dim": 192},
+    **{"dropout": 0.3, "batch_size": 8},
+}
+_BOOK = {
+    **{"num_layers": 2, "num_heads": 4, "hidden_dim": 128, "intermediate_dim": 384},
+    **{"dropout": 0.3, "batch_size": 16},
+}
+
 SIZES = (
-    Size(
-        30_000,
-        {
-            **{"num_layers": 2, "num_heads": 2, "hidden_dim": 64},
-            **{"intermediate_dim": 192, "dropout": 0.3, "batch_size": 8, "epochs": 20},
-        },
-        8,
-    ),
-    Size(
-        300_000,
-        {
-            **{"num_layers": 2, "num_heads": 4, "hidden_dim": 128},
-            **{"intermediate_dim": 384, "dropout": 0.3, "batch_size": 16, "epochs": 10},
-        },
-        8,
-    ),
+    Size(8_000, {**_TINY, "epochs": 100}, 8),
+    Size(30_000, {**_TINY, "epochs": 12}, 8),
+    Size(300_000, {**_BOOK, "epochs": 10}, 8),
     Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 10}, 8),
 )
-"""The smallest first; a larger text has the recipe as it is. Of a book of 300 KB the
-second was the best of those that docs/training-log.md lists."""
+"""The smallest first; a larger text has the recipe as it is. The second and the third
+were the best of those that docs/training-log.md lists."""
 
 SEEN_TOKENS = 3_000_000
 """Tokens that a small text is read to at most, again and again."""

@@ -222,6 +222,24 @@ def test_jsonl_tells_each_token_and_then_the_text(run, sampler):
         assert "".join(token["delta"] for token in tokens) == text["text"]
 
 
+@pytest.mark.parametrize("flag", ["--json", "--jsonl"])
+def test_alternatives_and_entropy_are_told_on_request(run, flag):
+    result = run("-p", "the king", "--length", "6", flag, "--top", "3")
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    *tokens, text = lines
+    for token in (*tokens, *text["tokens"]):
+        shares = [each["probability"] for each in token["top"]]
+        assert len(shares) == 3 and shares == sorted(shares, reverse=True)
+        assert token["entropy_bits"] > 0
+        if token["rank"] <= 3:
+            assert token["top"][token["rank"] - 1]["id"] == token["id"]
+    for line in lines:
+        jsonschema.validate(line, schema(line["type"]))
+    assert "top" not in json.loads(run("-p", "the king", "--json").out)["tokens"][0]
+    refused = run("-p", "the king", "--top", "3")
+    assert refused.code == 2 and "add --json or --jsonl" in refused.err
+
+
 def test_lines_can_be_answered_in_json_too(run):
     result = run("--json", stdin=":set length 4\nthe king\nthe boy\n:show settings\n")
     assert result.code == 0
