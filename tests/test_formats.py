@@ -57,7 +57,11 @@ def test_what_was_read_is_written_as_it_was():
     again = formats.encode(comparison)
     assert formats.decode(again, "a", formats.Comparison) == comparison
     # What 0.1.0 did not count yet has its default.
-    for default in (',"rows":1,"tokens":0', ',"same_for_every_seed":false'):
+    for default in (
+        ',"rows":1,"tokens":0',
+        ',"same_for_every_seed":false',
+        ',"noise":"own"',
+    ):
         again = again.replace(default, "")
     assert json.loads(again) == json.loads(text)
 
