@@ -61,7 +61,7 @@ def test_a_text_that_begins_with_a_commands_name_is_a_text(line):
         (":set temp 0.5", "temperature"),
         (":set tempreature 0.5", "temperature"),
         (":set top_p.temp 1", "temperature"),
-        (":sampler contr", "contrastive"),
+        (":sampler specul", "speculative or speculative_sampling"),
         (":sampler top_k temp=2", "temperature"),
         (":compare top_k:temp=2", "temperature"),
         (":hepl", ":help"),

@@ -73,6 +73,8 @@ def _going_on(
 def _meaning(word: str, context: Context) -> str:
     """What a word stands for: a command, a setting or a sampler."""
     name = word.removesuffix("=")
+    if name in DEFAULTS:
+        return f"what {name} does by default"
     for command in all_commands():
         if command.name == name:
             return command.summary

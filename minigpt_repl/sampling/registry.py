@@ -220,7 +220,7 @@ def find_sampler(name: str) -> SamplerSpec:
     near = did_you_mean(name.replace("-", "_"), dict.fromkeys([*samplers, *STAGES]))
     raise UsageError(
         f"no sampler {quoted(name)}: there are {', '.join(samplers)}, and rules "
-        f"for a chain: {', '.join(STAGES)}{near}"
+        f"for a chain, which :sampler lists{near}"
     )
 
 

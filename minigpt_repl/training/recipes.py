@@ -200,8 +200,8 @@ _BOOK = {
 SIZES = (
     Size(8_000, {**_TINY, "epochs": 100}, 8),
     Size(30_000, {**_TINY, "epochs": 12}, 8),
-    Size(300_000, {**_BOOK, "epochs": 10}, 8),
-    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 10}, 8),
+    Size(300_000, {**_BOOK, "epochs": 8}, 8),
+    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 8}, 8),
 )
 """The smallest first; a larger text has the recipe as it is. The second and the third
 were the best of those that docs/training-log.md lists."""

@@ -11,6 +11,7 @@ from minigpt_repl.repl.completion import complete
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
@@ -81,7 +82,9 @@ def test_names_and_values_carry_their_meaning():
     meanings = {c.text: c.meaning for c in complete(":sampler ", make_desk())}
     rules = {name: stage.summary for name, stage in STAGES.items()}
     del meanings["temperature"], rules["temperature"]  # a setting of the sampler in use
-    assert meanings == rules | {spec.name: spec.summary for spec in all_samplers()}
+    defaults = {name: f"what {name} does by default" for name in DEFAULTS}
+    samplers = {spec.name: spec.summary for spec in all_samplers()}
+    assert meanings == rules | samplers | defaults
     meanings = {c.text: c.meaning for c in complete(":set ", make_desk())}
     assert meanings["length"] == "new tokens a text"
     assert meanings["k"] == "tokens kept"

@@ -20,7 +20,7 @@ def test_surprisals_are_the_models():
     for row, token_id, bits in zip(rows, scored.token_ids, scored.bits, strict=False):
         assert bits == pytest.approx(-math.log2(probabilities(row)[token_id]))
     mean = sum(scored.bits) / 4
-    assert f"4 tokens, {mean:.2f} bits a token" in scored.summary
+    assert f"4 tokens, {mean:.1f} bits a token" in scored.summary
     assert f"{sum(scored.bits) / len(TEXT):.3f} bits a byte" in scored.summary
 
 

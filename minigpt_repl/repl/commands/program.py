@@ -29,7 +29,7 @@ from minigpt_repl.suggest import did_you_mean, plain, quoted
 GROUPS = {
     "begin": "tour help quit",
     "make texts": "again continue edit undo",
-    "choose how": "sampler chain set unset reset",
+    "choose how": "sampler chain load-preset set unset reset",
     "look into a text": "why heat diff next explain step raw score",
     "see a search": "beams candidates drafts",
     "compare": "compare sweep export",
