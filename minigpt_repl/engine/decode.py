@@ -45,6 +45,7 @@ class DecodeLoop:
         samplers: the samplers, each with its parameters; those that are not live
             are fixed from now on.
         rows: texts made together.
+        noise: how chance is drawn; see `Request`.
         on_trace: called whenever a graph is traced.
     """
 
@@ -54,6 +55,7 @@ class DecodeLoop:
         samplers: Sequence[tuple[SamplerSpec, Mapping[str, Value]]],
         rows: int,
         on_trace: Callable[[], None],
+        noise: str = "own",
     ) -> None:
         self.rows = rows
         self._model, self._on_trace = model, on_trace
@@ -63,9 +65,8 @@ class DecodeLoop:
         self._is_bound = False
         names = [spec.name for spec, _ in samplers]
         self._places = {name: place for place, name in enumerate(names)}
-        self._is_shared = tf.Variable(False, trainable=False)
         self._choosers = [
-            _Chooser(spec, values, rows, model, self._is_shared)
+            _Chooser(spec, values, rows, model, noise == "shared")
             for spec, values in samplers
         ]
         needs_history = any(spec.needs_history for spec, _ in samplers)
@@ -88,7 +89,6 @@ class DecodeLoop:
         token_ids: np.ndarray,
         length: int,
         first_ids: frozenset[int] | None = None,
-        noise: str = "own",
     ) -> None:
         """Read the prompts.
 
@@ -100,9 +100,7 @@ class DecodeLoop:
             length: how many of them are the prompt.
             first_ids: what the first token is one of, if not any. It is then a call
                 of its own.
-            noise: how chance is drawn; see `Request`.
         """
-        self._is_shared.assign(noise == "shared")
         if first_ids is not None or self._is_bound:
             self._bind(first_ids)
         self._which = self._places[sampler]
@@ -236,7 +234,7 @@ class _Chooser:
         values: Mapping[str, Value],
         rows: int,
         model: LanguageModel,
-        is_shared: tf.Variable,
+        is_shared: bool,
     ) -> None:
         self._spec, self._rows = spec, rows
         self._wording, self._size = Wording(model.text, model.encode), model.logits_size

@@ -159,7 +159,9 @@ class LocalEngine:
             while numbers and not self._stopping.is_set():
                 first = requests[numbers[0]]
                 spec, values = self._chosen(first.sampler, first.parameters)
-                count, program = self._programs.soonest(spec, values, len(numbers))
+                count, program = self._programs.soonest(
+                    spec, values, len(numbers), first.noise
+                )
                 now, numbers = numbers[:count], numbers[count:]
                 for row, event in self._make(program, spec, [requests[n] for n in now]):
                     yield now[row], event

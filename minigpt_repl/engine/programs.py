@@ -51,7 +51,11 @@ class Programs:
         self._compiler = ThreadPoolExecutor(2)  # a text waits for none but its own
 
     def of(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int = 1
+        self,
+        spec: SamplerSpec,
+        values: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> "Future[Any]":
         """The program of a sampler, which is compiled beside us if there is none.
 
@@ -59,6 +63,7 @@ class Programs:
             spec: the sampler.
             values: its parameters.
             rows: texts to make together.
+            noise: how chance is drawn; see `Request`.
 
         Raises:
             EngineError: if the sampler needs a draft model and there is none.
@@ -69,28 +74,28 @@ class Programs:
                 "train it with minigpt-setup --draft"
             )
         size = self._size(spec, values, rows)
-        key = _key(spec, values, size)
+        key = _key(spec, values, size, noise)
         with self._lock:
             program = self._made.pop(key, None)
             if program is None or (program.done() and program.exception()):
                 make = self._decode_loop if spec.search is None else self._search_loop
-                program = self._compiler.submit(make, spec, values, size)
+                program = self._compiler.submit(make, spec, values, size, noise)
             self._made[key] = program
             while len(self._made) > 1 and self._holds_too_much():
                 del self._made[next(iter(self._made))]
         return program
 
     def soonest(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
     ) -> tuple[int, "Future[Any]"]:
         """The program that can begin first, and how many of the texts it makes.
 
         While their own is being compiled that is one for fewer rows, or for a wider
         search, if there is one.
         """
-        own = self.of(spec, values, rows)
+        own = self.of(spec, values, rows, noise)
         if not own.done():
-            for key, count in self._stand_ins(spec, values, rows):
+            for key, count in self._stand_ins(spec, values, rows, noise):
                 other = self._made.get(key)
                 if other is not None and other.done() and not other.exception():
                     return count, other
@@ -111,30 +116,30 @@ class Programs:
         return search_size(spec.search, values, self._model)
 
     def _stand_ins(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
     ) -> Iterator[tuple[Key, int]]:
         """Other programs that could make some of the texts, the best ones first."""
         size = self._size(spec, values, rows)
         if spec.search is None:
             for smaller in [count for count in reversed(ROW_COUNTS) if count < size]:
-                yield _key(spec, values, smaller), smaller
+                yield _key(spec, values, smaller, noise), smaller
         elif spec.search.rows is not None:
             for larger in sorted({known for known, *_ in list(self._made)}):
                 if larger > size:
-                    yield _key(spec, values, larger), 1
+                    yield _key(spec, values, larger, noise), 1
 
     def _decode_loop(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
     ) -> DecodeLoop:
         samplers = [(s, values if s is spec else s.defaults()) for s in _sharing(spec)]
-        loop = DecodeLoop(self._model, samplers, rows, self._on_trace)
+        loop = DecodeLoop(self._model, samplers, rows, self._on_trace, noise)
         loop.begin(spec.name, [values], self._any_prompt(), 2)
         loop.decode(1, np.zeros(rows, np.int32), 0)
         _give_back_memory()
         return loop
 
     def _search_loop(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
     ) -> SearchLoop:
         loop = SearchLoop(spec, values, rows, self._model, self._draft, self._on_trace)
         loop.advance(1, loop.begin(values, self._any_prompt(), 2))
@@ -153,9 +158,9 @@ def _sharing(spec: SamplerSpec) -> list[SamplerSpec]:
     return [spec]
 
 
-def _key(spec: SamplerSpec, values: Mapping[str, Value], size: int) -> Key:
+def _key(spec: SamplerSpec, values: Mapping[str, Value], size: int, noise: str) -> Key:
     if spec.search is None:
-        return (size, *((s.name, s.shape(values)) for s in _sharing(spec)))
+        return (size, noise, *((s.name, s.shape(values)) for s in _sharing(spec)))
     fixed = [p.name for p in spec.parameters if not p.is_live]
     return (size, spec.name, *(values[n] for n in fixed if n != spec.search.rows))
 

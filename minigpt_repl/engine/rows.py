@@ -121,10 +121,7 @@ class Decoding:
         length: int,
         first_ids: frozenset[int] | None = None,
     ) -> None:
-        noise = self._texts[0].request.noise
-        self._loop.begin(
-            self._sampler, self._values, token_ids, length, first_ids, noise
-        )
+        self._loop.begin(self._sampler, self._values, token_ids, length, first_ids)
 
     def _push(self, going: Sequence[int], token_ids: np.ndarray) -> Iterator[RowEvent]:
         """Give out the tokens of a call, int `(count, rows)`."""

@@ -54,12 +54,12 @@ class DrawOneToken:
     Sampling", with one pivot.
 
     Attributes:
-        is_shared: whether a token is drawn by noise of its own in place of that, as a
-            bool of the backend; see `noise.gumbel`. `None` for never.
+        is_shared: whether a token is drawn by noise of its own in place of that; see
+            `noise.gumbel`, which takes XLA long to compile.
     """
 
     seed_generator: Any
-    is_shared: Any = None
+    is_shared = False
 
     def limits(self, probabilities: Any) -> rules.Limits:
         """The limits of the rule, with this sampler's parameters."""
@@ -80,13 +80,9 @@ class DrawOneToken:
         if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
             seeds = ops.broadcast_to(seeds, (rows, 2))
             first, apart = ops.arange(rows, dtype="int32")[:, None], rows
-        if self.is_shared is None:
-            return self._draw(probabilities, seeds, first, apart)
-        return ops.cond(
-            ops.convert_to_tensor(self.is_shared),
-            lambda: self._draw_shared(probabilities, seeds),
-            lambda: self._draw(probabilities, seeds, first, apart),
-        )
+        if self.is_shared:
+            return self._draw_shared(probabilities, seeds)
+        return self._draw(probabilities, seeds, first, apart)
 
     def _draw_shared(self, probabilities: Any, seeds: Any) -> Any:
         """The kept token of the highest log-probability with noise added."""

@@ -39,7 +39,7 @@ def drawn(text, is_shared, seeds, logits=LOGITS):
     sampler.seed_generator = RowSeeds()
     columns = [seeds, np.full(len(seeds), STEP)]
     sampler.seed_generator.current = ops.array(np.stack(columns, 1), "int32")
-    sampler.is_shared = ops.array(is_shared)
+    sampler.is_shared = is_shared
     rows = ops.tile(ops.array(logits)[None], (len(seeds), 1))
     shares = sampler.compute_probabilities(rows)
     return np.array(sampler.get_next_token(shares)), spec, values
