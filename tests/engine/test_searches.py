@@ -177,7 +177,7 @@ def sentences(make_checkpoint, make_causal_lm, tiny_words):
     """A model that likes full stops, so that some of its texts end early."""
     causal_lm = make_causal_lm(seed=3)
     bias = np.zeros(80, "float32")
-    bias[tiny_words.index(".")] = 5.0
+    bias[tiny_words.index(".")] = 8.0
     causal_lm.head.bias.assign(bias)
     return LocalEngine(make_checkpoint(causal_lm))
 
