@@ -98,7 +98,7 @@ def test_a_token_event_keeps_to_its_schema():
 def test_the_schema_refuses_what_readers_do_not_expect():
     content = json.loads(encode(generation_to_json(make_generation())))
     check = validator("generation")
-    for name in content:
+    for name in content.keys() - {"noise"}:  # which 0.1.0 did not have
         with pytest.raises(jsonschema.ValidationError):
             check.validate({key: content[key] for key in content if key != name})
     with pytest.raises(jsonschema.ValidationError):

@@ -303,7 +303,8 @@ def complete(*words: str) -> list[str]:
 def test_completion_knows_samplers_settings_and_subcommands():
     samplers = [spec.name for spec in all_samplers()]
     assert complete("--sampler", "") == [*dict.fromkeys((*samplers, *STAGES))]
-    assert complete("--sampler", "top_k=5+min") == ["top_k=5+min_p"]
+    both = ["top_k=5+min_p", "top_k=5+min_length"]
+    assert complete("--sampler", "top_k=5+min") == both
     assert complete("--sampler", "top_p") == ["top_p"]
     assert complete("--set", "num_b") == ["num_beams="]
     assert complete("--color", "a") == ["auto", "always"]
