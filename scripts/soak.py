@@ -13,6 +13,7 @@ import os
 import random
 import resource
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,9 @@ minutes and gigabytes."""
 
 RESERVED = 3
 """Ids below this are never generated."""
+
+KEPT = 20
+"""Texts that a session at a terminal keeps."""
 
 REPEATED = 20
 """Every so many texts one is made twice and must come out the same."""
@@ -183,20 +187,31 @@ def held(process: int | str = "self") -> tuple[int, int]:
 
 
 def type_prompts(count: int, checkpoint: Path, seed: int) -> int:
-    """Type prompts into the program at a terminal; returns the exit code."""
+    """Type prompts into the program at a terminal; returns the exit code.
+
+    A session keeps its texts, so an empty one is loaded again and again.
+    """
     import pexpect
 
     drawn, samplers = random.Random(seed), [spec.name for spec in all_samplers()]
     command = f"{sys.executable} -m minigpt_repl --no-history --checkpoint {checkpoint}"
-    began, figures = time.monotonic(), Figures()
     # It does not answer where the cursor is, for which a second would be waited.
     environment = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1"}
-    with pexpect.spawn(
-        command, timeout=180, dimensions=(24, 80), env=environment
-    ) as terminal:
+    began, figures = time.monotonic(), Figures()
+    # At one moment or another a thread or a file is in use for a moment.
+    early: list[tuple[int, int]] = []
+    late: list[tuple[int, int]] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pexpect.spawn(command, env=environment, timeout=180) as terminal,
+    ):
+        empty = Path(folder) / "empty.json"
+        terminal.expect_exact("> ")
+        terminal.send(f":save {empty}\r")
         for number in range(1, count + 1):
             sampler = drawn.choice(samplers)
             for line in (
+                *([f":load {empty}"] if number % KEPT == 0 else []),
                 f":sampler {sampler}",
                 f":set length {drawn.randint(1, 60)}",
                 " ".join(drawn.choices(("the", "king", "said", "한국", "(", "o"), k=9)),
@@ -204,12 +219,13 @@ def type_prompts(count: int, checkpoint: Path, seed: int) -> int:
                 terminal.expect_exact("> ")
                 terminal.send(f"{line}\r")
             terminal.expect_exact("tokens/s")
+            is_early = number <= max(1, count // 3)
+            (early if is_early else late).append(held(terminal.pid))
             figures.generations = number
             figures.memory_at_end = resident_bytes(terminal.pid)
-            figures.held_at_end = held(terminal.pid)
-            if number == max(1, count // 3):
+            if is_early:
                 figures.memory_at_start = figures.memory_at_end
-                figures.held_at_start = figures.held_at_end
+            figures.held_at_start, figures.held_at_end = least(early), least(late)
             if number % 50 == 0:
                 tell(figures, time.monotonic() - began)
         terminal.expect_exact("> ")
@@ -217,6 +233,13 @@ def type_prompts(count: int, checkpoint: Path, seed: int) -> int:
         terminal.expect(pexpect.EOF)
     tell(figures, time.monotonic() - began)
     return judge(figures)
+
+
+def least(seen: list[tuple[int, int]]) -> tuple[int, int]:
+    """The fewest threads and the fewest files of those that were seen."""
+    return min((threads for threads, _ in seen), default=0), min(
+        (files for _, files in seen), default=0
+    )
 
 
 def main() -> int:
