@@ -51,7 +51,7 @@ def test_toolbar_shows_what_the_next_text_is_made_with(play):
     def scenario(terminal):
         terminal.see("top_k k=10 temperature=1")
         terminal.type(":sampler beam num_beams=3")
-        terminal.see("beam num_beams=3 temperature=1 ·")
+        terminal.see("beam num_beams=3 temperature=1 length_penalty=1 ·")
         terminal.type(":set seed 9")
         terminal.see("· seed 9")
         terminal.type("the king")
