@@ -144,7 +144,8 @@ def first_line(path: Path) -> str:
 def parameter_cell(parameter: Parameter) -> str:
     """One parameter: name, default, range."""
     default = format_value(parameter.default)
-    return escape(f"`{parameter.name}` = {default} ({parameter.range_text()})")
+    allowed = parameter.range_text()  # words have no range
+    return escape(f"`{parameter.name}` = {default}" + f" ({allowed})" * bool(allowed))
 
 
 def escape(text: str) -> str:
