@@ -192,7 +192,7 @@ def candidates_weighed(
         asked: what the step asked.
         values: the sampler's parameters.
     """
-    weigh = _contrasts if "draft_logits" in search.state else _likenesses
+    weigh = _likenesses if search.against == "likeness" else _contrasts
     ids, shares, against, scores = weigh(before, asked, values)
     order = (-scores).argsort(kind="stable")
     columns = (each[order].tolist() for each in (ids, shares, against, scores))

@@ -335,15 +335,7 @@ def _load_plugins() -> None:
             ) from error
 
 
-_TEMPERATURE = Parameter(
-    "temperature",
-    float,
-    1.0,
-    "below 1 sharpens the distribution, above 1 flattens it; 0 means greedy",
-    minimum=0,
-    maximum=100,
-    smallest=0.001,
-)
+(_TEMPERATURE,) = STAGES["temperature"].parameters  # the same in a chain and alone
 
 
 def _k(default: int | None, help: str, **more: Any) -> Parameter:
