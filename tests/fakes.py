@@ -219,7 +219,7 @@ class FakeEngine:
             if request.with_details:
                 yield from self._details(spec, values, seen, chosen, index)
             seen.append(chosen)
-            if spec.name == "beam":
+            if spec.search is not None and spec.search.shows == "hypotheses":
                 best = Hypothesis(tuple(t.id for t in tokens), -1.0 * len(tokens))
                 pruned = (Hypothesis((*best.token_ids[:-1], 3), best.logprob - 2),)
                 yield HypothesesChanged((best,), text, pruned)
