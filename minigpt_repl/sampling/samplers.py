@@ -16,7 +16,7 @@ from keras import ops
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain, noise, rules
 from minigpt_repl.sampling.bans import NO_WORDS
-from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.sampling.registry import read_sampler
 from minigpt_repl.sampling.stage import probabilities as softmax
 
 MOST = 2**30
@@ -176,8 +176,8 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         parsed = {
             name: spec.parameter(name).parse(text) for name, text in typed.items()
         }
-        if values is None:
-            _check_usable_anywhere(spec, parsed)
+        if values is None and (bound := spec.bound_to_the_engine(parsed)):
+            raise UsageError(f"{bound[0]} works in the REPL and its commands only")
         self._stages = spec.stages
         self._needs = {need for stage in spec.stages for need in stage.needs}
         self._values = {**spec.check(parsed), **(values or {})}
@@ -258,13 +258,6 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
     def get_config(self) -> dict[str, Any]:
         """What makes it again."""
         return {"stages": self._text, "seed": self._seed}
-
-
-def _check_usable_anywhere(spec: SamplerSpec, parsed: Mapping[str, Any]) -> None:
-    for stage in spec.stages:
-        words = [p.name for p in spec.parameters if p.tokens and parsed.get(p.name)]
-        if words or {"end_id", "learned"} & set(stage.needs):
-            raise UsageError(f"{stage.name} works in the REPL and its commands only")
 
 
 def _until(prompt: Any, index: Any) -> Any:
