@@ -220,6 +220,8 @@ class Generation:
         reprimed: token indices at which the context was refilled.
         accepted: accepted and drafted tokens of speculative decoding, or `None`.
         checkpoint_sha256: identifies the weights and the vocabulary.
+        rescued: the rules of a chain that would have left nothing, so that the most
+            probable token was kept, and of how many tokens.
     """
 
     request: Request
@@ -232,6 +234,7 @@ class Generation:
     reprimed: tuple[int, ...] = ()
     accepted: tuple[int, int] | None = None
     checkpoint_sha256: str = ""
+    rescued: tuple[tuple[str, int], ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:

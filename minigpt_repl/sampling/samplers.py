@@ -161,6 +161,8 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             where there is none; kept by the loop that calls.
         end_id: what ends a document.
         learned: variable `(rows, 1)` for what the last stage learned.
+        rescued: int `(rows,)`, the number of the first stage, from 1, that would have
+            left nothing of the last token; 0 if none.
     """
 
     def __init__(
@@ -192,6 +194,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         self.seen: Any = None
         self.end_id: int | None = None
         self.learned: Any = None
+        self.rescued: Any = None
         self._entering: Any = None  # the logits before the last stage
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -220,6 +223,10 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             learned,
         )
         self._entering = left[-2].logits if len(left) > 1 else logits
+        self.rescued = ops.zeros(logits.shape[:1], dtype="int32")
+        for number in range(len(left), 0, -1):
+            is_rescued = left[number - 1].is_rescued[:, 0]
+            self.rescued = ops.where(is_rescued, number, self.rescued)
         return softmax(ops, left[-1].logits)
 
     def get_next_token(self, probabilities: Any) -> Any:
