@@ -378,12 +378,20 @@ class Engine(Protocol):
         """
 
     def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """Trace and compile one sampler now, so that its first use is fast."""
 
     def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """The same when nothing else is to do; does not wait, and never fails."""
 
