@@ -156,7 +156,9 @@ class WatchedEngine:
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         for request, rows, key in programs(requests):
             if key not in self._warmed:
-                self._engine.warm(request.sampler, request.parameters, rows)
+                self._engine.warm(
+                    request.sampler, request.parameters, rows, request.noise
+                )
                 self._warmed.add(key)
         if self._watch is None:
             yield from self._engine.generate_rows(requests)
@@ -175,14 +177,22 @@ class WatchedEngine:
         return self._engine.logits(token_ids)
 
     def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
-        self._engine.warm(sampler, parameters, rows)
+        self._engine.warm(sampler, parameters, rows, noise)
 
     def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
-        self._engine.prepare(sampler, parameters, rows)
+        self._engine.prepare(sampler, parameters, rows, noise)
 
 
 def _token_fields(token: Token) -> dict[str, Any]:

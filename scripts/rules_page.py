@@ -109,11 +109,10 @@ def section(stage: Stage, engine: Any, logits: np.ndarray) -> Iterator[str]:
 
 def picture(text: str, engine: Any, logits: np.ndarray) -> str:
     """What a rule makes of the most probable tokens."""
-    spec, typed = read_sampler(text)
+    is_last = text in ("greedy", "random")
+    spec, typed = read_sampler(f"temperature + {text}" if is_last else text)
     if not spec.stages:  # a sampler's name that is a rule's too, such as top_k
         spec, typed = read_sampler(f"{text} + random")
-    if text in ("greedy", "random"):
-        spec, typed = read_sampler(f"temperature + {text}")
     values = spec.check({n: spec.parameter(n).parse(t) for n, t in typed.items()})
     where = inspection.next_place(engine.encode(PROMPT), engine)
     try:

@@ -66,6 +66,7 @@ class FakeEngine:
         requests: every request of which a text was made.
         warmed: names of the samplers that were warmed.
         warmed_rows: for how many rows each of them was.
+        warmed_noise: and with which noise.
         closed: whether `close()` was called.
     """
 
@@ -89,6 +90,7 @@ class FakeEngine:
         self.not_finite_at = not_finite_at or {}
         self.warmed: list[str] = []
         self.warmed_rows: list[int] = []
+        self.warmed_noise: list[str] = []
         self.closed = False
         self.on_change = lambda: None
         self._stopping = threading.Event()
@@ -131,12 +133,17 @@ class FakeEngine:
         return self._table[[2, *token_ids]]  # (len + 1, vocabulary)
 
     def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         self._check()
         find_sampler(sampler).check(parameters)
         self.warmed.append(sampler)
         self.warmed_rows.append(rows)
+        self.warmed_noise.append(noise)
 
     prepare = warm
 
@@ -219,7 +226,7 @@ class FakeEngine:
             if request.with_details:
                 yield from self._details(spec, values, seen, chosen, index)
             seen.append(chosen)
-            if spec.name == "beam":
+            if spec.search is not None and spec.search.shows == "hypotheses":
                 best = Hypothesis(tuple(t.id for t in tokens), -1.0 * len(tokens))
                 pruned = (Hypothesis((*best.token_ids[:-1], 3), best.logprob - 2),)
                 yield HypothesesChanged((best,), text, pruned)

@@ -161,7 +161,7 @@ def run_plan(
     requests = [plan.request(plan.strategies[place], index) for place, index in wanted]
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
-        engine.warm(request.sampler, request.parameters, rows)
+        engine.warm(request.sampler, request.parameters, rows, request.noise)
     growing = [_Growing() for _ in requests]
     # The engine's iterators have `close`; it ends the work if we are closed.
     events = cast(Generator[RowEvent, None, None], engine.generate_rows(requests))

@@ -58,7 +58,7 @@ def programs(
     for numbers in batches(wanted):
         one, rows = wanted[numbers[0]], len(numbers)
         spec, values = choose_sampler(one.sampler, one.parameters)
-        yield one, rows, (spec.name, *spec.shape(values), rows)
+        yield one, rows, (spec.name, *spec.shape(values), rows, one.noise)
 
 
 def _copies(requests: Sequence[Request]) -> list[list[int]]:

@@ -115,7 +115,9 @@ class DecodeLoop:
         if self._seen_size:
             self._seen[:, self._seen_size - length + 1 :] = token_ids[:, 1:length]
 
-    def decode(self, count: int, seeds: np.ndarray, step: int) -> np.ndarray:
+    def decode(
+        self, count: int, seeds: np.ndarray, step: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Make the next `count` tokens of every row, at most `MOST_TOKENS`.
 
         Args:
@@ -124,7 +126,9 @@ class DecodeLoop:
             step: number of the first of them in its text.
 
         Returns:
-            int32 `(count, rows)`; `NOT_FINITE` where the logits were no numbers.
+            Token ids, int32 `(count, rows)`, `NOT_FINITE` where the logits were no
+            numbers; and the stages of a chain that would have left nothing, by their
+            numbers from 1, 0 where none.
         """
         made = self._call(
             tf.constant(self._last),
@@ -135,14 +139,14 @@ class DecodeLoop:
             tf.constant(self._which),
             tf.constant(self._seen),
         )
-        token_ids: np.ndarray = made.numpy()[:count]
+        token_ids, rescued = made.numpy()[:, :count]
         seen = np.concatenate([self._seen, token_ids.T], axis=1)
         self._seen = seen[:, seen.shape[1] - self._seen_size :]
         self._last = np.maximum(token_ids[-1], 0)
         self._index += count
         if self._is_bound:
             self._bind(None)
-        return token_ids
+        return token_ids, rescued
 
     def _bind(self, first_ids: frozenset[int] | None) -> None:
         """Leave no others than these for the next token, or all."""
@@ -176,7 +180,7 @@ class DecodeLoop:
         seen: tf.Tensor,
     ) -> tf.Tensor:
         self._on_trace()
-        made = tf.fill((MOST_TOKENS, self.rows), NOT_FINITE)
+        made = tf.fill((2, MOST_TOKENS, self.rows), NOT_FINITE)
 
         def body(
             n: tf.Tensor, last: tf.Tensor, made: tf.Tensor, seen: tf.Tensor
@@ -188,7 +192,8 @@ class DecodeLoop:
             is_finite = tf.math.is_finite(tf.reduce_max(logits, axis=-1))
             is_number = ~tf.reduce_any(tf.math.is_nan(logits), axis=-1)
             chosen = tf.where(is_finite & is_number, chosen, NOT_FINITE)
-            made = tf.tensor_scatter_nd_update(made, [[n]], chosen[None])
+            both = tf.stack([chosen, self._rescued])
+            made = tf.tensor_scatter_nd_update(made, [[0, n], [1, n]], both)
             last = tf.maximum(chosen, 0)
             seen = tf.concat([seen, last[:, None]], axis=1)[:, 1:]
             return n + 1, last, made, seen[:, : self._seen_size]
@@ -219,6 +224,13 @@ class DecodeLoop:
                 for chooser in self._choosers
             ],
         )
+
+    @property
+    def _rescued(self) -> tf.Tensor:
+        # A chain has a program of its own.
+        if len(self._choosers) == 1 and self._choosers[0].rescued is not None:
+            return self._choosers[0].rescued
+        return tf.zeros((self.rows,), tf.int32)
 
 
 class _Chooser:
@@ -278,6 +290,11 @@ class _Chooser:
         shape = (self._rows, 1) if self._spec.takes_rows else ()
         dtype = tf.int32 if parameter.kind is int else tf.float32
         return tf.Variable(tf.ones(shape, dtype), trainable=False)
+
+    @property
+    def rescued(self) -> Any:
+        """Of a chain what its last choice says; see `Chain`. Otherwise `None`."""
+        return getattr(self._sampler, "rescued", None)
 
     def choose(
         self, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor, seen: tf.Tensor

@@ -133,19 +133,27 @@ class LocalEngine:
         return np.concatenate(rows)[:, : self._model.vocabulary_size]
 
     def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """Trace and compile one sampler now, so that its first use is fast."""
         self._check_open()
         spec, values = self._chosen(sampler, parameters)
-        self._programs.of(spec, values, rows).result()
+        self._programs.of(spec, values, rows, noise).result()
 
     def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """Begin to trace and compile one sampler; does not wait."""
         with contextlib.suppress(MiniGPTError):  # said when it is used
-            self._programs.of(*self._chosen(sampler, parameters), rows)
+            self._programs.of(*self._chosen(sampler, parameters), rows, noise)
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""

@@ -96,7 +96,7 @@ class RemoteEngine:
     Args:
         directory: the checkpoint's folder.
         verify: whether its files must agree with its record.
-        warm: samplers, parameters and numbers of rows to prepare in the background.
+        warm: what to prepare in the background.
         factory: import path of what makes the engine in that process.
         shows_log: whether its log lines go to stderr in place of the log.
 
@@ -200,17 +200,25 @@ class RemoteEngine:
         return scores
 
     def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """Trace and compile one sampler now."""
-        self._call("warm", sampler, dict(parameters), rows)
+        self._call("warm", sampler, dict(parameters), rows, noise)
 
     def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """Have one sampler warmed when nothing else is to do; does not wait."""
         if self._process is not None:
-            self._process.tell("prepare", sampler, dict(parameters), rows)
+            self._process.tell("prepare", sampler, dict(parameters), rows, noise)
 
     def close(self) -> None:
         """End the process."""

@@ -125,14 +125,23 @@ class Hypothesis:
     Attributes:
         token_ids: its new tokens so far.
         logprob: their total log-probability.
-        score: what it is ranked by: that, adjusted to its length.
+        score: what it is ranked by: that without the penalty, adjusted to its length.
         has_ended: whether the stop rule holds for it; it is then not extended.
+        group: of the groups of diverse beam search the one that it is in, from 0.
+        penalty: what was taken off for tokens that earlier groups had chosen.
+        total: `logprob` without the penalty: what it survived by.
     """
 
     token_ids: tuple[int, ...]
     logprob: float
     score: float = 0.0
     has_ended: bool = False
+    group: int = 0
+    penalty: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.logprob - self.penalty
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,8 @@ class Generation:
         reprimed: token indices at which the context was refilled.
         accepted: accepted and drafted tokens of speculative decoding, or `None`.
         checkpoint_sha256: identifies the weights and the vocabulary.
+        rescued: the rules of a chain that would have left nothing, so that the most
+            probable token was kept, and of how many tokens.
     """
 
     request: Request
@@ -223,6 +234,7 @@ class Generation:
     reprimed: tuple[int, ...] = ()
     accepted: tuple[int, int] | None = None
     checkpoint_sha256: str = ""
+    rescued: tuple[tuple[str, int], ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -366,12 +378,20 @@ class Engine(Protocol):
         """
 
     def warm(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """Trace and compile one sampler now, so that its first use is fast."""
 
     def prepare(
-        self, sampler: str, parameters: Mapping[str, Value], rows: int = 1
+        self,
+        sampler: str,
+        parameters: Mapping[str, Value],
+        rows: int = 1,
+        noise: str = "own",
     ) -> None:
         """The same when nothing else is to do; does not wait, and never fails."""
 

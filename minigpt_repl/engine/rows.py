@@ -87,7 +87,7 @@ class Decoding:
         first = texts[0].first_ids
         self._begin(prompt_window(self._model, texts[0].seen), index, first)
         made, count = 0, 1  # the first token is not to wait for others
-        call: Future[np.ndarray] | None = None
+        call: Future[tuple[np.ndarray, np.ndarray]] | None = None
         try:
             while going := [n for n, t in enumerate(texts) if t.stop_reason is None]:
                 room = max(texts[row].room for row in going)
@@ -97,20 +97,20 @@ class Decoding:
                         index = len(texts[0].seen) + 1
                     count = min(self._pace.count if made else 1, room, size - index)
                     call = self._submit(beside, count, made)
-                token_ids = call.result()
+                token_ids, rescued = call.result()
                 made, index, room = made + count, index + count, room - count
                 call = None
                 count = min(self._pace.count, room, size - index)
                 if count > 0 and not self._is_stopped():
                     call = self._submit(beside, count, made)
-                yield from self._push(going, token_ids)
+                yield from self._push(going, token_ids, rescued)
         finally:
             if call is not None:
                 call.exception()  # the next text begins when the loop is free
 
     def _submit(
         self, beside: ThreadPoolExecutor, count: int, made: int
-    ) -> "Future[np.ndarray]":
+    ) -> "Future[tuple[np.ndarray, np.ndarray]]":
         return beside.submit(
             self._pace.call, self._loop.decode, count, self._seeds, made
         )
@@ -123,9 +123,11 @@ class Decoding:
     ) -> None:
         self._loop.begin(self._sampler, self._values, token_ids, length, first_ids)
 
-    def _push(self, going: Sequence[int], token_ids: np.ndarray) -> Iterator[RowEvent]:
-        """Give out the tokens of a call, int `(count, rows)`."""
-        for chosen in token_ids.tolist():
+    def _push(
+        self, going: Sequence[int], token_ids: np.ndarray, rescued: np.ndarray
+    ) -> Iterator[RowEvent]:
+        """Give out the tokens of a call, int `(count, rows)`; see `DecodeLoop`."""
+        for chosen, stages in zip(token_ids.tolist(), rescued.tolist(), strict=True):
             for row in going:
                 text = self._texts[row]
                 if text.stop_reason is not None:
@@ -135,6 +137,7 @@ class Decoding:
                 elif chosen[row] == NOT_FINITE:
                     text.stop_reason = "not_finite"
                 else:
+                    text.count_rescued(stages[row])
                     yield row, text.push(chosen[row])
 
     def _begin_anew(self, going: Sequence[int]) -> Iterator[RowEvent]:

@@ -16,16 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
 from minigpt_repl.sampling.samplers import RowSeeds
 
 State = dict[str, tf.Tensor]
 """The variables of a sampler's loop, by the names in its registry entry."""
-
-
-DROPPED = -1e9
-"""Score of a text that is not kept, as in KerasHub's beam search."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 How a step is taken, the loop knows.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,12 +21,13 @@ from minigpt_repl.engine.request import (
     RowEvent,
 )
 from minigpt_repl.engine.rows import Pace, prompt_window
-from minigpt_repl.engine.search import DROPPED, Asked, SearchLoop, State
+from minigpt_repl.engine.search import Asked, SearchLoop, State
 from minigpt_repl.engine.texts import RevisedText, Text
 from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.sampling.beam_samplers import DROPPED, normalized
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import Search
-from minigpt_repl.sampling.search_samplers import contrast, normalized
+from minigpt_repl.sampling.search_samplers import contrast
 
 MOST_CANDIDATES = 10
 """Candidates of contrastive decoding that are told, where more are plausible."""
@@ -63,6 +65,7 @@ class Searching:
         self._extended: tuple[Hypothesis, ...] = ()  # those that go on, best first
         self._ended: tuple[Hypothesis, ...] = ()
         self._revised = RevisedText(text.new_decoder)
+        self._groups = int(values.get("num_groups") or 1)
         # A step at a time where something is looked at after each.
         self._is_watched = (
             text.request.with_details
@@ -124,20 +127,30 @@ class Searching:
                 yield text.push(token_id, after >= self._end)
 
     def _revise(self, state: State) -> HypothesesChanged:
-        """Other hypotheses than before; when as many have ended the search does."""
-        found = tuple(map(self._ranked, hypotheses(state, self._first)))
+        """Other hypotheses than before; when as many have ended the search does.
+
+        Each group of diverse beam search is a search of its own in that.
+        """
+        kept = hypotheses(state, self._first, self._groups)
+        found = tuple(map(self._ranked, kept))
         dropped = pruned(self._extended, found)
         self._ended += tuple(each for each in found if each.has_ended)
-        self._extended = tuple(each for each in found if not each.has_ended)
-        if len(self._ended) >= len(found):
-            self._extended, self._text.stop_reason = (), "stop"
+        sizes = Counter(each.group for each in found)
+        ended = Counter(each.group for each in self._ended)
+        self._extended = tuple(
+            each
+            for each in found
+            if not each.has_ended and ended[each.group] < sizes[each.group]
+        )
+        if not self._extended:
+            self._text.stop_reason = "stop"
         best = self._best()
         return HypothesesChanged(best, self._revised.of(best[0].token_ids), dropped)
 
     def _ranked(self, found: Hypothesis) -> Hypothesis:
         length_penalty = self._values.get("length_penalty", 0.0)
         assert isinstance(length_penalty, float)
-        score = normalized(found.logprob, len(found.token_ids), length_penalty)
+        score = normalized(found.total, len(found.token_ids), length_penalty)
         has_ended = self._text.ends_with(found.token_ids)
         return replace(found, score=score, has_ended=has_ended)
 
@@ -148,36 +161,51 @@ class Searching:
         return tuple(sorted(found, key=lambda each: -each.score))
 
     def _without_ended(self, state: State) -> State:
-        """The loop's variables with those hypotheses given up that have ended."""
+        """The loop's variables with those hypotheses given up that go on no more."""
         if not self._ended:
             return state
-        ended = {each.token_ids for each in self._ended}
-        texts = state["prompt"].numpy()[:, self._first : int(state["index"])]
-        is_ended = [tuple(each) in ended for each in texts.tolist()]
-        logprobs = tf.where(is_ended, DROPPED, state["log_probs"])
+        extended = {(each.group, each.token_ids) for each in self._extended}
+        texts = state["prompt"].numpy()[:, self._first : int(state["index"])].tolist()
+        goes_on = [
+            (n % self._groups, tuple(text)) in extended for n, text in enumerate(texts)
+        ]
+        logprobs = tf.where(goes_on, state["log_probs"], DROPPED)
         return {**state, "log_probs": logprobs}
 
 
-def hypotheses(state: State, first: int) -> tuple[Hypothesis, ...]:
-    """The texts that beam search keeps, best first, from position `first` on."""
+def hypotheses(state: State, first: int, groups: int) -> tuple[Hypothesis, ...]:
+    """The texts that beam search keeps, best first.
+
+    Args:
+        state: the loop's variables.
+        first: the position from which on they are new.
+        groups: how many there are; text n is of group n % groups.
+    """
     texts, logprobs = state["prompt"].numpy(), state["log_probs"].numpy()
+    texts = texts[:, first : int(state["index"])].tolist()
+    penalties = np.zeros_like(logprobs)
+    if "penalties" in state:
+        penalties = state["penalties"].numpy()
     found = [
-        Hypothesis(tuple(text[first : int(state["index"])].tolist()), float(logprob))
-        for text, logprob in zip(texts, logprobs, strict=True)
+        Hypothesis(
+            tuple(text), float(logprob), group=n % groups, penalty=float(penalty)
+        )
+        for n, (text, logprob, penalty) in enumerate(
+            zip(texts, logprobs, penalties, strict=True)
+        )
         if logprob > DROPPED / 2
     ]
     # A stable sort: of equals KerasHub takes the first, too.
-    return tuple(sorted(found, key=lambda each: -each.logprob))
+    return tuple(sorted(found, key=lambda each: -each.total))
 
 
 def pruned(
     before: tuple[Hypothesis, ...], survivors: tuple[Hypothesis, ...]
 ) -> tuple[Hypothesis, ...]:
     """The hypotheses of which no extension survived, best first."""
-    parents = {
-        each.token_ids[: len(before[0].token_ids)] for each in survivors if before
-    }
-    return tuple(each for each in before if each.token_ids not in parents)
+    length = len(before[0].token_ids) if before else 0
+    parents = {(each.group, each.token_ids[:length]) for each in survivors}
+    return tuple(each for each in before if (each.group, each.token_ids) not in parents)
 
 
 def candidates_weighed(

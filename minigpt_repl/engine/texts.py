@@ -4,6 +4,7 @@ And what of it fits into a model's context: the end of a prompt, and the windows
 which a long text is made.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -21,6 +22,7 @@ from minigpt_repl.engine.request import (
     TokenScore,
 )
 from minigpt_repl.models.text.codec import Decoder, TextCodec
+from minigpt_repl.sampling.registry import find_sampler
 
 REPRIMED_TOKENS = 64
 """Tokens kept when a full context is begun anew."""
@@ -42,6 +44,7 @@ class Text:
         stop_reason: why it has ended; `None` while it goes on.
         reprimed: numbers of the tokens at which the context was begun anew.
         accepted: drafted tokens that were accepted, and all that were drafted.
+        rescued: how often each stage of a chain would have left nothing.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Text:
         self.stop_reason: StopReason | None = None
         self.reprimed: list[int] = []
         self.accepted: tuple[int, int] | None = None
+        self.rescued: Counter[str] = Counter()
+        self._stages = find_sampler(request.sampler).stages
         self._prompt_ids, self._text = prompt_ids, text
         self._shown = ""
         self._decoder = self.new_decoder()
@@ -89,6 +94,11 @@ class Text:
         elif self.room == 1:
             self.stop_reason = "length"
         return self._add(token_id, is_last or self.stop_reason is not None)
+
+    def count_rescued(self, number: int) -> None:
+        """Note the stage, from 1, that would have left nothing; 0 for none."""
+        if number:
+            self.rescued[self._stages[number - 1].name] += 1
 
     def settle(self, survivors: Sequence[Hypothesis]) -> Iterator[TokenChosen]:
         """End a search: the tokens of the best hypothesis, if it kept several."""
@@ -150,6 +160,7 @@ class Text:
             timings=timings,
             reprimed=tuple(self.reprimed),
             accepted=self.accepted,
+            rescued=tuple(self.rescued.items()),
             checkpoint_sha256=checkpoint_sha256,
         )
 

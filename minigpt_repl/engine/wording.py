@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.codec import TextCodec
+from minigpt_repl.sampling.history import BREAKER_TOKENS
 from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.suggest import quoted
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MOST_SPELLINGS = 128
 MOST_TOKENS = 8
 """Of a word."""
+MOST_BREAKERS = 16
+"""Ways to write those that are several tokens."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class Wording:
         }
 
     def array(self, parameter: Parameter, value: Value, size: int) -> "np.ndarray":
-        """The words of a parameter: float `(size,)` of breakers, else
-        `(MOST_SPELLINGS, 1 + MOST_TOKENS)`."""
+        """The words of a parameter: float `(MOST_SPELLINGS, 1 + MOST_TOKENS)`, or of
+        breakers as `dry` wants them."""
         key = (parameter.name, value, size)
         if key not in self._made:
             self._made[key] = self._array(parameter, value, size)
@@ -76,9 +79,12 @@ class Wording:
 
         typed = "" if value is None else str(value)
         if parameter.tokens == "breakers":
-            result = np.zeros(size, np.float32)
-            result[list(self._with_breaker(typed))] = 1
-            return result
+            mask = np.zeros(size, np.float32)
+            mask[list(self._with_breaker(typed))] = 1
+            sequences = np.full((MOST_BREAKERS, BREAKER_TOKENS), -1, np.float32)
+            for row, ids in zip(sequences, self._broken(typed), strict=False):
+                row[BREAKER_TOKENS - len(ids) :] = ids
+            return np.concatenate([mask, sequences.reshape(-1)])
         result = np.full((MOST_SPELLINGS, 1 + MOST_TOKENS), -1, np.float32)
         for place, (ids, amount) in enumerate(self._spelled(parameter, typed)):
             if place == MOST_SPELLINGS:
@@ -90,8 +96,28 @@ class Wording:
             result[place, 1 + MOST_TOKENS - len(ids) :] = ids
         return result
 
+    def _broken(self, typed: str) -> list[tuple[int, ...]]:
+        """The breakers that are several tokens; those that no text can have are none.
+
+        Raises:
+            UsageError: if they are too many or too long.
+        """
+        ways = [
+            tuple(self.encode(way))
+            for each in _breakers(typed)
+            for way in (each, f" {each}")
+        ]
+        ways = [ids for ids in dict.fromkeys(ways) if len(ids) > 1]
+        ways = [ids for ids in ways if self.text.unknown_id not in ids]
+        if len(ways) > MOST_BREAKERS or max(map(len, ways), default=0) > BREAKER_TOKENS:
+            raise UsageError(
+                f"breakers: at most {MOST_BREAKERS} ways to write those of several "
+                f"tokens, of {BREAKER_TOKENS} tokens each"
+            )
+        return ways
+
     def _with_breaker(self, typed: str) -> Iterator[int]:
-        breakers = [each.replace(r"\n", "\n") for each in typed.split()]
+        breakers = _breakers(typed)
         for token_id in range(len(self.text.pieces)):
             written = self.text.written(token_id)
             if any(breaker in written for breaker in breakers):
@@ -141,6 +167,10 @@ class Wording:
                 f"{asked_by}: {quoted(word)} takes more than {MOST_TOKENS} tokens"
             )
         return ways
+
+
+def _breakers(typed: str) -> list[str]:
+    return [each.replace(r"\n", "\n") for each in typed.split()]
 
 
 def _finite(text: str) -> float:

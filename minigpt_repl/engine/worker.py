@@ -27,8 +27,8 @@ PREPARE = "prepare"
 STOP = "stop"
 """In place of a method: everything up to that request's number is to be stopped."""
 
-Warming = tuple[str, Mapping[str, Value], int]
-"""What `Engine.warm` takes: a sampler, its parameters, texts together."""
+Warming = tuple[str, Mapping[str, Value], int, str]
+"""What `Engine.warm` takes: a sampler, its parameters, texts together, the noise."""
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,9 @@ def notices_after(generation: Generation) -> Iterator[str]:
             f"context full after {count_tokens(generation.reprimed[0])}{often}: "
             "the model went on from the last words only"
         )
+    for rule, count in generation.rescued:
+        often = f"{count} of {count_tokens(len(generation.tokens))}"
+        yield f"{rule} would have left nothing at {often}: the most probable was kept"
     if generation.stop_reason == "not_finite":
         yield NOT_FINITE
 

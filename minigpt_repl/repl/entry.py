@@ -88,13 +88,17 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> Outcom
     def open_warming_engine(folder: str) -> "ServedEngine":
         # Called when the prompt is there: only then are plugins looked for.
         others = [spec for spec in all_samplers() if spec.name != in_use.name]
-        warm = [(spec.name, defaults.parameters(spec), 1) for spec in (in_use, *others)]
+        noise = str(defaults.value("noise"))
+        warm = [
+            (spec.name, defaults.parameters(spec), 1, noise)
+            for spec in (in_use, *others)
+        ]
         if is_drawn(in_use.name, defaults.parameters()):
-            warm.append((in_use.name, defaults.parameters(), SEVERAL))
+            warm.append((in_use.name, defaults.parameters(), SEVERAL, noise))
         for spec in (in_use, *others):
             if spec.search is not None and spec.search.rows is not None:
                 values = {**defaults.parameters(spec), spec.search.rows: WIDE}
-                warm.append((spec.name, values, 1))
+                warm.append((spec.name, values, 1, noise))
         return open_engine(folder, replace(options, debug=False), warm)
 
     code = run_terminal(

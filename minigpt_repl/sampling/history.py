@@ -8,6 +8,9 @@ from typing import Any
 from minigpt_repl.sampling.parameters import Parameter
 from minigpt_repl.sampling.stage import MINUS_INFINITY, number, stage
 
+BREAKER_TOKENS = 8
+"""Of a breaker, at most."""
+
 
 def _window() -> Parameter:
     return Parameter(
@@ -155,7 +158,8 @@ def dry(
     less likely that followed it then.
     Short repetitions cost nothing, and each further token costs more.
     No repetition goes on over a token with a breaker in it, and such a token costs
-    nothing; llama.cpp has breakers of several tokens too.
+    nothing, nor over the tokens that a breaker is written with: llama.cpp also knows
+    other ways to write it, that begin within a longer token.
 
     Use it against loops of whole phrases; it leaves single words alone. Not where a
     refrain is wanted.
@@ -165,7 +169,8 @@ def dry(
     most = 88.7228391 / ns.log(ns.maximum(base, 1.000001))  # float32 has no more
     over = ns.minimum(ns.maximum(longest - allowed, 0.0), most)
     penalty = number(ns, multiplier) * base**over
-    is_repeat = (longest >= allowed) & (longest > 0) & (breakers <= 0)
+    is_breaker = breakers[..., : logits.shape[-1]] > 0
+    is_repeat = (longest >= allowed) & (longest > 0) & ~is_breaker
     return ns.where(is_repeat, logits - penalty, logits)
 
 
@@ -191,16 +196,13 @@ def _longest_repeats(
 
     For each place of the text, the length of the longest sequence before it with
     which the text ends too; of a token that stands at several places, the longest.
-    No sequence has a token in it that is one of the breakers, `(rows, vocabulary)`.
+    No sequence goes on over a breaker; see `_breaks`.
     """
     seen = _within(ns, seen, window)
     length = seen.shape[-1]
     ends = seen  # -1 where no sequence goes on
     if breakers is not None:
-        tokens = ns.maximum(seen, 0)
-        masks = breakers + ns.zeros_like(logits)
-        is_breaker = ns.take_along_axis(masks, tokens, axis=-1) > 0
-        ends = ns.where(is_breaker, -1, seen)
+        ends = ns.where(_breaks(ns, logits, seen, breakers), -1, seen)
     zeros = ns.zeros_like(seen)
 
     def grow(step: Any, before: Any, is_same: Any, lengths: Any) -> tuple[Any, ...]:
@@ -222,6 +224,34 @@ def _longest_repeats(
             state = grow(*state)
     lengths = ns.where(seen >= 0, number(ns, state[3]) + 1.0, 0.0)
     return at_tokens(ns, "max", lengths, seen, logits.shape) - 1
+
+
+def _breaks(ns: Any, logits: Any, seen: Any, breakers: Any) -> Any:
+    """At which places a breaker ends, bool `(rows, length)`.
+
+    Args:
+        ns: the array namespace.
+        logits: for their shape `(rows, vocabulary)`.
+        seen: the tokens so far.
+        breakers: float `(rows, vocabulary + n * BREAKER_TOKENS)`: a mark on each token
+            that is one, then sequences of token ids that are one together, -1 in front
+            of shorter ones.
+    """
+    size = logits.shape[-1]
+    masks = breakers[..., :size] + ns.zeros_like(logits)
+    found = ns.take_along_axis(masks, ns.maximum(seen, 0), axis=-1) > 0
+    if breakers.shape[-1] <= size:
+        return found
+    shape = (breakers.shape[0], -1, BREAKER_TOKENS)
+    sequences = ns.reshape(breakers[..., size:], shape)  # (rows, n, tokens)
+    fits = sequences[..., -1:] >= 0  # (rows, n, 1), then of each place
+    before = number(ns, seen)[:, None]
+    for place in range(BREAKER_TOKENS - 1, -1, -1):
+        wanted = sequences[..., place, None]
+        fits = fits & ((wanted < 0) | (wanted == before))
+        nothing = ns.zeros_like(before[..., :1]) - 2.0
+        before = ns.concatenate([nothing, before[..., :-1]], axis=-1)
+    return found | ns.any(fits, axis=1)
 
 
 def at_tokens(ns: Any, how: str, amounts: Any, seen: Any, shape: Any) -> Any:

@@ -140,6 +140,20 @@ class SamplerSpec:
             return self.load_class()(**values, seed=seed)
         return self.load_class()(**values)
 
+    def bound_to_the_engine(self, values: Mapping[str, Value]) -> tuple[str, ...]:
+        """Its rules that work in this program's loop only, not in a KerasHub model's.
+
+        Those are given words, the end of a document or what they learned.
+
+        Args:
+            values: the parameters that were asked for, without defaults.
+        """
+        needing = {s.name for s in self.stages if {"end_id", "learned"} & set(s.needs)}
+        for parameter in self.parameters:
+            if parameter.tokens and values.get(parameter.name):
+                needing.add(parameter.name.partition(".")[0])
+        return tuple(stage.name for stage in self.stages if stage.name in needing)
+
     def text(self, values: Mapping[str, Value]) -> str:
         """As the user would type it: `top_k:k=10,temperature=1`, or a chain."""
         if self.stages:
@@ -150,6 +164,13 @@ class SamplerSpec:
             if value is not None
         )
         return f"{self.name}:{pairs}" if pairs else self.name
+
+    def brief(self, values: Mapping[str, Value]) -> str:
+        """As the user would type it, without what is the default."""
+        if self.stages:
+            return self.text(values)
+        changed = {n: v for n, v in self.defaults().items() if values[n] != v}
+        return self.text({name: values[name] for name in changed})
 
     def parameter(self, name: str) -> Parameter:
         """The parameter of that name.
@@ -342,6 +363,21 @@ def _k(default: int | None, help: str, **more: Any) -> Parameter:
     return Parameter("k", int, default, help, minimum=1, maximum="vocabulary", **more)
 
 
+def _beams(default: int, help: str) -> Parameter:
+    return Parameter(
+        "num_beams", int, default, help, minimum=1, maximum=64, is_structural=True
+    )
+
+
+_LENGTH_PENALTY = Parameter(
+    "length_penalty",
+    float,
+    1.0,
+    "of texts that end: 0 prefers short ones, 1 the mean per token",
+    minimum=-10,
+    maximum=10,
+)
+
 _GUESSES = Parameter(
     "num_speculative_tokens",
     int,
@@ -399,26 +435,11 @@ _BUILT_IN = (
             "summaries. Not for stories: the most probable text is dull and repeats "
             "itself."
         ),
-        sampler="minigpt_repl.sampling.search_samplers:BeamSearch",
+        sampler="minigpt_repl.sampling.beam_samplers:BeamSearch",
         parameters=(
-            Parameter(
-                "num_beams",
-                int,
-                5,
-                "texts kept side by side",
-                minimum=1,
-                maximum=64,
-                is_structural=True,
-            ),
+            _beams(5, "texts kept side by side"),
             _TEMPERATURE,
-            Parameter(
-                "length_penalty",
-                float,
-                1.0,
-                "of texts that end: 0 prefers short ones, 1 the mean per token",
-                minimum=-10,
-                maximum=10,
-            ),
+            _LENGTH_PENALTY,
         ),
         is_random=False,
         rule=rules.top("num_beams"),
@@ -427,6 +448,63 @@ _BUILT_IN = (
             shows="hypotheses",
             rows="num_beams",
             ranked="log_probs",
+        ),
+    ),
+    SamplerSpec(
+        name="diverse_beam",
+        aliases=("diverse_beam_search", "group_beam_search"),
+        summary="beam search in groups, each of which avoids the tokens of the others",
+        story=(
+            "Diverse beam search splits its beams into num_groups groups, which choose "
+            "one after another at each step; a token costs diversity_penalty for each "
+            "time that an earlier group just chose it. "
+            "So the texts that are kept differ from their first words on, where those "
+            "of beam search differ in their last ones; with one group it is beam "
+            "search. "
+            "The first group knows no penalty, so the best text is often what beam "
+            "search finds with as few beams as the group has."
+        ),
+        formula=(
+            "in each group max of the sum of ln p - diversity_penalty * how often "
+            "earlier groups chose the token at that step; what was taken off stays off"
+        ),
+        origin=(
+            'Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424, with '
+            "the Hamming diversity"
+        ),
+        use=(
+            "Use it to be given several ways to go on, which :beams lists. Not for one "
+            "text: the best of the first group is all that is left then."
+        ),
+        sampler="minigpt_repl.sampling.beam_samplers:DiverseBeamSearch",
+        parameters=(
+            _beams(6, "texts kept side by side, of all groups"),
+            Parameter(
+                "num_groups",
+                int,
+                3,
+                "groups; the first ones have a text more where they can't be equal",
+                minimum=1,
+                maximum=64,
+                is_structural=True,
+            ),
+            Parameter(
+                "diversity_penalty",
+                float,
+                0.5,
+                "taken off ln p for each earlier group's choice of the same token",
+                minimum=0,
+                maximum=100,
+            ),
+            _TEMPERATURE,
+            _LENGTH_PENALTY,
+        ),
+        is_random=False,
+        rule=rules.top("num_beams"),
+        search=Search(
+            state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
+            shows="hypotheses",
+            rows="num_beams",
         ),
     ),
     SamplerSpec(

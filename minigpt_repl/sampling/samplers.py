@@ -16,7 +16,7 @@ from keras import ops
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain, noise, rules
 from minigpt_repl.sampling.bans import NO_WORDS
-from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.sampling.registry import read_sampler
 from minigpt_repl.sampling.stage import probabilities as softmax
 
 MOST = 2**30
@@ -161,6 +161,8 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             where there is none; kept by the loop that calls.
         end_id: what ends a document.
         learned: variable `(rows, 1)` for what the last stage learned.
+        rescued: int `(rows,)`, the number of the first stage, from 1, that would have
+            left nothing of the last token; 0 if none.
     """
 
     def __init__(
@@ -176,8 +178,8 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         parsed = {
             name: spec.parameter(name).parse(text) for name, text in typed.items()
         }
-        if values is None:
-            _check_usable_anywhere(spec, parsed)
+        if values is None and (bound := spec.bound_to_the_engine(parsed)):
+            raise UsageError(f"{bound[0]} works in the REPL and its commands only")
         self._stages = spec.stages
         self._needs = {need for stage in spec.stages for need in stage.needs}
         self._values = {**spec.check(parsed), **(values or {})}
@@ -192,6 +194,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         self.seen: Any = None
         self.end_id: int | None = None
         self.learned: Any = None
+        self.rescued: Any = None
         self._entering: Any = None  # the logits before the last stage
 
     def limits(self, probabilities: Any) -> rules.Limits:
@@ -220,6 +223,10 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             learned,
         )
         self._entering = left[-2].logits if len(left) > 1 else logits
+        self.rescued = ops.zeros(logits.shape[:1], dtype="int32")
+        for number in range(len(left), 0, -1):
+            is_rescued = left[number - 1].is_rescued[:, 0]
+            self.rescued = ops.where(is_rescued, number, self.rescued)
         return softmax(ops, left[-1].logits)
 
     def get_next_token(self, probabilities: Any) -> Any:
@@ -258,13 +265,6 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
     def get_config(self) -> dict[str, Any]:
         """What makes it again."""
         return {"stages": self._text, "seed": self._seed}
-
-
-def _check_usable_anywhere(spec: SamplerSpec, parsed: Mapping[str, Any]) -> None:
-    for stage in spec.stages:
-        words = [p.name for p in spec.parameters if p.tokens and parsed.get(p.name)]
-        if words or {"end_id", "learned"} & set(stage.needs):
-            raise UsageError(f"{stage.name} works in the REPL and its commands only")
 
 
 def _until(prompt: Any, index: Any) -> Any:

@@ -214,33 +214,6 @@ class PromptLookup(_Guessing):
         return ops.where(is_guess, guessed, prompt), None, *more
 
 
-class BeamSearch(keras_hub.samplers.BeamSampler):
-    """KerasHub's beam search, with a score for texts that end.
-
-    The loop ends none: whoever runs it step by step takes out those that have ended,
-    which leaves their place to others, and chooses by `normalized` in the end.
-
-    Args:
-        length_penalty: float. See `normalized`.
-        **kwargs: as for `keras_hub.samplers.BeamSampler`.
-    """
-
-    def __init__(self, length_penalty: Any = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.length_penalty = length_penalty
-
-
-def normalized(logprob: float, length: int, length_penalty: float) -> float:
-    """The score of a text: log p / length ** length_penalty, as in transformers.
-
-    0 prefers short texts, 1 is the mean of the tokens' log-probabilities; above it long
-    ones are preferred. Wu et al. 2016, "Google's Neural Machine Translation System",
-    arXiv:1609.08144, section 7, divide by ((5 + length) / 6) ** length_penalty.
-    """
-    score: float = logprob / length**length_penalty
-    return score
-
-
 class ContrastiveDecoding(keras_hub.samplers.Sampler):
     """The token that the model finds more likely than its draft model does.
 

@@ -5,7 +5,7 @@ nothing in the training. Knows `Progress`, not terminals.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.minigpt import text_of
+from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.devices import alone
 from minigpt_repl.training.losses import Evaluation
@@ -116,7 +117,8 @@ class ShowSample(keras.callbacks.Callback):
     Args:
         causal_lm: shares its weights with the model in training. One on many
             devices is copied: they would share a single row.
-        spec: the sampler, with its default parameters.
+        spec: the sampler.
+        values: its parameters.
         progress: where the text is shown.
         prompt: how the text begins; may be empty.
         seed: of the sampler; the same at every evaluation.
@@ -126,6 +128,7 @@ class ShowSample(keras.callbacks.Callback):
         self,
         causal_lm: MiniGPTCausalLM,
         spec: SamplerSpec,
+        values: Mapping[str, Value],
         progress: Progress,
         prompt: str = "",
         seed: int = 1,
@@ -136,8 +139,8 @@ class ShowSample(keras.callbacks.Callback):
             self._causal_lm = in_float32(causal_lm) if is_copy else causal_lm
         self._progress = progress
         self._prompt = prompt
-        self._name = spec.name
-        self._causal_lm.compile(sampler=spec.make(spec.defaults(), seed))
+        self._name = spec.brief(values)
+        self._causal_lm.compile(sampler=spec.make(values, seed))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if "val_perplexity" not in logs:

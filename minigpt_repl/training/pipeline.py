@@ -174,7 +174,7 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
             setup.patience,
         ],
         draft=setup.options.with_draft,
-        sampler=setup.sampler.name if setup.sampler else None,
+        sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
         states=states,
         version=version_of_package(),
     )
@@ -216,6 +216,7 @@ def _train(
             ShowSample(
                 causal_lm,
                 setup.sampler,
+                setup.sampler_values,
                 progress,
                 setup.options.prompt,
                 setup.options.seed,

@@ -22,7 +22,13 @@ from minigpt_repl.models.record import (
     TOKENIZER_FILES,
 )
 from minigpt_repl.paths import RECORD_FILE, default_output, training_folder
-from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import (
+    SamplerSpec,
+    all_samplers,
+    choose_sampler,
+    read_sampler,
+)
 from minigpt_repl.training import documents
 from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding
 from minigpt_repl.training.devices import Cluster, check_backend
@@ -104,9 +110,9 @@ class Options:
     )
     with_draft: bool = _flag("Train a small draft model, too.", "--draft")
     sampler: str = _option(
-        "Writes a text at each evaluation; none for no text.",
+        "Writes a text at each evaluation, a chain too; none for no text.",
         default="top_k",
-        metavar="NAME",
+        metavar="SAMPLER",
         show_default=True,
     )
     prompt: str = _option("How that text begins.", default="")
@@ -168,6 +174,7 @@ class Setup:
         out: folder of the checkpoint.
         recipe: how the model is trained.
         sampler: writes a text at each evaluation, or `None`.
+        sampler_values: its parameters.
         cluster: the processes that train together, or `None` for this one alone.
         patience: evaluations without a new best that end the run, or `None`.
         is_fitted: whether the recipe is in the size that suits the text.
@@ -178,6 +185,7 @@ class Setup:
     out: Path
     recipe: Recipe
     sampler: SamplerSpec | None
+    sampler_values: Mapping[str, Value]
     cluster: Cluster | None
     patience: int | None
     is_fitted: bool
@@ -221,10 +229,12 @@ def make_setup(options: Options, given: Collection[str]) -> Setup:
         options = replace(options, tokenizer="wordpiece")
     if options.encoding is not None:
         check_encoding(options.encoding)
-    sampler = _sample_sampler(options.sampler)
+    sampler, values = _sample_sampler(options.sampler)
     # Only the default is fitted; one that goes on has been.
     is_fitted = recipe.name != "default" or header is not None
-    return Setup(options, out, recipe, sampler, cluster, options.patience, is_fitted)
+    return Setup(
+        options, out, recipe, sampler, values, cluster, options.patience, is_fitted
+    )
 
 
 def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
@@ -279,17 +289,29 @@ def _cluster(options: Options) -> Cluster | None:
     return Cluster(place, count, number)
 
 
-def _sample_sampler(name: str) -> SamplerSpec | None:
-    if name == NO_SAMPLE:
-        return None
-    spec = find_sampler(name)
-    if spec.search is not None and spec.name != "beam":
-        able = [s.name for s in all_samplers() if s.search is None or s.name == "beam"]
+def _sample_sampler(text: str) -> tuple[SamplerSpec | None, dict[str, Value]]:
+    if text == NO_SAMPLE:
+        return None, {}
+    spec, typed = read_sampler(text)
+    given = {name: spec.parameter(name).parse(typed[name]) for name in typed}
+    spec, values = choose_sampler(spec.name, given)
+    if bound := spec.bound_to_the_engine(given):
+        raise UsageError(
+            f"{bound[0]} can't write samples during training: it works in the REPL "
+            "and its commands only"
+        )
+    if not _can_sample(spec):
+        able = [each.name for each in all_samplers() if _can_sample(each)]
         raise UsageError(
             f"{spec.name} can't write samples during training (it needs hidden states "
-            f"or a draft model): choose {', '.join(able)}"
+            f"or a draft model): choose {', '.join(able)}, or a chain of rules"
         )
-    return spec
+    return spec, values
+
+
+def _can_sample(spec: SamplerSpec) -> bool:
+    """Whether a KerasHub model can be compiled with it."""
+    return spec.search is None or spec.search.shows == "hypotheses"
 
 
 def is_finished(setup: Setup) -> bool:

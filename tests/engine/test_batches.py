@@ -1,5 +1,7 @@
 """Several texts of the real engine at once: none ends another, none is made twice."""
 
+from dataclasses import replace
+
 import pytest
 
 from minigpt_repl.engine.batches import made_once, programs
@@ -72,3 +74,5 @@ def test_which_programs_texts_need():
     ]
     found = [(request.sampler, rows) for request, rows, _ in programs(requests)]
     assert found == [("top_k", 5), ("beam", 1), ("beam", 1)]
+    both = [ask("top_k", 1), replace(ask("top_k", 1), noise="shared")]
+    assert len({key for *_, key in programs(both)}) == 2

@@ -7,7 +7,9 @@ from test_engine_statistics import chi_square_limit
 
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.continuation import notices_after
 from minigpt_repl.sampling.registry import find_sampler, read_sampler
 
 PROMPT = tuple(range(10, 22))
@@ -54,6 +56,37 @@ def test_a_new_value_traces_nothing_and_holds(engine):
         if "window" not in text:
             assert (kept.sum(axis=-1) == 1).all()
     assert engine.trace_count == traced
+
+
+@pytest.mark.parametrize("cutoff", [0.3, 1.0, 0.0])
+def test_a_text_tells_which_rule_would_have_left_nothing_and_how_often(engine, cutoff):
+    text = f"epsilon_cutoff={cutoff} + no_repeat_ngram=1 + temperature"
+    spec, values = parsed(text)
+    made = generate(engine, text, length=20)
+    logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
+    rows = inspection.text_logits(logits, 20)
+    where = inspection.generation_places(made, engine)
+    first, second, _ = inspection.chain_left(spec, values, rows, where)
+    counts = {
+        "epsilon_cutoff": int(first.is_rescued.sum()),
+        "no_repeat_ngram": int((second.is_rescued & ~first.is_rescued).sum()),
+    }
+    assert dict(made.rescued) == {name: n for name, n in counts.items() if n}
+    assert (sum(counts.values()) > 0) == (cutoff > 0)
+    told = [line for line in notices_after(made) if "would have left nothing" in line]
+    assert bool(told) == (cutoff > 0)
+    assert cutoff < 1 or told == [
+        "epsilon_cutoff would have left nothing at 20 of 20 tokens: the most probable "
+        "was kept"
+    ]
+
+
+def test_what_is_warmed_with_its_noise_traces_nothing_more(engine):
+    spec, values = parsed("top_k=3 + temperature")
+    engine.warm(spec.name, values, noise="shared")
+    traced = engine.trace_count
+    made = generate(engine, "top_k=3 + temperature", noise="shared")
+    assert made.request.noise == "shared" and engine.trace_count == traced
 
 
 def test_no_sequence_comes_twice_across_a_context_begun_anew(engine):
@@ -158,3 +191,26 @@ def test_rules_with_words_do_without_them_where_nobody_gives_any():
     sampler.seen = ops.array([[-1, 4, 5, 4]], "int32")
     shares = sampler.compute_probabilities(ops.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]))
     assert (np.array(shares) > 0).sum() == 3
+
+
+def test_breakers_of_several_tokens_are_the_tokens_that_they_are_written_with(engine):
+    words, size = engine.info.text.pieces, 80
+    wording = Wording(engine.info.text, engine.encode)
+    spec, _ = parsed("dry")
+    breakers = spec.parameter("dry.breakers")
+    array = wording.array(breakers, r"cated , 漢 \n", size)
+    marked = {words[token_id] for token_id in np.flatnonzero(array[:size])}
+    assert marked == {","}
+    sequences = array[size:].reshape(-1, 8)
+    (written,) = sequences[sequences[:, -1] >= 0]
+    assert [words[int(n)] for n in written if n >= 0] == ["cat", "##ed"]
+    with pytest.raises(UsageError, match="breakers: at most 16 ways"):
+        wording.array(
+            breakers, " ".join(f"{a}{b}" for a in "abcde" for b in "xyzvw"), size
+        )
+    with pytest.raises(UsageError, match="of 8 tokens each"):
+        wording.array(breakers, "abcdefghij", size)
+    made = generate(
+        engine, "dry:multiplier=9,breakers='cated' + temperature=0", length=9
+    )
+    assert len(made.token_ids) == 9

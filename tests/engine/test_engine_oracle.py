@@ -20,6 +20,7 @@ CASES = (
     ("beam", {"num_beams": 1}),
     ("beam", {"num_beams": 4}),
     ("beam", {"num_beams": 6, "temperature": 2.0}),
+    ("diverse_beam", {"num_beams": 4, "num_groups": 2}),
     ("contrastive", {}),
     ("contrastive", {"k": 3, "alpha": 0.2, "temperature": 1.5}),
     ("contrastive", {"k": 4, "alpha": 0.0}),

@@ -120,7 +120,7 @@ def test_a_load_that_fails_is_one_line_every_time(open_engine, directory, error,
 def test_samplers_are_warmed_while_nothing_is_asked(open_engine):
     changes = threading.Semaphore(0)
     engine = open_engine(
-        warm=[("top_k", {"k": 3}, 1), ("nonsense", {}, 1), ("beam", {}, 1)],
+        warm=[(name, {}, 1, "own") for name in ("top_k", "nonsense", "beam")],
     )
     engine.on_change = changes.release
     assert engine.status.state == "stopped"

@@ -29,7 +29,7 @@ def ask(name="random", seed=7, prompt="the cat", **fields):
 
 def compile_programs(engine, requests):
     for request, rows, _ in programs(requests):
-        engine.warm(request.sampler, request.parameters, rows)
+        engine.warm(request.sampler, request.parameters, rows, request.noise)
 
 
 def together(engine, requests):

@@ -87,7 +87,7 @@ def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
     for spec, values in samplers:
         loop.begin(spec.name, [values, values], padded(PROMPTS), 5)
         seeds = np.array([4, 9], np.int32)
-        found = np.concatenate([loop.decode(n, seeds, 0) for n in (1, 8, 10)])
+        found = np.concatenate([loop.decode(n, seeds, 0)[0] for n in (1, 8, 10)])
         np.testing.assert_array_equal(found.T, expected[:, 5:])
 
 

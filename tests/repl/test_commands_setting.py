@@ -193,5 +193,8 @@ def test_what_is_named_is_compiled_at_once_where_someone_is_typing():
     talk = Talk().type(":sampler beam num_beams=3", ":set seed 7", ":set num_beams 4")
     assert talk.engine.warmed == ["beam", "beam"]
     assert talk.type(":sampler beam").engine.warmed == ["beam", "beam"]
+    talk.type(":sampler top_k", ":set noise shared", ":set seed 8", ":unset noise")
+    assert talk.engine.warmed[2:] == ["top_k"] * 3
+    assert talk.engine.warmed_noise[2:] == ["own", "shared", "own"]
     piped = Talk(is_terminal=False).type(":sampler beam")
     assert piped.engine.warmed == []

@@ -235,6 +235,11 @@ def test_beams_are_a_tree_that_fits_a_blackboard():
     assert len(after.session.node.generation.tokens) == 4
     (request,) = talk(":beams 2 5 -- the king").engine.requests
     assert (request.parameters["num_beams"], request.length) == (2, 5)
+    after = talk(":sampler diverse_beam num_groups=2", ":beams 4 -- the king")
+    request = after.engine.requests[-1]
+    assert request.sampler == "diverse_beam" and request.parameters["num_groups"] == 2
+    assert re.search("└── group 1\n    ├── ·?[#a-z]+ -[0-9.]+", after.lives)
+    assert re.search("^ +-4.00 +[-0-9.]+ group 1", after.said, re.MULTILINE)
     for wrong in ("0", "99", "3 99", "x", "1 2 3"):
         assert "1..10 beams" in str(talk(f":beams {wrong} -- the").error)
 

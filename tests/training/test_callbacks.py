@@ -55,6 +55,50 @@ def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
     assert causal_lm.preprocessor is not None
 
 
+@pytest.mark.parametrize(
+    ("typed", "label"),
+    [
+        ("repetition_penalty=1.3 + dry=0.8 + top_k=100000 + temperature=0.8", None),
+        ("Diverse-Beam:num_beams=3,num_groups=2", "diverse_beam:num_beams=3,"),
+    ],
+)
+def test_a_sample_is_written_by_any_sampler_as_the_repl_takes_it(
+    make_causal_lm, typed, label
+):
+    from minigpt_repl.training.callbacks import ShowSample
+    from minigpt_repl.training.progress import SilentProgress
+    from minigpt_repl.training.setup_options import Options, make_setup
+
+    class Said(SilentProgress):
+        def say(self, text):
+            lines.append(text)
+
+    lines = []
+    setup = make_setup(Options(sampler=typed), {"sampler"})
+    chosen = (setup.sampler, setup.sampler_values)
+    shown = ShowSample(make_causal_lm(seed=1), *chosen, Said(), "the cat")
+    shown.on_epoch_end(0, {})
+    assert lines == []
+    shown.on_epoch_end(1, {"val_perplexity": 9.0})
+    (line,) = lines
+    assert line.startswith(label or typed) and ": The cat" in line
+    assert len(line.partition(": The cat")[2]) > 10
+
+
+def test_a_samplers_label_has_what_is_not_its_default():
+    from minigpt_repl.training.setup_options import Options, make_setup
+
+    labels = {
+        "topk": "top_k",
+        "top_k:k=20": "top_k:k=20",
+        "top_p:temperature=0": "greedy",
+        "min_p + temperature": "min_p=0.05 + temperature=1",
+    }
+    for typed, label in labels.items():
+        setup = make_setup(Options(sampler=typed), {"sampler"})
+        assert setup.sampler.brief(setup.sampler_values) == label
+
+
 def test_learning_by_heart_is_said_once():
     from minigpt_repl.training.callbacks import ShowProgress
     from minigpt_repl.training.progress import SilentProgress

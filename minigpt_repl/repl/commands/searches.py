@@ -32,7 +32,7 @@ from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 from minigpt_repl.shown import as_share, shown
 from minigpt_repl.suggest import quoted
 
@@ -47,10 +47,12 @@ def beams(context: Context, arguments: str) -> Steps:
 
     3 beams and 4 steps, or as many as you say. A number is a log-probability, the sum
     over the new tokens; of those that were dropped it tells how much they were short.
+    With `:sampler diverse_beam` each group is a branch; what it took off follows.
     """
     words, prompt = split_prompt(arguments)
     count, steps = _read_sizes(words.split())
-    request = search_request(context, "beam", *prompt_for(context, prompt, ":beams"))
+    spec = _spec(context, "beams")
+    request = search_request(context, spec.name, *prompt_for(context, prompt, ":beams"))
     parameters = {**request.parameters, "num_beams": count}
     request = replace(request, parameters=parameters, length=steps)
     tree = BeamTree(request, context.engine)
@@ -105,8 +107,19 @@ def drafts(context: Context, arguments: str) -> Steps:
     return (yield from _finish(context, request, generation))
 
 
-_USUAL = {"candidates": "contrastive", "drafts": "speculative"}
-"""What these commands show where the sampler in use has no such thing."""
+_USUAL = {
+    "beams": ("hypotheses", "beam"),
+    "candidates": ("candidates", "contrastive"),
+    "drafts": ("drafts", "speculative"),
+}
+"""What a command shows, and of which sampler where that in use has no such thing."""
+
+
+def _spec(context: Context, view: str) -> SamplerSpec:
+    """The sampler in use if it shows this, else the usual one."""
+    spec, (shows, usual) = context.session.settings.sampler, _USUAL[view]
+    has_it = spec.search is not None and spec.search.shows == shows
+    return spec if has_it else find_sampler(usual)
 
 
 def _typed(context: Context, shows: str, arguments: str) -> Request:
@@ -114,9 +127,7 @@ def _typed(context: Context, shows: str, arguments: str) -> Request:
     words, prompt = split_prompt(arguments)
     if words:
         raise UsageError(f":{shows} takes a prompt after --; got {quoted(words)}")
-    spec = context.session.settings.sampler
-    if spec.search is None or spec.search.shows != shows:
-        spec = find_sampler(_USUAL[shows])
+    spec = _spec(context, shows)
     if spec.needs_draft and not context.engine.info.has_draft:
         raise UsageError(f":{shows} needs a draft model, and the checkpoint has none")
     text, ids = prompt_for(context, prompt, f":{shows}")

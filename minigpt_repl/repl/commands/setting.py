@@ -151,11 +151,13 @@ def reset(context: Context, arguments: str) -> Steps:
 
 def _prepare(context: Context, after: Settings) -> None:
     """Let the engine compile what the next text needs, while the user types it."""
-    before = context.session.settings
-    name, values = after.sampler.name, after.parameters()
-    is_new = (name, values) != (before.sampler.name, before.parameters())
-    if is_new and context.is_terminal:
-        context.engine.prepare(name, values)
+    was, now = (
+        (each.sampler.name, each.parameters(), str(each.value("noise")))
+        for each in (context.session.settings, after)
+    )
+    if was != now and context.is_terminal:
+        name, values, noise = now
+        context.engine.prepare(name, values, noise=noise)
 
 
 def _check_words(context: Context, after: Settings) -> None:

@@ -1,0 +1,216 @@
+"""Beam search and diverse beam search, in the form that KerasHub's samplers have.
+
+Both keep several texts side by side. The loops end none: whoever runs one step by step
+takes out the texts that have ended, which leaves their place to others, and chooses by
+`normalized` in the end.
+"""
+
+from typing import Any
+
+import keras_hub
+from keras import ops, tree
+
+DROPPED = -1e9
+"""Log-probability of a text that is not kept, as in KerasHub's beam search."""
+
+
+def normalized(logprob: float, length: int, length_penalty: float) -> float:
+    """The score of a text: log p / length ** length_penalty, as in transformers.
+
+    0 prefers short texts, 1 is the mean of the tokens' log-probabilities; above it long
+    ones are preferred. Wu et al. 2016, "Google's Neural Machine Translation System",
+    arXiv:1609.08144, section 7, divide by ((5 + length) / 6) ** length_penalty.
+    """
+    score: float = logprob / length**length_penalty
+    return score
+
+
+class BeamSearch(keras_hub.samplers.BeamSampler):
+    """KerasHub's beam search, with a score for texts that end.
+
+    Args:
+        length_penalty: float. See `normalized`.
+        **kwargs: as for `keras_hub.samplers.BeamSampler`.
+    """
+
+    def __init__(self, length_penalty: Any = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length_penalty = length_penalty
+
+
+class DiverseBeamSearch(BeamSearch):
+    """Beam search in groups, each of which avoids what those before it chose.
+
+    At each step the groups choose one after another. Before a group does, the number of
+    times that earlier groups chose a token at this step, times `diversity_penalty`, is
+    taken off that token's log-probability. Vijayakumar et al. 2016, "Diverse Beam
+    Search", arXiv:1610.02424, with the Hamming diversity. As in transformers and
+    fairseq a text keeps what was taken off: it is ranked by its log-probability minus
+    the sum of that.
+
+    Text n is of group n % num_groups. So the first groups have one text more where the
+    groups do not divide the beams, and the first texts of a program for more are
+    grouped as in one for as many.
+
+    Args:
+        num_beams: int. Texts kept, of all groups.
+        num_groups: int. Groups; of more than `num_beams` the last ones are empty.
+        diversity_penalty: float. For each time that a token was chosen.
+        **kwargs: as for `BeamSearch`.
+
+    Attributes:
+        kept: how many of the texts are kept, an int or a variable.
+    """
+
+    def __init__(
+        self,
+        num_beams: int = 6,
+        num_groups: int = 3,
+        diversity_penalty: Any = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_beams=num_beams, **kwargs)
+        self.num_groups, self.diversity_penalty = num_groups, diversity_penalty
+        self.kept: Any = num_beams
+
+    def __call__(
+        self,
+        next: Any,
+        prompt: Any,
+        cache: Any = None,
+        index: Any = 0,
+        mask: Any = None,
+        stop_token_ids: Any = None,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """KerasHub's call of a sampler."""
+        index, length = ops.cast(index, "int32"), prompt.shape[-1]
+        mask = ops.zeros_like(prompt) if mask is None else mask
+        has_cache = cache is not None  # a loop takes no `None`
+
+        def repeated(each: Any) -> Any:
+            return ops.repeat(each, self.num_beams, axis=0)
+
+        # At first each group has one text, for all would be the same.
+        rows = ops.arange(self.num_beams)
+        is_first = (rows < self.num_groups) & (rows < self.kept)
+        log_probs = ops.where(is_first, 0.0, DROPPED)
+        log_probs = ops.tile(log_probs, [ops.shape(prompt)[0]])
+        variables = (
+            repeated(prompt),
+            tree.map_structure(repeated, cache) if has_cache else (),
+            index,
+            repeated(ops.cast(mask, "bool")),
+            log_probs,
+            ops.zeros_like(log_probs),
+        )
+
+        def goes_on(prompt: Any, cache: Any, index: Any, mask: Any, *more: Any) -> Any:
+            if stop_token_ids is None:
+                return ops.convert_to_tensor(True, dtype="bool")
+            is_end = prompt[..., None] == ops.convert_to_tensor(stop_token_ids)
+            is_end = ops.any(is_end, axis=-1) & ~mask
+            return ~ops.all(ops.any(is_end, axis=-1))
+
+        def body(
+            prompt: Any, cache: Any, index: Any, mask: Any, log_probs: Any, taken: Any
+        ) -> tuple[Any, ...]:
+            logits, _, cache = next(prompt, cache, index)
+            extended = ops.log(self.compute_probabilities(logits)) + log_probs[:, None]
+            parents, token, log_probs, taken = self.choose(extended, taken)
+            prompt = ops.take(prompt, parents, axis=0)
+            if has_cache:
+                cache = tree.map_structure(
+                    lambda each: ops.take(each, parents, axis=0), cache
+                )
+            token = ops.cast(token, prompt.dtype)
+            token = ops.where(mask[:, index], prompt[:, index], token)
+            prompt = ops.slice_update(prompt, [0, index], token[:, None])
+            return prompt, cache, index + 1, mask, log_probs, taken
+
+        prompt, _, _, _, log_probs, taken = self.run_loop(
+            goes_on,
+            body,
+            model=model,
+            loop_vars=variables,
+            maximum_iterations=length - index,
+        )
+        shape = (-1, self.num_beams)
+        scores = ops.reshape(log_probs - taken, shape)
+        prompt = ops.reshape(prompt, (*shape, length))
+        best_first = ops.argsort(-scores, axis=-1)
+        prompt = ops.take_along_axis(prompt, best_first[..., None], axis=1)
+        if self.return_all_beams:
+            return prompt, ops.take_along_axis(scores, best_first, axis=1)
+        return prompt[:, 0]
+
+    def choose(self, extended: Any, taken: Any) -> tuple[Any, Any, Any, Any]:
+        """The best extensions of each group.
+
+        Args:
+            extended: log-probabilities of the texts with each token behind them,
+                `(batch * num_beams, vocabulary)`.
+            taken: what was taken off each text so far, `(batch * num_beams,)`.
+
+        Returns:
+            Of each text that is kept then: the row of the one that it extends, its new
+            token, its log-probability and what was taken off, `(batch * num_beams,)`.
+        """
+        beams, groups, size = self.num_beams, self.num_groups, extended.shape[-1]
+        each = -(-beams // groups)  # texts of a group
+        empty = each * groups - beams
+
+        def grouped(rows: Any, fill: float) -> Any:
+            rows = ops.reshape(rows, (-1, beams, rows.shape[-1]))
+            rows = ops.pad(rows, ((0, 0), (0, empty), (0, 0)), constant_values=fill)
+            rows = ops.reshape(rows, (-1, each, groups, rows.shape[-1]))
+            return ops.transpose(rows, (2, 0, 1, 3))  # (groups, batch, each, ...)
+
+        extended, taken = grouped(extended, DROPPED), grouped(taken[:, None], 0.0)
+
+        def choose(group: Any, counts: Any, *made: Any) -> tuple[Any, ...]:
+            penalties = taken[group] + self.diversity_penalty * counts[:, None]
+            penalties = ops.reshape(penalties, (-1, each * size))
+            log_probs = ops.reshape(extended[group], (-1, each * size))
+            scores, places = ops.top_k(log_probs - penalties, k=each)  # (batch, each)
+            is_kept = ops.arange(each) * groups + group < self.kept
+            is_kept = is_kept & (scores > DROPPED / 2)
+            log_probs = ops.take_along_axis(log_probs, places, axis=-1)
+            penalties = ops.take_along_axis(penalties, places, axis=-1)
+            chosen = ops.one_hot(places % size, size)
+            chosen = chosen * ops.cast(is_kept, "float32")[..., None]
+            found = (
+                ops.minimum(places // size * groups + group, beams - 1),
+                places % size,
+                ops.where(is_kept, log_probs, DROPPED),
+                penalties,
+            )
+            return counts + ops.sum(chosen, axis=1), *(
+                ops.slice_update(one, (group, 0, 0), new[None])
+                for one, new in zip(made, found, strict=True)
+            )
+
+        # A loop, for XLA would compile a hundred groups for a minute.
+        numbers, figures = (
+            ops.zeros_like(taken[..., 0], dtype=dtype) for dtype in ("int32", "float32")
+        )
+        counts = ops.zeros_like(extended[0, :, 0])  # (batch, vocabulary)
+        made = (counts, numbers, numbers, figures, figures)
+        _, *found = ops.fori_loop(0, groups, lambda n, all: choose(n, *all), made)
+        parents, tokens, log_probs, taken = (
+            ops.reshape(ops.transpose(one, (1, 2, 0)), (-1, each * groups))[:, :beams]
+            for one in found
+        )
+        first = beams * ops.arange(ops.shape(parents)[0], dtype=parents.dtype)
+        flat = (parents + first[:, None], tokens, log_probs, taken)
+        parents, tokens, log_probs, taken = (ops.reshape(one, (-1,)) for one in flat)
+        return parents, tokens, log_probs, taken
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes it again."""
+        config: dict[str, Any] = super().get_config()
+        return config | {
+            "num_groups": self.num_groups,
+            "diversity_penalty": self.diversity_penalty,
+        }
