@@ -268,7 +268,7 @@ HEALED = {
     "random": {"temperature": 5.0},
     "top_p": {"temperature": 5.0, "p": 0.9},
     "beam": {"num_beams": 2},
-    "contrastive": {"k": 4, "alpha": 0.9},
+    "contrastive": {"k": 40, "alpha": 1.0},
 }
 
 
@@ -289,7 +289,7 @@ def test_a_prompt_that_ends_in_white_space_means_it(saved):
             request = Request(prompt, sampler, values, 4, seed=seed)
             (*_, last) = engine.generate(request)
             made = last.generation
-            if first_ids is not None and len(first_ids) >= values.get("k", 1):
+            if first_ids is not None:
                 assert made.token_ids[0] in first_ids
                 assert text.bytes_of(made.token_ids[0]).startswith(taken.encode())
             ids = (*made.started.prompt_ids, *made.token_ids)
