@@ -145,10 +145,10 @@ class ByteLevelText:
         Of spaces the last is, the others are tokens by themselves; newlines are one.
         """
         document = self.documents(prompt)[-1]
-        start, end = len(document.rstrip()), len(document)
-        if start < end and not document.endswith("\n"):
-            start = end - 1
-        for start in range(start, end):
+        first, end = len(document.rstrip()), len(document)
+        if not document.endswith("\n"):
+            first = max(first, end - 1)
+        for start in range(first, end):
             taken = document[start:]
             ids = self._beginning_with(taken.encode("utf-8"))
             if ids:
