@@ -240,6 +240,20 @@ def test_help_groups_every_command_once_by_what_one_wants_to_do():
     assert max(map(len, said.splitlines())) <= 100
 
 
+def test_help_fits_a_small_terminal_and_tells_how_to_have_a_line_on_each():
+    file = io.StringIO()
+    console = Console(file=file, width=80, color_system=None)
+    for output in Talk().type(":help").outputs:
+        console.print(output.content)
+    rows = file.getvalue().splitlines()
+    # The prompt, the bar below it and the line that was typed are on the screen too.
+    assert len(rows) <= 24 - 3 and max(map(len, rows)) <= 80
+    assert ":help all" in file.getvalue()
+    said = Talk().type(":help all").said
+    assert all(f":{each.name}" in said for each in all_commands())
+    assert all(each.summary in said for each in all_commands())
+
+
 @pytest.mark.parametrize("entry", glossary.ENTRIES, ids=lambda entry: entry.names[0])
 def test_every_word_of_the_glossary_is_explained_in_two_sentences(entry):
     for name in entry.names:
