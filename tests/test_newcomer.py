@@ -10,6 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from fakes import VOCABULARY, FakeEngine
 from recorded import make_recorded
+from rich.console import Console
 from talk import Talk
 
 from minigpt_repl import glossary, paths, shown
