@@ -44,6 +44,13 @@ def test_a_command_without_its_colon_is_continued_and_pointed_out(line):
     assert talk.notices[-1] == f"did you mean :{line}?"
 
 
+def test_a_short_name_without_its_colon_is_told_in_full():
+    # It was "did you mean :??".
+    talk = Talk().set(length="2")
+    assert talk.type("?").notices[-1] == "did you mean :help?"
+    assert talk.type("q").notices[-1] == "did you mean :quit?"
+
+
 @pytest.mark.parametrize(
     "line",
     ["the king", "set the table", "show me the house", "help me", " help", "\\:help"],
@@ -267,6 +274,32 @@ def test_every_word_of_the_glossary_is_explained_in_two_sentences(entry):
 def test_what_is_both_a_setting_and_a_word_is_told_as_both():
     said = " ".join(Talk().type(":help temperature").said.split())
     assert "What the logits are divided by" in said and "0..100" in said
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "left",
+        "seen",
+        "smallest k",
+        "smallest p",
+        "likeness",
+        "rows",
+        "vocabulary",
+        "checkpoint",
+        "softmax",
+        "log-probability",
+        "n-gram",
+        "4-grams",
+        "told apart",
+        "warming",
+        "ready",
+        "dropped",
+        "strategy",
+    ],
+)
+def test_what_a_lesson_is_asked_about_is_explained(word):
+    assert Talk().type(f":help {word}").error is None
 
 
 def test_the_glossary_knows_the_columns_of_a_comparison():
