@@ -132,7 +132,8 @@ ENTRIES = (
     _entry(
         "distinct, distinct-1, distinct-2, distinct-3",
         "The part of all n-grams that are different from one another, of single "
-        "tokens, pairs and triples. It is high for varied text, and falls with the length of any text.",
+        "tokens, pairs and triples. It is high for varied text, and falls with the "
+        "length of any text.",
     ),
     _entry(
         "±, interval, told apart",
