@@ -328,6 +328,20 @@ def test_numbers_are_written_in_one_way():
     assert shown.as_perplexity(39.7776) == "39.8"
 
 
+def test_no_command_writes_a_number_in_a_form_of_its_own():
+    folder = paths.PACKAGE / "repl" / "commands"
+    own = re.compile(r":[<>+,0-9]*\.[1-9]+[f%]\}")
+    assert [f.name for f in folder.glob("*.py") if own.search(f.read_text())] == []
+
+
+def test_a_sweep_tells_the_way_on():
+    talk = Talk().type(":sampler greedy", "the king", ":sweep temperature 0.2..1.4/5")
+    assert ":sampler NAME switches to one of them" in str(talk.error)
+    talk.type(":sampler random", ":sweep temperature 0.2 1.4 n=3")
+    assert "one text for each value" in str(talk.error)
+    assert ":compare: random:temperature=1" in str(talk.error)
+
+
 def test_nothing_left_over_is_shown_as_nothing():
     talk = Talk().type("the king", ":next 12 top_k:k=3")
     row = next(line.split() for line in talk.said.splitlines() if "more" in line)

@@ -23,7 +23,7 @@ from minigpt_repl.engine.request import (
     Started,
 )
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import in_nats, shown
 
 SHOWN_DROPPED = 2
 """Of each step, those that nearly survived it."""
@@ -121,9 +121,9 @@ class BeamTree:
         word = visible(one.token_ids[-1], self.engine.info)
         is_best = tuple(best[: len(one.token_ids)]) == one.token_ids
         style = STRONG if is_best else FAINT if one.margin is not None else ""
-        label = Text(f"{word} {one.logprob:.2f}", style=style)
+        label = Text(f"{word} {in_nats(one.logprob)}", style=style)
         if one.margin is not None:
-            label.append(f"  dropped, {one.margin:.2f} short", style=FAINT)
+            label.append(f"  dropped, {in_nats(one.margin)} short", style=FAINT)
         elif any(one.token_ids == each.token_ids for each in self._ended):
             label.append("  has ended", style=f"not bold {FAINT}")
         elif not goes_on:
@@ -140,8 +140,8 @@ def ranking(tree: BeamTree, info: EngineInfo) -> Text:
     has_scores = any(one.has_ended for one in tree.ranked)
     for place, one in enumerate(tree.ranked):
         pieces = info.text.parts(tree.request.prompt, tree.prompt_ids, one.token_ids)
-        score = f"{one.score:>7.3f} " if has_scores else ""
-        lines.append(f"{one.logprob:>7.2f} {score}", style="" if place else NAME)
+        score = f"{in_nats(one.score):>7} " if has_scores else ""
+        lines.append(f"{in_nats(one.logprob):>7} {score}", style="" if place else NAME)
         end = "" if one is tree.ranked[-1] else "\n"
         lines.append(shown(f"{''.join(pieces).strip()}{end}"), style="not bold default")
     return lines
