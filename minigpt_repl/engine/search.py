@@ -388,12 +388,14 @@ def texts_kept(
 def search_size(
     search: Search, values: Mapping[str, Value], model: LanguageModel
 ) -> int:
-    """Rows of the program of a search: four sizes from each power of two to the next.
+    """Rows of the program of a search: even, four sizes from 8 to 16, from 16 to 32 ...
 
     So that there are few, and none takes much more time than one of its own size.
     """
+    if search.rows is None:
+        return 1
     kept = texts_kept(search, values, model)
-    step = 1 << max(0, kept.bit_length() - 3)
+    step = 1 << max(1, kept.bit_length() - 3)
     return min(-(-kept // step) * step, model.logits_size)
 
 
