@@ -73,7 +73,7 @@ def lesson_page(
                 **chapter,
                 **text_part(column.generations[0], 0, engine),
                 "prompt": told.plan.prompt,
-                "sampler": column.strategy.sampler,
+                "sampler": column.strategy.name,
                 "parameters": column.strategy.words,
                 "color": colors[column.strategy.label],
                 "label": seed_label(told, column, 0),
@@ -147,7 +147,7 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
     return {
         "number": branch.number,
         "is_current": branch.is_current,
-        "sampler": request.sampler,
+        "sampler": strategy.name,
         "parameters": strategy.words,
         "color": colors[strategy.label],
         "label": " · ".join(told),

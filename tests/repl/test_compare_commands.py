@@ -27,6 +27,12 @@ def shares(table):
     return [float(p) for p in re.findall(r"([\d.]+)%\s*$", table, re.MULTILINE)]
 
 
+def test_a_chain_is_named_once_over_its_texts():
+    after = talk(":compare greedy min_p=0.1+xtc=1 -- the king")
+    assert "min_p=0.1 + xtc=1" in after.lives
+    assert "min_p + xtc" not in after.lives
+
+
 def test_all_samplers_side_by_side_by_default():
     after = talk("the king", ":compare")
     names = [column.strategy.sampler for column in after.session.comparison.columns]
