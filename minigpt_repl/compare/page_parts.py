@@ -62,7 +62,7 @@ def comparison_part(
         "is_interrupted": comparison.is_interrupted,
         "columns": [
             {
-                "sampler": column.strategy.sampler,
+                "sampler": column.strategy.name,
                 "parameters": column.strategy.words,
                 "color": colors[column.strategy.label],
                 "texts": [

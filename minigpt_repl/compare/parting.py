@@ -42,6 +42,13 @@ def partings(engine: Engine, comparison: Comparison) -> Iterator[str]:
 
 def _why(engine: Engine, texts: tuple[Generation, Generation], place: int) -> str:
     """Which rule let two texts take different tokens at a place."""
+    searches = [
+        each.request.sampler
+        for each in texts
+        if find_sampler(each.request.sampler).search is not None
+    ]
+    if searches:
+        return f"{searches[0]} does not choose by this noise"
     ids = (*texts[0].started.prompt_ids, *texts[0].token_ids)
     rows = inspection.text_logits(engine.logits(ids), len(texts[0].tokens))
     where = inspection.generation_places(texts[0], engine)
@@ -58,6 +65,8 @@ def _why(engine: Engine, texts: tuple[Generation, Generation], place: int) -> st
             return f"{remover} of {label} removed {word}"
         shaping += [s.name for s in spec.stages if s.kind != "truncation"]
         shaping += ["temperature"] * ("temperature" in values and not spec.stages)
+        if values.get("temperature") == 1:
+            shaping.remove("temperature")
     rules = ", ".join(dict.fromkeys(shaping)) or "their samplers"
     return f"neither removed the other's, {rules} gave other probabilities"
 

@@ -33,8 +33,15 @@ class Strategy:
         return find_sampler(self.sampler).text(self.parameters)
 
     @property
+    def name(self) -> str:
+        """What it is called: a sampler's name, or a whole chain."""
+        return self.label if find_sampler(self.sampler).stages else self.sampler
+
+    @property
     def words(self) -> str:
-        """Its parameters in words: `k=10 temperature=1`."""
+        """Its parameters in words, `k=10 temperature=1`; a chain's name has them."""
+        if find_sampler(self.sampler).stages:
+            return ""
         return " ".join(
             f"{name}={format_value(value)}"
             for name, value in self.parameters.items()

@@ -145,7 +145,7 @@ def _band(
 
 
 def _heading(column: Column, place: int) -> Text:
-    heading = Text(column.strategy.sampler, style=name_style(place))
+    heading = Text(column.strategy.name, style=name_style(place))
     if column.strategy.words:
         heading.append(f" {column.strategy.words}", style="not bold default dim")
     return heading

@@ -5,7 +5,8 @@ for the model. A `Completer` gives every word that could stand where the last wo
 of `typed` stands; `complete` keeps those that go on from it.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,6 +14,7 @@ from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands, find_command
 from minigpt_repl.repl.tables import all_keys
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
@@ -54,27 +56,35 @@ def complete(line_before_cursor: str, context: Context) -> list[Candidate]:
     if command.complete is None:
         return []
     words = command.complete(context, typed)
-    return list(_going_on(words, typed, len(line), context))
+    sets = command.complete in (setting_words, assignment_words)
+    return [
+        Candidate(word, start, _meaning(word, context, sets))
+        for word, start in _going_on(words, typed, len(line))
+    ]
 
 
 def _going_on(
-    words: Iterable[str], typed: str, cursor: int, context: Context
-) -> Iterable[Candidate]:
+    words: Iterable[str], typed: str, cursor: int
+) -> Iterable[tuple[str, int]]:
     """The words that go on from all that was typed, or from its last word."""
     argument = typed.lstrip()
     last = "" if not typed or typed[-1].isspace() else typed.split()[-1]
     for word in words:
         if argument and word.startswith(argument):
-            yield Candidate(word, cursor - len(argument), _meaning(word, context))
+            yield word, cursor - len(argument)
         elif word.startswith(last):
-            yield Candidate(word, cursor - len(last), _meaning(word, context))
+            yield word, cursor - len(last)
 
 
-def _meaning(word: str, context: Context) -> str:
+def _meaning(word: str, context: Context, is_setting: bool) -> str:
     """What a word stands for: a command, a setting or a sampler."""
     name = word.removesuffix("=")
     if name in DEFAULTS:
         return f"what {name} does by default"
+    *_, stage = name.rpartition("+")
+    if stage in STAGES and not is_setting:
+        named = find_sampler(stage)
+        return STAGES[stage].summary if named.stages else named.summary
     for command in all_commands():
         if command.name == name:
             return command.summary
@@ -116,12 +126,19 @@ def assignment_words(context: Context, typed: str) -> Iterator[str]:
 
 def switch_words(context: Context, typed: str) -> Iterator[str]:
     """For `:sampler`: a sampler, then its parameters and their values."""
-    *_, stage = typed.rpartition("+")
-    if "+" in typed:
-        if "=" not in stage:
-            yield from STAGES
+    before, plus, part = typed.rpartition("+")
+    if plus:
+        # Without a space before it a stage is the end of a longer word.
+        *_, last = f" {typed}".split(" ")
+        glued = last.removesuffix(part) if "+" in last else ""
+        settings = context.session.settings
+        for word in stage_words(settings, part.lstrip(), stages_in(before)):
+            yield f"{glued}{word}"
         return
     name, space, rest = typed.lstrip().partition(" ")
+    if not space and re.search("[=:]", name):
+        yield from spec_words(context.session.settings, name)
+        return
     if not space:
         yield from sampler_words(context, typed)
         yield from DEFAULTS
@@ -136,9 +153,10 @@ def switch_words(context: Context, typed: str) -> Iterator[str]:
 
 def spec_words(settings: Settings, word: str) -> Iterator[str]:
     """A strategy of a comparison: `top_k:k=10,temperature=0.8`, or `min_p+xtc`."""
-    before, plus, _ = word.rpartition("+")
-    if plus:
-        yield from (f"{before}{plus}{name}" for name in STAGES)
+    before, plus, part = word.rpartition("+")
+    if plus or "=" in word.partition(":")[0] or _is_rule_only(word.partition(":")[0]):
+        for each in stage_words(settings, part, stages_in(before)):
+            yield f"{before}{plus}{each}"
         return
     name, colon, rest = word.partition(":")
     if not colon:
@@ -156,6 +174,51 @@ def spec_words(settings: Settings, word: str) -> Iterator[str]:
     elif key in spec.parameter_names:
         values = value_words(spec.parameter(key), settings)
         yield from (f"{before}{key}={value}" for value in values)
+
+
+def stage_words(
+    settings: Settings, typed: str, taken: Collection[str]
+) -> Iterator[str]:
+    """A stage of a chain, its main value behind `=` or its parameters behind `:`.
+
+    Args:
+        settings: for what the checkpoint allows.
+        typed: of the stage so far.
+        taken: the rules that the chain has; each can be there once.
+    """
+    found = re.search("[=:]", typed)
+    if found is None:
+        yield from (name for name in STAGES if name not in taken)
+        return
+    stage = chain.find_stage(typed[: found.start()])
+    if stage is None or not stage.parameters:
+        return
+    head, rest = typed[: found.end()], typed[found.end() :]
+    if found[0] == "=":
+        for value in value_words(stage.parameters[0], settings):
+            yield f"{head}{value}"
+        return
+    *done, pair = rest.split(",")
+    head += "".join(f"{each}," for each in done)
+    key, equals, _ = pair.partition("=")
+    for parameter in stage.parameters:
+        if not equals:
+            yield f"{head}{parameter.name}="
+        elif key == parameter.name:
+            for value in value_words(parameter, settings):
+                yield f"{head}{key}={value}"
+
+
+def stages_in(typed: str) -> set[str]:
+    """Names of the rules in what was typed of a chain."""
+    parts = (re.split("[=:]", part)[0].strip() for part in typed.split("+"))
+    return {stage.name for part in parts if (stage := chain.find_stage(part))}
+
+
+def _is_rule_only(name: str) -> bool:
+    """Whether it is a rule of a chain and no sampler by itself."""
+    stage = chain.find_stage(name)
+    return stage is not None and bool(find_sampler(stage.name).stages)
 
 
 def file_words(context: Context, typed: str) -> Iterator[str]:

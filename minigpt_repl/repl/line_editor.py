@@ -27,6 +27,7 @@ from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import in_tokens_per_second, shown_line
+from minigpt_repl.suggest import shortened
 
 CONTINUATION = ". "
 
@@ -97,7 +98,10 @@ def toolbar(
     )
     name = settings.sampler.name
     if settings.sampler.stages:
+        room = columns - len(SEPARATOR) - len(BUSY[status.state])
         name, shown = settings.sampler.text(values), ""
+        if len(name) > room:
+            name = shortened(settings.sampler.name, max(room - len("..."), 0))
     seed = settings.value("seed")
     node = session.node
     # By importance, the least one first: (place, style, words).

@@ -157,9 +157,9 @@ def dry(
     DRY looks for the longest end of the text that came before, and makes the token
     less likely that followed it then.
     Short repetitions cost nothing, and each further token costs more.
-    No repetition goes on over a token with a breaker in it, and such a token costs
-    nothing, nor over the tokens that a breaker is written with: llama.cpp also knows
-    other ways to write it, that begin within a longer token.
+    No repetition goes on over a breaker: a token with one in it, which costs nothing,
+    or the tokens that one is written with; llama.cpp also knows breakers that begin
+    within a longer token.
 
     Use it against loops of whole phrases; it leaves single words alone. Not where a
     refrain is wanted.

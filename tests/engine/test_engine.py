@@ -76,6 +76,8 @@ def test_events_tell_the_text(engine, name):
 
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
 def test_the_first_call_makes_one_token_and_no_call_more_than_fit(engine, calls, name):
+    make(engine, name, prompt="the cat", length=1)
+    calls.clear()  # of a program that was made first, the trial too
     make(engine, name, prompt="the cat", length=25)
     assert calls[0] == 1
     if name in BY_TOKEN:

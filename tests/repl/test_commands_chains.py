@@ -47,6 +47,16 @@ def test_what_a_chain_has_it_keeps_while_another_sampler_is_in_use():
     assert talk.session.settings.sampler.name == "top_k"
 
 
+def test_a_stage_is_added_before_the_one_that_chooses():
+    talk = Talk().type(":sampler min_p + mirostat", ":chain add top_k 4")
+    assert talk.session.settings.sampler.name == "min_p + top_k + mirostat"
+    talk.type(":chain add greedy")
+    assert "mirostat chooses the token" in str(talk.error)
+    talk.type(":chain add dry at 4")
+    assert "mirostat chooses the token: dry can't stand" in str(talk.error)
+    assert talk.session.settings.sampler.name == "min_p + top_k + mirostat"
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -27,6 +27,12 @@ def shares(table):
     return [float(p) for p in re.findall(r"([\d.]+)%\s*$", table, re.MULTILINE)]
 
 
+def test_a_chain_is_named_once_over_its_texts():
+    after = talk(":compare greedy min_p=0.1+xtc=1 -- the king")
+    assert "min_p=0.1 + xtc=1" in after.lives
+    assert "min_p + xtc" not in after.lives
+
+
 def test_all_samplers_side_by_side_by_default():
     after = talk("the king", ":compare")
     names = [column.strategy.sampler for column in after.session.comparison.columns]
@@ -420,4 +426,7 @@ def test_with_shared_noise_it_is_told_where_texts_part_and_why():
     line = ":compare temperature=9+random temperature=0.4+random -- the king"
     (told,) = [n for n in after.type(line).notices if " part at token " in n]
     assert "neither removed the other's, temperature gave other probabilities" in told
+    line = ":compare temperature=9+random diverse_beam -- the king"
+    (told,) = [n for n in after.type(line).notices if " part at token " in n]
+    assert told.endswith("diverse_beam does not choose by this noise")
     assert not any(" part at " in n for n in talk(":compare greedy random").notices)

@@ -78,10 +78,56 @@ def test_the_word_before_the_cursor_is_completed(line, result):
     assert all(text.startswith(line) for text in results(line))
 
 
+CHAINED = "xtc + dry + mirostat"
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        (":sampler min_p=", ":sampler min_p=0.05"),
+        (":sampler top_k=2", ":sampler top_k=20"),
+        (":sampler top_k:", ":sampler top_k:k="),
+        (":sampler xtc:th", ":sampler xtc:threshold="),
+        (":sampler min_p + xt", ":sampler min_p + xtc"),
+        (":sampler min_p+xt", ":sampler min_p+xtc"),
+        (":sampler min_p=0.1 + xtc:", ":sampler min_p=0.1 + xtc:probability="),
+        (
+            ":sampler a + xtc:probability=1,th",
+            ":sampler a + xtc:probability=1,threshold=",
+        ),
+        (":sampler min_p + xtc:threshold=0", ":sampler min_p + xtc:threshold=0.1"),
+        (":sampler min_p + top_k=2", ":sampler min_p + top_k=20"),
+        (":compare greedy min_p+top_k=2", ":compare greedy min_p+top_k=20"),
+        (":compare xtc:th", ":compare xtc:threshold="),
+        (":chain a", ":chain add"),
+        (":chain add typ", ":chain add typical_p"),
+        (":chain add min_p ", ":chain add min_p 0.05"),
+        (":chain add min_p=0", ":chain add min_p=0.05"),
+        (":chain add min_p 0.1 ", ":chain add min_p 0.1 at"),
+        (":chain add min_p at ", ":chain add min_p at 4"),
+        (":chain move d", ":chain move dry"),
+        (":chain move dry ", ":chain move dry 3"),
+        (":chain drop x", ":chain drop xtc"),
+    ],
+)
+def test_a_chain_is_completed_stage_by_stage(line, result):
+    assert result in results(line, sampler=CHAINED)
+
+
+def test_what_a_chain_has_is_not_offered_again():
+    for line in (":chain add ", ":sampler xtc + ", ":compare xtc=1+"):
+        assert not any(text.endswith("xtc") for text in texts(line, sampler=CHAINED))
+    assert texts(":chain add min_p at 2 ", sampler=CHAINED) == []
+    assert texts(":chain move dry 1 ", sampler=CHAINED) == []
+    meanings = {
+        c.text: c.meaning for c in complete(":chain drop ", make_desk(sampler=CHAINED))
+    }
+    assert meanings == {name: STAGES[name].summary for name in CHAINED.split(" + ")}
+
+
 def test_names_and_values_carry_their_meaning():
     meanings = {c.text: c.meaning for c in complete(":sampler ", make_desk())}
     rules = {name: stage.summary for name, stage in STAGES.items()}
-    del meanings["temperature"], rules["temperature"]  # a setting of the sampler in use
     defaults = {name: f"what {name} does by default" for name in DEFAULTS}
     samplers = {spec.name: spec.summary for spec in all_samplers()}
     assert meanings == rules | samplers | defaults

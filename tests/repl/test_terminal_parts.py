@@ -49,6 +49,17 @@ def test_toolbar_fits_and_keeps_the_sampler(session, columns):
     assert "ready" in shown or columns < len("top_k · ready")
 
 
+@pytest.mark.parametrize("columns", range(20, 130, 11))
+def test_toolbar_cuts_a_long_chain_and_keeps_the_state(session, columns):
+    text = "repetition_penalty:penalty=1.2,window=64 + dry=0.8 + top_k=40 + min_p=0.1"
+    session = Session(session.settings.set({"sampler": text})[0])
+    shown = words(session, columns=columns)
+    assert len(shown) <= columns
+    assert shown.endswith(" · ready")
+    assert ("top_k=40" in shown) == (columns >= len(f"{text} · ready"))
+    assert "repetition" in shown or columns < 40
+
+
 @pytest.mark.parametrize(
     ("setting", "environment", "is_terminal", "expected"),
     [

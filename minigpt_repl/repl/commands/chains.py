@@ -13,7 +13,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, user_path
 from minigpt_repl.repl.commands.rule_tables import stages_work_out
 from minigpt_repl.repl.commands.setting import switch_to_chain
-from minigpt_repl.repl.completion import file_words
+from minigpt_repl.repl.completion import file_words, stage_words, value_words
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
@@ -63,8 +63,10 @@ class Edit:
         return Edit((*self.texts[:place], *self.texts[place + 1 :]))
 
     def with_stage(self, text: str, number: int | None) -> "Edit":
-        """With one more, as the stage of that number, or as the last."""
+        """With one more, as the stage of that number, or behind all that can be."""
         count = len(self.texts) + 1
+        if number is None and self.texts and _is_last(self.texts[-1]):
+            number = count if _is_last(text) else count - 1
         if number is not None and not 1 <= number <= count:
             raise UsageError(f"a place in the chain is 1..{count}; got {number}")
         at = count if number is None else number
@@ -72,14 +74,32 @@ class Edit:
 
 
 def chain_words(context: Context, typed: str) -> Iterator[str]:
-    """For `:chain`: what to do, then the stage."""
-    words = typed.split()
-    if not words or (len(words) == 1 and not typed[-1].isspace()):
+    """For `:chain`: what to do, then the stage, its value and its place."""
+    settings = context.session.settings
+    has = [stage.name for stage in settings.sampler.stages]
+    done = typed.split()
+    last = "" if not done or typed[-1].isspace() else done.pop()
+    if not done:
         yield from ("add", "move", "drop")
-    elif words[0] == "add":
-        yield from STAGES
-    else:
-        yield from (stage.name for stage in context.session.settings.sampler.stages)
+    elif done[0] == "add" and len(done) == 1:
+        yield from stage_words(settings, last, has)
+    elif done[0] == "add" and done[-1] == "at":
+        yield from map(str, range(1, len(has) + 2))
+    elif done[0] == "add" and "at" not in done:
+        stage = chain.find_stage(done[1])
+        if stage is not None and stage.parameters and len(done) == 2:
+            yield from value_words(stage.parameters[0], settings)
+        yield "at"
+    elif done[0] in ("move", "drop") and len(done) == 1:
+        yield from has
+    elif done[0] == "move" and len(done) == 2:
+        yield from map(str, range(1, len(has) + 1))
+
+
+def _is_last(text: str) -> bool:
+    """Whether a stage chooses the token, so that none can stand behind it."""
+    stage = chain.find_stage(chain.parse(text)[0].name)
+    return stage is not None and stage.is_last
 
 
 @command("load-preset", usage="FILE", complete=file_words)
