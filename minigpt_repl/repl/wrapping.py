@@ -22,8 +22,11 @@ _NARROWEST = 4
 
 
 def on_terminal(text: str) -> str:
-    """As `shown`; tabs, which are as wide as where they stand, become spaces."""
-    return shown(text.replace("\t", " "))
+    """As `shown`; tabs, which are as wide as where they stand, become spaces.
+
+    As many as an indent of code has.
+    """
+    return shown(text.replace("\t", "    "))
 
 
 def wrap(text: str, columns: int) -> list[str]:
