@@ -307,7 +307,9 @@ def _spinner() -> "Spinner":
     """Tells a terminal that we are at work: TensorFlow alone takes seconds."""
     from minigpt_repl.repl.screen import Spinner
 
-    is_seen = sys.stderr.isatty() and not is_dumb(os.environ)
+    # A terminal on one side only is none, and gets no escape byte.
+    sides = (sys.stdin, sys.stdout, sys.stderr)
+    is_seen = all(side.isatty() for side in sides) and not is_dumb(os.environ)
     return Spinner(sys.stderr, (lambda: "working; ^C stops") if is_seen else None)
 
 
