@@ -183,8 +183,8 @@ class LocalEngine:
         for row, text in enumerate(texts):
             yield row, text.started
         load_s, self._unreported_load_s = self._unreported_load_s, 0.0
-        clock = time.perf_counter()
         loop = program.result()
+        clock = time.perf_counter()  # of the text, not of a compile
         pace = self._paces.setdefault((loop.rows, spec.search), Pace())
         stopped = self._stopping.is_set
         if spec.search is None:
