@@ -38,22 +38,34 @@ ENTRIES = (
         "one.",
     ),
     _entry(
+        "vocabulary",
+        "All tokens that the model has. A few of them are marks, such as `[BOS]` where "
+        "a text begins: no rule keeps those, so that fewer are left where none is cut.",
+    ),
+    _entry(
         "probability, model",
         "How likely the model holds a token to come next, before any rule and at "
         "temperature 1. All tokens of the vocabulary together have 100%; `-` is none "
         "at all, `<0.1%` is a little.",
     ),
     _entry(
-        "logits, logit, scores",
-        "The numbers that the model gives to every token of the vocabulary; their "
-        "softmax are the probabilities. Rules of a chain work on them: what a rule "
-        "removes gets minus infinity, temperature divides them.",
+        "logits, logit, scores, softmax",
+        "The numbers that the model gives to every token of the vocabulary; softmax, "
+        "e to the power of each divided by the sum of all, makes them probabilities. "
+        "Rules of a chain work on them: what a rule removes gets minus infinity, "
+        "temperature divides them.",
     ),
     _entry(
         "bits, surprisal",
         "The surprisal of a token is minus the logarithm of its probability, to the "
         "base 2: 1 bit for 50%, 2 for 25%, 10 for 0.1%. A text that surprises the "
         "model little has few bits a token.",
+    ),
+    _entry(
+        "log-probability, nats",
+        "The natural logarithm of a probability, which is added up over the tokens of "
+        "a text: 0 is certain, -0.69 is 50%, -2.3 is 10%. It is the surprisal with the "
+        "other sign and another base, 0.69 to a bit.",
     ),
     _entry(
         "entropy",
@@ -65,7 +77,8 @@ ENTRIES = (
         "perplexity, ppl",
         "2 to the power of the mean surprisal in bits: among how many equally likely "
         "tokens the model might as well have guessed. Lower is less surprised, which "
-        "is not better: greedy text has the lowest, and repeats itself.",
+        "is not better: what greedy and beam search find has the lowest, and repeats "
+        "itself.",
     ),
     _entry(
         "bits a byte",
@@ -78,10 +91,16 @@ ENTRIES = (
         "takes only rank 1, top_k only ranks up to k.",
     ),
     _entry(
-        "kept",
+        "kept, left, tokens kept",
         "What a sampler's rule leaves to draw from: its tokens, or their part of the "
-        "model's probability. A column headed so is renormalised, so that what was "
-        "kept has 100% together.",
+        "model's probability. A column that tells what each of them then has is "
+        "renormalised, so that together they have 100%.",
+    ),
+    _entry(
+        "smallest k, smallest p",
+        "With no smaller k would `top_k`, and with no smaller p would `top_p`, have "
+        "kept the token, at temperature 1. `any`: it was the most probable one, which "
+        "every p keeps.",
     ),
     _entry(
         "nucleus",
@@ -101,17 +120,23 @@ ENTRIES = (
         "in itself. Above about 10 a reader notices that the text goes in circles.",
     ),
     _entry(
+        "n-gram, n-grams, 4-gram, 4-grams",
+        "So many tokens in a row, wherever in the text they begin: a 4-gram is four. "
+        "A text of 30 tokens has 27 of them, which overlap.",
+    ),
+    _entry(
         "repeated, rep-4",
-        "The part of all groups of n tokens that the text had before, in percent. "
-        "Human text is near 0 for n = 4; a text that goes in circles nears 100%.",
+        "The part of all 4-grams that had been in the text before, in percent. "
+        "Human text is near 0%; a text that goes in circles nears 100%.",
     ),
     _entry(
         "distinct, distinct-1, distinct-2, distinct-3",
-        "The part of all groups of n tokens that are different from one another. "
-        "It is high for varied text, and falls with the length of any text.",
+        "The part of all n-grams that are different from one another, of single "
+        "tokens, pairs and triples. It is high for varied text, and falls with the "
+        "length of any text.",
     ),
     _entry(
-        "±, interval",
+        "±, interval, told apart",
         "Half the width of the 95% interval of a mean over several texts: with "
         "other seeds it would be within that in 19 of 20 cases. Where the intervals "
         "of two strategies overlap widely, nothing is told apart.",
@@ -122,16 +147,27 @@ ENTRIES = (
         "prompt, settings and seed make the same text again.",
     ),
     _entry(
-        "beam, beams, hypothesis",
+        "beam, beams, hypothesis, dropped",
         "A text that beam search still follows, with the sum of its tokens' "
         "log-probabilities. At each step every beam goes on with every token, and the "
         "best num_beams of them survive.",
+    ),
+    _entry(
+        "likeness",
+        "The greatest cosine similarity between the model's state at a token and at "
+        "an earlier one of the text: 1 is the same, 0 is unlike. Contrastive search "
+        "weighs it against the probability.",
     ),
     _entry(
         "draft, drafts, accepted",
         "A token that a small model guesses ahead for the large one to check, several "
         "at a time. An accepted one costs no step of the large model; one that is not "
         "is replaced by the large model's own.",
+    ),
+    _entry(
+        "strategy, SPEC",
+        "A sampler or a chain with the values of its parameters, as `:compare` takes "
+        "it: `top_k:k=5,temperature=0.8`. What is not named has the value of `:set`.",
     ),
     _entry(
         "chain, rule, stage",
@@ -150,6 +186,21 @@ ENTRIES = (
         "several are faster a token than one.",
     ),
     _entry(
+        "rows",
+        "Texts that are made together in one batch of the model. Their speed is that "
+        "of all of them, so compare it only between strategies of as many rows.",
+    ),
+    _entry(
+        "checkpoint",
+        "The folder that a trained model is in: its weights, its vocabulary, and how "
+        "it was made. `:model` tells which one is loaded.",
+    ),
+    _entry(
+        "warming, ready",
+        "What the engine is at: while it is warming it compiles the samplers that are "
+        "not in use yet. You can go on; a text that needs one of those waits for it.",
+    ),
+    _entry(
         "first token, first ms",
         "The time from the request to the first new token. Most of it is the reading "
         "of the prompt, so it grows with the prompt and not with the length.",
@@ -158,6 +209,11 @@ ENTRIES = (
         "unknown",
         "Words of the prompt that the vocabulary can't spell. The model sees `[UNK]` "
         "in their place, and can't know what they are.",
+    ),
+    _entry(
+        "seen, penalty",
+        "How often a token is in the text that a penalty looks at, and what that takes "
+        "off its logit. The prompt is part of that text.",
     ),
     _entry(
         "cropped",

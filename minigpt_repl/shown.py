@@ -62,6 +62,31 @@ def in_bits_a_byte(number: float) -> str:
     return f"{number:.3f}"
 
 
+def as_mean(number: float) -> str:
+    """What things that are counted come to on average."""
+    return f"{number:,.1f}"
+
+
+def in_nats(number: float) -> str:
+    """A log-probability, or a logit."""
+    return f"{number:.2f}"
+
+
+def in_nats_of_change(number: float) -> str:
+    """What was added to a logit, or taken off."""
+    return f"{number:+.2f}"
+
+
+def as_likeness(number: float) -> str:
+    """A cosine similarity, or a part of a probability that is weighed against one."""
+    return f"{number:.3f}"
+
+
+def as_score(number: float) -> str:
+    """What a candidate of a search comes to when all is weighed."""
+    return f"{number:+.3f}"
+
+
 def in_seconds(number: float) -> str:
     """A time, in milliseconds where it is short."""
     if number >= 100:

@@ -2,24 +2,33 @@
 """Shows that texts of all kinds come back as they were written.
 
 Writes small texts, learns the vocabulary of each as `minigpt-setup` does, encodes and
-decodes it, and prints a row for each. Ends with 1 if any differs.
+decodes it, and prints a row for each: whether it comes back the same, and whether what
+is typed of it, up to the end of a word or up to the white space behind it, is read as
+the text was. Ends with 1 if any is not.
 """
 
 import sys
 import tempfile
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from minigpt_repl.engine.quiet import quiet
 
 FAMILY = "👨\u200d👩\u200d👧\u200d👦"
 NAMES = [a + b + c for a in "ABCDEFGHJKLMNPRSTVWZ" for b in "aeiou" for c in "dlmnrst"]
+GERMAN = "Der alte Mann saß am Fluß; die Stadt schlief.\n" * 30
+TYPED = 300
+"""Characters of a text of which beginnings are typed."""
+
 TEXTS = {
     "source code": ("utf-8", 'def f(x):\n    if x == 1:\n\treturn "a,  b"\n\n' * 30),
     "table": ("utf-8", "name,age\nAna,3\nBo,14\n" * 30),
     "HTML": ("utf-8", '<p class="a" >https://example.com/x?y=1</p>\n' * 30),
     "chat": ("utf-8", "[10:02] Ana: on my way :)\n[10:03] Bo: ok, C U\n" * 30),
     "Korean chat": ("utf-8", "[민수] ㅋㅋㅋ\n[지영] 밥 먹었어? ㅠㅠ\n" * 30),
-    "German": ("utf-8", "Der alte Mann saß am Fluß; die Stadt schlief.\n" * 30),
+    "German": ("utf-8", GERMAN),
     "Turkish": ("utf-8", "İpek ışıkta ILIK süt içti.\n" * 30),
     "emoji": ("utf-8", f"Hi {FAMILY} and 👍🏽!\n" * 30),
     "Persian": ("utf-8", "می\u200cخواهم بروم\n" * 30),
@@ -36,25 +45,40 @@ TEXTS = {
     "control in text": ("utf-8", "say [BOS] and <|endoftext|> and [PAD]\n" * 30),
     "cp1252": ("cp1252", "„Nein“, sagte der alte Mann – süß, für 5 €.\n" * 30),
     "GBK": ("gbk", "老人说：今天天气很好，我们去河边散步吧。\n" * 30),
-    "UTF-16 with a mark": ("utf-16", "Der alte Mann saß am Fluß.\n" * 30),
+    "UTF-16 with a mark": ("utf-16", GERMAN),
+    "Chinese, one line": ("utf-8", "老人说今天天气很好我们去河边散步吧。" * 3000),
+    "57 words": ("utf-8", " ".join(NAMES[:57])),
 }
+FILES = {
+    "a.md": ("utf-8", "# Title\n\n* item **one**\n" * 30),
+    "b/c.py": ("utf-8", "def f(x):\n    if x:\n        return x, 1\n\n" * 30),
+    "d.txt": ("cp1252", GERMAN),
+    "e.csv": ("utf-16", "name,age\r\nAna,3\r\n" * 30),
+    "none.txt": ("utf-8", ""),
+}
+"""A folder of files of all kinds."""
 
 
-def shown(name: str, encoding: str, text: str, folder: Path) -> tuple[str, bool]:
-    """A row for a text, and whether all of it came back."""
+def shown(
+    name: str, files: Mapping[str, tuple[str, str]], folder: Path
+) -> tuple[str, bool]:
+    """A row for the text of some files, and whether all is well."""
     from minigpt_repl.models.minigpt import text_of
     from minigpt_repl.training.corpus import load_corpus
     from minigpt_repl.training.prepared_text import learned
     from minigpt_repl.training.progress import SilentProgress
     from minigpt_repl.training.resume import StageCache
 
-    path = folder / "text.txt"
-    path.write_bytes(text.encode(encoding))
-    corpus = load_corpus(str(path), tokenizer=None)
+    source = folder / name.replace(" ", "_")
+    for path, (encoding, written) in files.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes(written.encode(encoding))
+    text = "".join(written for _, written in files.values()).replace("\r", "")
+    corpus = load_corpus(str(source), tokenizer=None)
     assert corpus.tokenizer == "bpe"
     pieces = [*corpus.train, *corpus.valid]
     vocabulary = learned(
-        *("bpe", pieces, "", 5000, True, SilentProgress(), StageCache(folder / name))
+        *("bpe", pieces, "", 5000, True, SilentProgress(), StageCache(source / "cache"))
     )
     tokenizer = vocabulary.tokenizer()
     codec = text_of(tokenizer)
@@ -68,20 +92,38 @@ def shown(name: str, encoding: str, text: str, folder: Path) -> tuple[str, bool]
     if corpus.document is None:  # cut, with nothing between the parts
         lost = [] if sum(map(len, pieces)) == len(text) else [text]
     is_whole = same and not lost
+    is_read = all(are_read_alike(codec, tokenizer, piece) for piece in pieces[:20])
     kind = corpus.document or "one text"
+    told = "".join(f"{'yes' if well else 'NO':<6}" for well in (is_whole, is_read))
     example = repr(pieces[0].split("\n")[0][:40])
-    return f"{name:<20}{kind:<11}{'yes' if is_whole else 'NO':<6}{example}", is_whole
+    return f"{name:<20}{kind:<11}{told}{example}", is_whole and is_read
+
+
+def are_read_alike(codec: Any, tokenizer: Any, text: str) -> bool:
+    """Whether prompts that end before or behind white space are split as the text."""
+    ids = tokenizer(text).tolist()
+    for end, (before, behind) in enumerate(pairwise(text[:TYPED]), 1):
+        if before.isspace() == behind.isspace():
+            continue
+        taken, first_ids = codec.healing(text[:end])
+        typed = text[:end].removesuffix(taken)
+        known = tokenizer(typed).tolist() if typed else []
+        is_known = ids[: len(known)] == known
+        if not is_known or (first_ids and ids[len(known)] not in first_ids):
+            return False
+    return True
 
 
 def main() -> int:
     """Print the table; returns the exit code."""
-    print(f"{'text':<20}{'document':<11}{'same':<6}comes out as")
+    print(f"{'text':<20}{'document':<11}{'same':<6}{'typed':<6}comes out as")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name, (encoding, text) in TEXTS.items():
-            row, is_whole = shown(name, encoding, text, Path(folder))
+        rows = {name: {"text.txt": text} for name, text in TEXTS.items()}
+        for name, files in {**rows, "a folder": FILES}.items():
+            row, is_well = shown(name, files, Path(folder))
             print(row)
-            wrong += not is_whole
+            wrong += not is_well
     return 1 if wrong else 0
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from fakes import VOCABULARY, FakeEngine
 from recorded import make_recorded
+from rich.console import Console
 from talk import Talk
 
 from minigpt_repl import glossary, paths, shown
@@ -41,6 +42,13 @@ def test_a_command_without_its_colon_is_continued_and_pointed_out(line):
     talk = Talk().set(length="2").type(line)
     assert len(talk.session.nodes) == 1 and talk.texts[0].startswith(line)
     assert talk.notices[-1] == f"did you mean :{line}?"
+
+
+def test_a_short_name_without_its_colon_is_told_in_full():
+    # It was "did you mean :??".
+    talk = Talk().set(length="2")
+    assert talk.type("?").notices[-1] == "did you mean :help?"
+    assert talk.type("q").notices[-1] == "did you mean :quit?"
 
 
 @pytest.mark.parametrize(
@@ -240,6 +248,20 @@ def test_help_groups_every_command_once_by_what_one_wants_to_do():
     assert max(map(len, said.splitlines())) <= 100
 
 
+def test_help_fits_a_small_terminal_and_tells_how_to_have_a_line_on_each():
+    file = io.StringIO()
+    console = Console(file=file, width=80, color_system=None)
+    for output in Talk().type(":help").outputs:
+        console.print(output.content)
+    rows = file.getvalue().splitlines()
+    # The prompt, the bar below it and the line that was typed are on the screen too.
+    assert len(rows) <= 24 - 3 and max(map(len, rows)) <= 80
+    assert ":help all" in file.getvalue()
+    said = Talk().type(":help all").said
+    assert all(f":{each.name}" in said for each in all_commands())
+    assert all(each.summary in said for each in all_commands())
+
+
 @pytest.mark.parametrize("entry", glossary.ENTRIES, ids=lambda entry: entry.names[0])
 def test_every_word_of_the_glossary_is_explained_in_two_sentences(entry):
     for name in entry.names:
@@ -252,6 +274,32 @@ def test_every_word_of_the_glossary_is_explained_in_two_sentences(entry):
 def test_what_is_both_a_setting_and_a_word_is_told_as_both():
     said = " ".join(Talk().type(":help temperature").said.split())
     assert "What the logits are divided by" in said and "0..100" in said
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "left",
+        "seen",
+        "smallest k",
+        "smallest p",
+        "likeness",
+        "rows",
+        "vocabulary",
+        "checkpoint",
+        "softmax",
+        "log-probability",
+        "n-gram",
+        "4-grams",
+        "told apart",
+        "warming",
+        "ready",
+        "dropped",
+        "strategy",
+    ],
+)
+def test_what_a_lesson_is_asked_about_is_explained(word):
+    assert Talk().type(f":help {word}").error is None
 
 
 def test_the_glossary_knows_the_columns_of_a_comparison():
@@ -278,6 +326,20 @@ def test_numbers_are_written_in_one_way():
     assert shown.in_bits(3.14159) == "3.1 bits"
     assert shown.in_tokens_per_second(1234.5) == "1,234 tokens/s"
     assert shown.as_perplexity(39.7776) == "39.8"
+
+
+def test_no_command_writes_a_number_in_a_form_of_its_own():
+    folder = paths.PACKAGE / "repl" / "commands"
+    own = re.compile(r":[<>+,0-9]*\.[1-9]+[f%]\}")
+    assert [f.name for f in folder.glob("*.py") if own.search(f.read_text())] == []
+
+
+def test_a_sweep_tells_the_way_on():
+    talk = Talk().type(":sampler greedy", "the king", ":sweep temperature 0.2..1.4/5")
+    assert ":sampler NAME switches to one of them" in str(talk.error)
+    talk.type(":sampler random", ":sweep temperature 0.2 1.4 n=3")
+    assert "one text for each value" in str(talk.error)
+    assert ":compare: random:temperature=1" in str(talk.error)
 
 
 def test_nothing_left_over_is_shown_as_nothing():

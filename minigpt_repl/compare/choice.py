@@ -154,12 +154,7 @@ def find_place(text: Inspected, typed: str) -> int:
 def _prompt_facts(text: Inspected, place: int) -> Facts:
     """What the white space at the end of the prompt made of the first token."""
     request = text.generation.request
-    taken, first_ids = inspection.healing(
-        text.info.text,
-        request.prompt,
-        find_sampler(request.sampler),
-        request.parameters,
-    )
+    taken, first_ids = text.info.text.healing(request.prompt)
     if place or request.prompt_ids is not None or first_ids is None:
         return ()
     if not taken:

@@ -25,7 +25,7 @@ from minigpt_repl.compare.page_parts import (
     text_part,
     token_parts,
 )
-from minigpt_repl.compare.pieces import REASONS
+from minigpt_repl.compare.pieces import REASONS, is_own_text, maker
 from minigpt_repl.compare.spec import Strategy
 from minigpt_repl.compare.view import (
     LEVEL_NAMES,
@@ -116,7 +116,8 @@ def session_page(roots: Sequence[Branch], engine: Engine) -> str:
     def strategies(branches: Sequence[Branch]) -> Iterator[Strategy]:
         for branch in branches:
             request = branch.generations[0].request
-            yield Strategy(request.sampler, request.parameters)
+            if not is_own_text(branch.generations[0]):
+                yield Strategy(request.sampler, request.parameters)
             yield from strategies(branch.children)
 
     colors = colors_of(list(strategies(roots)))
@@ -144,12 +145,14 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
         told.insert(1, f"stop {request.stop}")
     if not is_drawn(request.sampler, request.parameters):
         told[0] = SAME
+    if is_own_text(first):
+        told = told[1:-1]
     return {
         "number": branch.number,
         "is_current": branch.is_current,
-        "sampler": strategy.name,
-        "parameters": strategy.words,
-        "color": colors[strategy.label],
+        "sampler": maker(first) if is_own_text(first) else strategy.name,
+        "parameters": "" if is_own_text(first) else strategy.words,
+        "color": colors.get(strategy.label, ""),
         "label": " · ".join(told),
         "prompt": branch.prompt,
         "tokens": tokens,

@@ -18,6 +18,19 @@ REASONS = {
 }
 """Why a text ended, in words."""
 
+OWN_TEXT = "your text"
+
+
+def is_own_text(generation: Generation) -> bool:
+    """Whether it is a text of the user's that was scored: no sampler made it, and it
+    took no time to be made."""
+    return generation.stop_reason == "picked" and not generation.timings.decode_s
+
+
+def maker(generation: Generation) -> str:
+    """The sampler that made a text, or that it is the user's own."""
+    return OWN_TEXT if is_own_text(generation) else generation.request.sampler
+
 
 def display_pieces(generation: Generation, info: EngineInfo) -> list[str]:
     """What each new token added to the readable form, with the space before it.

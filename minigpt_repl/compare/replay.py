@@ -26,8 +26,8 @@ class RecordedText:
     """One text of a file: how it was made, and its tokens.
 
     Attributes:
-        is_picked: whether a user picked its only token, so that no sampler would
-            choose it again.
+        is_picked: whether a user picked its last token or all of them, so that no
+            sampler would choose them again.
     """
 
     label: str
@@ -98,7 +98,8 @@ def replay(engine: Engine, recorded: Recorded) -> Iterator[str]:
                 "seeds: install that version to replay it"
             )
         if one.is_picked:
-            yield f"{one.label}: {quoted(one.words[0])} was picked by hand, not chosen"
+            words = quoted(" ".join(one.words))
+            yield f"{one.label}: {words} was picked by hand, not chosen"
             continue
         again = _run(engine, one.request)
         for place, (old, new) in enumerate(
@@ -152,9 +153,6 @@ def _texts(content: formats.ComparedStrategy, plan: Plan) -> Iterator[RecordedTe
                 f"text {index + 1} of {strategy.label} has seed {text.seed}, "
                 f"by the seed of the comparison it is {request.seed}"
             )
-        is_picked = text.stop_reason == "picked"
-        if is_picked and len(text.tokens) != 1:
-            raise UsageError(f"{len(text.tokens)} tokens were picked at once")
         if text.stop_reason == "interrupted":
             # It was stopped by hand; as many tokens are made again.
             request = replace(request, length=max(1, len(text.tokens)))
@@ -165,5 +163,5 @@ def _texts(content: formats.ComparedStrategy, plan: Plan) -> Iterator[RecordedTe
             request=replace(request, with_scores=False),
             token_ids=tuple(token.id for token in text.tokens),
             words=tuple(token.text for token in text.tokens),
-            is_picked=is_picked,
+            is_picked=text.stop_reason == "picked",
         )

@@ -117,7 +117,7 @@ def parse_typed(arguments: str, settings: Settings) -> Typed:
     for word in split_words(words):
         if word.startswith("n="):
             count = parse_count(word.removeprefix("n="))
-        elif "=" in word and ":" not in word and not _is_sampler(word):
+        elif "=" in word and ":" not in word and not is_sampler(word):
             raise UsageError(
                 f"{quoted(word)} belongs to no sampler: write SAMPLER:{word.lower()}"
             )
@@ -139,7 +139,8 @@ def split_words(text: str) -> list[str]:
     return chain.words("+".join(map(str.strip, chain.split(text, "+"))))
 
 
-def _is_sampler(word: str) -> bool:
+def is_sampler(word: str) -> bool:
+    """Whether a word begins with the name of a sampler or of a rule."""
     try:
         find_sampler(word.partition("=")[0].partition("+")[0])
     except UsageError:

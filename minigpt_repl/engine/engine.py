@@ -221,9 +221,7 @@ class LocalEngine:
         unknown: tuple[str, ...] = ()
         first_ids = None
         if ids is None:
-            taken, first_ids = inspection.healing(
-                self._model.text, request.prompt, spec, request.parameters
-            )
+            taken, first_ids = self._model.text.healing(request.prompt)
             ids = self.encode(request.prompt.removesuffix(taken))
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)

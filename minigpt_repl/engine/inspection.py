@@ -43,22 +43,6 @@ def probabilities(logits: "np.ndarray", temperature: float = 1.0) -> "np.ndarray
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
-def healing(
-    text: TextCodec, prompt: str, spec: SamplerSpec, parameters: Mapping[str, Value]
-) -> tuple[str, frozenset[int] | None]:
-    """What a sampler makes of a prompt that ends in white space; see `TextCodec`.
-
-    Contrastive search weighs so many candidates, more than there may be to begin with:
-    then it takes the prompt as it is.
-    """
-    taken, first_ids = text.healing(prompt)
-    if first_ids and spec.search and spec.search.shows == "candidates":
-        candidates = parameters.get("k", spec.defaults()["k"])
-        if len(first_ids) < int(candidates or 0):
-            return "", None
-    return taken, first_ids
-
-
 def top_ids(distribution: "np.ndarray", count: int) -> list[int]:
     """The most probable ids of one place, best first; equal ones by id."""
     order = (-distribution).argsort(kind="stable")

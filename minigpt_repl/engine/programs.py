@@ -24,7 +24,7 @@ from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 MOST_PROGRAMS, MOST_ROWS_KEPT = 128, 1024
 """Programs that are kept, and the rows of them all: there are thousands of chains, and
 contrastive search may weigh the whole vocabulary. A row holds keys and values, 0.8 MB
-of the shipped model. All sizes of the searches up to 64 rows find room, some 90: of a
+of the shipped model. All sizes of the searches up to 64 rows find room, some 100: of a
 program's 40 MB TensorFlow gives back little, so to drop one and compile it again costs
 more memory than to keep it."""
 

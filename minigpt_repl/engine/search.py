@@ -80,6 +80,7 @@ class SearchLoop:
         }
         values = dict(values)
         self._kept = tf.Variable(rows, trainable=False)
+        self._kept_later = rows  # from the second step on
         if spec.search.rows is not None:
             values[spec.search.rows] = rows
         sampler_class: Any = spec.load_class()
@@ -133,9 +134,12 @@ class SearchLoop:
         for name, variable in self._variables.items():
             variable.assign(values[name])
         self._seed.assign(seed)
-        self._kept.assign(texts_kept(self.search, values, self._model))
+        self._kept_later = texts_kept(self.search, values, self._model)
+        self._kept.assign(self._kept_later)
         self._first_at.assign(-1 if first_ids is None else length)
         if first_ids is not None:
+            # Of more candidates some would be tokens that the first can't be.
+            self._kept.assign(min(self._kept_later, len(first_ids)))
             never = np.full(self._first.shape, -np.inf, np.float32)
             never[sorted(first_ids)] = 0
             self._first.assign(never)
@@ -157,7 +161,7 @@ class SearchLoop:
         """Take some steps of the loop, fewer where the context ends.
 
         Args:
-            steps: how many at most.
+            steps: how many at most; the first of a text is taken alone.
             state: from `begin` or the last call.
 
         Returns:
@@ -169,6 +173,7 @@ class SearchLoop:
             # Called by itself a traced function is checked less, which saves 0.4 ms.
             self._compiled = self._advance.get_concrete_function(*inputs)
         made, asked = self._compiled(*inputs)
+        self._kept.assign(self._kept_later)
         return self._named(made), Asked(*(each.numpy() for each in asked))
 
     def _named(self, variables: list[tf.Tensor]) -> State:
@@ -383,12 +388,14 @@ def texts_kept(
 def search_size(
     search: Search, values: Mapping[str, Value], model: LanguageModel
 ) -> int:
-    """Rows of the program of a search: four sizes from each power of two to the next.
+    """Rows of the program of a search: even, four sizes from 8 to 16, from 16 to 32 ...
 
     So that there are few, and none takes much more time than one of its own size.
     """
+    if search.rows is None:
+        return 1
     kept = texts_kept(search, values, model)
-    step = 1 << max(0, kept.bit_length() - 3)
+    step = 1 << max(1, kept.bit_length() - 3)
     return min(-(-kept // step) * step, model.logits_size)
 
 

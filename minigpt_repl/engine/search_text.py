@@ -241,8 +241,10 @@ def _likenesses(before: State, asked: Asked, values: Mapping[str, Any]) -> Colum
     candidates = asked.hidden_states  # (k, hidden), each behind the text
     ids = asked.prompt[:, index]
     shares = probabilities(logits, temperature_of(values))[ids]
-    # A program for more candidates weighs others, which can't win.
-    weighed = np.lexsort((ids, -shares))[: values["k"]]
+    # A program for more candidates weighs others, which can't win, and those that the
+    # first token can't be.
+    count = min(values["k"], int(np.isfinite(logits).sum()))
+    weighed = np.lexsort((ids, ~np.isfinite(logits[ids]), -shares))[:count]
     ids, shares, candidates = ids[weighed], shares[weighed], candidates[weighed]
     lengths = np.linalg.norm(candidates, axis=1)[:, None]
     lengths = lengths * np.linalg.norm(earlier, axis=1)[None]

@@ -1,5 +1,6 @@
 """MiniGPT as a `LanguageModel`: its tokenizer, its spelling, its start token."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,18 +17,18 @@ from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer
 def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> KerasLanguageModel:
     """The language model of a `MiniGPTCausalLM` with its preprocessor."""
     tokenizer = causal_lm.preprocessor.tokenizer
-    spelled: Callable[[str], str]
-    if isinstance(tokenizer, MiniGPTBytePairTokenizer):
-        text, spelled = text_of(tokenizer), as_typed
-    else:
-        text, spelled = text_of(tokenizer), _one_spelling
+    text = text_of(tokenizer)
+
+    def ids_of(prompt: str) -> list[int]:
+        ids: list[int] = np.asarray(tokenizer(prompt)).tolist() if prompt else []
+        return ids
 
     def encode(prompt: str) -> Sequence[int]:
-        prompt = spelled(prompt)
-        if not prompt:
-            return ()
-        ids: Sequence[int] = np.asarray(tokenizer(prompt)).tolist()
-        return ids
+        if not isinstance(text, ByteLevelText):
+            return ids_of(_one_spelling(prompt))
+        *ended, last = map(ids_of, text.documents(as_typed(prompt)))
+        ends = [] if text.end_id is None else [text.end_id]
+        return [*itertools.chain.from_iterable([*ids, *ends] for ids in ended), *last]
 
     return KerasLanguageModel(causal_lm, text, encode, on_trace)
 

@@ -103,17 +103,20 @@ def stream_text(
                 last = event
                 if isinstance(event, Started):
                     yield from map(Notice, notices_before(event, shown))
-                    yield TextStarted(shown)
-                    is_started = True
-                elif isinstance(event, Finished):
-                    yield from showing.finish(event.generation)
-                else:
-                    yield from showing.follow(event)
+                # The text begins on the screen with its first token: before that a
+                # program may have to be compiled, and a line tells that we wait.
+                for output in showing.outputs(event):
+                    if not is_started:
+                        yield TextStarted(shown)
+                        is_started = True
+                    yield output
         except EngineError:
             if is_started:
                 yield TextEnded()
             raise
     generation = finished(last)
+    if not is_started:
+        yield TextStarted(shown)
     yield TextEnded()
     yield from map(Notice, notices_after(generation))
     if generation.stop_reason == "interrupted":
@@ -181,8 +184,10 @@ class _Showing:
     shown: str = ""
     is_changing: bool = False
 
-    def follow(self, event: Event) -> Iterator[Output]:
-        if isinstance(event, HypothesesChanged):
+    def outputs(self, event: Event) -> Iterator[Output]:
+        if isinstance(event, Finished):
+            yield from self._finish(event.generation)
+        elif isinstance(event, HypothesesChanged):
             self.is_changing = True
             if self.may_replace and not self.is_raw and event.text != self.shown:
                 self.shown = event.text
@@ -193,7 +198,7 @@ class _Showing:
                 self.shown += delta
                 yield TextDelta(delta)
 
-    def finish(self, generation: Generation) -> Iterator[Output]:
+    def _finish(self, generation: Generation) -> Iterator[Output]:
         text = text_of(generation, self.is_raw)
         if text.startswith(self.shown):
             rest = text.removeprefix(self.shown)

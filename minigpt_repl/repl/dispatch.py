@@ -186,24 +186,28 @@ def run_line(line: str, context: Context) -> Steps:
     from minigpt_repl.repl.continuation import continue_prompt
 
     session = yield from continue_prompt(context, prompt)
-    if looks_like_command(line, context):
-        yield Notice(f"did you mean {MARK}{plain(line)}?")
+    meant = as_command(line, context)
+    if meant is not None:
+        yield Notice(f"did you mean {plain(meant)}?")
     return session
 
 
-def looks_like_command(line: str, context: Context) -> bool:
-    """Whether a prompt is a command without its colon: a whole name alone, or with
-    an argument that the command would offer."""
+def as_command(line: str, context: Context) -> str | None:
+    """The command that a prompt is without its colon: a whole name alone, or with an
+    argument that the command would offer; `None` if it is none."""
     if line[:1].isspace():
-        return False
+        return None
     name, *arguments = line.split() or [""]
     known = next((e for e in all_commands() if name in (e.name, *e.aliases)), None)
-    if known is None or not arguments:
-        return known is not None
-    if known.complete is None:
-        return False
-    first = arguments[0].partition("=")[0]
-    return any(first == w.rstrip("=:") for w in known.complete(context, ""))
+    if known is None:
+        return None
+    if arguments:
+        offered = () if known.complete is None else known.complete(context, "")
+        first = arguments[0].partition("=")[0]
+        if all(first != word.rstrip("=:") for word in offered):
+            return None
+    # By its full name, for `:?` would be one mark among others.
+    return " ".join((f"{MARK}{known.name}", *arguments))
 
 
 def leaves(line: str) -> bool:

@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_repl.compare.pieces import is_own_text, maker
 from minigpt_repl.engine.request import Generation
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.repl.session import Session
@@ -212,8 +213,8 @@ def history_table(session: Session, width: int) -> Sheet:
                 Text("*" if node.id == session.current else " ", style=STRONG),
                 str(node.id),
                 "" if node.parent is None else str(node.parent),
-                node.generation.request.sampler,
-                str(node.generation.seed),
+                maker(node.generation),
+                "" if is_own_text(node.generation) else str(node.generation.seed),
                 text if len(text) <= room else f"{text[: room - 3]}...",
             )
         )
@@ -224,13 +225,11 @@ def history_table(session: Session, width: int) -> Sheet:
 def stats_table(session: Session) -> Sheet:
     """What each sampler has made in this session, and how fast."""
     rows = []
-    used = (node.generation.request.sampler for node in session.nodes)
+    used = (maker(node.generation) for node in session.nodes)
     names = dict.fromkeys((*(spec.name for spec in all_samplers()), *used))
     for name in names:
         made = [
-            node.generation
-            for node in session.nodes
-            if node.generation.request.sampler == name
+            node.generation for node in session.nodes if maker(node.generation) == name
         ]
         if not made:
             continue
@@ -244,7 +243,7 @@ def stats_table(session: Session) -> Sheet:
                 str(len(made)),
                 str(tokens),
                 in_tokens_per_second(tokens / seconds) if seconds > 0 else "",
-                in_seconds(first),
+                "" if is_own_text(made[0]) else in_seconds(first),
             )
         )
     headings = ("sampler", "texts", "tokens", "speed", "first token")

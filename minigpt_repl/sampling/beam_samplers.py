@@ -157,53 +157,53 @@ class DiverseBeamSearch(BeamSearch):
             Of each text that is kept then: the row of the one that it extends, its new
             token, its log-probability and what was taken off, `(batch * num_beams,)`.
         """
-        beams, groups, size = self.num_beams, self.num_groups, extended.shape[-1]
-        each = -(-beams // groups)  # texts of a group
-        empty = each * groups - beams
+        beams, size = self.num_beams, extended.shape[-1]
+        rows, groups = ops.arange(beams), ops.cast(self.num_groups, "int32")
+        # Of a text's tokens fewer than `beams` are ever made less likely.
+        width = min(2 * beams, size)
+        log_probs, ids = ops.top_k(extended, k=width)
+        shape = (-1, beams, width)
+        log_probs, ids = ops.reshape(log_probs, shape), ops.reshape(ids, shape)
+        taken = ops.reshape(taken, (-1, beams, 1))
 
-        def grouped(rows: Any, fill: float) -> Any:
-            rows = ops.reshape(rows, (-1, beams, rows.shape[-1]))
-            rows = ops.pad(rows, ((0, 0), (0, empty), (0, 0)), constant_values=fill)
-            rows = ops.reshape(rows, (-1, each, groups, rows.shape[-1]))
-            return ops.transpose(rows, (2, 0, 1, 3))  # (groups, batch, each, ...)
+        def choose(group: Any, parents: Any, tokens: Any, *figures: Any) -> Any:
+            is_same = ids[..., None] == tokens[:, None, None]
+            times = ops.sum(ops.cast(is_same, "float32"), axis=-1)
+            penalties = taken + self.diversity_penalty * times
+            is_own = rows % groups == group
+            scores = ops.where(is_own[:, None], log_probs - penalties, 2 * DROPPED)
+            scores, places = ops.top_k(ops.reshape(scores, (-1, beams * width)), beams)
 
-        extended, taken = grouped(extended, DROPPED), grouped(taken[:, None], 0.0)
+            def at_places(each: Any) -> Any:
+                """Of each row of the group what is at its place."""
+                flat = ops.reshape(each, (-1, beams * width))
+                flat = ops.take_along_axis(flat, places, axis=-1)
+                return ops.take(flat, rows // groups, axis=1)
 
-        def choose(group: Any, counts: Any, *made: Any) -> tuple[Any, ...]:
-            penalties = taken[group] + self.diversity_penalty * counts[:, None]
-            penalties = ops.reshape(penalties, (-1, each * size))
-            log_probs = ops.reshape(extended[group], (-1, each * size))
-            scores, places = ops.top_k(log_probs - penalties, k=each)  # (batch, each)
-            is_kept = ops.arange(each) * groups + group < self.kept
-            is_kept = is_kept & (scores > DROPPED / 2)
-            log_probs = ops.take_along_axis(log_probs, places, axis=-1)
-            penalties = ops.take_along_axis(penalties, places, axis=-1)
-            chosen = ops.one_hot(places % size, size)
-            chosen = chosen * ops.cast(is_kept, "float32")[..., None]
+            scores = ops.take(scores, rows // groups, axis=1)
+            is_kept = (rows < self.kept) & (scores > DROPPED / 2)
             found = (
-                ops.minimum(places // size * groups + group, beams - 1),
-                places % size,
-                ops.where(is_kept, log_probs, DROPPED),
-                penalties,
+                ops.take(places, rows // groups, axis=1) // width,
+                ops.where(is_kept, at_places(ids), -1),
+                ops.where(is_kept, at_places(log_probs), DROPPED),
+                at_places(penalties),
             )
-            return counts + ops.sum(chosen, axis=1), *(
-                ops.slice_update(one, (group, 0, 0), new[None])
-                for one, new in zip(made, found, strict=True)
+            before = (parents, tokens, *figures)
+            return tuple(
+                ops.where(is_own, new, old)
+                for new, old in zip(found, before, strict=True)
             )
 
-        # A loop, for XLA would compile a hundred groups for a minute.
-        numbers, figures = (
-            ops.zeros_like(taken[..., 0], dtype=dtype) for dtype in ("int32", "float32")
-        )
-        counts = ops.zeros_like(extended[0, :, 0])  # (batch, vocabulary)
-        made = (counts, numbers, numbers, figures, figures)
-        _, *found = ops.fori_loop(0, groups, lambda n, all: choose(n, *all), made)
-        parents, tokens, log_probs, taken = (
-            ops.reshape(ops.transpose(one, (1, 2, 0)), (-1, each * groups))[:, :beams]
-            for one in found
+        none = ops.zeros_like(ids[..., 0])  # (batch, beams)
+        figures = ops.zeros_like(log_probs[..., 0])
+        parents, tokens, *found = ops.fori_loop(
+            0,
+            groups,
+            lambda group, state: choose(group, *state),
+            (none, none - 1, figures, figures),
         )
         first = beams * ops.arange(ops.shape(parents)[0], dtype=parents.dtype)
-        flat = (parents + first[:, None], tokens, log_probs, taken)
+        flat = (parents + first[:, None], ops.maximum(tokens, 0), *found)
         parents, tokens, log_probs, taken = (ops.reshape(one, (-1,)) for one in flat)
         return parents, tokens, log_probs, taken
 

@@ -486,7 +486,6 @@ _BUILT_IN = (
                 "groups; the first ones have a text more where they can't be equal",
                 minimum=1,
                 maximum=64,
-                is_structural=True,
             ),
             Parameter(
                 "diversity_penalty",

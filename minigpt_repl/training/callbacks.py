@@ -39,13 +39,16 @@ class ShowProgress(keras.callbacks.Callback):
 
     Args:
         progress: the display.
-        length: of the run; one in seconds is shown in seconds.
+        length: of the run: it is counted in steps or in seconds, or where both may
+            end it in per cent.
     """
 
     def __init__(self, progress: Progress, length: Length) -> None:
         super().__init__()
         self._progress = progress
-        self._length = length
+        ends = (("steps", length.steps), ("seconds", length.seconds))
+        given = [(unit, float(end)) for unit, end in ends if end is not None]
+        self._unit, self._total = given[0] if len(given) == 1 else ("%", 100.0)
         self._perplexity: float | None = None
         self._loss_at_best = float("inf")
         self._rounds_since_best = 0
@@ -54,10 +57,7 @@ class ShowProgress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         if not self._is_running:
-            in_steps = self._length.steps is not None
-            total = self._length.steps if in_steps else self._length.seconds
-            unit = "steps" if in_steps else "seconds"
-            self._progress.start("train", round(total or 0), unit)
+            self._progress.start("train", round(self._total), self._unit)
             self._is_running = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -78,8 +78,7 @@ class ShowProgress(keras.callbacks.Callback):
             )
         if self._perplexity is not None:
             figures["val_perplexity"] = self._perplexity
-        total = self._length.steps or self._length.seconds or 0
-        self._progress.advance(round(logs["progress"] * total), **figures)
+        self._progress.advance(round(logs["progress"] * self._total), **figures)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if "val_perplexity" not in logs:

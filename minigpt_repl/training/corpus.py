@@ -140,9 +140,11 @@ def load_corpus(
         read = [documents.split_documents(side, kind) for side in sides]
         kept = [[t for t in lines if _is_longer(t, min_length)] for lines in read]
         count = sum(map(len, kept))
-        progress.say(
-            f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
-        )
+        if count:
+            progress.say(
+                f"documents: {count:,}, each a {kind} "
+                "(--document file, paragraph or line)"
+            )
         document = kind if count > 1 else None
     else:
         document = None
@@ -251,6 +253,11 @@ def _check(
     if train and valid:
         return
     where = opened.description
+    if len(train) + len(valid) == 1 and not min_length:
+        raise CorpusError(
+            f"{where} is too short: it takes 100 characters, some of which are put "
+            "aside to validate with"
+        )
     if len(train) + len(valid) == 1:
         raise CorpusError(
             f"{where} has one paragraph of more than {min_length} bytes; it takes two: "

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from minigpt_repl.models.text.bytelevel import BETWEEN
+
 Kind = Literal["file", "paragraph", "line"]
 KINDS: tuple[Kind, ...] = ("file", "paragraph", "line")
 
@@ -93,10 +95,8 @@ def split_documents(texts: Sequence[str], kind: Kind) -> list[str]:
     """The documents of texts, as they were written; blank ones are left out."""
     documents: list[str] = []
     for text in texts:
-        if kind == "line":
-            documents += text.split("\n")
-        elif kind == "paragraph":
-            documents += re.split(r"\n(?:[^\S\n]*\n)+", text.strip("\n"))
+        if kind in BETWEEN:
+            documents += BETWEEN[kind].split(text.strip("\n"))
         else:
             documents.append(text)
     return [document for document in documents if document.strip()]

@@ -30,7 +30,7 @@ class Progress(Protocol):
         Args:
             stage: what is done, in a word or two, such as `"download"`.
             total: how many units there will be, or `None` if nobody knows.
-            unit: what is counted: `"bytes"`, `"lines"`, `"words"`, `"steps"`.
+            unit: what is counted: `"bytes"`, `"lines"`, `"words"`, `"steps"`, `"%"`.
         """
 
     def advance(self, done: int, **figures: float | str) -> None:
@@ -170,7 +170,9 @@ class _Stage:
         self.figures = figures
 
     def counts(self) -> str:
-        """`done/total unit` in readable numbers."""
+        """`done/total unit` in readable numbers, or `done%`."""
+        if self.unit == "%":
+            return f"{self.done}%"
         scale, unit = _UNITS.get(self.unit, (1, self.unit))
         digits = 1 if scale > 1 else 0
         done = f"{self.done / scale:,.{digits}f}"

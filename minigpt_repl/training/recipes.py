@@ -190,7 +190,7 @@ class Size:
 
 _TINY = {
     **{"num_layers": 2, "num_heads": 2, "hidden_dim": 64, "intermediate_dim": 192},
-    **{"dropout": 0.3, "batch_size": 8},
+    **{"dropout": 0.3, "batch_size": 8, "warmup_steps": 30},
 }
 _BOOK = {
     **{"num_layers": 2, "num_heads": 4, "hidden_dim": 128, "intermediate_dim": 384},

@@ -299,9 +299,9 @@ def test_a_token_picked_by_hand_is_not_expected_of_the_sampler(comparison):
     text["tokens"][0] |= {"id": VOCABULARY.index("queen"), "text": "queen"}
     assert "'queen' was picked by hand" in replayed(content)[0]
 
+    # A text of `:score` is the user's as a whole.
     text["tokens"] *= 2
-    with pytest.raises(MiniGPTError, match="2 tokens were picked at once"):
-        replayed(content)
+    assert "'queen queen' was picked by hand" in replayed(content)[0]
 
 
 def test_another_checkpoint_or_version_is_warned_of(comparison):

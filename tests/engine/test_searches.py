@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from closeness import chi_square_limit
+from keras import ops
 
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.inspection import probabilities
@@ -16,7 +18,15 @@ from minigpt_repl.engine.request import (
     Request,
 )
 from minigpt_repl.errors import EngineError
+from minigpt_repl.sampling import noise, rules
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.samplers import RowSeeds
+from minigpt_repl.sampling.search_samplers import (
+    ACCEPT,
+    DRAFT,
+    REST,
+    SpeculativeSampling,
+)
 
 DRAWS = 2000
 IDS = (5, 9, 20)
@@ -51,32 +61,85 @@ def assert_drawn_as(ids, expected):
     assert ((counts - cells) ** 2 / cells).sum() < chi_square_limit(len(cells) - 1)
 
 
-@pytest.mark.parametrize("guesses", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_speculative_sampling_draws_as_the_model_does(engine, drafting, guesses):
-    temperature = 6.0
-    fields = {"temperature": temperature, "num_speculative_tokens": guesses}
-    made = [
-        make(engine, "speculative_sampling", length=2, seed=seed, **fields)
-        for seed in range(DRAWS)
-    ]
-    accepted, drafted = np.sum([each.accepted for each in made], axis=0)
-    assert 0.05 < accepted / drafted < 0.95  # the draft model is another one
+@pytest.mark.parametrize("guesses", [1, 4])
+def test_speculative_sampling_draws_as_the_model_does(guesses):
+    """The class by itself, between two models that see the last token only."""
+    size, rng = 30, np.random.default_rng(1)
+    table, draft_table = rng.normal(0, 2, (2, size, size)).astype("float32")
 
-    def distribution(ids, of=engine):
-        return probabilities(of.logits(ids)[-1], temperature)
+    def scores(of, prompt, first, count):
+        seen = ops.take(prompt, first - 1 + ops.arange(count), axis=1)
+        return ops.take(of, seen, axis=0)  # (1, count, vocabulary)
 
-    first = distribution(IDS)
-    assert_drawn_as([each.token_ids[0] for each in made], first)
-    second = sum(
-        first[token_id] * distribution((*IDS, int(token_id)))
-        for token_id in np.flatnonzero(first)
-    )
-    assert_drawn_as([each.token_ids[1] for each in made], second)
+    def draft_next(prompt, cache, index):
+        return scores(draft_table, prompt, index, 1)[:, 0], None, cache
+
+    def verify_next(prompt, cache, index, k):
+        padded = ops.pad(prompt, ((0, 0), (0, k)))
+        return scores(table, padded, index, k + 1), cache
+
+    sampler = SpeculativeSampling(guesses)
+    sampler.seed_generator = RowSeeds()
+
+    def text(seed):
+        sampler.seed_generator.current = ops.stack([[seed, 0]])
+        prompt = ops.concatenate([ops.array([[7]]), ops.zeros((1, 3), "int32")], 1)
+        row = ops.zeros((1, 1), "int32")
+        nexts = {"draft_next": draft_next, "verify_next": verify_next}
+        return sampler(None, prompt, row, 1, draft_cache=row, **nexts)[0]
+
+    @tf.function(jit_compile=True)
+    def texts():
+        return tf.map_fn(text, tf.range(DRAWS))
+
+    made = texts().numpy()
+    first, then = probabilities(table[7]), probabilities(table)
+    assert_drawn_as(made[:, 1], first)
+    assert_drawn_as(made[:, 2], first @ then)
+    assert_drawn_as(made[:, 3], first @ then @ then)
     # What would be drawn by the draft model is told from it by this very test.
     with pytest.raises(AssertionError):
-        assert_drawn_as(
-            [each.token_ids[0] for each in made], distribution(IDS, drafting)
-        )
+        assert_drawn_as(made[:, 1], probabilities(draft_table[7]))
+
+
+def leviathan(engine, drafting, ids, length, seed, guesses, temperature):
+    """Algorithm 1, plainly, with the numbers of the seed."""
+
+    def shares(of, ids):
+        return probabilities(of.logits(ids)[-1], temperature)
+
+    def chance(place, which):
+        return noise.uniform(np, np.array([[seed]]), place, which)
+
+    ids, end = list(ids), len(ids) + length
+    while len(ids) < end:
+        drafts, index = [], len(ids) + 1  # the start token is the first
+        for place in range(index, index + guesses):
+            q = shares(drafting, (*ids, *drafts))
+            drafted = rules.draw(np, q[None], chance(place, DRAFT))
+            drafts.append(int(drafted[0, 0]))
+        for place, token_id in enumerate(drafts, index):
+            p, q = shares(engine, ids), shares(drafting, ids)
+            if chance(place, ACCEPT)[0, 0] * q[token_id] >= p[token_id]:
+                rest = np.maximum(p - q, 0)
+                break
+            ids.append(token_id)
+        else:
+            rest = shares(engine, ids)
+        drawn = rules.draw(np, rest[None], chance(len(ids) + 1, REST))
+        ids.append(int(drawn[0, 0]))
+    return tuple(ids[end - length : end])
+
+
+def test_speculative_sampling_is_leviathans_algorithm(engine, drafting):
+    accepted = drafted = 0
+    for seed in range(6):
+        fields = {"temperature": 6.0, "num_speculative_tokens": 4}
+        made = make(engine, "speculative_sampling", length=12, seed=seed, **fields)
+        expected = leviathan(engine, drafting, IDS, 12, seed, 4, 6.0)
+        assert made.token_ids == expected
+        accepted, drafted = accepted + made.accepted[0], drafted + made.accepted[1]
+    assert 0.05 < accepted / drafted < 0.95  # the draft model is another one
 
 
 def test_a_speculative_text_is_its_seeds_and_goes_to_the_end_of_the_context(engine):

@@ -8,6 +8,7 @@ from fakes import FakeEngine
 from talk import Talk
 
 from minigpt_repl.errors import CheckpointError
+from minigpt_repl.repl.commands.setting import model_facts
 from minigpt_repl.repl.output import Mistake, Quit, SwitchModel
 
 
@@ -148,6 +149,21 @@ def test_model_shows_what_is_loaded():
     said = Talk().type(":model").said
     assert "/checkpoints/fake" in said and "1,234" in said and "38 words" in said
     assert said == Talk().type(":show model").said
+
+
+def test_model_tells_every_figure_of_a_training_once():
+    metrics = {"step": 5024, "elapsed": 4560.2, "perplexity": 39.8}
+    metrics["bits_per_byte"] = 1.3713
+    training = {"seed": 1234567, "steps": 5024, "wall_seconds": 4563.3}
+    engine = FakeEngine()
+    info = replace(engine.info, training={**training, "metrics": metrics})
+    facts = dict(model_facts(info))
+    assert facts["steps"] == "5,024" and facts["seed"] == "1234567"
+    assert facts["trained in"] == "4,563 s" and facts["bits a byte"] == "1.371"
+    assert not {"step", "elapsed", "best after", "bits per byte"} & {*facts}
+    metrics["step"] = 4000
+    facts = dict(model_facts(replace(info, training={**training, "metrics": metrics})))
+    assert facts["best after step"] == "4,000" and facts["best after"] == "4,560 s"
 
 
 def test_model_switches_and_takes_back_what_is_beyond_it(tmp_path):

@@ -47,6 +47,26 @@ def test_what_is_shown_is_the_text_that_is_kept(sampler, is_terminal):
     assert kinds[0] is TextStarted and kinds[-2:] == [TextEnded, Notice]
 
 
+class Waiting(FakeEngine):
+    """Notes what is on the screen while it gets ready for the first token."""
+
+    def generate_rows(self, requests):
+        for row, event in super().generate_rows(requests):
+            if isinstance(event, TokenChosen) and event.index == 0:
+                self.on_screen = list(self.talk.outputs)
+            yield row, event
+
+
+def test_nothing_stands_on_the_screen_before_the_first_token():
+    # A new order of rules is compiled for seconds: the line that tells of a wait
+    # is drawn where no text has begun.
+    engine = Waiting()
+    engine.talk = talk = Talk(engine).set(length="3")
+    talk.type("the king")
+    assert engine.on_screen == []
+    assert isinstance(talk.outputs[0], TextStarted)
+
+
 def test_text_is_streamed_token_by_token():
     talk = Talk().set(length="20").type("the king")
     assert talk.count(TextDelta) >= 15

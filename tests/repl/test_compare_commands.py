@@ -238,6 +238,7 @@ def test_beams_are_a_tree_that_fits_a_blackboard():
     assert (request.parameters["num_beams"], request.length) == (3, 4)
     assert re.search("├── ·?[#a-z]+ -[0-9.]+", after.lives)
     assert re.search("dropped, [0-9.]+ short", after.lives)
+    assert "the sum of ln p over the new tokens" in after.notices[0]
     assert len(after.session.node.generation.tokens) == 4
     (request,) = talk(":beams 2 5 -- the king").engine.requests
     assert (request.parameters["num_beams"], request.length) == (2, 5)
@@ -253,6 +254,8 @@ def test_beams_are_a_tree_that_fits_a_blackboard():
 def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
     after = talk(":candidates -- the king")
     assert "probability" in after.lives and "likeness" in after.lives
+    # A probability is a percentage here as everywhere, a likeness is none.
+    assert re.search(r"\n·?[#a-z]+ +([0-9.]+%|-) +[0-9.-]+ +[+-][0-9.]+", after.lives)
     assert re.search(r"the penalty changed \d+ of 12 tokens", after.said)
 
 

@@ -6,6 +6,7 @@ import pytest
 from fakes import FakeEngine
 from talk import Talk
 
+from minigpt_repl.compare.replay import read_recorded
 from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.engine.scoring import score
 from minigpt_repl.errors import UsageError
@@ -41,3 +42,30 @@ def test_heat_and_why_work_on_it():
     assert talk.session.node.text == TEXT
     for line in (":heat", ":why 2", ":why king", ":continue"):
         assert talk.type(line).error is None, line
+
+
+def test_it_is_shown_as_the_users_own_and_not_as_a_samplers(tmp_path, monkeypatch):
+    # It was "random seed 0", and counted among the texts of random.
+    monkeypatch.chdir(tmp_path)
+    talk = Talk().set(length="3", seed="5").type(f":score {TEXT}", "the king")
+    assert f"1 your text |{TEXT}" in talk.type(":tree").said
+    history = talk.type(":show history").said
+    assert "your text" in history and "random" not in history
+    stats = talk.type(":show stats").said
+    assert "your text" in stats and "random" not in stats
+    assert (
+        talk.type(":export --session all.html", ":export --session a.json").error
+        is None
+    )
+    page = (tmp_path / "all.html").read_text(encoding="utf-8")
+    assert "your text" in page and "random" not in page.partition("How it was")[0]
+    texts = read_recorded((tmp_path / "a.json").read_text(encoding="utf-8"), "a.json")
+    assert [one.texts[0].is_picked for one in texts] == [True, False]
+
+
+def test_a_text_with_a_token_of_ones_own_can_be_replayed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    talk = Talk().set(length="5", seed="5").type("the king", ":branch 3 old")
+    assert talk.type(":export --session a.json").error is None
+    texts = read_recorded((tmp_path / "a.json").read_text(encoding="utf-8"), "a.json")
+    assert [one.texts[0].is_picked for one in texts] == [False, True, False]

@@ -152,3 +152,17 @@ def test_a_stop_keeps_what_was_stepped():
     after = press("enter", "enter", "enter", engine=engine)
     assert after.error is None and len(after.session.nodes) == 2
     assert "stopped before" in after.notices[-1]
+
+
+def test_a_prompt_may_have_two_dashes_in_it():
+    # It was taken for strategies: "no sampler 'the'".
+    for line, prompt in (
+        (":step the king -- the old one", "the king -- the old one"),
+        (":step a king and the queen -- the old", "a king and the queen -- the old"),
+        (":step -- the king -- the old", "the king -- the old"),
+        (":step greedy -- the king -- the old", "the king -- the old"),
+    ):
+        after = talk(line, answers=["", "q"])
+        assert after.error is None and after.session.nodes[0].prompt == prompt
+    for line in (":step gredy -- the king", ":step top_k:k=3 the -- king"):
+        assert "no sampler" in str(talk(line).error)

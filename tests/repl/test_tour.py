@@ -47,6 +47,14 @@ def test_a_claim_that_does_not_hold_here_is_corrected():
     assert "Not here:" in after.said and STOPS[0].otherwise in after.said
 
 
+def test_a_tour_without_words_names_its_prompt(monkeypatch):
+    monkeypatch.setattr("minigpt_repl.repl.commands.tour.PROMPTS", ("",))
+    after = talk(":tour", answers=[""] * 9)
+    said = after.said + after.lives + " ".join(after.notices)
+    assert "the prompt is the start of a text" in said
+    assert "of the start of a text: greedy" in said and "''" not in said
+
+
 def test_without_a_prompt_some_are_tried_and_it_is_said():
     after = talk(":tour", answers=[""] * 9)
     chosen = after.session.comparison.plan.prompt

@@ -1,6 +1,9 @@
 """Samples and curves of a training."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from minigpt_repl.errors import UsageError
 
@@ -97,6 +100,30 @@ def test_a_samplers_label_has_what_is_not_its_default():
     for typed, label in labels.items():
         setup = make_setup(Options(sampler=typed), {"sampler"})
         assert setup.sampler.brief(setup.sampler_values) == label
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [
+        ({"steps": 60}, "30/60 steps"),
+        ({"seconds": 90.0}, "45/90 seconds"),
+        ({"steps": 60, "seconds": 90.0}, "50%"),
+    ],
+)
+def test_a_run_is_counted_in_what_ends_it(ends, shown):
+    from minigpt_repl.training.callbacks import ShowProgress
+    from minigpt_repl.training.progress import Display
+    from minigpt_repl.training.recipes import Length
+
+    console = Console(file=io.StringIO())
+    told = ShowProgress(Display(console), Length(**ends))
+    told.on_train_begin()
+    figures = dict.fromkeys(("loss", "learning_rate", "tokens_per_second"), 1.0)
+    told.on_train_batch_end(
+        0, {"step": 9, "progress": 0.5, "seconds_left": 9.0, **figures}
+    )
+    told.close()
+    assert f"train: {shown}, done in" in console.file.getvalue()
 
 
 def test_learning_by_heart_is_said_once():

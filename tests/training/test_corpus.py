@@ -463,6 +463,11 @@ class TestRefused:
         path.write_text("one single paragraph of text\n")
         assert "it takes two" in failure(path)
 
+    def test_a_few_bytes(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text("ten bytes.")
+        assert "is too short" in failure(path, tokenizer="bpe")
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_unreadable(self, tmp_path):
         path = tmp_path / "a.txt"

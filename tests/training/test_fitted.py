@@ -15,6 +15,14 @@ def test_it_is_read_more_often():
     assert fitted(DEFAULT, 100_000, {}).epochs > fitted(DEFAULT, 1_999_999, {}).epochs
 
 
+def test_it_is_not_over_before_the_rate_has_risen():
+    for tokens in (57, 5_500, 8_400):
+        recipe = fitted(DEFAULT, tokens, {})
+        windows = max(tokens // recipe.context_length, 1)
+        steps = recipe.epochs * max(windows // recipe.batch_size, 1)
+        assert recipe.warmup_steps < steps / 2
+
+
 def test_a_large_text_has_the_recipe_as_it_is():
     assert fitted(DEFAULT, 30_000_000, {}) is DEFAULT
     assert size_for(30_000_000) is None

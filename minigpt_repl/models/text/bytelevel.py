@@ -36,15 +36,17 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
     r"|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+"
     r"|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""As Llama 3 splits, with a letter's marks on its side. No pair crosses a split."""
+"""As Llama 3 splits, with a letter's marks on its side, and the end of a line on its
+own: one that is typed ends before it. No pair crosses a split."""
 
 SPLIT_PATTERNS = frozenset(
     [
         SPLIT_PATTERN,
-        SPLIT_PATTERN.replace(r"\p{M}", "").replace(r"[\p{L}]+", r"\p{L}+"),
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     ]
 )
@@ -54,6 +56,9 @@ _CLOSERS = "".join(DOUBLE_QUOTES | SINGLE_QUOTES) + ")]}"
 _ENDED = re.compile(
     rf"(?P<word>\w*)[{re.escape(''.join(SENTENCE_ENDS))}]+[{re.escape(_CLOSERS)}]*\s*\Z"
 )
+BETWEEN = {"line": re.compile(r"\n"), "paragraph": re.compile(r"\n(?:[^\S\n]*\n)+")}
+"""What stands between two documents; nothing between files."""
+
 _COMPARED = 8
 """Last tokens of a prompt that tell whether its white space was taken back."""
 
@@ -86,6 +91,16 @@ class ByteLevelText:
     def separator(self) -> str:
         """What stands between two documents."""
         return {None: "", "paragraph": "\n\n"}.get(self.document, "\n")
+
+    def documents(self, text: str) -> list[str]:
+        """A text as the model learned it: all but the last of these have an end.
+
+        In the text of a model of lines it stands where a line ends: the model never saw
+        the line break itself.
+        """
+        mark = BETWEEN.get(self.document or "")
+        *ended, last = [text] if mark is None else mark.split(text)
+        return [*filter(str.strip, ended), last]
 
     def piece(self, token_id: int) -> str:
         """The piece of an id; a placeholder where it has none."""
@@ -125,9 +140,16 @@ class ByteLevelText:
         return ByteLevelDecoder(self, self._taken(prompt, tuple(prompt_ids)))
 
     def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
-        """White space is a part of the token behind it, which has to begin with it."""
-        for start in range(len(prompt.rstrip()), len(prompt)):
-            taken = prompt[start:]
+        """White space is a part of the token behind it, which has to begin with it.
+
+        Of spaces the last is, the others are tokens by themselves; newlines are one.
+        """
+        document = self.documents(prompt)[-1]
+        first, end = len(document.rstrip()), len(document)
+        if not document.endswith("\n"):
+            first = max(first, end - 1)
+        for start in range(first, end):
+            taken = document[start:]
             ids = self._beginning_with(taken.encode("utf-8"))
             if ids:
                 return taken, ids
@@ -144,9 +166,12 @@ class ByteLevelText:
     def _taken(self, prompt: str, prompt_ids: tuple[int, ...]) -> str:
         """The white space that was taken back from a prompt with these ids."""
         taken, _ = self.healing(prompt)
-        last = self.text_of(prompt_ids[-_COMPARED:]).lstrip("\N{REPLACEMENT CHARACTER}")
-        is_whole = prompt.endswith(last) if prompt_ids else not prompt
-        left = prompt.removesuffix(taken)
+        document, ids = self.documents(prompt)[-1], prompt_ids[-_COMPARED:]
+        if self.end_id in ids:
+            ids = ids[len(ids) - ids[::-1].index(self.end_id) :]
+        last = self.text_of(ids).lstrip("\N{REPLACEMENT CHARACTER}")
+        is_whole = document.endswith(last) if ids else not document
+        left = document.removesuffix(taken)
         return "" if is_whole or not left.endswith(last) else taken
 
     def parts(

@@ -24,7 +24,7 @@ from minigpt_repl.engine.request import (
     Started,
 )
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import in_nats, shown
 
 SHOWN_DROPPED = 2
 """Of each step of a group, those that nearly survived it."""
@@ -151,11 +151,11 @@ class BeamTree:
         is_best = best.token_ids[: len(one.token_ids)] == one.token_ids
         is_best = is_best and best.group == one.group
         style = STRONG if is_best else FAINT if one.margin is not None else ""
-        label = Text(f"{word} {one.logprob:.2f}", style=style)
+        label = Text(f"{word} {in_nats(one.logprob)}", style=style)
         if one.penalty:
-            label.append(f" -{one.penalty:.2f}", style="not bold yellow")
+            label.append(f" -{in_nats(one.penalty)}", style="not bold yellow")
         if one.margin is not None:
-            label.append(f"  dropped, {one.margin:.2f} short", style=FAINT)
+            label.append(f"  dropped, {in_nats(one.margin)} short", style=FAINT)
         elif (one.group, one.token_ids) in self._ended:
             label.append("  has ended", style=f"not bold {FAINT}")
         elif not goes_on:
@@ -174,9 +174,9 @@ def ranking(tree: BeamTree, info: EngineInfo) -> Text:
     has_scores = has_groups or any(one.has_ended for one in tree.ranked)
     for place, one in enumerate(tree.ranked):
         pieces = info.text.parts(tree.request.prompt, tree.prompt_ids, one.token_ids)
-        score = f"{one.score:>7.3f} " if has_scores else ""
+        score = f"{in_nats(one.score):>7} " if has_scores else ""
         group = f"group {one.group + 1} " if has_groups else ""
-        figures = f"{one.logprob:>7.2f} {score}{group}"
+        figures = f"{in_nats(one.logprob):>7} {score}{group}"
         lines.append(figures, style="" if place else NAME)
         end = "" if one is tree.ranked[-1] else "\n"
         lines.append(shown(f"{''.join(pieces).strip()}{end}"), style="not bold default")

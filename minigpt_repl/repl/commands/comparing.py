@@ -164,5 +164,15 @@ def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, 
             f":sweep takes a parameter and its values, such as "
             f"temperature 0.2..1.4/5; {spec.name} has {names}"
         )
-    name = spec.parameter(name).name  # raises: names the samplers that have it
+    if any(value.startswith("n=") for value in values):
+        raise UsageError(
+            f":sweep makes one text for each value; several are made by :compare: "
+            f"{spec.name}:{name}=1 {spec.name}:{name}=2 n=5"
+        )
+    try:
+        name = spec.parameter(name).name
+    except UsageError as error:  # names the samplers that have it
+        is_known = any(name in each.parameter_names for each in settings.samplers())
+        hint = "; :sampler NAME switches to one of them" if is_known else ""
+        raise UsageError(f"{error}{hint}") from None
     return sweep_strategies(settings, name, parse_values(values, name, settings))

@@ -18,7 +18,9 @@ from minigpt_repl.repl.dispatch import find_command as find
 from minigpt_repl.repl.output import ClearScreen, Notice, Output, Quit, Say, SwitchModel
 from minigpt_repl.repl.tables import (
     NAME,
+    STRONG,
     commands_table,
+    make_table,
     sampler_facts,
     settings_table,
 )
@@ -39,28 +41,42 @@ GROUPS = {
 """Commands by what one wants to do."""
 
 HINTS = """\
+:help all has a line on each. :help NAME tells more of one, of a sampler, a
+setting, or a word that is on the screen, such as perplexity, run, kept or ±.
+
 Anything else you type is a prompt, and the model goes on from it.
 A leading space or \\: makes a prompt of a line that starts with a colon.
-Names may be cut short (:sam top_k). Tab completes. ^C stops a text, ^D leaves.
-:help NAME tells more of a command, a sampler, a setting, or a word that is on
-the screen, such as perplexity, run, kept or ±."""
+Names may be cut short (:sam top_k). Tab completes. ^C stops a text, ^D leaves."""
+"""With the names above them they fit a screen of 24 rows."""
+
+EACH = "all"
 
 
 def help_words(context: Context, typed: str) -> Iterator[str]:
     """Commands, then the words of the glossary."""
     yield from command_words(context, typed)
+    yield EACH
     yield from terms()
 
 
-@command("help", usage="[NAME]", aliases=("h", "?"), complete=help_words)
+@command("help", usage="[all | NAME]", aliases=("h", "?"), complete=help_words)
 def show_help(context: Context, arguments: str) -> Steps:
     """List the commands, or tell more about one, or about a word on the screen.
 
-    NAME is a command, a sampler, a setting, or a word such as perplexity, kept or ±.
+    With `all` it tells of every command in a line. NAME is a command, a sampler, a
+    setting, or a word such as perplexity, kept or ±.
     """
     word = arguments.removeprefix(":")
-    if not word:
+    if word == EACH:
         yield Say(commands_table(grouped_commands()))
+        return context.session
+    if not word:
+        names = {
+            group: " ".join(f":{each.name}" for each in commands)
+            for group, commands in grouped_commands().items()
+        }
+        rows = [(Text(group, style=STRONG), listed) for group, listed in names.items()]
+        yield Say(make_table(("", ""), rows))
         yield Say("")
         yield Say(Text(HINTS))
         return context.session

@@ -16,7 +16,13 @@ from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.shown import percent
+from minigpt_repl.shown import (
+    as_likeness,
+    as_score,
+    in_nats,
+    in_nats_of_change,
+    percent,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,13 +131,14 @@ def history_table(
     for i in shown:
         is_changed = i in changed
         style = NAME if is_changed else ""
+        change = in_nats_of_change(after[i] - before[i]) if is_changed else ""
         gone = bool(is_changed and left[i] == 0)
         rows.append(
             (
                 Text(visible(i, info), style=style),
                 str(seen.count(i) or "-"),
-                f"{before[i]:.2f}",
-                "removed" if gone else f"{after[i] - before[i]:+.2f}" * is_changed,
+                in_nats(before[i]),
+                "removed" if gone else change,
                 percent(float(shares[i])),
                 Text(percent(float(left[i])), style=STRONG),
             )
@@ -181,9 +188,9 @@ def score_table(
         (
             word,
             percent(probability),
-            f"{likeness:.3f}",
-            f"{(1 - alpha) * probability:.3f}",
-            f"{-alpha * likeness:+.3f}",
+            as_likeness(likeness),
+            as_likeness((1 - alpha) * probability),
+            as_score(-alpha * likeness),
             score,
         )
         for word, probability, likeness, score in _weighed(step, info)
@@ -215,7 +222,7 @@ def _weighed(
             word.append(" chosen", style="not bold default")
         elif token_id == greedy:
             word.append(" the most probable", style=FAINT)
-        told = Text(f"{score:+.3f}", style="" if place else STRONG)
+        told = Text(as_score(score), style="" if place else STRONG)
         yield word, probability, against, told
 
 

@@ -33,12 +33,23 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
-from minigpt_repl.shown import as_share, shown
+from minigpt_repl.shown import (
+    as_likeness,
+    as_mean,
+    as_score,
+    as_share,
+    percent,
+    shown,
+)
 from minigpt_repl.suggest import quoted
 
 Draw = Callable[[Event], RenderableType | None]
 BEAMS, BEAM_STEPS = 3, 4
 MOST_BEAMS, MOST_STEPS = 10, 12
+NUMBERS = (
+    "a number is the sum of ln p over the new tokens, 0 for certain; short: below the "
+    "last that survived (:help log-probability)"
+)
 
 
 @command("beams", usage="[BEAMS [STEPS]] [-- PROMPT]")
@@ -64,6 +75,7 @@ def beams(context: Context, arguments: str) -> Steps:
     generation = yield from _watch(context, request, draw)
     yield Say("")
     yield Say(ranking(tree, context.engine.info))
+    yield Notice(NUMBERS)
     return (yield from _finish(context, request, generation))
 
 
@@ -211,9 +223,9 @@ class CandidatesView:
         rows = [
             (
                 Text(self._word(row[0]), style=STRONG if not place else ""),
-                f"{row[1]:.3f}",
-                f"{row[2]:.3f}",
-                Text(f"{row[3]:+.3f}", style=STRONG if not place else ""),
+                percent(row[1]),
+                self._weight(row[2]),
+                Text(as_score(row[3]), style=STRONG if not place else ""),
             )
             for place, row in enumerate(step.rows)
         ]
@@ -232,11 +244,11 @@ class CandidatesView:
                     (
                         str(step.index + 1),
                         Text(self._word(chosen[0]), style=NAME),
-                        f"{chosen[1]:.3f}",
-                        f"{chosen[2]:.3f}",
+                        percent(chosen[1]),
+                        self._weight(chosen[2]),
                         self._word(best[0]),
-                        f"{best[1]:.3f}",
-                        f"{best[2]:.3f}",
+                        percent(best[1]),
+                        self._weight(best[2]),
                     )
                 )
         title = Text(
@@ -255,6 +267,10 @@ class CandidatesView:
     def _against(self) -> str:
         search = find_sampler(self.request.sampler).search
         return search.against if search else ""
+
+    def _weight(self, number: float) -> str:
+        """What a probability is weighed against: a likeness, or the draft's own."""
+        return percent(number) if self._against == "draft" else as_likeness(number)
 
     def _word(self, token_id: int) -> str:
         return visible(token_id, self.info)
@@ -285,8 +301,8 @@ class DraftsView:
             return "nothing was drafted"
         return (
             f"accepted {accepted} of {drafted} drafted tokens "
-            f"({as_share(accepted / drafted)}); {made / len(self.rounds):.1f} tokens "
-            f"for each pass of the model"
+            f"({as_share(accepted / drafted)}); {as_mean(made / len(self.rounds))} "
+            f"tokens for each pass of the model"
         )
 
     def _line(self, one: DraftVerified) -> Text:

@@ -256,27 +256,36 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
     yield "case", "lower case only" if info.lowercase else "kept"
     yield "draft model", "yes" if info.has_draft else "no"
     yield "loaded in", in_seconds(info.load_s)
-    for name, value in info.training.items():
+    training = info.training
+    for name, value in training.items():
         if isinstance(value, (str, int, float)):
             yield _fact(name, value)
         elif name == "metrics" and isinstance(value, dict):
-            yield from (_fact(metric, number) for metric, number in value.items())
+            told = {**value}
+            if told.get("step") == training.get("steps"):  # the last one was the best
+                told = {n: v for n, v in told.items() if n not in ("step", "elapsed")}
+            yield from (_fact(metric, number) for metric, number in told.items())
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
-    if isinstance(value, float):
-        return name.replace("_", " "), FIGURES.get(name, "{:.4g}".format)(value)
-    return name.replace("_", " "), plain(str(value))
+    if name in FIGURES and isinstance(value, (int, float)):
+        heading, write = FIGURES[name]
+        return heading, write(value)
+    is_number = isinstance(value, float)
+    return name.replace("_", " "), f"{value:.4g}" if is_number else plain(str(value))
 
 
-FIGURES: dict[str, Callable[[float], str]] = {
-    "perplexity": as_perplexity,
-    "bits_per_byte": in_bits_a_byte,
-    "elapsed": in_seconds,
-    "loss": lambda nats: in_bits(bits(nats)),
-    "wall_seconds": in_seconds,
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "perplexity": ("perplexity", as_perplexity),
+    "bits_per_byte": ("bits a byte", in_bits_a_byte),
+    "steps": ("steps", "{:,.0f}".format),
+    "step": ("best after step", "{:,.0f}".format),
+    "elapsed": ("best after", in_seconds),
+    "loss": ("loss", lambda nats: in_bits(bits(nats))),
+    "wall_seconds": ("trained in", in_seconds),
 }
-"""How the figures of a training are written, by their names in a record."""
+"""The figures of a training, by their names in a record: name and form on the screen.
+Those of the best evaluation are on held-out texts."""
 
 
 def _settings(context: Context) -> Iterator[Output]:

@@ -12,7 +12,12 @@ from rich.text import Text
 
 from minigpt_repl.compare.distribution import Distribution, next_distribution
 from minigpt_repl.compare.pieces import visible
-from minigpt_repl.compare.spec import Strategy, parse_strategies, split_words
+from minigpt_repl.compare.spec import (
+    Strategy,
+    is_sampler,
+    parse_strategies,
+    split_words,
+)
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
     SEEDS,
@@ -42,14 +47,16 @@ from minigpt_repl.repl.continuation import continue_text, count_tokens, ending
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.session import Session
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import shown
-from minigpt_repl.suggest import quoted
+from minigpt_repl.suggest import nearest, quoted
 
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_STEPPED = 2
 SHOWN_TOKENS = 10
 SHOWN_BEFORE = 150
 CONTEXT_FULL = "the sampler can't go on from here: the context is full"
@@ -79,9 +86,11 @@ def step(context: Context, arguments: str) -> Steps:
     It starts from a prompt, or goes on from the current text. Enter lets the rule
     choose, a digit picks from the list, a word that you type is the next one, the left
     arrow goes back, Tab takes another sampler, `>` runs on, Escape leaves. `:step
-    greedy top_k -- the king` steps both until they part. In a script a line is an
-    answer: nothing, a digit, `u` undoes, `s NAME` switches, `c` runs on, `q` leaves.
-    Every choice is a node of the tree, one that was undone too: see `:tree`.
+    greedy top_k -- the king` steps both until they part; behind a `--` a prompt may
+    have another. Each token has a seed of its own, which counts up, so the text is not
+    that of `:again`. In a script a line is an answer: nothing, a digit, `u` undoes,
+    `s NAME` switches, `c` runs on, `q` leaves. Every choice is a node of the tree, one
+    that was undone too: see `:tree`.
     """
     strategies, prompt = _read(context.session.settings, arguments)
     stepping = Stepping(context, [_beginning(context, prompt)], strategies)
@@ -309,12 +318,22 @@ def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
     """The strategies, at most two, and the prompt, if one was typed."""
     in_use = Strategy(settings.sampler.name, settings.parameters())
     specs, mark, prompt = f" {arguments} ".partition(" -- ")
-    if not mark:
+    if not mark or _is_prose(split_words(specs)):
         return [in_use], as_typed(arguments).strip()
     strategies = list(parse_strategies(split_words(specs), settings))
-    if len(strategies) > 2:
+    if len(strategies) > MOST_STEPPED:
         raise UsageError(f":step takes at most two strategies; got {len(strategies)}")
     return strategies or [in_use], as_typed(prompt).strip()
+
+
+def _is_prose(words: Sequence[str]) -> bool:
+    """Whether what stands before ` -- ` is part of a prompt that has one in it: it
+    begins with no strategy, and is none with a slip of the fingers."""
+    names = [word.partition(":")[0].partition("=")[0] for word in words]
+    if not words or names[0] != words[0] or is_sampler(words[0]):
+        return False
+    known = [*(spec.name for spec in all_samplers()), *STAGES]
+    return len(words) > MOST_STEPPED or not any(nearest(each, known) for each in names)
 
 
 def _beginning(context: Context, prompt: str) -> Stand:

@@ -25,7 +25,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import as_perplexity, as_share, shown
 from minigpt_repl.suggest import quoted, shown_path
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -101,8 +101,8 @@ STOPS = (
         "Greedy search takes the most probable token, every time. "
         "It soon repeats itself.",
         lambda figures: _repeats(figures, "greedy") >= LOOPING,
-        "{repeated:.1%} of its 4-grams had been there before; the longest run that "
-        "comes twice has {run:.0f} tokens.",
+        "{repeated} of its 4-grams had been there before; the longest run that "
+        "comes twice has {run} tokens.",
         "The text ended before it came round again. A longer one (:set length) mostly "
         "does.",
     ),
@@ -111,8 +111,8 @@ STOPS = (
         "Beam search looks for the most probable whole text. "
         "That repeats itself just as well.",
         lambda figures: _repeats(figures, "beam") >= LOOPING,
-        "{repeated:.1%} repeated 4-grams, perplexity {perplexity:.1f}; greedy had "
-        "{greedy_perplexity:.1f}.",
+        "{repeated} repeated 4-grams, perplexity {perplexity}; greedy had "
+        "{greedy_perplexity}.",
         ":beams shows what it weighed.",
     ),
     Stop(
@@ -123,8 +123,8 @@ STOPS = (
             _repeats(figures, "random") < LOOPING
             and _surprise(figures, "random") > 2 * _surprise(figures, "greedy")
         ),
-        "Perplexity {perplexity:.1f} against {greedy_perplexity:.1f} of greedy, "
-        "{repeated:.1%} repeated 4-grams.",
+        "Perplexity {perplexity} against {greedy_perplexity} of greedy, "
+        "{repeated} repeated 4-grams.",
         "It stayed closer to the probable than usual.",
     ),
     Stop(
@@ -132,8 +132,8 @@ STOPS = (
         "Top-k draws from the k most probable tokens only. "
         "It wanders less, and repeats itself less than greedy.",
         lambda figures: _mends(figures, "top_k"),
-        "Perplexity {perplexity:.1f} against {random_perplexity:.1f} of random, "
-        "{repeated:.1%} repeated 4-grams against {greedy_repeated:.1%} of greedy.",
+        "Perplexity {perplexity} against {random_perplexity} of random, "
+        "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "It is no better on one of the two; :compare n=5 tells more than one text can.",
     ),
     Stop(
@@ -141,8 +141,8 @@ STOPS = (
         "Top-p draws from the fewest tokens that reach probability p: "
         "few where the model is sure, many where it is not.",
         lambda figures: _mends(figures, "top_p"),
-        "It left {kept_mass:.1%} of the probability to choose from; perplexity "
-        "{perplexity:.1f}, {repeated:.1%} repeated 4-grams.",
+        "It left {kept_mass} of the probability to choose from; perplexity "
+        "{perplexity}, {repeated} repeated 4-grams.",
         "It is no better than random or than greedy; :sweep p 0.3..0.95/5 shows where "
         "it turns.",
     ),
@@ -151,7 +151,7 @@ STOPS = (
         "Contrastive search takes a probable token that is unlike what is there. "
         "The penalty on likeness breaks the loops without any chance.",
         lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
-        "{repeated:.1%} repeated 4-grams against {greedy_repeated:.1%} of greedy.",
+        "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "Greedy repeated itself no more than this, so there was nothing to mend; "
         ":set alpha makes the penalty stronger.",
     ),
@@ -163,8 +163,8 @@ STOPS = (
             figures["speculative"]["is_greedy"] == 1
             and figures["speculative"]["accepted"] > 0
         ),
-        "{accepted:.0f} of {drafted:.0f} guesses were accepted: {tokens:.0f} tokens in "
-        "{passes:.0f} passes.",
+        "{accepted} of {drafted} guesses were accepted: {tokens} tokens in "
+        "{passes} passes.",
         "No guess was right, or the text differs; :drafts shows each.",
     ),
 )
@@ -272,7 +272,7 @@ def _choose(
     for number, each in enumerate(tried, start=1):  # noqa: B007, told below
         plan = make_plan(settings, strategies, each)
         steps, pace = run_plan(context.engine, plan), Pace(context.is_terminal)
-        told = yield from _made(steps, pace, f"making texts of {quoted(each)}: ")
+        told = yield from _made(steps, pace, f"making texts of {_named(each)}: ")
         chapters = _judged(stops, told)
         if best is None or _count(chapters) > _count(best[1]):
             best = told, chapters
@@ -281,10 +281,14 @@ def _choose(
     assert best is not None
     if prompt is None:
         yield Notice(
-            f"the prompt is {quoted(best[0].plan.prompt)}: {_count(best[1])} of "
+            f"the prompt is {_named(best[0].plan.prompt)}: {_count(best[1])} of "
             f"{len(stops)} claims hold on it ({number} of {len(PROMPTS)} prompts tried)"
         )
     return best
+
+
+def _named(prompt: str) -> str:
+    return quoted(prompt) if prompt else "the start of a text"
 
 
 def _count(chapters: Sequence[Chapter]) -> int:
@@ -320,13 +324,24 @@ def _judged(stops: Sequence[Stop], told: Comparison) -> list[Chapter]:
             for name in needed
             for short, key in (("perplexity", "perplexity"), ("repeated", "repeated_4"))
         }
-        words = stop.shown.format(
-            repeated=own["repeated_4"], run=own["longest_run"], **own, **others
+        short = {"repeated": own["repeated_4"], "run": own["longest_run"]}
+        numbers = {**own, **others, **short}
+        words = stop.shown.format_map(
+            {name: _written(name, number) for name, number in numbers.items()}
         )
         holds = stop.holds(figures)
         words = words if holds else f"{words} {stop.otherwise}"
         chapters.append(Chapter(stop, holds, words, column))
     return chapters
+
+
+def _written(name: str, number: float) -> str:
+    """A measure as it is shown everywhere, by what its name ends in."""
+    if name.endswith("perplexity"):
+        return as_perplexity(number)
+    if name.endswith(("repeated", "kept_mass")):
+        return as_share(number)
+    return f"{number:.0f}"
 
 
 def _figures(column: Column, columns: Sequence[Column]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from rich.tree import Tree
 
-from minigpt_repl.compare.pieces import display_pieces, visible
+from minigpt_repl.compare.pieces import display_pieces, maker, visible
 from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
@@ -302,7 +302,7 @@ def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> 
     if is_current:
         where = "" if first is last else f" {session.current}"
         label.append(f" *{where}", style=STRONG)
-    label.append(f" {first.generation.request.sampler}", style=f"not bold {NAME}")
+    label.append(f" {maker(first.generation)}", style=f"not bold {NAME}")
     words = "".join(node.generation.text for node in run)
     if is_root:
         words = f"{first.prompt}|{words}"
