@@ -1,12 +1,32 @@
-"""docs/lesson.ipynb: its cells run in their order, and what it says of them is so."""
+"""The lesson in docs: what it says to type can be typed in that order, and of the
+notebook also that it is true of the shipped model.
+"""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from fakes import FakeEngine
+from talk import Talk
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "docs" / "lesson.ipynb"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+NOTEBOOK = DOCS / "lesson.ipynb"
+TYPED = re.compile(r"^> (.+)|`(:[a-z]+ [^`]+)`", re.MULTILINE)
+PLACEHOLDER = ":help WORD"
+
+
+def test_every_line_of_the_lesson_can_be_typed_where_it_stands(monkeypatch, tmp_path):
+    # `:sweep temperature` stood where the sampler in use was greedy.
+    monkeypatch.chdir(tmp_path)
+    talk = Talk(FakeEngine(context_length=128), keys=["escape"] * 9, answers=[""] * 9)
+    text = (DOCS / "lesson.md").read_text(encoding="utf-8")
+    lines = [found[1] or found[2] for found in TYPED.finditer(text)]
+    assert len(lines) > 20
+    for line in lines:
+        if line != PLACEHOLDER:
+            assert talk.type(line).error is None, f"{line}: {talk.error}"
 
 
 @pytest.mark.slow

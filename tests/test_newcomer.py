@@ -334,6 +334,14 @@ def test_no_command_writes_a_number_in_a_form_of_its_own():
     assert [f.name for f in folder.glob("*.py") if own.search(f.read_text())] == []
 
 
+def test_what_was_so_already_is_told_as_such():
+    talk = Talk().type(":sampler greedy", ":sampler greedy")
+    assert talk.notices == ["sampler: greedy, as before"]
+    talk.type(":sampler top_k=5 + min_p", ":sampler top_k=5 + min_p")
+    assert talk.notices == ["sampler: top_k=5 + min_p=0.05, as before"]
+    assert talk.type(":set k 5").notices == ["k: 5, as before"]
+
+
 def test_a_sweep_tells_the_way_on():
     talk = Talk().type(":sampler greedy", "the king", ":sweep temperature 0.2..1.4/5")
     assert ":sampler NAME switches to one of them" in str(talk.error)

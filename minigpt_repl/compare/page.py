@@ -25,7 +25,7 @@ from minigpt_repl.compare.page_parts import (
     text_part,
     token_parts,
 )
-from minigpt_repl.compare.pieces import REASONS, is_own_text, maker
+from minigpt_repl.compare.pieces import OWN_TEXT, REASONS, is_own_text
 from minigpt_repl.compare.spec import Strategy
 from minigpt_repl.compare.view import (
     LEVEL_NAMES,
@@ -150,7 +150,7 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
     return {
         "number": branch.number,
         "is_current": branch.is_current,
-        "sampler": maker(first) if is_own_text(first) else strategy.name,
+        "sampler": OWN_TEXT if is_own_text(first) else strategy.name,
         "parameters": "" if is_own_text(first) else strategy.words,
         "color": colors.get(strategy.label, ""),
         "label": " · ".join(told),

@@ -212,7 +212,7 @@ def _unfinished(directory: Path) -> str:
         content = read_json(training_folder(directory) / PROGRESS_FILE)
         told = formats.checked(content, formats.Progress, PROGRESS_FILE)
     except MiniGPTError:
-        return f": {FIX_HINT}"
+        return ": make one with minigpt-setup, or name another"
     command = shlex.join(["minigpt-setup", "--out", str(directory), "--resume"])
     return (
         f" yet: its training stopped after step {told.step:,}, {told.progress:.0%} "

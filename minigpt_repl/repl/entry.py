@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from minigpt_repl.engine.remote import ServedEngine
     from minigpt_repl.engine.worker import Warming
     from minigpt_repl.repl.plain import PlainLoop
+    from minigpt_repl.repl.screen import Spinner
     from minigpt_repl.settings import Settings
 
 
@@ -138,11 +139,12 @@ def run_comparison(
     directory, settings = prepare(options)
     strategies = parse_strategies(specs, settings)
     with _engine(directory, options) as engine, _stopping(engine) as signals:
-        if not strategies:
-            strategies = all_strategies(settings, engine.info.has_draft)
         text = read_prompt(options.prompt or "")
-        plan = make_plan(settings, strategies, text, texts)
-        comparison = finish(run_plan(engine, plan))
+        with _spinner():
+            if not strategies:
+                strategies = all_strategies(settings, engine.info.has_draft)
+            plan = make_plan(settings, strategies, text, texts)
+            comparison = finish(run_plan(engine, plan))
         _write(comparison, engine, settings, as_json, markdown, html)
         if signals.interrupts:
             raise KeyboardInterrupt
@@ -296,7 +298,17 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
         only_new=options.only_new,
         width=shutil.get_terminal_size().columns,
         size=shutil.get_terminal_size if can_wrap else None,
+        # An object of `--json` may come while the sign is there.
+        spinner=None if options.wants_json else _spinner(),
     )
+
+
+def _spinner() -> "Spinner":
+    """Tells a terminal that we are at work: TensorFlow alone takes seconds."""
+    from minigpt_repl.repl.screen import Spinner
+
+    is_seen = sys.stderr.isatty() and not is_dumb(os.environ)
+    return Spinner(sys.stderr, (lambda: "working; ^C stops") if is_seen else None)
 
 
 def _write(

@@ -31,14 +31,12 @@ from minigpt_repl.repl.output import (
     TextReplaced,
     TextStarted,
 )
+from minigpt_repl.repl.screen import Spinner
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.repl.tables import draw
 from minigpt_repl.report import WatchedEngine
 from minigpt_repl.shown import shown, shown_line
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from minigpt_repl.repl.wrapping import TextBlock
@@ -61,6 +59,7 @@ class Page:
         width: columns for tables.
         size: of the terminal that `out` is, though nobody types at it: there, texts
             are broken between words.
+        spinner: taken away before anything is shown.
 
     Attributes:
         color: whether escape bytes are allowed.
@@ -76,9 +75,11 @@ class Page:
         hide_texts: bool = False,
         width: int = 80,
         size: Callable[[], terminal_size] | None = None,
+        spinner: Spinner | None = None,
     ) -> None:
         self._out = out
         self._size = size
+        self._spinner = spinner or Spinner(err, None)
         self._block: TextBlock | None = None
         self._err = err
         self._answer = answer
@@ -93,6 +94,7 @@ class Page:
 
     def show(self, output: Output) -> None:
         """Write an output; of what can't be taken back only the last is written."""
+        self._spinner.hold()
         if not isinstance(output, Live):
             self._finish_live()
         match output:
@@ -251,6 +253,7 @@ class PlainLoop:
         only_new: whether prompts are left out of the texts.
         width: columns for tables.
         size: see `Page`.
+        spinner: tells that a command is at work until there is something to show.
     """
 
     def __init__(
@@ -266,13 +269,17 @@ class PlainLoop:
         only_new: bool = False,
         width: int = 80,
         size: Callable[[], terminal_size] | None = None,
+        spinner: Spinner | None = None,
     ) -> None:
+        self._spinner = spinner or Spinner(err, None)
         self._has_failed = False
         self._err = err
         self._keep_going = keep_going
         self._input = Lines("", iter(()))
         hide = watch is not None
-        self._page = Page(out, err, self._answer, only_new, hide, width, size)
+        self._page = Page(
+            out, err, self._answer, only_new, hide, width, size, self._spinner
+        )
         self._app: App[Engine] = App(
             session,
             lambda folder: WatchedEngine(open_engine(folder), watch, top),
@@ -334,7 +341,7 @@ class PlainLoop:
         """
         color = self._app.session.settings.value("color")
         self._page.color = color == "always"
-        with self._signals, self._signals.stopping():
+        with self._signals, self._signals.stopping(), self._spinner:
             self._app.carry_out(make_steps(self._app.context()))
         if self._signals.interrupts:
             raise KeyboardInterrupt

@@ -27,6 +27,7 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.repl.wrapping import (
     CLEAR_BELOW,
+    CLEAR_LINE,
     UP,
     TextBlock,
     on_terminal,
@@ -168,8 +169,12 @@ class Screen:
         while same < min(len(old), len(rows)) and old[same] == rows[same]:
             same += 1
         up = min(len(old) - same, self._size().lines - 1)
-        move = (UP.format(up) if up else "") + CLEAR_BELOW if old else ""
-        self._write(move + "".join(f"{row}\n" for row in rows[same:]))
+        move = UP.format(up) if up else ""
+        # Row by row, and what is left below at the end: tmux takes a screen that is
+        # cleared from its corner for one to be kept, above what is written then.
+        clear, rest = (CLEAR_LINE, CLEAR_BELOW) if old else ("", "")
+        new = "".join(f"{clear}{row}\n" for row in rows[same:])
+        self._write(move + new + rest)
         self._live_rows = rows
 
     def _render(self, content: "RenderableType") -> list[str]:

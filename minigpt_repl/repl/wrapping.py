@@ -15,6 +15,7 @@ from minigpt_repl.shown import shown
 
 CLEAR_LINE = "\x1b[K"
 CLEAR_BELOW = "\x1b[J"
+CLEAR_LINE = "\x1b[K"
 UP = "\x1b[{}A"
 
 _PIECES = re.compile(r"\n|[^\S\n]+|\S+")
@@ -22,8 +23,11 @@ _NARROWEST = 4
 
 
 def on_terminal(text: str) -> str:
-    """As `shown`; tabs, which are as wide as where they stand, become spaces."""
-    return shown(text.replace("\t", " "))
+    """As `shown`; tabs, which are as wide as where they stand, become spaces.
+
+    As many as an indent of code has.
+    """
+    return shown(text.replace("\t", "    "))
 
 
 def wrap(text: str, columns: int) -> list[str]:

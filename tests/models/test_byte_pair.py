@@ -115,6 +115,9 @@ def test_the_end_of_a_document_stands_between_two():
     a, b = ids["a"], ids["b"]
     assert lines.end_id == 2 and lines.special_ids == {0, 1}
     assert lines.parts("", (), [a, 2, b, 2]) == ["a", "", "\nb", ""]
+    # A text that has come to its end goes on with another document.
+    assert lines.parts("a", (a, 2), [b]) == ["\nb"]
+    assert lines.parts("a\n", (a, 2), [b]) == ["b"]
     paragraphs = ByteLevelText(BYTE_PIECES, "paragraph")
     assert "".join(paragraphs.parts("", (), [a, 2, b])) == "a\n\nb"
     none = ByteLevelText(BYTE_PIECES)

@@ -11,7 +11,8 @@ CHAIN = ":sampler min_p=0.05 + temperature=0.8"
 
 def test_a_chain_is_switched_to_and_the_next_text_made_with_it():
     talk = Talk().type(CHAIN)
-    assert talk.notices == ["top_k:k=10,temperature=1 -> min_p=0.05 + temperature=0.8"]
+    before, after = "top_k:k=10,temperature=1", "min_p=0.05 + temperature=0.8"
+    assert talk.notices == [f"sampler: {before} -> {after}"]
     assert talk.engine.warmed == ["min_p + temperature"]
     talk.type("the king")
     request = talk.engine.requests[-1]

@@ -56,6 +56,16 @@ def test_of_a_live_block_that_is_too_tall_the_end_is_shown_then_all(screen, term
     assert shown[-16:-1] == [str(100 + n) for n in range(15)]
 
 
+def test_a_full_screen_is_never_cleared_from_its_corner(screen, terminal):
+    # tmux then kept every frame of a tall comparison in what one scrolls back to.
+    for start in (0, 100, 200):
+        rows = (str(start + n) for n in range(15))
+        screen.show(Live(Text("\n".join(rows))))
+    screen.show(Live(Text("short")))
+    assert terminal.lines[-1] == "short" and terminal.written.count("\x1b[J") == 3
+    assert "A\x1b[J" not in terminal.written
+
+
 def test_tables_fit_the_terminal_and_have_no_colour_unless_allowed(screen, terminal):
     table = Table("sampler", "summary")
     table.add_row(Text("greedy", style="bold red"), "the most probable token " * 3)

@@ -5,9 +5,13 @@ import time
 
 import pyte
 import pytest
+from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.repl import screen as module
+from minigpt_repl.repl.plain import Lines, PlainLoop
 from minigpt_repl.repl.screen import Spinner
+from minigpt_repl.repl.session import Session
+from minigpt_repl.settings import Settings
 
 
 @pytest.fixture
@@ -71,3 +75,20 @@ def test_what_ends_at_once_shows_nothing(terminal, monkeypatch):
             spinner.hold()
             spinner.resume()
     assert terminal.getvalue() == ""
+
+
+def test_a_prompt_of_the_shell_tells_that_it_waits_until_there_is_a_text(terminal):
+    # `minigpt-repl -p` was silent for seconds while TensorFlow was imported.
+    class Importing(FakeEngine):
+        def generate_rows(self, requests):
+            wait_until(lambda: frames(terminal))
+            yield from super().generate_rows(requests)
+
+    spinner, out = Spinner(terminal, lambda: "loading"), io.StringIO()
+    settings = Settings(limits={"vocabulary": len(VOCABULARY)})
+    whole = (Session(settings), lambda folder: Importing(), "", out, terminal)
+    with PlainLoop(*whole, spinner=spinner) as loop:
+        assert loop.run(Lines("-e", iter(["the king"])))
+    assert out.getvalue().startswith("the king ")
+    rest = terminal.getvalue().rpartition("loading")[2]
+    assert "tokens/s" in rest and "loading" not in seen(terminal)

@@ -133,4 +133,4 @@ def test_without_cursor_movement_nothing_is_taken_back():
 
 @pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\x00", "\ud800"])
 def test_nothing_steers_the_terminal(character):
-    assert on_terminal(f"a{character}b\t") == f"a{repr(character)[1:-1]}b "
+    assert on_terminal(f"a{character}b\t") == f"a{repr(character)[1:-1]}b    "

@@ -243,10 +243,10 @@ def test_the_folder_of_an_unfinished_training_says_how_it_goes_on(place):
         read_record(place / "out")
     for wrong in ("[" * 100_000, '{"step": 1%s, "progress": 1}' % ("0" * 4000), "{}"):
         (folder / "progress.json").write_text(wrong)
-        with pytest.raises(CheckpointError, match="make a good one"):
+        with pytest.raises(CheckpointError, match="make one with"):
             read_record(place / "out")
     remove_state(folder)
-    with pytest.raises(CheckpointError, match="make a good one"):
+    with pytest.raises(CheckpointError, match="make one with"):
         read_record(place / "out")
 
 

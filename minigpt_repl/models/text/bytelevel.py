@@ -137,7 +137,10 @@ class ByteLevelText:
 
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByteLevelDecoder":
         """A decoder whose text is put right behind a prompt."""
-        return ByteLevelDecoder(self, self._taken(prompt, tuple(prompt_ids)))
+        ids = tuple(prompt_ids)
+        has_ended = self.end_id in ids[-1:] and bool(self.documents(prompt)[-1])
+        separator = self.separator if has_ended else ""
+        return ByteLevelDecoder(self, self._taken(prompt, ids), separator)
 
     def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
         """White space is a part of the token behind it, which has to begin with it.
@@ -199,10 +202,11 @@ class ByteLevelText:
 class ByteLevelDecoder:
     """Text of ids that come one by one, in whole characters; a `Decoder`."""
 
-    def __init__(self, text: ByteLevelText, taken: str = "") -> None:
-        self._text, self._taken = text, taken
+    def __init__(
+        self, text: ByteLevelText, taken: str = "", separator: str = ""
+    ) -> None:
+        self._text, self._taken, self._separator = text, taken, separator
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._separator = ""
 
     def push(self, token_id: int) -> str:
         """Take the next token; returns the text that is certain now, maybe `""`.
@@ -226,9 +230,8 @@ class ByteLevelDecoder:
         return left
 
     def __deepcopy__(self, memo: object) -> "ByteLevelDecoder":
-        copy = ByteLevelDecoder(self._text)
+        copy = ByteLevelDecoder(self._text, self._taken, self._separator)
         copy._decoder.setstate(self._decoder.getstate())
-        copy._separator, copy._taken = self._separator, self._taken
         return copy
 
 

@@ -75,6 +75,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     switched = after.sampler.name
     if before != switched:
         switched = f"{before} -> {switched}"
+    elif not pairs:
+        switched = f"{switched}, as before"
     yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
     yield from map(Notice, describe_changes(changes[1:]))
     _prepare(context, after)
@@ -86,7 +88,8 @@ def switch_to_chain(context: Context, after: Settings) -> Steps:
     _check_words(context, after)
     before = context.session.settings
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
-    yield Notice(f"sampler: {now}, as before" if was == now else f"{was} -> {now}")
+    told = f"{now}, as before" if was == now else f"{was} -> {now}"
+    yield Notice(f"sampler: {told}")
     _prepare(context, after)
     return context.session.with_settings(after)
 

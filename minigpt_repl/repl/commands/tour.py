@@ -112,7 +112,8 @@ STOPS = (
         "That repeats itself just as well.",
         lambda figures: _repeats(figures, "beam") >= LOOPING,
         "{repeated} repeated 4-grams, perplexity {perplexity}; greedy had "
-        "{greedy_perplexity}.",
+        "{greedy_perplexity}. A search of few beams may drop what would have become "
+        "more probable.",
         ":beams shows what it weighed.",
     ),
     Stop(
