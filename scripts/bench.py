@@ -37,7 +37,7 @@ from bench_contenders import (
 from bench_peers import Timed, find_peers
 
 from minigpt_repl.engine.quiet import quiet
-from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler, read_sampler
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS: dict[str, Mapping[str, Any]] = {
@@ -58,13 +58,21 @@ FLOORS: dict[str, tuple[float, float | None, float | None]] = {
 }
 """Streamed, against the example's loop, transformers and llama.cpp."""
 
+CHAIN = (
+    "repetition_penalty=1.1 + typical_p=0.95 + top_k=50 + min_p=0.05 + temperature=0.8"
+)
+CHAIN_FLOOR = 0.8
+"""Of five rules, against top_k alone."""
+
 ROWS = (8, 32, 64)
 """Texts made together. 64 of top_k: at least 3 times one, 1.2 times transformers'."""
 
 
 @click.command()
 @click.option("--checkpoint", type=click.Path(path_type=Path, exists=True))
-@click.option("--sampler", "names", multiple=True, type=click.Choice(list(CONTENDERS)))
+@click.option(
+    "--sampler", "names", multiple=True, type=click.Choice([*CONTENDERS, "chain"])
+)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="Two rounds, fewer of the slow tokens.")
 @click.option(
@@ -101,7 +109,7 @@ def bench(
         "peers": {name: peer.description for name, peer in others.items()},
         "samplers": {},
     }
-    for name in names or CONTENDERS:
+    for name in [n for n in CONTENDERS if not names or n in names]:
         spec = find_sampler(name)
         values = spec.check(CONTENDERS[name])
         clock = time.perf_counter()
@@ -127,6 +135,9 @@ def bench(
         found["first_token_ms"] = 1000 * first_token_s(engine, spec, values, rounds)
         results["samplers"][name] = found
         click.echo(row(name, found))
+    if not names or "chain" in names:
+        results["chain"] = chained(engine, rounds)
+        click.echo(chain_row(results["chain"]))
     results["memory_mb"] = memory()
     click.echo(memory_line(results["memory_mb"]))
     stolen, passed = (
@@ -137,6 +148,20 @@ def bench(
         click.echo(f"processor: {stolen / passed:.0%} taken by other machines")
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def chained(engine: Any, rounds: int) -> dict[str, float]:
+    """A chain of five rules and top_k alone, streamed."""
+    spec, typed = read_sampler(CHAIN)
+    values = {name: spec.parameter(name).parse(text) for name, text in typed.items()}
+    top_k = find_sampler("top_k")
+    return measure(
+        {
+            "chain": streamed(engine, spec, spec.check(values)),
+            "top_k": streamed(engine, top_k, top_k.check(CONTENDERS["top_k"])),
+        },
+        rounds,
+    )
 
 
 def measure(contenders: Mapping[str, Timed], rounds: int) -> dict[str, float]:
@@ -243,6 +268,15 @@ def row(name: str, found: Mapping[str, float]) -> str:
         if theirs := found.get(f"transformers, {rows} rows"):
             parts[-1] += f", {rate / theirs:.1f}x transformers' {theirs:.0f}"
     return "; ".join(parts)
+
+
+def chain_row(found: Mapping[str, float]) -> str:
+    """The chain's line."""
+    chain, top_k = found["chain"], found["top_k"]
+    return (
+        f"{CHAIN}: {chain:.0f} tokens/s, {chain / top_k:.2f}x top_k's {top_k:.0f} "
+        f"(floor {CHAIN_FLOOR}x)"
+    )
 
 
 def memory_line(found: Mapping[str, float]) -> str:
