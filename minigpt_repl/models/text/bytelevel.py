@@ -41,8 +41,8 @@ SPLIT_PATTERN = (
 )
 """As GPT-2 splits, with numbers in threes, a letter's marks on its side, and line ends
 apart. No pair crosses a split, so what is typed is split as the text was. Llama 3 joins
-`(` to the word behind it and a line's end to the mark before it: a small model never saw
-`f(` end, and went on as if there were none.
+`(` to the word behind it and a line's end to the mark before it: a small model never
+saw `f(` end, and went on as if there were none.
 """
 
 SPLIT_PATTERNS = frozenset(
