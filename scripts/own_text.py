@@ -3,12 +3,13 @@
 
 Writes small texts, learns the vocabulary of each as `minigpt-setup` does, encodes and
 decodes it, and prints a row for each: whether it comes back the same, and whether what
-is typed of it, up to the end of a word or up to the white space behind it, is read as
-the text was. Ends with 1 if any is not.
+is typed of it, up to the end of a word, of marks or of white space, is read as the text
+was. Ends with 1 if any is not.
 """
 
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -100,11 +101,11 @@ def shown(
 
 
 def are_read_alike(codec: Any, tokenizer: Any, text: str) -> bool:
-    """Whether prompts that end before or behind white space are split as the text."""
+    """Whether prompts that end between words and marks are split as the text is."""
     ids = tokenizer(text).tolist()
     for end, (before, behind) in enumerate(pairwise(text[:TYPED]), 1):
-        if before.isspace() == behind.isspace():
-            continue
+        if before == "'" or kind_of(before) == kind_of(behind):
+            continue  # in the middle of something: 's is a word
         taken, first_ids = codec.healing(text[:end])
         typed = text[:end].removesuffix(taken)
         known = tokenizer(typed).tolist() if typed else []
@@ -112,6 +113,14 @@ def are_read_alike(codec: Any, tokenizer: Any, text: str) -> bool:
         if not is_known or (first_ids and ids[len(known)] not in first_ids):
             return False
     return True
+
+
+def kind_of(character: str) -> str:
+    """White space, letters with their marks, numbers, or other marks."""
+    if character.isspace():
+        return "Z"
+    kind = unicodedata.category(character)[0]
+    return {"L": "L", "M": "L", "N": "N"}.get(kind, "P")
 
 
 def main() -> int:
