@@ -21,7 +21,7 @@ from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 
-MOST_PROGRAMS, MOST_ROWS_KEPT = 128, 1024
+MOST_PROGRAMS, MOST_ROWS_KEPT = 128, 2048
 """Programs that are kept, and the rows of them all: there are thousands of chains, and
 contrastive search may weigh the whole vocabulary. A row holds keys and values, 0.8 MB
 of the shipped model. All sizes of the searches up to 64 rows find room, some 100: of a
