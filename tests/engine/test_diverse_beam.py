@@ -193,3 +193,10 @@ def test_all_groups_go_on_from_a_first_token_that_can_only_be_a_few(
     changed = [event for event in events if isinstance(event, HypothesesChanged)]
     assert {each.token_ids[0] for each in changed[-1].survivors} == {9}
     assert [each.group for each in changed[-1].survivors].count(2) == 2
+
+
+@pytest.mark.parametrize("sampler_class", [BeamSearch, DiverseBeamSearch])
+def test_its_config_makes_it_again(sampler_class):
+    config = sampler_class(num_beams=4, length_penalty=2.0).get_config()
+    assert sampler_class.from_config(config).length_penalty == 2.0
+    assert sampler_class.from_config(config).get_config() == config
