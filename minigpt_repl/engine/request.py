@@ -125,11 +125,11 @@ class Hypothesis:
     Attributes:
         token_ids: its new tokens so far.
         logprob: their total log-probability.
-        score: what it is ranked by: that without the penalty, adjusted to its length.
+        score: what it is ranked by: `total`, adjusted to its length.
         has_ended: whether the stop rule holds for it; it is then not extended.
         group: of the groups of diverse beam search the one that it is in, from 0.
         penalty: what was taken off for tokens that earlier groups had chosen.
-        total: `logprob` without the penalty: what it survived by.
+        total: `logprob` minus the penalty: what it survived by.
     """
 
     token_ids: tuple[int, ...]

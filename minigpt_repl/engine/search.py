@@ -138,8 +138,9 @@ class SearchLoop:
         self._kept.assign(self._kept_later)
         self._first_at.assign(-1 if first_ids is None else length)
         if first_ids is not None:
-            # Of more candidates some would be tokens that the first can't be.
-            self._kept.assign(min(self._kept_later, len(first_ids)))
+            if self.search.shows == "candidates":
+                # Of more candidates some would be tokens that the first can't be.
+                self._kept.assign(min(self._kept_later, len(first_ids)))
             never = np.full(self._first.shape, -np.inf, np.float32)
             never[sorted(first_ids)] = 0
             self._first.assign(never)

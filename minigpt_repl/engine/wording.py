@@ -1,8 +1,9 @@
 """Words that a rule names, as the token ids that it gets.
 
 `ban="king, old man"` holds text; what the rule sees are the tokens that the model
-would write it with, or of `dry`'s breakers a mark on every token with one in it. What
-the arrays are, says `minigpt_repl.sampling.bans`.
+would write it with. Of `dry`'s breakers it is a mark on every token with one in it, and
+the tokens of those that are several. What the arrays are, say
+`minigpt_repl.sampling.bans` and `minigpt_repl.sampling.history`.
 """
 
 import math

@@ -101,7 +101,7 @@ def toolbar(
         room = columns - len(SEPARATOR) - len(BUSY[status.state])
         name, shown = settings.sampler.text(values), ""
         if len(name) > room:
-            name = shortened(settings.sampler.name, max(room - len("..."), 0))
+            name = shortened(settings.sampler.name, max(room - len("..."), 1))
     seed = settings.value("seed")
     node = session.node
     # By importance, the least one first: (place, style, words).

@@ -15,7 +15,6 @@ from minigpt_repl.shown import shown
 
 CLEAR_LINE = "\x1b[K"
 CLEAR_BELOW = "\x1b[J"
-CLEAR_LINE = "\x1b[K"
 UP = "\x1b[{}A"
 
 _PIECES = re.compile(r"\n|[^\S\n]+|\S+")

@@ -37,6 +37,11 @@ class BeamSearch(keras_hub.samplers.BeamSampler):
         super().__init__(**kwargs)
         self.length_penalty = length_penalty
 
+    def get_config(self) -> dict[str, Any]:
+        """What makes it again."""
+        config: dict[str, Any] = super().get_config()
+        return config | {"length_penalty": self.length_penalty}
+
 
 class DiverseBeamSearch(BeamSearch):
     """Beam search in groups, each of which avoids what those before it chose.
@@ -209,8 +214,7 @@ class DiverseBeamSearch(BeamSearch):
 
     def get_config(self) -> dict[str, Any]:
         """What makes it again."""
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "num_groups": self.num_groups,
             "diversity_penalty": self.diversity_penalty,
         }

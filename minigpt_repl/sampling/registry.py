@@ -39,8 +39,8 @@ class Search:
         rows: name of the structural parameter that says how many texts it keeps, or
             `None` for one. A program for more serves as well: the sampler's `kept`,
             a variable, says how many.
-        ranked: which of the variables ranks the texts, if the loop keeps the best
-            itself.
+        ranked: which of the variables ranks the texts, where the engine's loop has to
+            leave out all but the best; `None` where the sampler itself keeps `kept`.
         is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
             its index it would compile each round anew.
     """
@@ -169,8 +169,8 @@ class SamplerSpec:
         """As the user would type it, without what is the default."""
         if self.stages:
             return self.text(values)
-        changed = {n: v for n, v in self.defaults().items() if values[n] != v}
-        return self.text({name: values[name] for name in changed})
+        usual = self.defaults()
+        return self.text({n: v for n, v in values.items() if v != usual[n]})
 
     def parameter(self, name: str) -> Parameter:
         """The parameter of that name.

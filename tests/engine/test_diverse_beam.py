@@ -180,3 +180,23 @@ def test_with_one_group_it_is_beam_search(tiny_causal_lm):
     expected, expected_scores = continued(tiny_causal_lm, beam)
     assert texts == expected
     assert scores == pytest.approx(expected_scores, abs=1e-3)
+
+
+def test_all_groups_go_on_from_a_first_token_that_can_only_be_a_few(
+    engine, monkeypatch
+):
+    # The last group was lost for good where fewer tokens may be the first than beams.
+    codec = type(engine.info.text)
+    monkeypatch.setattr(codec, "healing", lambda self, prompt: ("", frozenset({9})))
+    request = replace(ask(num_beams=6, num_groups=3), prompt="the", prompt_ids=None)
+    *events, _ = engine.generate(request)
+    changed = [event for event in events if isinstance(event, HypothesesChanged)]
+    assert {each.token_ids[0] for each in changed[-1].survivors} == {9}
+    assert [each.group for each in changed[-1].survivors].count(2) == 2
+
+
+@pytest.mark.parametrize("sampler_class", [BeamSearch, DiverseBeamSearch])
+def test_its_config_makes_it_again(sampler_class):
+    config = sampler_class(num_beams=4, length_penalty=2.0).get_config()
+    assert sampler_class.from_config(config).length_penalty == 2.0
+    assert sampler_class.from_config(config).get_config() == config

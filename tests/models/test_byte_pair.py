@@ -135,7 +135,9 @@ def test_a_line_break_ends_a_document_of_lines(saved):
     lines = ByteLevelText(BYTE_PIECES, "line")
     assert lines.healing("Anna\n") == ("", None)
     assert lines.healing("Anna\n ")[0] == " "
-    assert lines.decoder("Anna\n ", (*anna, 2)).push(lines.pieces.index("Ġ")) == ""
+    space, letter = map(lines.pieces.index, ("Ġ", "a"))
+    begun = lines.decoder("Anna\n ", (*anna, 2))
+    assert [begun.push(space), begun.push(letter)] == ["", "a"]  # not another line
     paragraphs = ByteLevelText(BYTE_PIECES, "paragraph")
     assert paragraphs.documents("a\nb\n \n\nc\n") == ["a\nb", "c\n"]
     assert paragraphs.healing("a\n")[0] == "\n"

@@ -166,6 +166,13 @@ def test_model_tells_every_figure_of_a_training_once():
     assert facts["best after step"] == "4,000" and facts["best after"] == "4,560 s"
 
 
+def test_model_tells_numbers_of_a_record_that_no_float_holds():
+    # `steps` of a record may be any number of JSON: it was a traceback.
+    training = {"steps": 10**400, "metrics": {"perplexity": 10**400, "loss": 0.5}}
+    facts = dict(model_facts(replace(FakeEngine().info, training=training)))
+    assert facts["steps"].startswith("1000") and facts["perplexity"] == facts["steps"]
+
+
 def test_model_switches_and_takes_back_what_is_beyond_it(tmp_path):
     (tmp_path / "other").mkdir()
     info = replace(FakeEngine().info, vocabulary_size=8, directory="other")

@@ -63,6 +63,17 @@ def test_it_is_shown_as_the_users_own_and_not_as_a_samplers(tmp_path, monkeypatc
     assert [one.texts[0].is_picked for one in texts] == [True, False]
 
 
+def test_a_part_of_it_is_still_the_users_own():
+    # It was random's, with seed 0, and a replay would have drawn another text.
+    talk = Talk().set(length="3", seed="5").type(f":score {TEXT}", ":branch 2")
+    assert talk.error is None
+    assert [one.generation.stop_reason for one in talk.session.nodes[:2]] == [
+        "picked",
+        "picked",
+    ]
+    assert "2 your text" in talk.type(":tree").said
+
+
 def test_a_text_with_a_token_of_ones_own_can_be_replayed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     talk = Talk().set(length="5", seed="5").type("the king", ":branch 3 old")

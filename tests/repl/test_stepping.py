@@ -159,6 +159,7 @@ def test_a_prompt_may_have_two_dashes_in_it():
     for line, prompt in (
         (":step the king -- the old one", "the king -- the old one"),
         (":step a king and the queen -- the old", "a king and the queen -- the old"),
+        (":step don't go -- said he", "don't go -- said he"),
         (":step -- the king -- the old", "the king -- the old"),
         (":step greedy -- the king -- the old", "the king -- the old"),
     ):

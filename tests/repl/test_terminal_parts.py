@@ -60,6 +60,12 @@ def test_toolbar_cuts_a_long_chain_and_keeps_the_state(session, columns):
     assert "repetition" in shown or columns < 40
 
 
+def test_toolbar_cuts_a_chain_on_the_narrowest_screen(session):
+    # All of its name was there where no letter of it had room.
+    session = Session(session.settings.set({"sampler": "top_k + min_p + random"})[0])
+    assert "min_p" not in words(session, columns=len("... · ready"))
+
+
 @pytest.mark.parametrize(
     ("setting", "environment", "is_terminal", "expected"),
     [

@@ -141,9 +141,11 @@ class ByteLevelText:
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByteLevelDecoder":
         """A decoder whose text is put right behind a prompt."""
         ids = tuple(prompt_ids)
-        has_ended = self.end_id in ids[-1:] and bool(self.documents(prompt)[-1])
-        separator = self.separator if has_ended else ""
-        return ByteLevelDecoder(self, self._taken(prompt, ids), separator)
+        taken = self._taken(prompt, ids)
+        # Where the prompt itself begins another document, what ends one is typed.
+        is_begun = not self.documents(prompt)[-1].removesuffix(taken)
+        has_ended = self.end_id in ids[-1:] and not is_begun
+        return ByteLevelDecoder(self, taken, self.separator if has_ended else "")
 
     def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
         """White space is a part of the token behind it, which has to begin with it.

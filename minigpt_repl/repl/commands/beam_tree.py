@@ -143,7 +143,7 @@ class BeamTree:
         return root
 
     @property
-    def _ended(self) -> set["Place"]:
+    def _ended(self) -> set[Place]:
         return {(one.group, one.token_ids) for one in self.ranked if one.has_ended}
 
     def _label(self, one: Extension, best: Extension, goes_on: bool) -> Text:

@@ -166,8 +166,8 @@ def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, 
         )
     if any(value.startswith("n=") for value in values):
         raise UsageError(
-            f":sweep makes one text for each value; several are made by :compare: "
-            f"{spec.name}:{name}=1 {spec.name}:{name}=2 n=5"
+            ":sweep makes one text for each value; several of each strategy are made "
+            "by :compare greedy top_k:k=5 n=5"
         )
     try:
         name = spec.parameter(name).name

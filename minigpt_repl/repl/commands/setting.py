@@ -3,10 +3,11 @@
 """
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.text import Text
 
@@ -271,11 +272,18 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
-    if name in FIGURES and isinstance(value, (int, float)):
+    if name in FIGURES and _is_figure(value):
         heading, write = FIGURES[name]
         return heading, write(value)
     is_number = isinstance(value, float)
     return name.replace("_", " "), f"{value:.4g}" if is_number else plain(str(value))
+
+
+def _is_figure(value: object) -> TypeGuard[float]:
+    # A record may come from anyone: JSON has whole numbers that no float holds.
+    if not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -334,7 +342,7 @@ def checkpoints_table(directory: str) -> Sheet:
 
 def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
     value = figures.get(name)
-    return write(value) if isinstance(value, (int, float)) else ""
+    return write(value) if _is_figure(value) else ""
 
 
 def _history(context: Context) -> Iterator[Output]:

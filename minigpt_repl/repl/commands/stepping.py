@@ -318,7 +318,7 @@ def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
     """The strategies, at most two, and the prompt, if one was typed."""
     in_use = Strategy(settings.sampler.name, settings.parameters())
     specs, mark, prompt = f" {arguments} ".partition(" -- ")
-    if not mark or _is_prose(split_words(specs)):
+    if not mark or _is_prose(specs):
         return [in_use], as_typed(arguments).strip()
     strategies = list(parse_strategies(split_words(specs), settings))
     if len(strategies) > MOST_STEPPED:
@@ -326,9 +326,11 @@ def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
     return strategies or [in_use], as_typed(prompt).strip()
 
 
-def _is_prose(words: Sequence[str]) -> bool:
+def _is_prose(specs: str) -> bool:
     """Whether what stands before ` -- ` is part of a prompt that has one in it: it
     begins with no strategy, and is none with a slip of the fingers."""
+    # Not by `split_words`: an apostrophe is no quote.
+    words = "+".join(map(str.strip, specs.split("+"))).split()
     names = [word.partition(":")[0].partition("=")[0] for word in words]
     if not words or names[0] != words[0] or is_sampler(words[0]):
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from rich.tree import Tree
 
-from minigpt_repl.compare.pieces import display_pieces, maker, visible
+from minigpt_repl.compare.pieces import display_pieces, is_own_text, maker, visible
 from minigpt_repl.compare.spec import read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
@@ -235,7 +235,7 @@ def branch(context: Context, arguments: str) -> Steps:
             cut,
             text=begun.removeprefix(node.prompt),
             raw_text=info.text.raw_text(cut.token_ids),
-            stop_reason="picked" if word else "interrupted",
+            stop_reason="picked" if word or is_own_text(made) else "interrupted",
         )
         session = session.add(node.prompt, cut, node.parent)
         parent = session.current
