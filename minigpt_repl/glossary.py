@@ -202,8 +202,8 @@ ENTRIES = (
     ),
     _entry(
         "first token, first ms",
-        "The time from the request to the first new token. Most of it is the reading "
-        "of the prompt, so it grows with the prompt and not with the length.",
+        "The time to the first new token, without what may be compiled before it. Most "
+        "of it is the reading of the prompt, so it does not grow with the length.",
     ),
     _entry(
         "unknown",

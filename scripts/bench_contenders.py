@@ -18,8 +18,11 @@ def plain_sampler(spec: SamplerSpec, values: Mapping[str, Any]) -> Any:
     import keras_hub
 
     seed = {"seed": 1} if spec.is_random else {}
-    name = spec.sampler.partition(":")[2]
-    return getattr(keras_hub.samplers, name)(**values, **seed)
+    names = [each.__name__ for each in spec.load_class().__mro__]
+    name = next(name for name in names if hasattr(keras_hub.samplers, name))
+    own = {"length_penalty"}  # of our subclasses
+    plain = {key: value for key, value in values.items() if key not in own}
+    return getattr(keras_hub.samplers, name)(**plain, **seed)
 
 
 def example_loop(

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
+from minigpt_repl.compare.pieces import (
+    display_pieces,
+    is_own_text,
+    visible,
+    visible_all,
+)
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
@@ -94,6 +99,7 @@ def why_chosen(text: Inspected, place: int) -> Choice:
     token = text.generation.tokens[place]
     found = inspection.verdict(inspection.probabilities(text.rows[place]), token.id)
     request = text.generation.request
+    is_own = is_own_text(text.generation)  # no rule chose it
     strategy = Strategy(request.sampler, request.parameters)
     return Choice(
         name=f"{visible(token.id, text.info)}, {place + 1} of {len(text.pieces)}",
@@ -107,12 +113,12 @@ def why_chosen(text: Inspected, place: int) -> Choice:
                 f"{inspection.perplexity(found.entropy):,.0f} equal tokens",
             ),
             *_prompt_facts(text, place),
-            *_rule_facts(text, place),
+            *(() if is_own else _rule_facts(text, place)),
             *_smallest_facts(text, place),
         ),
         distribution=next_distribution(
             text.rows[place],
-            (strategy,),
+            () if is_own else (strategy,),
             text.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
             chosen=(token.id,),

@@ -63,10 +63,11 @@ def _why(engine: Engine, texts: tuple[Generation, Generation], place: int) -> st
             label = Strategy(one.request.sampler, values).label
             word = visible(token_id, engine.info)
             return f"{remover} of {label} removed {word}"
-        shaping += [s.name for s in spec.stages if s.kind != "truncation"]
-        shaping += ["temperature"] * ("temperature" in values and not spec.stages)
-        if values.get("temperature") == 1:
-            shaping.remove("temperature")
+        names = [s.name for s in spec.stages if s.kind != "truncation"]
+        # A temperature of 1, or none, changes nothing.
+        is_tempered = values.get("temperature", 1) != 1
+        names = names if spec.stages else ["temperature"]
+        shaping += [name for name in names if name != "temperature" or is_tempered]
     rules = ", ".join(dict.fromkeys(shaping)) or "their samplers"
     return f"neither removed the other's, {rules} gave other probabilities"
 

@@ -164,8 +164,9 @@ class DiverseBeamSearch(BeamSearch):
         """
         beams, size = self.num_beams, extended.shape[-1]
         rows, groups = ops.arange(beams), ops.cast(self.num_groups, "int32")
-        # Of a text's tokens fewer than `beams` are ever made less likely.
-        width = min(2 * beams, size)
+        # Where a group keeps n texts the others choose at most beams - n tokens, so of
+        # the `beams` best behind a text n or more have no penalty.
+        width = min(beams, size)
         log_probs, ids = ops.top_k(extended, k=width)
         shape = (-1, beams, width)
         log_probs, ids = ops.reshape(log_probs, shape), ops.reshape(ids, shape)

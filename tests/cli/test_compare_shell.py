@@ -28,6 +28,7 @@ def test_json_is_one_line_that_the_schema_allows(run):
     assert [s["sampler"] for s in content["strategies"]] == [
         "greedy",
         "beam",
+        "diverse_beam",
         "random",
         "top_k",
         "top_p",
@@ -37,7 +38,7 @@ def test_json_is_one_line_that_the_schema_allows(run):
         "contrastive_decoding",
         "prompt_lookup",
     ]
-    assert [t["seed"] for t in content["strategies"][3]["texts"]] == [3, 4]
+    assert [t["seed"] for t in content["strategies"][4]["texts"]] == [3, 4]
 
 
 def test_files_are_written_where_they_are_named(run, tmp_path):

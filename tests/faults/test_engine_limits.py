@@ -34,10 +34,10 @@ def beam_text(engine, beams):
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     monkeypatch.setattr(programs, "MOST_PROGRAMS", 2)
     first = beam_text(engine, 2)
-    for beams in (3, 4):
+    for beams in (4, 6):
         beam_text(engine, beams)
     traced = engine.trace_count
-    beam_text(engine, 3)  # kept
+    beam_text(engine, 4)  # kept
     assert engine.trace_count == traced
     assert beam_text(engine, 2) == first  # traced again, and the same
     assert engine.trace_count > traced
@@ -45,11 +45,11 @@ def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
 
 def test_programs_with_many_rows_are_given_up_sooner(engine, monkeypatch):
     monkeypatch.setattr(programs, "MOST_ROWS_KEPT", 12)
-    beam_text(engine, 5), beam_text(engine, 2), beam_text(engine, 10)
+    beam_text(engine, 6), beam_text(engine, 2), beam_text(engine, 10)
     traced = engine.trace_count
     beam_text(engine, 2)  # kept, the sum is 12
     assert engine.trace_count == traced
-    beam_text(engine, 5)
+    beam_text(engine, 6)
     assert engine.trace_count > traced
 
 
