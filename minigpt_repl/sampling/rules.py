@@ -75,8 +75,9 @@ def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:
     """Which tokens the limits leave, bool of the shape of `probabilities`.
 
     Finds the lowest probability that stays by bisection over the bit patterns of
-    floats, which are in the order of the numbers: exact, and needs no sort, which
-    XLA does slowly on a CPU. Tokens of probability 0 never stay.
+    floats, which are in the order of the numbers, until no others are between: exact,
+    and needs no sort, which XLA does slowly on a CPU. Tokens of probability 0 never
+    stay.
     """
     positive = probabilities > 0
     if not limits:
@@ -84,17 +85,34 @@ def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:
     bits = _bits(ns, probabilities)
     high = ns.max(bits, axis=-1, keepdims=True)
     low = ns.zeros_like(high)  # below every positive number
+    state = low, high, _count(ns, positive), ns.zeros_like(_count(ns, positive))
 
-    def halve(low: Any, high: Any) -> tuple[Any, Any]:
+    def is_open(low: Any, high: Any, above_low: Any, above_high: Any) -> Any:
+        return ns.any((above_low - above_high > 1) & (high - low > 1))
+
+    def halve(low: Any, high: Any, above_low: Any, above_high: Any) -> Any:
         middle = low + (high - low) // 2
-        is_enough = hold(ns, bits > middle, limits)
-        return ns.where(is_enough, low, middle), ns.where(is_enough, middle, high)
+        mask = bits > middle
+        count, is_enough = _count(ns, mask), hold(ns, mask, limits)
+        return (
+            ns.where(is_enough, low, middle),
+            ns.where(is_enough, middle, high),
+            ns.where(is_enough, above_low, count),
+            ns.where(is_enough, count, above_high),
+        )
 
-    low, high = _repeat(ns, _width(bits) - 1, halve, (low, high))
-    above, ties = bits > high, bits == high
-    for weight, bound in limits:
-        ties = ties & (_weight_before(ns, above, bits == high, weight) <= bound)
-    return (above | ties) & positive
+    low, high, above_low, above_high = _while(ns, is_open, halve, state)
+    above, last = bits > high, (bits > low) & (bits <= high)
+
+    def first_of_equals() -> Any:
+        kept = last
+        for weight, bound in limits:
+            kept = kept & (_weight_before(ns, above, last, weight) <= bound)
+        return kept
+
+    # A single one stays: what is above it is within the limits.
+    are_equals = ns.any(above_low - above_high > 1)
+    return (above | _cond(ns, are_equals, first_of_equals, lambda: last)) & positive
 
 
 def before(ns: Any, probabilities: Any, token_ids: Any) -> Any:
@@ -186,13 +204,15 @@ def _bits(ns: Any, x: Any) -> Any:
     return x.view("int64" if x.dtype == "float64" else "int32")
 
 
-def _width(bits: Any) -> int:
-    return 64 if "int64" in str(bits.dtype) else 32
-
-
-def _repeat(ns: Any, times: int, step: Any, state: Any) -> Any:
-    if hasattr(ns, "fori_loop"):
-        return ns.fori_loop(0, times, lambda _, state: step(*state), state)
-    for _ in range(times):
+def _while(ns: Any, condition: Any, step: Any, state: Any) -> Any:
+    if hasattr(ns, "while_loop"):
+        return ns.while_loop(condition, step, state)
+    while condition(*state):
         state = step(*state)
     return state
+
+
+def _cond(ns: Any, condition: Any, one: Any, other: Any) -> Any:
+    if hasattr(ns, "cond"):
+        return ns.cond(condition, one, other)
+    return one() if condition else other()
