@@ -88,6 +88,7 @@ class Soak:
             for spec in all_samplers()
             if engine.info.has_draft or not spec.needs_draft
         ]
+        self._decks: dict[tuple[str, str], list[int]] = {}
         self.figures = Figures()
 
     def step(self) -> None:
@@ -136,16 +137,35 @@ class Soak:
 
     def _parameters(self, spec: SamplerSpec) -> dict[str, Value]:
         limits = {"vocabulary": len(self._engine.info.words)}
-        values = {p.name: self._value(p, limits) for p in spec.parameters}
+        values = {
+            p.name: self._size(spec, p, limits)
+            if p.is_structural
+            else self._value(p, limits)
+            for p in spec.parameters
+        }
         return spec.check(values, limits)
+
+    def _size(
+        self, spec: SamplerSpec, parameter: Parameter, limits: dict[str, int]
+    ) -> int:
+        """A value that needs a program of its own: each once before any comes again.
+
+        So all have come before memory is first measured, and what it grows by then is
+        no program.
+        """
+        deck = self._decks.setdefault((spec.name, parameter.name), [])
+        if not deck:
+            top = parameter.maximum
+            top = int(limits[top] if isinstance(top, str) else top or 1)
+            deck += range(int(parameter.minimum or 1), min(top, MOST_ROWS) + 1)
+            self._random.shuffle(deck)
+        return deck.pop()
 
     def _value(self, parameter: Parameter, limits: dict[str, int]) -> Value:
         if parameter.optional and self._random.random() < 0.5:
             return None
         low, high = parameter.minimum or 0, parameter.maximum
         top = limits[high] if isinstance(high, str) else high or 2.0
-        if parameter.is_structural:
-            top = min(top, MOST_ROWS)
         if parameter.kind is int:
             return self._random.randint(int(low), int(top))
         least = low + 1e-3 if parameter.exclusive_minimum else low
