@@ -47,7 +47,7 @@ def test_heat_and_why_work_on_it():
 def test_no_rule_is_said_to_have_chosen_it():
     said = Talk().type(f":score {TEXT}", ":why 2").said
     assert "surprisal" in said
-    assert "random" not in said and "kept" not in said
+    assert "random" not in said and "rule" not in said
 
 
 def test_it_is_shown_as_the_users_own_and_not_as_a_samplers(tmp_path, monkeypatch):
