@@ -85,7 +85,8 @@ def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:
     bits = _bits(ns, probabilities)
     high = ns.max(bits, axis=-1, keepdims=True)
     low = ns.zeros_like(high)  # below every positive number
-    state = low, high, _count(ns, positive), ns.zeros_like(_count(ns, positive))
+    count = _count(ns, positive)
+    state = low, high, count, ns.zeros_like(count)
 
     def is_open(low: Any, high: Any, above_low: Any, above_high: Any) -> Any:
         return ns.any((above_low - above_high > 1) & (high - low > 1))
