@@ -84,7 +84,7 @@ def column_names(comparison: Comparison) -> list[str]:
     return [
         column.strategy.label
         if samplers.count(column.strategy.sampler) > 1
-        else column.strategy.sampler
+        else column.strategy.name
         for column in columns
     ]
 
@@ -220,14 +220,15 @@ class FiguresView:
         if self.comparison.varied is not None:
             names = [*names, "trend"]
             rows = [*rows, _trends(self.comparison)]
-        first = max(map(len, names))
+        # A chain's name may be long: it is wrapped, so that figures stay side by side.
+        first = min(max(map(len, names)), max(NARROWEST, options.max_width // 3))
         widths = [
             max(len(measure.heading), *(len(row[i]) for row in rows))
             for i, measure in enumerate(measures)
         ]
         for places in _fitting(widths, options.max_width - first):
             headings = [measures[place].heading for place in places]
-            yield _figures_table(names, headings, rows, places)
+            yield _figures_table(names, first, headings, rows, places)
 
 
 def format_interval(measure: Measure, interval: Interval | None) -> str:
@@ -281,12 +282,13 @@ def _fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
 
 def _figures_table(
     names: Sequence[str],
+    width: int,
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
     places: Sequence[int],
 ) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT)
-    table.add_column("", no_wrap=True, overflow="ellipsis")
+    table.add_column("", max_width=width, overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for number, (name, row) in enumerate(zip(names, rows, strict=True)):

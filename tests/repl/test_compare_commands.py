@@ -27,10 +27,19 @@ def shares(table):
     return [float(p) for p in re.findall(r"([\d.]+)%\s*$", table, re.MULTILINE)]
 
 
-def test_a_chain_is_named_once_over_its_texts():
+def test_a_chain_is_named_alike_over_its_texts_and_in_its_figures():
     after = talk(":compare greedy min_p=0.1+xtc=1 -- the king")
-    assert "min_p=0.1 + xtc=1" in after.lives
-    assert "min_p + xtc" not in after.lives
+    for shown in (after.lives, after.said):
+        assert "min_p=0.1 + xtc=1" in shown
+        assert "min_p + xtc" not in shown
+
+
+def test_beside_a_long_chain_the_figures_stay_side_by_side():
+    chain = "repetition_penalty=1.1 + top_k=9 + min_p=0.05 + temperature=0.8"
+    said = talk(f":compare greedy {chain.replace(' ', '')} -- the king").said
+    headings = [line for line in said.splitlines() if "perplexity" in line]
+    assert len(headings[0].split("  ")) > 2
+    assert all(stage in said for stage in chain.split(" + "))
 
 
 def test_all_samplers_side_by_side_by_default():
@@ -421,7 +430,7 @@ def test_with_shared_noise_it_is_told_where_texts_part_and_why():
     after = talk(":set seed 3", ":set noise shared", line)
     same, cut, *more = [line for line in after.notices if " and " in line][-3:]
     assert same == "greedy and top_k do not part"
-    assert re.match(r"greedy and min_p \+ random part at token \d+, .* \| .*: ", cut)
+    assert re.match(r"greedy and min_p=0.01 \+ random part at token \d+, .* \| .*: ", cut)
     assert "greedy of greedy removed" in cut and "greedy of greedy removed" in more[0]
     line = ":compare temperature=9+random temperature=0.4+random -- the king"
     (told,) = [n for n in after.type(line).notices if " part at token " in n]
