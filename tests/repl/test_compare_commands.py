@@ -430,7 +430,9 @@ def test_with_shared_noise_it_is_told_where_texts_part_and_why():
     after = talk(":set seed 3", ":set noise shared", line)
     same, cut, *more = [line for line in after.notices if " and " in line][-3:]
     assert same == "greedy and top_k do not part"
-    assert re.match(r"greedy and min_p=0.01 \+ random part at token \d+, .* \| .*: ", cut)
+    assert re.match(
+        r"greedy and min_p=0.01 \+ random part at token \d+, .* \| .*: ", cut
+    )
     assert "greedy of greedy removed" in cut and "greedy of greedy removed" in more[0]
     line = ":compare temperature=9+random temperature=0.4+random -- the king"
     (told,) = [n for n in after.type(line).notices if " part at token " in n]
