@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_model.py"
@@ -108,6 +109,27 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     columns = rows[0].split(",")
     assert len(rows) >= 2 and {"step", "epochs", "val_loss"} <= set(columns)
     assert len(columns) == len(set(columns))
+    # What is finished can go on, and its draft model learns from it.
+    script = SCRIPT.with_name("train_longer.py")
+    command = [sys.executable, script, "--corpus", corpus, "--checkpoint", "out"]
+    steps = ("--steps", "5", "--draft-steps", "3")
+    done = subprocess.run(
+        [*command, "--out", "longer", *steps],
+        cwd=place,
+        env=os.environ | {"XDG_CACHE_HOME": str(place / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    longer = load_checkpoint(place / "longer")
+    training = longer.record.training
+    assert training["steps"] == 17 and training["begun_as"]["steps"] == 12
+    assert [each["step"] for each in training["history"]] == [12, 17]
+    assert training["draft"]["distilled"]["steps"] == 3
+    before, after = checkpoint.causal_lm.backbone, longer.causal_lm.backbone
+    for one, other in zip(before.weights, after.weights, strict=True):
+        stays = len(one.shape) < 2 or "bias" in one.path
+        assert np.array_equal(one, other) == stays, one.path
 
 
 @pytest.mark.slow
