@@ -42,7 +42,7 @@ TOUR = (
         "What does the model expect next, and what would each rule keep of it?",
         (":next 5",),
     ),
-    ("Why was the third token of that text chosen?", (":why 3",)),
+    ("Why was the sixth token of that text chosen?", (":why 6",)),
     (
         "Strategies side by side, same prompt and seed:",
         (":set length 30", ":compare greedy top_k:k=10 top_p:p=0.5"),

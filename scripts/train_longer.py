@@ -202,6 +202,7 @@ def distilled(
         if (step + 1) % TOLD_EVERY == 0:
             click.echo(f"draft: step {step + 1:,}, loss {float(loss):.4f}", err=True)
     after = agreement(student, teacher, data)
+    teacher.trainable = True  # the checkpoint's configuration has it
     return learner, {"steps": steps, "agreed_before": before, "agreed": after}
 
 
