@@ -127,6 +127,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert [each["step"] for each in training["history"]] == [12, 17]
     assert training["draft"]["distilled"]["steps"] == 3
     before, after = checkpoint.causal_lm.backbone, longer.causal_lm.backbone
+    assert after.trainable and longer.draft.backbone.trainable
     for one, other in zip(before.weights, after.weights, strict=True):
         stays = len(one.shape) < 2 or "bias" in one.path
         assert np.array_equal(one, other) == stays, one.path
