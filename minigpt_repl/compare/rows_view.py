@@ -15,15 +15,13 @@ from minigpt_repl.compare.view import (
     GAP,
     TextsView,
     column_names,
+    label_width,
     seed_label,
 )
 from minigpt_repl.shown import shown
 
 SHOWN_PROMPT = 3
 """Lines of a prompt that are shown while texts grow: its end."""
-
-WIDEST_LABEL = 1 / 3
-"""Part of the screen that the labels may take."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class RowsView:
                 left = len(rows) - room
                 rows = sorted(rows, key=lambda row: not row.is_growing)[:room]
             lines = max(1, room // max(1, len(rows)))
-        most = int(options.max_width * WIDEST_LABEL)
-        indent = min(most, max((len(row.label) for row in rows), default=0)) + GAP
+        labels = [row.label for row in rows]
+        indent = label_width(labels, options.max_width) + GAP
         for row in rows:
             label = Text(row.label, style=FAINT)
             label.truncate(indent - GAP, overflow="ellipsis", pad=True)

@@ -14,7 +14,14 @@ from rich.text import Text
 
 from minigpt_repl.compare.comparison import Comparison
 from minigpt_repl.compare.measures import MEASURES, TIMINGS, Measure
-from minigpt_repl.compare.view import FAINT, column_names, name_style
+from minigpt_repl.compare.view import (
+    FAINT,
+    GAP,
+    NARROWEST,
+    column_names,
+    label_width,
+    name_style,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +131,8 @@ class SpreadView:
         names = column_names(self.comparison)
         found = list(spreads(self.comparison))
         headings = [spread.measure.heading for spread in found]
-        indent = max(map(len, [*names, *headings])) + 2
+        room = label_width([*names, *headings], options.max_width, NARROWEST)
+        indent = room + GAP
         width = max(8, min(WIDEST, options.max_width - indent - 1))
         for spread in found:
             low, high = (spread.measure.write(each) for each in spread.bounds)
@@ -133,8 +141,11 @@ class SpreadView:
             yield heading.append(f"{low}{' ' * gap}{high}", style=f"not bold {FAINT}")
             for place, values in enumerate(spread.values):
                 if values:
-                    row = Text(f"{names[place]:<{indent}}", style=name_style(place))
+                    name = Text(names[place], style=name_style(place))
+                    row, *more = name.wrap(console, room, overflow="fold")
+                    row.truncate(indent, pad=True)
                     yield row.append(_dots(values, spread.bounds, width), "not bold")
+                    yield from more
             if words := in_words(spread, names):
                 yield Text(words, style=FAINT)
             yield Text("")

@@ -33,6 +33,8 @@ CURSOR = "▍"
 SAME = "same for every seed"
 NARROWEST = 24
 """Columns that a text needs to be read."""
+WIDEST_LABEL = 1 / 3
+"""Part of the screen that what stands before texts, figures or dots may take."""
 GAP = 2
 
 NOT_QUALITY = (
@@ -87,6 +89,18 @@ def column_names(comparison: Comparison) -> list[str]:
         else column.strategy.name
         for column in columns
     ]
+
+
+def label_width(labels: Sequence[str], room: int, least: int = 0) -> int:
+    """Columns for labels: as many as they need, but no more than their part.
+
+    Args:
+        labels: what stands before each row.
+        room: columns in all.
+        least: columns that they may take even where their part is smaller.
+    """
+    needed = max(map(len, labels), default=0)
+    return min(needed, max(least, int(room * WIDEST_LABEL)))
 
 
 @dataclass(frozen=True)
@@ -221,7 +235,7 @@ class FiguresView:
             names = [*names, "trend"]
             rows = [*rows, _trends(self.comparison)]
         # A chain's name may be long: it is wrapped, so that figures stay side by side.
-        first = min(max(map(len, names)), max(NARROWEST, options.max_width // 3))
+        first = label_width(names, options.max_width, NARROWEST)
         widths = [
             max(len(measure.heading), *(len(row[i]) for row in rows))
             for i, measure in enumerate(measures)

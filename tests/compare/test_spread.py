@@ -13,6 +13,7 @@ from minigpt_repl.compare.comparison import finish, run_plan
 from minigpt_repl.compare.measures import TIMINGS
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.spread import (
+    DOTS,
     ONLY,
     SpreadView,
     in_words,
@@ -75,6 +76,18 @@ def test_every_text_is_a_dot_and_what_is_made_once_has_its_own_mark():
         assert spread.measure.heading in shown
         assert in_words(spread, ["greedy", "random", "top_k"]) in shown
     assert all(len(line) <= 40 for line in drawn(comparison, 40).splitlines())
+
+
+def test_a_long_chain_is_wrapped_and_leaves_room_for_its_dots():
+    values = {"repetition_penalty": 1.1, "repetition_penalty.window": None}
+    values |= {"top_k": 9, "min_p": 0.05, "temperature": 0.8}
+    stages = "repetition_penalty + top_k + min_p + temperature"
+    chain = Strategy(stages, values)
+    shown = drawn(compare(6, GREEDY, chain), 60).splitlines()
+    assert all(len(line) <= 60 for line in shown)
+    row = next(line for line in shown if line.startswith("repetition_penalty=1.1"))
+    assert set(row.split()[-1]) <= set(DOTS)
+    assert {"temperature=0.8"} <= {line.split()[-1] for line in shown if line}
 
 
 @pytest.mark.parametrize("count", [1, 2])
