@@ -175,6 +175,14 @@ def local_devices() -> int:
     return int(jax.local_device_count())
 
 
+def jit_compile() -> Any:
+    """What a model's `compile` is told: XLA on a CPU has no bfloat16 products of its
+    own, so none on TensorFlow."""
+    import keras
+
+    return False if keras.backend.backend() == "tensorflow" else "auto"
+
+
 def idle_gpus() -> int:
     """How many GPUs of this machine are not trained on: TensorFlow takes one."""
     import keras

@@ -19,7 +19,7 @@ import keras
 from keras import ops
 
 from minigpt_repl.training.dataset import PAD_ID, Windows, for_predict
-from minigpt_repl.training.devices import local_devices, own_rows, whole
+from minigpt_repl.training.devices import jit_compile, local_devices, own_rows, whole
 
 
 class FusedCrossEntropy(keras.losses.Loss):
@@ -165,9 +165,7 @@ class Evaluator:
         labels = keras.Input((None,), dtype="int32")
         losses = WindowLoss(dtype="float32", autocast=False)([model(ids), labels])
         self._model = keras.Model([ids, labels], losses)
-        # As in training: XLA on a CPU has no bfloat16 products of its own.
-        is_tensorflow = keras.backend.backend() == "tensorflow"
-        self._model.compile(jit_compile=False if is_tensorflow else "auto")
+        self._model.compile(jit_compile=jit_compile())
         self._tokens_per_byte = tokens_per_byte
         self._batch_size = batch_size * local_devices()
 

@@ -24,6 +24,7 @@ from minigpt_repl.lm import (
     MiniGPTCausalLMPreprocessor,
     MiniGPTTokenizer,
 )
+from minigpt_repl.training.devices import jit_compile
 from minigpt_repl.training.losses import FusedCrossEntropy
 from minigpt_repl.training.recipes import Recipe
 
@@ -92,8 +93,9 @@ def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
 
 def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
     if recipe.fused_loss:
-        # Not compiled as a whole: XLA on a CPU has no bfloat16 products of its own.
-        model.compile(make_optimizer(recipe), FusedCrossEntropy(), jit_compile=_jit())
+        model.compile(
+            make_optimizer(recipe), FusedCrossEntropy(), jit_compile=jit_compile()
+        )
     else:
         model.compile(
             make_optimizer(recipe),
@@ -130,10 +132,6 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         adam_beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip_norm,
     )
-
-
-def _jit() -> Any:
-    return "auto" if keras.backend.backend() != "tensorflow" else False
 
 
 def _reference_perplexity() -> Any:
