@@ -10,6 +10,7 @@ probabilities instead of from the text (distillation: G. Hinton et al. (2015),
 arXiv 1503.02531), because what counts is how often the model agrees with it.
 """
 
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,13 @@ from rich.console import Console
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.paths import training_folder
 from minigpt_repl.training.progress import Display
-from minigpt_repl.training.recipes import Length, Recipe, learning_rate
+from minigpt_repl.training.recipes import (
+    Length,
+    Recipe,
+    learning_rate,
+    saved_fields,
+)
+from minigpt_repl.training.resume import locked, remove_state
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
 TOLD_EVERY = 100
@@ -56,30 +63,20 @@ def train_longer(
     out: Path,
 ) -> None:
     """Train a checkpoint further, and its draft model on what it has become."""
-    with quiet():
+    if out.exists():
+        raise click.UsageError(f"{out} is there already: name another with --out")
+    display = Display(Console(file=sys.stderr))
+    with quiet(), contextlib.closing(display) as progress, locked(out):
         from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
         from minigpt_repl.training.callbacks import ShowProgress
-        from minigpt_repl.training.corpus import load_corpus
         from minigpt_repl.training.dataset import training_data
-        from minigpt_repl.training.prepared_text import prepare_text
         from minigpt_repl.training.trainable import in_float32
         from minigpt_repl.training.trainer import Plan, Trainer
 
-        progress = Display(Console(file=sys.stderr))
         begun = load_checkpoint(checkpoint)
-        recipe = falling(begun.record.training["recipe"], begun.causal_lm, rate)
-        told = begun.record
-        loaded = load_corpus(
-            corpus,
-            told.training["data"]["min_length"],
-            progress,
-            tokenizer=told.tokenizer,
-            document=told.document,
-        )
-        text = prepare_text(loaded, recipe.vocabulary_size, told.lowercase, progress)
-        words = begun.causal_lm.preprocessor.tokenizer.get_vocabulary()
-        if text.vocabulary.tokenizer().get_vocabulary() != words:
-            raise click.UsageError(f"{checkpoint} was made from another text")
+        before = begun.record.training
+        recipe = falling(before["recipe"], rate)
+        text = same_text(corpus, begun, recipe, progress)
         model = taken_up(begun.causal_lm, recipe)
         length = Length(steps=steps)
         shown = ShowProgress(progress, length)
@@ -89,32 +86,49 @@ def train_longer(
         trainer.resume()
         run = trainer.train()
         shown.close()
-        record = continued_record(begun, recipe, seed, text, run)
+        record = continued_record(before, recipe, seed, text, run)
         draft = begun.draft
         if draft is not None:
-            smaller = falling(record["draft"]["recipe"], draft, DRAFT_RATE)
-            draft, agreed = distilled(
-                trainer.model,
-                taken_up(draft, smaller),
-                smaller,
-                data,
-                draft_steps,
-                seed,
+            smaller = falling(before["draft"]["recipe"], DRAFT_RATE)
+            draft = taken_up(draft, smaller)
+            told = distil(
+                trainer.model, draft, smaller, data, draft_steps, seed, progress
             )
-            record["draft"]["distilled"] = agreed
+            record["draft"] = before["draft"] | {"distilled": told}
             draft = in_float32(draft)
         save_checkpoint(out, in_float32(model), record, draft)
+        remove_state(training_folder(out))
 
 
-def falling(recipe: dict[str, Any], causal_lm: Any, rate: float) -> Recipe:
+def falling(recipe: dict[str, Any], rate: float) -> Recipe:
     """A checkpoint's own recipe, but with a rate that falls from the first step on."""
-    words = causal_lm.preprocessor.tokenizer.vocabulary_size()
-    return Recipe(**recipe).changed(
-        learning_rate=rate,
-        schedule="trapezoid",
-        decay_fraction=1.0,
-        all_rows=causal_lm.backbone.vocabulary_size > words,
+    return Recipe(**saved_fields(recipe)).changed(
+        learning_rate=rate, schedule="trapezoid", decay_fraction=1.0
     )
+
+
+def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:
+    """The text that a checkpoint was made from, ready to train on.
+
+    Raises:
+        click.UsageError: if it is another one.
+    """
+    from minigpt_repl.training.corpus import load_corpus
+    from minigpt_repl.training.prepared_text import prepare_text
+
+    record = begun.record
+    loaded = load_corpus(
+        corpus,
+        record.training["data"]["min_length"],
+        progress,
+        tokenizer=record.tokenizer,
+        document=record.document,
+    )
+    text = prepare_text(loaded, recipe.vocabulary_size, record.lowercase, progress)
+    words = begun.causal_lm.preprocessor.tokenizer.get_vocabulary()
+    if text.vocabulary.tokenizer().get_vocabulary() != words:
+        raise click.UsageError(f"{begun.directory} was made from another text")
+    return text
 
 
 def taken_up(causal_lm: Any, recipe: Recipe) -> Any:
@@ -130,12 +144,11 @@ def taken_up(causal_lm: Any, recipe: Recipe) -> Any:
 
 
 def continued_record(
-    begun: Any, recipe: Recipe, seed: int, text: Any, run: Any
+    before: dict[str, Any], recipe: Recipe, seed: int, text: Any, run: Any
 ) -> dict[str, Any]:
     """How the model was made, its steps and time counted from the very beginning."""
     from minigpt_repl.training.pipeline import training_record
 
-    before = begun.record.training
     steps, seconds = before["steps"], before["wall_seconds"]
     record = training_record(recipe, seed, text, run)
 
@@ -147,63 +160,74 @@ def continued_record(
         return evaluation | moved
 
     losses = [(step + steps, loss) for step, loss in record["training_losses"]]
-    begun_as = ("recipe", "seed", "steps", "wall_seconds", "metrics", "versions")
+    # What it was before, all the way back; its history is in the new one's.
+    apart = ("history", "training_losses", "data", "draft")
+    begun_as = {name: before[name] for name in before if name not in apart}
     return record | {
         "steps": record["steps"] + steps,
         "wall_seconds": record["wall_seconds"] + seconds,
         "metrics": later(record["metrics"]),
         "history": before["history"] + [later(each) for each in record["history"]],
         "training_losses": [*before["training_losses"], *losses],
-        "begun_as": {name: before[name] for name in begun_as},
-        "draft": dict(before.get("draft", {})),
+        "begun_as": begun_as,
     }
 
 
-def distilled(
-    teacher: Any, learner: Any, recipe: Recipe, data: Any, steps: int, seed: int
-) -> tuple[Any, dict[str, Any]]:
-    """A draft model after so many steps of learning from the model.
+def distil(
+    teacher: Any,
+    draft: Any,
+    recipe: Recipe,
+    data: Any,
+    steps: int,
+    seed: int,
+    progress: Any,
+) -> dict[str, Any]:
+    """Has a draft model learn from the model for so many steps.
 
     Args:
         teacher: the model, from ids to logits; stays as it is.
-        learner: the draft model; learns in place.
+        draft: the draft model; learns in place.
         recipe: the draft model's.
         data: windows of the text that both learned from.
         steps: how many to take.
         seed: of the windows' order.
+        progress: is told the loss now and then.
 
     Returns:
-        The draft model, and what the record tells of it: how often its most probable
-        token is the model's, before and after, on the validation text.
+        What the record tells of it: how often the draft's most probable token is the
+        model's, before and after, on the validation text.
     """
     import keras
 
     from minigpt_repl.training.dataset import batches
-    from minigpt_repl.training.trainable import make_optimizer, trainable
+    from minigpt_repl.training.devices import jit_compile
+    from minigpt_repl.training.trainable import trainable
 
-    student = trainable(learner, replace(recipe, name="student"))
+    student = trainable(draft, replace(recipe, name="student"))
     teacher.trainable = False
     ids = keras.Input((None,), dtype="int32")
-    losses = keras.layers.Lambda(divergence, output_shape=(None,), dtype="float32")(
-        [student(ids), teacher(ids)]
-    )
-    pair = keras.Model(ids, losses)
+    logits = [student(ids), teacher(ids)]
+    # For each position, as what Keras takes for the output of a model.
+    losses = keras.layers.Lambda(divergence, output_shape=(None,), dtype="float32")
+    agrees = keras.layers.Lambda(is_same_choice, output_shape=(None,), dtype="bool")
+    pair = keras.Model(ids, losses(logits))
     pair.compile(
-        make_optimizer(recipe),
+        student.optimizer,
         loss=lambda _, losses: keras.ops.mean(losses),
-        jit_compile=False,
+        jit_compile=jit_compile(),
     )
-    before = agreement(student, teacher, data)
+    choices = keras.Model(ids, agrees(logits))
+    choices.compile(jit_compile=jit_compile())
+    before = agreement(choices, data.validation)
     feed = batches(data.train, recipe.feeding, recipe.batch_size, seed)
     for step, (inputs, _) in zip(range(steps), feed, strict=False):
-        rate = learning_rate(recipe, step, step / steps)
-        pair.optimizer.learning_rate.assign(rate)
+        pair.optimizer.learning_rate.assign(learning_rate(recipe, step, step / steps))
         loss = pair.train_on_batch(inputs.astype("int32"), inputs.astype("float32"))
         if (step + 1) % TOLD_EVERY == 0:
-            click.echo(f"draft: step {step + 1:,}, loss {float(loss):.4f}", err=True)
-    after = agreement(student, teacher, data)
+            progress.say(f"draft: step {step + 1:,}, loss {float(loss):.4f}")
     teacher.trainable = True  # the checkpoint's configuration has it
-    return learner, {"steps": steps, "agreed_before": before, "agreed": after}
+    after = agreement(choices, data.validation)
+    return {"steps": steps, "agreed_before": before, "agreed": after}
 
 
 def divergence(logits: Any) -> Any:
@@ -218,20 +242,21 @@ def divergence(logits: Any) -> Any:
     return ops.sum(ops.softmax(of_model) * surprise, axis=-1)
 
 
-def agreement(student: Any, teacher: Any, data: Any) -> float:
-    """Share of validation positions at which both hold one token most probable."""
-    same = seen = 0
-    for start in range(0, len(data.validation), 64):
-        windows = slice(start, start + 64)
-        ids = data.validation.inputs[windows].astype("int32")
-        is_token = data.validation.labels[windows] != 0
-        best = [
-            model.predict_on_batch(ids).astype("float32").argmax(-1)
-            for model in (student, teacher)
-        ]
-        same += int(((best[0] == best[1]) & is_token).sum())
-        seen += int(is_token.sum())
-    return same / seen
+def is_same_choice(logits: Any) -> Any:
+    """Whether both hold one token most probable, by position: `(batch, length)`."""
+    from keras import ops
+
+    of_draft, of_model = (ops.argmax(each, axis=-1) for each in logits)
+    return ops.equal(of_draft, of_model)
+
+
+def agreement(choices: Any, windows: Any) -> float:
+    """Share of the windows' labels before which both hold one token most probable."""
+    from minigpt_repl.training.dataset import PAD_ID, for_predict
+
+    inputs = [windows.inputs.astype("int32")]
+    is_same = choices.predict(**for_predict(inputs, 64), verbose=0)
+    return float(is_same[windows.labels != PAD_ID].mean())
 
 
 if __name__ == "__main__":

@@ -101,6 +101,12 @@ class Recipe:
         return asdict(self)
 
 
+def saved_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's fields from a record or a state of any version: before there was a
+    choice, models had all rows."""
+    return {"all_rows": True, **recipe}
+
+
 def _check(recipe: Recipe) -> None:
     least = {
         "num_layers": 1,

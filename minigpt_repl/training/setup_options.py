@@ -32,7 +32,7 @@ from minigpt_repl.sampling.registry import (
 from minigpt_repl.training import documents
 from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding
 from minigpt_repl.training.devices import Cluster, check_backend
-from minigpt_repl.training.recipes import RECIPES, Recipe, get_recipe
+from minigpt_repl.training.recipes import RECIPES, Recipe, get_recipe, saved_fields
 from minigpt_repl.training.resume import STATE_FILE, read_header
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
@@ -243,8 +243,7 @@ def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
     recipe = get_recipe(options.recipe)
     if header is not None and header["recipe"]["name"] == recipe.name:
         # As it was then, whatever that recipe is called for in this version.
-        # All had all rows before there was a choice.
-        then = {"all_rows": True} | header["recipe"]
+        then = saved_fields(header["recipe"])
         recipe = recipe.changed(**{name: then[name] for name in shape & then.keys()})
     asked = asdict(options)
     return recipe.changed(**{name: asked[name] for name in shape & asked.keys()})

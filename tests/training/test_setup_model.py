@@ -112,15 +112,20 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     # What is finished can go on, and its draft model learns from it.
     script = SCRIPT.with_name("train_longer.py")
     command = [sys.executable, script, "--corpus", corpus, "--checkpoint", "out"]
-    steps = ("--steps", "5", "--draft-steps", "3")
-    done = subprocess.run(
-        [*command, "--out", "longer", *steps],
-        cwd=place,
-        env=os.environ | {"XDG_CACHE_HOME": str(place / "cache")},
-        capture_output=True,
-        text=True,
-    )
+    command += ["--out", "longer", "--steps", "5", "--draft-steps", "3"]
+    done, again = [
+        subprocess.run(
+            command,
+            cwd=place,
+            env=os.environ | {"XDG_CACHE_HOME": str(place / "cache")},
+            capture_output=True,
+            text=True,
+        )
+        for _ in range(2)
+    ]
     assert done.returncode == 0, done.stderr
+    assert again.returncode == 2 and "longer is there already" in again.stderr
+    assert not (place / "longer.training").exists()
     longer = load_checkpoint(place / "longer")
     training = longer.record.training
     assert training["steps"] == 17 and training["begun_as"]["steps"] == 12
