@@ -24,6 +24,7 @@ import click
 from rich.console import Console
 
 from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.training.progress import Display, duration
 from minigpt_repl.training.recipes import RECIPES, get_recipe
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
@@ -129,7 +130,6 @@ def train_each(
 
 def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
     """Draw the curves, if there is something to draw with."""
-    from minigpt_repl.errors import UsageError
     from minigpt_repl.training.callbacks import draw_curves
 
     try:
@@ -196,4 +196,7 @@ def _each(made: list[Any]) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    compare()
+    try:
+        compare()
+    except MiniGPTError as error:
+        sys.exit(str(error))

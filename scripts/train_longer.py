@@ -22,6 +22,7 @@ import click
 from rich.console import Console
 
 from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.recipes import (
@@ -205,18 +206,13 @@ def distil(
 
     student = trainable(draft, replace(recipe, name="student"))
     teacher.trainable = False
-    ids = keras.Input((None,), dtype="int32")
-    logits = [student(ids), teacher(ids)]
-    # For each position, as what Keras takes for the output of a model.
-    losses = keras.layers.Lambda(divergence, output_shape=(None,), dtype="float32")
-    agrees = keras.layers.Lambda(is_same_choice, output_shape=(None,), dtype="bool")
-    pair = keras.Model(ids, losses(logits))
+    pair = by_position(divergence, student, teacher)
     pair.compile(
         student.optimizer,
         loss=lambda _, losses: keras.ops.mean(losses),
         jit_compile=jit_compile(),
     )
-    choices = keras.Model(ids, agrees(logits))
+    choices = by_position(is_same_choice, student, teacher)
     choices.compile(jit_compile=jit_compile())
     before = agreement(choices, data.validation)
     feed = batches(data.train, recipe.feeding, recipe.batch_size, seed)
@@ -228,6 +224,16 @@ def distil(
     teacher.trainable = True  # the checkpoint's configuration has it
     after = agreement(choices, data.validation)
     return {"steps": steps, "agreed_before": before, "agreed": after}
+
+
+def by_position(measure: Any, draft: Any, model: Any) -> Any:
+    """A model from ids to what a measure says of two models' logits."""
+    import keras
+
+    ids = keras.Input((None,), dtype="int32")
+    # A layer casts what it is given to its dtype: as bool all logits were alike.
+    layer = keras.layers.Lambda(measure, output_shape=(None,), dtype="float32")
+    return keras.Model(ids, layer([draft(ids), model(ids)]))
 
 
 def divergence(logits: Any) -> Any:
@@ -243,11 +249,11 @@ def divergence(logits: Any) -> Any:
 
 
 def is_same_choice(logits: Any) -> Any:
-    """Whether both hold one token most probable, by position: `(batch, length)`."""
+    """1 where both hold one token most probable, by position: `(batch, length)`."""
     from keras import ops
 
     of_draft, of_model = (ops.argmax(each, axis=-1) for each in logits)
-    return ops.equal(of_draft, of_model)
+    return ops.cast(ops.equal(of_draft, of_model), "float32")
 
 
 def agreement(choices: Any, windows: Any) -> float:
@@ -260,4 +266,7 @@ def agreement(choices: Any, windows: Any) -> float:
 
 
 if __name__ == "__main__":
-    train_longer()
+    try:
+        train_longer()
+    except MiniGPTError as error:
+        sys.exit(str(error))

@@ -1,5 +1,6 @@
 """`minigpt-setup` as a user has it: a process, its output, its exit code."""
 
+import importlib.util
 import json
 import os
 import random
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from minigpt_repl.training.dataset import Windows
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_model.py"
 
@@ -136,6 +139,26 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     for one, other in zip(before.weights, after.weights, strict=True):
         stays = len(one.shape) < 2 or "bias" in one.path
         assert np.array_equal(one, other) == stays, one.path
+
+
+def test_a_draft_agrees_where_its_most_probable_token_is_the_models():
+    import keras
+
+    spec = importlib.util.spec_from_file_location(
+        "train_longer", SCRIPT.with_name("train_longer.py")
+    )
+    train_longer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(train_longer)
+    draft, model = keras.layers.Embedding(9, 4), keras.layers.Embedding(9, 4)
+    choices = train_longer.by_position(train_longer.is_same_choice, draft, model)
+    ids = np.arange(1, 9)[None]
+    best = [np.argmax(each.get_weights()[0][ids], axis=-1) for each in (draft, model)]
+    expected = best[0] == best[1]
+    assert np.array_equal(choices.predict(ids, verbose=0), expected)
+    windows = Windows(ids, np.array([[5, 6, 7, 8, 1, 2, 0, 0]]))
+    choices.compile()
+    agreed = train_longer.agreement(choices, windows)
+    assert agreed == pytest.approx(expected[0, :6].mean())
 
 
 @pytest.mark.slow
