@@ -231,7 +231,7 @@ def by_position(measure: Any, draft: Any, model: Any) -> Any:
     import keras
 
     ids = keras.Input((None,), dtype="int32")
-    # A layer casts what it is given to its dtype: as bool all logits were alike.
+    # The layer casts the logits to its dtype, whatever the models' own is.
     layer = keras.layers.Lambda(measure, output_shape=(None,), dtype="float32")
     return keras.Model(ids, layer([draft(ids), model(ids)]))
 
@@ -243,7 +243,7 @@ def divergence(logits: Any) -> Any:
     """
     from keras import ops
 
-    of_draft, of_model = (ops.cast(each, "float32") for each in logits)
+    of_draft, of_model = logits
     surprise = ops.logsumexp(of_draft, axis=-1, keepdims=True) - of_draft
     return ops.sum(ops.softmax(of_model) * surprise, axis=-1)
 
