@@ -28,11 +28,10 @@ from minigpt_repl.errors import (
     MiniGPTError,
 )
 from minigpt_repl.paths import known_checkpoints
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS
-from minigpt_repl.shown import shown_line
-from minigpt_repl.suggest import did_you_mean, quoted, shortened, shown_path
+from minigpt_repl.shown import did_you_mean, quoted, shortened, shown_line, shown_path
 
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"

@@ -29,8 +29,7 @@ from minigpt_repl.settings import (
     limits_of,
     parameter_of,
 )
-from minigpt_repl.shown import shown_line
-from minigpt_repl.suggest import did_you_mean, plain, quoted, shown_path
+from minigpt_repl.shown import did_you_mean, plain, quoted, shown_line, shown_path
 
 CONFIG_FILE = "config.toml"
 PREFIX = "MINIGPT_"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.suggest import did_you_mean, plain, shown_path
+from minigpt_repl.shown import did_you_mean, plain, shown_path
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the largest file that is read."""

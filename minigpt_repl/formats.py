@@ -17,8 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.shown import HIDDEN
-from minigpt_repl.suggest import plain, quoted
+from minigpt_repl.shown import HIDDEN, plain, quoted
 
 LARGEST_WHOLE = 2**31 - 1
 LONGEST_SAID = 80

@@ -19,7 +19,7 @@ from minigpt_repl.sampling.registry import (
     find_sampler,
     read_sampler,
 )
-from minigpt_repl.suggest import did_you_mean, quoted
+from minigpt_repl.shown import did_you_mean, quoted
 
 ORIGINS = ("default", "config", "environment", "flag", "set")
 """Where a value may come from, the weakest first."""

@@ -64,7 +64,7 @@ def shown(
     name: str, files: Mapping[str, tuple[str, str]], folder: Path
 ) -> tuple[str, bool]:
     """A row for the text of some files, and whether all is well."""
-    from minigpt_repl.models.minigpt import text_of
+    from minigpt_repl.models.causal_lm import text_of
     from minigpt_repl.training.corpus import load_corpus
     from minigpt_repl.training.prepared_text import learned
     from minigpt_repl.training.progress import SilentProgress

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minigpt_repl.glossary import ENTRIES
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS
 
 ROOT = Path(__file__).resolve().parent.parent

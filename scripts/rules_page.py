@@ -15,10 +15,10 @@ import numpy as np
 from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import read_sampler
 from minigpt_repl.sampling.stage import Stage
-from minigpt_repl.sampling.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "rules.md"

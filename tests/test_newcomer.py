@@ -29,7 +29,7 @@ from minigpt_repl.repl.plain import PlainLoop
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.several import continue_times
 from minigpt_repl.settings import Settings, limits_of
-from minigpt_repl.suggest import did_you_mean
+from minigpt_repl.shown import did_you_mean
 
 # A command without its colon.
 

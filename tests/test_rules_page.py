@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from minigpt_repl.sampling.stages import STAGES
+from minigpt_repl.sampling.chain import STAGES
 
 PAGE = Path(__file__).parent.parent / "docs" / "rules.md"
 

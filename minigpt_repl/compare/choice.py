@@ -19,8 +19,7 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import in_bits, percent
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import in_bits, percent, quoted
 
 if TYPE_CHECKING:
     import numpy as np

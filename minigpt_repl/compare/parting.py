@@ -15,7 +15,7 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
-from minigpt_repl.suggest import plain
+from minigpt_repl.shown import plain
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.request import Engine, EngineInfo, Finished, Request
 from minigpt_repl.errors import EngineError, MiniGPTError, UsageError
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.suggest import plain, quoted
+from minigpt_repl.shown import plain, quoted
 
 
 class ReplayError(MiniGPTError):

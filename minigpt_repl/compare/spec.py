@@ -13,7 +13,7 @@ from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import Settings, check_value
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import quoted
 
 MOST_TEXTS = 100
 MOST_STRATEGIES = 32

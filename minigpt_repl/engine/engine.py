@@ -36,9 +36,9 @@ from minigpt_repl.engine.search_text import Searching
 from minigpt_repl.engine.texts import Text, crop, spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.models.causal_lm import language_model
 from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
 from minigpt_repl.models.language_model import LanguageModel
-from minigpt_repl.models.minigpt import language_model
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler
 

@@ -16,7 +16,7 @@ from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling.history import BREAKER_TOKENS
 from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import quoted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from minigpt_repl.models.record import (
 )
 from minigpt_repl.models.text.wordpiece import RESERVED_WORDS
 from minigpt_repl.paths import RECORD_FILE
-from minigpt_repl.suggest import quoted, shown_path
+from minigpt_repl.shown import quoted, shown_path
 
 
 @dataclass(frozen=True)

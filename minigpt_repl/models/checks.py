@@ -27,7 +27,7 @@ from minigpt_repl.models.record import (
 )
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN, SPLIT_PATTERNS
 from minigpt_repl.paths import RECORD_FILE
-from minigpt_repl.suggest import quoted, shown_path
+from minigpt_repl.shown import quoted, shown_path
 
 CLASSES = {
     "config.json": "MiniGPTBackbone",

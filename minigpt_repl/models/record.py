@@ -22,7 +22,7 @@ from minigpt_repl.paths import (
     known_checkpoints,
     training_folder,
 )
-from minigpt_repl.suggest import did_you_mean, quoted, shown_path
+from minigpt_repl.shown import did_you_mean, quoted, shown_path
 
 VOCABULARY_FILE = "assets/tokenizer/vocabulary.txt"
 DRAFT_FOLDER = "draft"

@@ -15,10 +15,10 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands, find_command
 from minigpt_repl.repl.tables import all_keys
 from minigpt_repl.sampling import chain
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
 
 

@@ -35,8 +35,7 @@ from minigpt_repl.repl.output import (
 )
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import in_seconds, in_tokens_per_second
-from minigpt_repl.suggest import plain
+from minigpt_repl.shown import in_seconds, in_tokens_per_second, plain
 
 SHOWN_WORDS = 8
 NOT_FINITE = (

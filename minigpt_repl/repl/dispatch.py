@@ -27,7 +27,7 @@ from minigpt_repl.repl.output import (
     SwitchModel,
 )
 from minigpt_repl.repl.session import Session
-from minigpt_repl.suggest import did_you_mean, plain, quoted
+from minigpt_repl.shown import did_you_mean, plain, quoted
 
 Handler = Callable[[Context, str], Steps]
 Completer = Callable[[Context, str], Iterable[str]]

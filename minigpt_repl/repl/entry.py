@@ -31,8 +31,7 @@ from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.shown import shown_line
-from minigpt_repl.suggest import shown_path
+from minigpt_repl.shown import shown_line, shown_path
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison

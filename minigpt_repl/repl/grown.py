@@ -11,8 +11,7 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.context import Context, current_ids
 from minigpt_repl.repl.tables import FAINT, NAME
-from minigpt_repl.shown import as_share
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import as_share, quoted
 
 MOST_DEPTH = 8
 MOST_CHILDREN = 10

@@ -26,8 +26,7 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
-from minigpt_repl.shown import in_tokens_per_second, shown_line
-from minigpt_repl.suggest import shortened
+from minigpt_repl.shown import in_tokens_per_second, shortened, shown_line
 
 CONTINUATION = ". "
 

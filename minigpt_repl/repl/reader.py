@@ -38,8 +38,7 @@ from minigpt_repl.repl.line_editor import (
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.signals import Modes, Signals
 from minigpt_repl.repl.wrapping import on_terminal
-from minigpt_repl.shown import shown
-from minigpt_repl.suggest import shown_path
+from minigpt_repl.shown import shown, shown_path
 
 PROMPT = "> "
 MENU_ROWS = 6

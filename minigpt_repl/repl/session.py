@@ -26,7 +26,7 @@ from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import quoted
 
 
 @dataclass(frozen=True)

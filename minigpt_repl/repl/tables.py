@@ -19,9 +19,9 @@ from minigpt_repl.compare.pieces import is_own_text, maker
 from minigpt_repl.engine.request import Generation
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import quoted
 
 Value = int | float | str | bool | None
 """What a setting can hold; `None` means that it is off."""

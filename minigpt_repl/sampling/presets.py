@@ -12,8 +12,8 @@ import msgspec
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Value, format_value
-from minigpt_repl.sampling.stages import STAGES
 
 DEFAULTS = {
     # common/common.h: penalties, dry, top_n_sigma, typ_p and xtc are off.

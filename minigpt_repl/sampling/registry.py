@@ -17,11 +17,11 @@ from typing import Any
 
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
 from minigpt_repl.sampling.stage import Stage
-from minigpt_repl.sampling.stages import STAGES
-from minigpt_repl.suggest import did_you_mean, quoted
+from minigpt_repl.shown import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
 

@@ -15,7 +15,7 @@ import keras
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
-from minigpt_repl.models.minigpt import text_of
+from minigpt_repl.models.causal_lm import text_of
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.devices import alone

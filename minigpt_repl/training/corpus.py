@@ -20,7 +20,7 @@ from charset_normalizer import from_bytes
 
 from minigpt_repl.errors import CorpusError, UsageError
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import quoted
 from minigpt_repl.training import documents
 from minigpt_repl.training.progress import Progress, SilentProgress
 from minigpt_repl.training.sources import (

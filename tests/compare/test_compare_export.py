@@ -11,11 +11,11 @@ import pytest
 from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.markdown import escape
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.render import (
     comparison_of,
     comparison_to_json,
+    escape,
     export,
     render,
 )

@@ -11,9 +11,9 @@ from minigpt_repl.repl.completion import complete
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 
 

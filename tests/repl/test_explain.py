@@ -6,8 +6,8 @@ from fakes import VOCABULARY, FakeEngine, softmax
 from talk import Talk
 
 from minigpt_repl.repl.continuation import ending_in_a_line
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
-from minigpt_repl.sampling.stages import STAGES
 
 DRAWING = [spec for spec in all_samplers() if spec.search is None]
 

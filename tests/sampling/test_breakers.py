@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.history import BREAKER_TOKENS
-from minigpt_repl.sampling.stages import STAGES
 
 
 def dry_penalties(text, breakers, marked, multiplier, base, allowed):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.stage import probabilities
-from minigpt_repl.sampling.stages import STAGES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 PEERS = ("transformers", "llama.cpp")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from minigpt_repl.models.text.casing import SentenceEnds
 from minigpt_repl.models.text.display import display_text, raw_text
 from minigpt_repl.models.text.normalize import normalize_text
-from minigpt_repl.models.text.sentence import ends_sentence
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"
 VALIDATION = "simplebooks/simplebooks-92-raw/valid.txt"
@@ -147,7 +147,9 @@ def test_raw_text_shows_the_tokens():
     ],
 )
 def test_where_a_sentence_ends(text, ends):
-    assert ends_sentence(text.split()) is ends
+    sentence_ends = SentenceEnds()
+    ended = [False, *map(sentence_ends.push, text.split())]
+    assert ended[-1] is ends
 
 
 def _gaps(text: str, tokens: list[str]) -> list[bool]:

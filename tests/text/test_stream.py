@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.models.text.display import display_text
-from minigpt_repl.models.text.sentence import SentenceEnds, ends_sentence
-from minigpt_repl.models.text.stream import RevisedText, TextStream
+from minigpt_repl.engine.texts import RevisedText
+from minigpt_repl.models.text.display import TextStream, display_text
 
 # Words, pieces and marks of which every rule has something to decide.
 _TEXT = (
@@ -65,14 +64,7 @@ def test_a_revised_text_is_the_text_of_its_words(prompt, versions, lowercase):
     for words in versions:
         for count in range(len(words) + 1):  # most grow by a word
             expected = streamed(new_stream(), words[:count])
-            assert revised.of(words[:count]) == expected
-
-
-@given(words=TOKENS)
-def test_sentence_ends_are_the_same_token_by_token(words):
-    ends = SentenceEnds()
-    for count, word in enumerate(words, start=1):
-        assert ends.push(word) is ends_sentence(words[:count])
+            assert revised.of(tuple(words[:count])) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text import sentence, stream
-from minigpt_repl.models.text.display import Typesetter, raw_text
+from minigpt_repl.models.text.casing import SentenceEnds
+from minigpt_repl.models.text.display import (
+    TextStream,
+    Typesetter,
+    raw_text,
+)
 from minigpt_repl.models.text.marks import SPACE_MARK, split_piece
 from minigpt_repl.models.text.normalize import normalize_text
 
@@ -88,9 +92,7 @@ class WordPieceText:
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
         """A decoder whose text is put right behind a prompt."""
         words = [self.piece(token_id) for token_id in prompt_ids]
-        return WordPieceDecoder(
-            self, stream.TextStream.after(prompt, words, self.lowercase)
-        )
+        return WordPieceDecoder(self, TextStream.after(prompt, words, self.lowercase))
 
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
@@ -119,7 +121,7 @@ class WordPieceText:
 class WordPieceDecoder:
     """Display text of ids that come one by one; a `Decoder`."""
 
-    def __init__(self, text: WordPieceText, words: stream.TextStream) -> None:
+    def __init__(self, text: WordPieceText, words: TextStream) -> None:
         self._text, self._words = text, words
 
     def push(self, token_id: int) -> str:
@@ -135,7 +137,7 @@ class WordPieceSentenceEnds:
     """Finds the ends of sentences in ids; a `SentenceEnds`."""
 
     def __init__(self, text: WordPieceText) -> None:
-        self._text, self._words = text, sentence.SentenceEnds()
+        self._text, self._words = text, SentenceEnds()
 
     def push(self, token_id: int) -> bool:
         """Take the next token; returns whether it ends a sentence."""

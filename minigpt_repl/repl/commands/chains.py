@@ -20,13 +20,19 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, Sheet, make_table
 from minigpt_repl.sampling import chain
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.presets import read_preset
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import as_share
-from minigpt_repl.suggest import did_you_mean, plain, quoted, shortened, shown_path
+from minigpt_repl.shown import (
+    as_share,
+    did_you_mean,
+    plain,
+    quoted,
+    shortened,
+    shown_path,
+)
 
 if TYPE_CHECKING:
     import numpy as np

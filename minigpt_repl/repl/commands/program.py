@@ -26,7 +26,7 @@ from minigpt_repl.repl.tables import (
 )
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings, limits_of
-from minigpt_repl.suggest import did_you_mean, plain, quoted
+from minigpt_repl.shown import did_you_mean, plain, quoted
 
 GROUPS = {
     "begin": "tour help quit",

@@ -24,7 +24,7 @@ from minigpt_repl.repl.session import (
     is_saved_session,
     parse_session,
 )
-from minigpt_repl.suggest import shown_path
+from minigpt_repl.shown import shown_path
 
 
 @command("save", usage="FILE", complete=file_words)

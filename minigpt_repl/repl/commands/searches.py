@@ -39,9 +39,9 @@ from minigpt_repl.shown import (
     as_score,
     as_share,
     percent,
+    quoted,
     shown,
 )
-from minigpt_repl.suggest import quoted
 
 Draw = Callable[[Event], RenderableType | None]
 BEAMS, BEAM_STEPS = 3, 4

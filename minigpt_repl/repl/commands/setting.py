@@ -40,8 +40,15 @@ from minigpt_repl.repl.tables import (
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.settings import Change, Settings
-from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte, in_seconds
-from minigpt_repl.suggest import did_you_mean, plain, quoted
+from minigpt_repl.shown import (
+    as_perplexity,
+    did_you_mean,
+    in_bits,
+    in_bits_a_byte,
+    in_seconds,
+    plain,
+    quoted,
+)
 
 
 @command("sampler", usage="[NAME [k=v ...] | CHAIN]", complete=switch_words)

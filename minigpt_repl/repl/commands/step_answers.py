@@ -16,8 +16,7 @@ from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.output import Ask, AskKey, Live, Notice, Output, Say
 from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.shown import shown
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import quoted, shown
 
 LINES = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leaves"
 CURSOR = "▍"

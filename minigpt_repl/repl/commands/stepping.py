@@ -47,11 +47,10 @@ from minigpt_repl.repl.continuation import continue_text, count_tokens, ending
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
-from minigpt_repl.sampling.stages import STAGES
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import shown
-from minigpt_repl.suggest import nearest, quoted
+from minigpt_repl.shown import nearest, quoted, shown
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,8 +25,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import as_perplexity, as_share, shown
-from minigpt_repl.suggest import quoted, shown_path
+from minigpt_repl.shown import as_perplexity, as_share, quoted, shown, shown_path
 
 Figures = Mapping[str, Mapping[str, float]]
 """By sampler, then by the key of a measure."""

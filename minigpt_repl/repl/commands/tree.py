@@ -41,8 +41,7 @@ from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.repl.several import continue_rows
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import as_share, shown
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import as_share, quoted, shown
 
 if TYPE_CHECKING:
     import numpy as np

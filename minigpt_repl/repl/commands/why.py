@@ -34,8 +34,7 @@ from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import in_bits, shown
-from minigpt_repl.suggest import quoted
+from minigpt_repl.shown import in_bits, quoted, shown
 
 SHOWN_CONTEXT = 60
 SHOWN_TOKENS = 10
