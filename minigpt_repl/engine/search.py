@@ -78,17 +78,10 @@ class SearchLoop:
             for parameter in spec.parameters
             if parameter.is_live
         }
-        values = dict(values)
         self._kept = tf.Variable(rows, trainable=False)
         self._kept_later = rows  # from the second step on
-        if spec.search.rows is not None:
-            values[spec.search.rows] = rows
-        sampler_class: Any = spec.load_class()
-        stepped = type(sampler_class.__name__, (_SomeSteps, sampler_class), {})
-        self._sampler: Any = stepped(**{**values, **self._variables})
-        self._sampler.kept = self._kept
         self._seed = tf.Variable(0, trainable=False)
-        self._sampler.seed_generator = RowSeeds()
+        self._sampler = self._stepped_sampler(spec, values)
         self._cache = model.new_cache(rows)
         self._draft_cache = draft.new_cache(1) if draft else None
         self._asked: tuple[tf.Tensor, ...] = ()
@@ -110,6 +103,18 @@ class SearchLoop:
                 tf.function(step, autograph=False, jit_compile=True)
                 for step in (self._step, self._draft_step)
             )
+
+    def _stepped_sampler(self, spec: SamplerSpec, values: Mapping[str, Value]) -> Any:
+        """The sampler's class with a loop that goes some steps at a time."""
+        values = dict(values)
+        if self.search.rows is not None:
+            values[self.search.rows] = self.rows
+        sampler_class: Any = spec.load_class()
+        stepped = type(sampler_class.__name__, (_SomeSteps, sampler_class), {})
+        sampler: Any = stepped(**{**values, **self._variables})
+        sampler.kept = self._kept
+        sampler.seed_generator = RowSeeds()
+        return sampler
 
     def begin(
         self,

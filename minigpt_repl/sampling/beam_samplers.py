@@ -90,26 +90,6 @@ class DiverseBeamSearch(BeamSearch):
         **kwargs: Any,
     ) -> Any:
         """KerasHub's call of a sampler."""
-        index, length = ops.cast(index, "int32"), prompt.shape[-1]
-        mask = ops.zeros_like(prompt) if mask is None else mask
-        has_cache = cache is not None  # a loop takes no `None`
-
-        def repeated(each: Any) -> Any:
-            return ops.repeat(each, self.num_beams, axis=0)
-
-        # At first each group has one text, for all would be the same.
-        rows = ops.arange(self.num_beams)
-        is_first = (rows < self.num_groups) & (rows < self.kept)
-        log_probs = ops.where(is_first, 0.0, DROPPED)
-        log_probs = ops.tile(log_probs, [ops.shape(prompt)[0]])
-        variables = (
-            repeated(prompt),
-            tree.map_structure(repeated, cache) if has_cache else (),
-            index,
-            repeated(ops.cast(mask, "bool")),
-            log_probs,
-            ops.zeros_like(log_probs),
-        )
 
         def goes_on(prompt: Any, cache: Any, index: Any, mask: Any, *more: Any) -> Any:
             if stop_token_ids is None:
@@ -125,10 +105,9 @@ class DiverseBeamSearch(BeamSearch):
             extended = ops.log(self.compute_probabilities(logits)) + log_probs[:, None]
             parents, token, log_probs, taken = self.choose(extended, taken)
             prompt = ops.take(prompt, parents, axis=0)
-            if has_cache:
-                cache = tree.map_structure(
-                    lambda each: ops.take(each, parents, axis=0), cache
-                )
+            cache = tree.map_structure(
+                lambda each: ops.take(each, parents, axis=0), cache
+            )
             token = ops.cast(token, prompt.dtype)
             token = ops.where(mask[:, index], prompt[:, index], token)
             prompt = ops.slice_update(prompt, [0, index], token[:, None])
@@ -138,17 +117,41 @@ class DiverseBeamSearch(BeamSearch):
             goes_on,
             body,
             model=model,
-            loop_vars=variables,
-            maximum_iterations=length - index,
+            loop_vars=self._begin(prompt, cache, index, mask),
+            maximum_iterations=prompt.shape[-1] - index,
         )
+        prompts, scores = self._best_first(prompt, log_probs - taken)
+        return (prompts, scores) if self.return_all_beams else prompts[:, 0]
+
+    def _begin(self, prompt: Any, cache: Any, index: Any, mask: Any) -> Any:
+        """What the loop begins with."""
+
+        def repeated(each: Any) -> Any:
+            return ops.repeat(each, self.num_beams, axis=0)
+
+        # At first each group has one text, for all would be the same.
+        rows = ops.arange(self.num_beams)
+        is_first = (rows < self.num_groups) & (rows < self.kept)
+        log_probs = ops.where(is_first, 0.0, DROPPED)
+        log_probs = ops.tile(log_probs, [ops.shape(prompt)[0]])
+        mask = ops.zeros_like(prompt) if mask is None else mask
+        return (
+            repeated(prompt),
+            () if cache is None else tree.map_structure(repeated, cache),  # no `None`
+            ops.cast(index, "int32"),
+            repeated(ops.cast(mask, "bool")),
+            log_probs,
+            ops.zeros_like(log_probs),
+        )
+
+    def _best_first(self, prompt: Any, scores: Any) -> tuple[Any, Any]:
+        """Texts `(batch, num_beams, length)` and their scores, in falling order."""
         shape = (-1, self.num_beams)
-        scores = ops.reshape(log_probs - taken, shape)
-        prompt = ops.reshape(prompt, (*shape, length))
-        best_first = ops.argsort(-scores, axis=-1)
-        prompt = ops.take_along_axis(prompt, best_first[..., None], axis=1)
-        if self.return_all_beams:
-            return prompt, ops.take_along_axis(scores, best_first, axis=1)
-        return prompt[:, 0]
+        scores = ops.reshape(scores, shape)
+        prompt = ops.reshape(prompt, (*shape, prompt.shape[-1]))
+        order = ops.argsort(-scores, axis=-1)
+        prompt = ops.take_along_axis(prompt, order[..., None], axis=1)
+        return prompt, ops.take_along_axis(scores, order, axis=1)
 
     def choose(self, extended: Any, taken: Any) -> tuple[Any, Any, Any, Any]:
         """The best extensions of each group.

@@ -139,13 +139,7 @@ def load_corpus(
         kind = document or ("line" if layout else documents.find_kind(texts))
         read = [documents.split_documents(side, kind) for side in sides]
         kept = [[t for t in lines if _is_longer(t, min_length)] for lines in read]
-        count = sum(map(len, kept))
-        if count:
-            progress.say(
-                f"documents: {count:,}, each a {kind} "
-                "(--document file, paragraph or line)"
-            )
-        document = kind if count > 1 else None
+        document = _told(kind, sum(map(len, kept)), progress)
     else:
         document = None
         read = [_lines(side, bool(layout)) for side in sides]
@@ -156,19 +150,34 @@ def load_corpus(
         train, valid = documents.split_for_validation(kept[0], is_lossless)
     lines_read = sum(map(len, read))
     _check(opened, lines_read, train, valid, min_length)
+
+    def ends(pieces: Sequence[documents.Piece]) -> tuple[bool, ...]:
+        return tuple(piece.is_end for piece in pieces) if is_lossless else ()
+
     return Corpus(
-        opened.description,
-        public_name(source),
-        opened.sha256,
-        min_length,
-        tuple(piece.text for piece in train),
-        tuple(piece.text for piece in valid),
-        lines_read,
-        tokenizer,
-        document,
-        tuple(piece.is_end for piece in train) if is_lossless else (),
-        tuple(piece.is_end for piece in valid) if is_lossless else (),
+        source=opened.description,
+        name=public_name(source),
+        sha256=opened.sha256,
+        min_length=min_length,
+        train=tuple(piece.text for piece in train),
+        valid=tuple(piece.text for piece in valid),
+        lines_read=lines_read,
+        tokenizer=tokenizer,
+        document=document,
+        train_ends=ends(train),
+        valid_ends=ends(valid),
     )
+
+
+def _told(
+    kind: documents.Kind, count: int, progress: Progress
+) -> documents.Kind | None:
+    """What has an end that can be learned, if there are several."""
+    if count:
+        progress.say(
+            f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
+        )
+    return kind if count > 1 else None
 
 
 def _lines(texts: Sequence[str], is_simplebooks: bool) -> list[str]:

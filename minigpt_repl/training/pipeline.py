@@ -202,7 +202,27 @@ def _train(
         options=setup.options.to_json(),
     )
     shown = ShowProgress(progress, length)
-    callbacks: list[keras.callbacks.Callback] = [shown]
+    watching = _callbacks(setup, recipe.name, causal_lm, folder, progress)
+    trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
+    if setup.options.resume:
+        if trainer.resume():
+            progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
+        else:
+            progress.say(f"{recipe.name}: nothing saved to go on from, starting")
+    run = trainer.train()
+    shown.close()
+    return run
+
+
+def _callbacks(
+    setup: Setup,
+    name: str,
+    causal_lm: MiniGPTCausalLM,
+    folder: Path,
+    progress: Progress,
+) -> list[keras.callbacks.Callback]:
+    """What the options ask to be written and shown while a recipe is carried out."""
+    callbacks: list[keras.callbacks.Callback] = []
     if setup.is_chief:
         folder.mkdir(parents=True, exist_ok=True)
         callbacks.append(
@@ -223,17 +243,9 @@ def _train(
             )
         )
     if setup.options.tensorboard is not None and setup.is_chief:
-        logs = str(setup.options.tensorboard / recipe.name)
+        logs = str(setup.options.tensorboard / name)
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    trainer = Trainer(causal_lm, recipe, data, plan, callbacks)
-    if setup.options.resume:
-        if trainer.resume():
-            progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
-        else:
-            progress.say(f"{recipe.name}: nothing saved to go on from, starting")
-    run = trainer.train()
-    shown.close()
-    return run
+    return callbacks
 
 
 def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
