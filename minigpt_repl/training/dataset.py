@@ -46,6 +46,12 @@ class Windows:
         """Labels that are a token."""
         return int(np.count_nonzero(self.labels))
 
+    @property
+    def beginnings(self) -> "Windows":
+        """Those that begin behind `[BOS]`."""
+        is_beginning = self.inputs[:, 0] == BOS_ID
+        return Windows(self.inputs[is_beginning], self.labels[is_beginning])
+
     def spread(self, count: int) -> "Windows":
         """About so many of them, from all places alike."""
         step = -(-len(self) // count)
@@ -178,6 +184,37 @@ def batches(
             )
         index = max(index - len(order), 0)
         epoch += 1
+
+
+def recipe_batches(
+    windows: Windows,
+    recipe: Recipe,
+    seed: int,
+    first_step: int,
+    progress: Callable[[int], float],
+) -> Batches:
+    """Batches as a recipe feeds them: towards the end, beginnings only.
+
+    Args:
+        windows: of the training text.
+        recipe: names the batch, the feeding, and how long only beginnings are fed.
+        seed: of the order.
+        first_step: number of the first batch.
+        progress: from a step to the share of the run that is over then.
+    """
+
+    def feed(windows: Windows, step: int) -> Batches:
+        return batches(windows, recipe.feeding, recipe.batch_size, seed, step)
+
+    def is_late(step: int) -> bool:
+        return progress(step) > 1 - recipe.beginnings
+
+    step, early = first_step, feed(windows, first_step)
+    while not is_late(step):
+        yield next(early)
+        step += 1
+    # A text whose lines are all shorter than a window has none.
+    yield from feed(windows.beginnings or windows, step)
 
 
 def steps_per_epoch(feeding: Feeding, count: int, batch_size: int) -> int:

@@ -28,6 +28,8 @@ class Recipe:
         feeding: `cut` feeds the first window of each line and throws the rest
             away, in batches shuffled 256 at a time, as the reference does;
             `packed` feeds every token once an epoch, truly shuffled.
+        beginnings: the last share of the run, which feeds only the windows that begin
+            behind `[BOS]`, as a prompt does.
         num_layers: decoder blocks.
         num_heads: attention heads.
         hidden_dim: width of the hidden states.
@@ -60,6 +62,7 @@ class Recipe:
     name: str
     summary: str
     feeding: Feeding = "packed"
+    beginnings: float = 0.0
     num_layers: int = 2
     num_heads: int = 3
     hidden_dim: int = 256
@@ -128,6 +131,10 @@ def _check(recipe: Recipe) -> None:
         raise UsageError(
             f"{recipe.num_heads} heads need a hidden_dim of {recipe.num_heads} or "
             f"more, but {recipe.hidden_dim} was given"
+        )
+    if not 0 <= recipe.beginnings <= 1:
+        raise UsageError(
+            f"beginnings must be from 0 to 1, but {recipe.beginnings} was given"
         )
     if not 0 <= recipe.dropout < 1:
         raise UsageError(

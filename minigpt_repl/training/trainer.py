@@ -20,8 +20,8 @@ from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.training.dataset import (
     Batches,
     TrainingData,
-    batches,
     for_fit,
+    recipe_batches,
     steps_per_epoch,
 )
 from minigpt_repl.training.devices import own_rows
@@ -186,12 +186,11 @@ class Trainer:
         )
 
     def _batches(self) -> Batches:
-        feed = batches(
-            self.data.train,
-            self.recipe.feeding,
-            self.recipe.batch_size,
-            self.plan.seed,
-            self.run.step,
+        def progress(step: int) -> float:
+            return self.plan.length.progress(step, self.run.elapsed)
+
+        feed = recipe_batches(
+            self.data.train, self.recipe, self.plan.seed, self.run.step, progress
         )
         for inputs, labels in feed:
             yield own_rows(inputs), own_rows(labels)

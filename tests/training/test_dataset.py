@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.training import dataset
 from minigpt_repl.training.dataset import (
+    Windows,
     batch_order,
     batches,
     cut_windows,
     for_fit,
     for_predict,
     packed_windows,
+    recipe_batches,
     steps_per_epoch,
 )
+from minigpt_repl.training.recipes import DEFAULT
 
 CONTEXT = 8
 
@@ -127,6 +130,31 @@ def test_batches_from_a_later_step_are_those_of_an_unbroken_run(feeding, first):
         return [next(feed)[1].tolist() for _ in range(count)]
 
     assert take(first, 4) == take(0, first + 4)[first:]
+
+
+@pytest.mark.parametrize("first", [0, 3, 6, 9])
+def test_the_end_of_a_run_feeds_beginnings_only(first):
+    recipe = DEFAULT.changed(beginnings=0.5, batch_size=2)
+    windows = packed_windows(*lines_of([12, 20, 9, 30]), CONTEXT)
+    starts = windows.labels[:, 0][windows.inputs[:, 0] == 2]
+
+    def take(first_step, count):
+        feed = recipe_batches(windows, recipe, 1, first_step, lambda step: step / 10)
+        return [next(feed)[1][:, 0].tolist() for _ in range(count)]
+
+    fed = take(0, 12)
+    assert not set(np.ravel(fed[:6])) <= set(starts)
+    assert set(np.ravel(fed[6:])) <= set(starts)
+    assert take(first, 3) == fed[first : first + 3]
+
+
+def test_a_text_without_a_whole_window_behind_bos_feeds_all_to_the_end():
+    recipe = DEFAULT.changed(beginnings=0.5, batch_size=2)
+    windows = packed_windows(*lines_of([5, 3, 4, 7, 6, 5, 6]), CONTEXT)
+    is_inside = windows.inputs[:, 0] != 2
+    windows = Windows(windows.inputs[is_inside], windows.labels[is_inside])
+    feed = recipe_batches(windows, recipe, 1, 9, lambda step: step / 10)
+    assert next(feed)[1].shape == (2, CONTEXT)
 
 
 def made():

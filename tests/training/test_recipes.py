@@ -98,6 +98,7 @@ def test_an_unknown_recipe_names_the_nearest():
         ({"context_length": 1}, "context_length must be 2 or more"),
         ({"hidden_dim": 2, "num_heads": 4}, "4 heads need a hidden_dim of 4"),
         ({"dropout": 1.0}, "dropout must be"),
+        ({"beginnings": 2.0}, "beginnings must be from 0 to 1"),
         ({"learning_rate": -1.0}, "learning_rate must be above 0"),
     ],
 )
