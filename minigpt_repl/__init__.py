@@ -16,6 +16,9 @@ __version__ = "0.2.0.dev0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # it needs rich and more, which the command line does not
+    # On demand: they need rich, KerasHub and more, which the command line does not.
+    if name == "load":
         return import_module("minigpt_repl.notebook").load
+    if name in ("lm", "sampling"):
+        return import_module(f"minigpt_repl.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -100,7 +100,7 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
                 raise UsageError(f"there is no such setting{near}")
             values |= _parse(keys[name], text)
         except UsageError as error:
-            problems.append(f"environment: {plain(name)}: {error}")
+            problems.append(f"environment: {plain(name)}: {error}; left out")
     return Layer(values, problems=tuple(problems))
 
 
@@ -163,7 +163,8 @@ def _read_content(content: Mapping[str, Any], file: str) -> Layer:
                 key = _key(table, name)
                 values |= _parse(key, value)
         except UsageError as error:
-            problems.append(f"{file}: {plain(f'{table}.{name}'.lstrip('.'))}: {error}")
+            key = plain(f"{table}.{name}".lstrip("."))
+            problems.append(f"{file}: {key}: {error}; left out")
     return Layer(values, checkpoint, tuple(problems))
 
 
@@ -288,7 +289,7 @@ def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
             check_value(key, value, limits)
             values[key] = value
         except UsageError as error:
-            problems.append(f"{name}: {key}: {error}")
+            problems.append(f"{name}: {key}: {error}; left out")
     for problem in problems:
         _tell(problem)
     return values

@@ -51,7 +51,7 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.errors import UsageError
 from minigpt_repl.paths import find_checkpoint
 from minigpt_repl.settings import Settings, limits_of
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import quoted, shown
 
 WIDTH = 88
 """Columns of what is shown as text."""
@@ -108,7 +108,7 @@ class Model:
         """
         settings = self._settings(length, seed, stop)
         (strategy,) = parse_strategies([sampler], settings)
-        plan = make_plan(settings, [strategy], prompt)
+        plan = make_plan(settings, [strategy], _checked(prompt))
         return Text(self._engine, plan.request(strategy, 0))
 
     def next(self, prompt: str, *samplers: str, count: int = 10) -> "Next":
@@ -118,7 +118,7 @@ class Model:
             UsageError: for a sampler that is not there.
         """
         strategies = parse_strategies(samplers, self._settings())
-        ids = self._engine.encode(prompt)
+        ids = self._engine.encode(_checked(prompt))
         where = inspection.next_place(ids, self._engine)
         logits = self._engine.logits(ids)[-1]
         return Next(
@@ -149,7 +149,8 @@ class Model:
         strategies = parse_strategies(samplers, settings) or all_strategies(
             settings, self._info.has_draft
         )
-        plan = make_plan(settings, strategies, prompt, parse_count(str(n)))
+        count = parse_count(str(n))
+        plan = make_plan(settings, strategies, _checked(prompt), count)
         made = comparing.finish(comparing.run_plan(self._engine, plan))
         return Compared(made, self._engine)
 
@@ -179,6 +180,12 @@ class Model:
         given = {"length": length, "seed": seed, "stop": stop}
         typed = {name: str(v) for name, v in given.items() if v is not None}
         return Settings(limits=limits).set(typed)[0]
+
+
+def _checked(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        raise UsageError(f"a prompt must be text; got {quoted(prompt)}")
+    return prompt
 
 
 class _Shown:

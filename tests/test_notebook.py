@@ -57,6 +57,8 @@ def test_a_drawn_seed_makes_the_same_text_again(model):
         (lambda model: model.generate("the", seed=-1), "seed"),
         (lambda model: model.generate("the", length=0), "length"),
         (lambda model: model.compare("the", "greedy", n=0), "n must be"),
+        (lambda model: model.generate(5), "a prompt must be text; got 5"),
+        (lambda model: model.next(None), "a prompt must be text"),
         (lambda model: model.generate("the", length=3).why(4), "1..3"),
         (lambda model: model.generate("the", length=3).why("zebra"), "zebra"),
     ],
@@ -118,6 +120,15 @@ def test_figures_are_numbers(model):
 def test_loading_says_what_is_wrong_and_keeps_no_process(tmp_path):
     with pytest.raises(MiniGPTError, match="checkpoint"):
         minigpt_repl.load(tmp_path)
+
+
+def test_the_package_has_its_parts_at_hand_and_loads_none_of_them():
+    script = (
+        "import sys, minigpt_repl\n"
+        "assert not {'rich', 'keras'} & set(sys.modules)\n"
+        "assert minigpt_repl.sampling.__name__ == 'minigpt_repl.sampling'"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.slow

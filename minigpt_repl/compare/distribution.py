@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import FAINT, bar, name_style
+from minigpt_repl.compare.view import FAINT, GAP, bar, fitting, name_style
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.sampling.chain import stage_text
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 16
 CHOSEN_MARK = "◂"
+FIGURE_WIDTH = 6
+HEADING_WIDTH = 14
+"""A strategy's heading is broken into lines of no fewer columns."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,31 @@ class Distribution:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
+        """As many strategies to a table as there is room for, and a bar if there is."""
+        words = [one.word for one in self.candidates] + [n for n, _ in self._sums()]
+        # The number, the token, the model's probability.
+        first = 1 + max(map(cell_len, words)) + FIGURE_WIDTH + 3 * GAP
+        widths = [
+            max(FIGURE_WIDTH, min(HEADING_WIDTH, max(map(cell_len, heading))))
+            for heading in self.headings
+        ]
+        room = options.max_width - first
+        has_bar = sum(width + GAP for width in widths) + BAR_WIDTH + GAP <= room
+        every = range(len(widths))
+        groups = [every] if has_bar else fitting(widths, room) or [every]
+        for places in groups:
+            yield self._table(places, has_bar)
+
+    def _table(self, places: Sequence[int], has_bar: bool) -> Table:
         """The bar is as long as the token is probable, the best one's fills it."""
         table = Table(box=None, pad_edge=False, header_style=FAINT)
         table.add_column("#" if self.numbered else "", justify="right", no_wrap=True)
         table.add_column("token", no_wrap=True, overflow="ellipsis")
         table.add_column("model", justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True, width=BAR_WIDTH)
-        for place, (name, *pairs) in enumerate(self.headings):
+        if has_bar:
+            table.add_column("", no_wrap=True, width=BAR_WIDTH)
+        for place in places:
+            name, *pairs = self.headings[place]
             heading = Text(name, style=f"{name_style(place)} not dim")
             for pair in pairs:
                 heading.append(f"\n{pair}", style="not bold default dim")
@@ -100,25 +122,30 @@ class Distribution:
             if one.is_chosen:
                 name_cell.append(f" {CHOSEN_MARK}")
             length = bar(one.shares[0] / highest, BAR_WIDTH)
+            bars = [Text(length, style=FAINT if one.is_removed else "cyan")]
             table.add_row(
                 str(place) if self.numbered else "",
                 name_cell,
                 percent(one.shares[0]),
-                Text(length, style=FAINT if one.is_removed else "cyan"),
-                *(Text(percent(share)) for share in one.shares[1:]),
+                *(bars if has_bar else ()),
+                *(Text(percent(one.shares[1 + each])) for each in places),
                 style=FAINT if one.is_removed else "",
             )
-        self._add_sums(table)
-        yield table
+        for name, (model, *figures) in self._sums():
+            own = (figures[place] for place in places)
+            table.add_row("", name, model, *([""] * has_bar), *own, style=FAINT)
+        return table
 
-    def _add_sums(self, table: Table) -> None:
-        model, *rest = map(percent, self.rest)
+    def _sums(self) -> list[tuple[str, list[str]]]:
+        """The lines below the tokens: what each is, and a figure a column."""
+        rows = [
+            ("sum", [percent(share) for share in self.sums]),
+            ("tokens kept", [f"{count:,}" for count in self.kept]),
+        ]
         if self.others > 0:
-            table.add_row("", f"{self.others:,} more", model, "", *rest, style=FAINT)
-        whole, *sums = map(percent, self.sums)
-        table.add_row("", "sum", whole, "", *sums, style=FAINT)
-        possible, *kept = (f"{count:,}" for count in self.kept)
-        table.add_row("", "tokens kept", possible, "", *kept, style=FAINT)
+            more = f"{self.others:,} more"
+            rows.insert(0, (more, [percent(share) for share in self.rest]))
+        return rows
 
 
 def next_distribution(

@@ -114,7 +114,7 @@ def parse_typed(arguments: str, settings: Settings) -> Typed:
     words, prompt = split_prompt(arguments)
     names = []
     count = 1
-    for word in split_words(words):
+    for word in map(chain.unquoted, split_words(words)):
         if word.startswith("n="):
             count = parse_count(word.removeprefix("n="))
         elif "=" in word and ":" not in word and not is_sampler(word):

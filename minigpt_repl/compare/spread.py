@@ -6,7 +6,7 @@ Means are compared by a permutation test; rich draws the dots, pages draw circle
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -44,11 +44,14 @@ class Spread:
         measure: what was measured.
         values: for each strategy those of its texts that have it.
         not_told_apart: pairs of drawn strategies, by their places.
+        needed: texts a strategy from which on any could be told apart, if there are
+            fewer.
     """
 
     measure: Measure
     values: tuple[tuple[float, ...], ...]
     not_told_apart: tuple[tuple[int, int], ...]
+    needed: int | None = None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -75,7 +78,17 @@ def spreads(comparison: Comparison) -> Iterator[Spread]:
             continue
         drawn = [i for i, each in enumerate(values) if len(each) >= SPREAD_FROM]
         pairs = not_told_apart([values[i] for i in drawn])
-        yield Spread(measure, values, tuple((drawn[i], drawn[j]) for i, j in pairs))
+        places = tuple((drawn[i], drawn[j]) for i, j in pairs)
+        needed = texts_needed(len(drawn))
+        has_enough = max((len(values[i]) for i in drawn), default=needed) >= needed
+        yield Spread(measure, values, places, None if has_enough else needed)
+
+
+def texts_needed(strategies: int) -> int:
+    """Texts of each of so many strategies, below which none can be told apart: values
+    that do not even overlap come out so by chance in 2 of the ways to deal them."""
+    pairs = max(1, math.comb(strategies, 2))
+    return next(n for n in count(1) if 2 / math.comb(2 * n, n) <= LEVEL / pairs)
 
 
 def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
@@ -115,6 +128,8 @@ def _chance(
 
 def in_words(spread: Spread, names: Sequence[str]) -> str:
     """Which strategies a measure does not tell apart; empty if it does all."""
+    if spread.needed is not None:
+        return f"too few texts to tell any apart: it takes n={spread.needed}"
     pairs = [f"{names[i]} and {names[j]}" for i, j in spread.not_told_apart]
     return f"not told apart: {', '.join(pairs)}" if pairs else ""
 
@@ -150,10 +165,13 @@ class SpreadView:
                 yield Text(words, style=FAINT)
             yield Text("")
         if found:
+            pairs = zip(names, found[0].values, strict=True)
+            few = ", ".join(name for name, each in pairs if len(each) < SPREAD_FROM)
+            untested = f"; of too few texts to be tested: {few}" if few else ""
             yield Text(
                 f"{' '.join(DOTS[1:])} are 1, 2, 3, 4 and more texts at a place, "
                 f"{ONLY} the only one there is; told apart is by the mean, at 5% for "
-                "all pairs of a measure together",
+                f"all pairs of a measure together{untested}",
                 style=FAINT,
             )
 

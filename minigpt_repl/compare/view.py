@@ -240,7 +240,7 @@ class FiguresView:
             max(len(measure.heading), *(len(row[i]) for row in rows))
             for i, measure in enumerate(measures)
         ]
-        for places in _fitting(widths, options.max_width - first):
+        for places in fitting(widths, options.max_width - first):
             headings = [measures[place].heading for place in places]
             yield _figures_table(names, first, headings, rows, places)
 
@@ -283,7 +283,7 @@ def _trends(comparison: Comparison) -> list[str]:
     return trends
 
 
-def _fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
+def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
     """Places of columns in as few groups as fit into the room, about as long."""
     places = range(len(widths))
     for groups in places:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
@@ -58,10 +59,8 @@ class Sheet:
             yield from self._stacked()
 
     def _least_width(self) -> int:
-        columns = list(zip(*self.rows, strict=True))
-        cells = [
-            max((cell.cell_len for cell in column), default=0) for column in columns
-        ]
+        columns = zip(self.headings, *self.rows, strict=True)
+        cells = [max(map(_width, column)) for column in columns]
         kept, broken = cells[: self.whole], cells[self.whole :]
         gaps = 2 * len(self.headings)
         return sum(kept) + sum(min(width, LEAST_CELL) for width in broken) + gaps
@@ -85,11 +84,25 @@ class Sheet:
         return table
 
     def _stacked(self) -> Iterator[RenderableType]:
+        # What stands under the first heading is the row's name, and needs no label.
+        first = next((place for place, each in enumerate(self.headings) if each), 0)
+        labels = [
+            f"{heading} " if heading and place != first else ""
+            for place, heading in enumerate(self.headings)
+        ]
         for row in self.rows:
-            yield Text("  ").join(cell for cell in row[: self.whole] if cell.plain)
-            for cell in row[self.whole :]:
+            cells = [
+                Text.assemble((label, FAINT), cell) if cell.plain else cell
+                for label, cell in zip(labels, row, strict=True)
+            ]
+            yield Text("  ").join(cell for cell in cells[: self.whole] if cell.plain)
+            for cell in cells[self.whole :]:
                 if cell.plain:
                     yield Padding(cell, (0, 0, 0, 4))
+
+
+def _width(cell: Text | str) -> int:
+    return cell_len(cell) if isinstance(cell, str) else cell.cell_len
 
 
 def make_table(

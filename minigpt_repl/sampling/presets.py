@@ -14,6 +14,7 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.shown import quoted, shortened
 
 DEFAULTS = {
     # common/common.h: penalties, dry, top_n_sigma, typ_p and xtc are off.
@@ -80,8 +81,14 @@ MODES = (
 )
 """Names that say which stages hold, or their order."""
 
+ORDERS = ("sampler_priority", "sampler_order")
+"""SillyTavern's orders for other backends, whose stages are not all here."""
+
 STAGE_OF = {"typ_p": "typical_p", "penalties": "repetition_penalty"}
 """llama.cpp's names of stages where they are not ours."""
+OTHER_STAGES = ("mirostat", "adaptive-p", "infill")
+"""Stages of llama.cpp that a list may name and that have no order here."""
+
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 
@@ -110,12 +117,47 @@ def read_preset(content: str, name: str) -> Preset:
     """
     try:
         fields = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UsageError(f"{name} is no preset: {error}") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise UsageError(f"{name} is no preset: it is not JSON") from None
     if not isinstance(fields, dict):
         raise UsageError(f"{name} is no preset: it is no JSON object")
+    unknown = tuple(_unknown(fields))
+    try:
+        values = _values(fields)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+    texts = []
+    for stage in _stages(values, fields):
+        own = {key: v for key, v in values.items() if key.partition(".")[0] == stage}
+        texts.append(chain.stage_text(STAGES[stage], own))
+    if not texts:
+        has = ", ".join(map(quoted, fields)) or "nothing"
+        raise UsageError(
+            f"{name} has no stage that does anything; it has {shortened(has)}"
+        )
+    return Preset(chain.SEPARATOR.join(texts), unknown)
+
+
+def _unknown(fields: Mapping[str, Any]) -> Iterator[str]:
+    """The names that mean nothing here, also of the stages in a list of them."""
     known = {*MODES, *(theirs for names in FIELDS.values() for theirs in names)}
-    unknown = tuple(field for field in fields if field not in known)
+    for field in fields:
+        if field in ORDERS:
+            yield f"{field} (the order is llama.cpp's)"
+        elif field not in known:
+            yield field
+    listed = fields.get("samplers")
+    for each in listed if isinstance(listed, list) else []:
+        if STAGE_OF.get(str(each), str(each)) not in {*OFF, *OTHER_STAGES}:
+            yield f"{each} of samplers"
+
+
+def _values(fields: dict[str, Any]) -> dict[str, Value]:
+    """Our parameters of what a file has.
+
+    Raises:
+        UsageError: if a value is not allowed.
+    """
     fields |= _bounds(fields)
     values = {
         ours: _converted(ours, theirs, fields[theirs])
@@ -123,16 +165,7 @@ def read_preset(content: str, name: str) -> Preset:
         for theirs in names
         if theirs in fields
     }
-    values["dynamic_temperature"] = values.get("temperature", 1.0)
-    texts = []
-    for stage in _stages(values, fields):
-        own = {key: v for key, v in values.items() if key.partition(".")[0] == stage}
-        texts.append(chain.stage_text(STAGES[stage], own))
-    if not texts:
-        raise UsageError(
-            f"{name} has no stage that does anything; it has {', '.join(fields)[:200]}"
-        )
-    return Preset(chain.SEPARATOR.join(texts), unknown)
+    return values | {"dynamic_temperature": values.get("temperature", 1.0)}
 
 
 def _bounds(fields: Mapping[str, Any]) -> dict[str, float]:

@@ -186,6 +186,8 @@ class SamplerSpec:
         owners = [s.name for s in all_samplers() if name in s.parameter_names]
         has = f"{self.name} has {', '.join(names)}" if names else "it has no parameters"
         where = f"; {name} belongs to {', '.join(owners)}" if owners else ""
+        if self.stages and (rule := chain.find_stage(name)):
+            where = f"; {rule.name} is a rule: {self.name} + {rule.name} stacks them"
         hint = where or did_you_mean(name, names)
         raise UsageError(f"{self.name} has no parameter {quoted(name)}: {has}{hint}")
 

@@ -19,6 +19,7 @@ from minigpt_repl.compare.spread import (
     in_words,
     not_told_apart,
     spreads,
+    texts_needed,
 )
 
 GREEDY, RANDOM = Strategy("greedy", {}), Strategy("random", {"temperature": 1.0})
@@ -43,7 +44,25 @@ def test_samples_that_differ_are_told_apart_and_samples_of_one_kind_are_not():
     assert not_told_apart([one, other]) == []
     assert not_told_apart([[1.0] * 5, [1.0] * 5]) == [(0, 1)]
     # Three against three can come out one-sided by chance in 2 of 20 ways.
-    assert not_told_apart([[1.0, 2.0, 3.0], [11.0, 12.0, 13.0]]) == [(0, 1)]
+    far_apart = [[1.0, 2.0, 3.0], [11.0, 12.0, 13.0]]
+    assert not_told_apart(far_apart) == [(0, 1)]
+
+
+@pytest.mark.parametrize("strategies", [2, 3, 7])
+def test_below_the_texts_needed_none_can_be_told_apart(strategies):
+    needed = texts_needed(strategies)
+    for size, is_told in ((needed - 1, False), (needed, True)):
+        samples = [[100.0 * i + j for j in range(size)] for i in range(strategies)]
+        pairs = not_told_apart(samples)
+        assert (pairs == []) == is_told
+        assert is_told or len(pairs) == strategies * (strategies - 1) / 2
+
+
+def test_too_few_texts_are_said_to_be_too_few():
+    shown = drawn(compare(3, GREEDY, RANDOM, SHARP))
+    assert "too few texts to tell any apart: it takes n=4" in shown
+    assert "not told apart" not in shown
+    assert "of too few texts to be tested: greedy" in " ".join(shown.split())
 
 
 def test_pairs_of_one_kind_are_seldom_told_apart_however_many_they_are():

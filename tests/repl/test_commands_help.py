@@ -62,4 +62,10 @@ def test_where_there_is_no_room_for_columns_rows_become_lines():
     wide, narrow = draw(table, 80), draw(table, 25)
     assert wide.splitlines()[0].split() == ["name", "meaning"]
     assert narrow.splitlines()[0].strip() == "temperature"
-    assert narrow.splitlines()[1].startswith("    flat flat")
+    assert narrow.splitlines()[1].startswith("    meaning flat flat")
+
+
+def test_where_rows_become_lines_each_value_has_its_heading():
+    drawn = draw(settings_table(Settings(), ["seed"]), 30)
+    assert drawn.split("\n")[0].split() == ["seed", "value", "off", "default", "off"]
+    assert "    allowed 0..2147483647" in drawn and "    meaning " in drawn

@@ -58,6 +58,8 @@ def test_the_next_text_is_made_with_what_was_set():
         (":set temperature nan", "temperature must be a number 0..100; got nan"),
         (":set length 0", "length must be a whole number 1..100000; got 0"),
         (":sampler top_k kk=5", "no setting 'kk'"),
+        (":sampler top_k 5", "5 is no NAME=VALUE: write :sampler top_k=5"),
+        (":sampler top_k k=5 7", "7 needs a value: write :sampler NAME k=v"),
         (":sampler top_p p=2", "p must be a number 0 < p <= 1; got 2"),
         (":sampler top_p sampler=greedy", "named twice"),
         (":unset", ":unset NAME"),
@@ -79,6 +81,7 @@ def test_the_next_text_is_made_with_what_was_set():
         (":source missing.txt", "there is no such file"),
         (":explain tpo_k", "did you mean top_k?"),
         (":help smapler", "did you mean :sampler?"),
+        (":help typcal_p", "did you mean typical_p?"),
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(line, words):

@@ -1,5 +1,6 @@
 """`:compare` and its kin: what they show, what they keep, what they refuse."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from talk import Talk
 
 from minigpt_repl.engine.request import TokenChosen
@@ -135,6 +137,23 @@ def test_the_next_token_of_named_strategies_and_at_the_start():
     assert kept[-1] == 100 and sum(kept[:2]) == pytest.approx(100, abs=0.2)
     assert "at the start" in after.notices[0]
     assert re.search(r"tokens kept +\d+ +2$", after.said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
+def test_strategies_of_the_next_token_get_a_table_of_their_own_where_it_is_narrow(
+    width,
+):
+    names = ["greedy", "top_k:k=3", "top_p", "min_p=0.05 + temperature=0.8"]
+    table = talk(f":next 3 {' '.join(names)}").outputs[-1].content
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(table)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    # Every figure is whole, in one line: the model's in each table, and theirs.
+    sums = [line.split()[1:] for line in lines if line.split()[:1] == ["sum"]]
+    assert {figure for figures in sums for figure in figures} == {"100.0%"}
+    assert sum(len(figures) - 1 for figures in sums) == len(names)
+    assert ("█" in file.getvalue()) == (width >= 80)
 
 
 def test_next_takes_a_number_in_range():

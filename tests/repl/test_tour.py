@@ -76,6 +76,12 @@ def test_it_can_be_left_and_waits_for_nobody_in_a_pipe():
     assert piped.count(ClearScreen) == 0 == piped.count(Ask)
 
 
+def test_what_is_typed_at_its_question_is_not_lost_without_a_word():
+    after = talk(":tour the", answers=[":undo", "q"])
+    assert after.count(Ask) == 2 and len(after.session.nodes) == 1
+    assert "':undo' has to wait until the tour is left" in after.notices
+
+
 @pytest.mark.parametrize("typed", ["top_k", "topk", "Top-K -- the king"])
 def test_one_chapter(typed):
     after = talk(f":tour {typed}")
@@ -125,6 +131,7 @@ def test_a_handout_has_claim_text_verdict_rule_and_how_to_make_it_again(tmp_path
         (":tour --export", "name a file"),
         (":tour --export a.md", "ends in .html"),
         (":tour tpo_k -- the king", "did you mean top_k"),
+        (":tour grredy", "did you mean greedy? A prompt of one word is :tour -- grr"),
         (":tour min_p", ":explain min_p"),
         (":tour greedy top_k -- the king", "one sampler"),
     ],

@@ -69,6 +69,16 @@ LLAMA_SERVER = {
             "top_k=20 + dynamic_temperature=1",
             (),
         ),
+        (
+            {"top_k": 20, "min_p": 0.1, "samplers": ["min_p", "foo", "top_k", "xtc"]},
+            "min_p=0.1 + top_k=20",
+            ("foo of samplers",),
+        ),
+        (
+            {"temp": 0.7, "sampler_order": [6, 0]},
+            "temperature=0.7",
+            ("sampler_order (the order is llama.cpp's)",),
+        ),
         ({"mirostat": 2, "mirostat_tau": 4, "top_k": 40}, "mirostat=4", ()),
         ({"adaptive_target": 0.3, "min_p": 0.1}, "min_p=0.1 + adaptive_p=0.3", ()),
     ],
@@ -87,9 +97,11 @@ def test_a_preset_is_a_chain(fields, text, unknown):
         ('{"temp": "hot"}', "temp: temperature must be a number"),
         ('{"dry_multiplier": 1, "dry_sequence_breakers": 5}', "is a list of texts"),
         ('{"dynatemp": true, "min_temp": 1}', "dynatemp needs min_temp and max_temp"),
-        ("{}", "has no stage"),
+        ("{}", "has no stage that does anything; it has nothing"),
+        ('{"a": 1}', "it has 'a'"),
+        ('{"top_k": "x"}', "preset.json: top_k: k must be"),
         ("null", "no JSON object"),
-        ("not json", "is no preset"),
+        ("not json", "is no preset: it is not JSON"),
     ],
 )
 def test_a_bad_preset_is_one_line(content, words):

@@ -248,6 +248,12 @@ def _edited(edit: Edit, arguments: str) -> Edit:
         if len(words) == 2 and "=" not in words[1]:
             words = ["=".join(words)]  # `add typical_p 0.9`
         if len(words) == 1:
+            typed = chain.parse(words[0])[0].name
+            if typed in [chain.parse(text)[0].name for text in edit.texts]:
+                raise UsageError(
+                    f"{typed} is in the chain already: :set {typed} VALUE changes it, "
+                    f":chain move {typed} N moves it"
+                )
             return edit.with_stage(words[0], number)
     if verb == "move" and len(words) == 2:
         place = edit.place_of(words[0])

@@ -24,7 +24,8 @@ from minigpt_repl.repl.tables import (
     sampler_facts,
     settings_table,
 )
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.chain import STAGES
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.shown import did_you_mean, plain, quoted
 
@@ -110,9 +111,10 @@ def _help_on(word: str, settings: Settings) -> Iterator[Output]:
         yield Say(_command_help(find(word)))
         return
     commands = [f":{entry.name}" for entry in all_commands()]
-    names = [*commands, *terms(), *list(settings.names())[1:]]
+    samplers = [spec.name for spec in all_samplers()]
+    names = [*commands, *terms(), *samplers, *STAGES, *list(settings.names())[1:]]
     raise UsageError(
-        f"no command, setting or word {quoted(word)}"
+        f"no command, sampler, rule, setting or word {quoted(word)}"
         f"{did_you_mean(word, names)}; :help lists the commands"
     )
 

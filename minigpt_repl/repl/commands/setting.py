@@ -67,11 +67,17 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         yield Say("")
         yield Say(rules_table(settings.limits))
         return context.session
+    arguments = chain.unquoted(arguments)
     if "+" in arguments:
         after, _ = settings.set({"sampler": arguments})
         return (yield from switch_to_chain(context, after))
     name, *rest = chain.words(arguments)
-    pairs = read_assignments(" ".join(rest))
+    if len(rest) == 1 and "=" not in rest[0]:
+        raise UsageError(
+            f"{plain(rest[0])} is no NAME=VALUE: write :sampler {plain(name)}="
+            f"{plain(rest[0])} for the main parameter, or name another"
+        )
+    pairs = read_assignments(" ".join(rest), ":sampler NAME k=v ...")
     if "sampler" in pairs:
         raise UsageError(":sampler NAME [k=v ...]: the sampler is named twice")
     after, changes = settings.set({"sampler": name, **pairs})
@@ -185,8 +191,14 @@ def _check_words(context: Context, after: Settings) -> None:
         wording.values(spec, values, engine.info.vocabulary_size)
 
 
-def read_assignments(text: str) -> dict[str, str]:
+def read_assignments(
+    text: str, usage: str = ":set NAME VALUE or :set NAME=VALUE ..."
+) -> dict[str, str]:
     """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`.
+
+    Args:
+        text: what was typed.
+        usage: what an error says is to be written.
 
     Raises:
         UsageError: if a value is missing or a name comes twice.
@@ -195,7 +207,7 @@ def read_assignments(text: str) -> dict[str, str]:
     for name, value in _pairs(chain.words(re.sub(r"\s*=\s*", "=", text))):
         if not name or not value:
             what = f"{plain(name)} needs a value" if name else "a name is missing"
-            raise UsageError(f"{what}: write :set NAME VALUE or :set NAME=VALUE ...")
+            raise UsageError(f"{what}: write {usage}")
         if name in values:
             raise UsageError(f"{plain(name)} is given twice")
         values[name] = chain.unquoted(value)

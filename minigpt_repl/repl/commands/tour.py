@@ -14,7 +14,7 @@ from rich.text import Text
 
 from minigpt_repl.compare.comparison import Column, Comparison, run_plan
 from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.spec import Strategy, make_plan, split_prompt
+from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, make_plan, split_prompt
 from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, seed_label
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import user_path
@@ -25,7 +25,15 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Ask, ClearScreen, Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import as_perplexity, as_share, quoted, shown, shown_path
+from minigpt_repl.shown import (
+    as_perplexity,
+    as_share,
+    did_you_mean,
+    plain,
+    quoted,
+    shown,
+    shown_path,
+)
 
 Figures = Mapping[str, Mapping[str, float]]
 """By sampler, then by the key of a measure."""
@@ -89,9 +97,9 @@ def _surprise(figures: Figures, sampler: str) -> float:
 
 
 def _mends(figures: Figures, sampler: str) -> bool:
-    return _repeats(figures, sampler) < max(
-        LOOPING, _repeats(figures, "greedy")
-    ) and _surprise(figures, sampler) < _surprise(figures, "random")
+    return _repeats(figures, sampler) < _repeats(figures, "greedy") and _surprise(
+        figures, sampler
+    ) < _surprise(figures, "random")
 
 
 STOPS = (
@@ -196,8 +204,7 @@ def tour(context: Context, arguments: str) -> Steps:
     session, shown_columns = context.session, []
     for place, chapter in enumerate(chapters):
         if path is None and place and context.is_terminal:
-            answer = yield Ask("Enter goes on, q leaves: ")
-            if answer is None or answer.strip().lower() in ("q", ":q", "quit"):
+            if not (yield from _goes_on()):
                 break
             yield ClearScreen()
         session = session.add(told.plan.prompt, chapter.column.generations[0])
@@ -221,6 +228,17 @@ def tour(context: Context, arguments: str) -> Steps:
     return replace(session, comparison=told)
 
 
+def _goes_on() -> Generator[Output, Any, bool]:
+    """Whether the next chapter is wanted; a command has to wait until the end."""
+    while True:
+        answer = yield Ask("Enter goes on, q leaves: ")
+        if answer is None or answer.strip().lower() in ("q", ":q", "quit", ":quit"):
+            return False
+        if not answer.strip():
+            return True
+        yield Notice(f"{quoted(answer.strip())} has to wait until the tour is left")
+
+
 def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
     """The file, the sampler and the prompt that were typed."""
     path = None
@@ -235,8 +253,14 @@ def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
         try:
             name = find_sampler(before).name
         except UsageError:
+            near = did_you_mean(before, [stop.sampler for stop in STOPS])
             if prompt is not None:
                 raise
+            if near:
+                raise UsageError(
+                    f"no sampler {quoted(before)}{near} A prompt of one word is "
+                    f":tour {PROMPT_MARK} {plain(before)}"
+                ) from None
         else:
             names = [stop.sampler for stop in STOPS]
             if name not in names:
