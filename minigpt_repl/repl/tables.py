@@ -7,6 +7,7 @@ holds, no character of it steers the terminal.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -96,9 +97,15 @@ class Sheet:
                 for label, cell in zip(labels, row, strict=True)
             ]
             yield Text("  ").join(cell for cell in cells[: self.whole] if cell.plain)
-            for cell in cells[self.whole :]:
-                if cell.plain:
-                    yield Padding(cell, (0, 0, 0, 4))
+            rest = [cell for cell in cells[self.whole :] if cell.plain]
+            for is_short, group in groupby(rest, _is_short):
+                cells = list(group)
+                for line in [Text("  ").join(cells)] if is_short else cells:
+                    yield Padding(line, (0, 0, 0, 4))
+
+
+def _is_short(cell: Text) -> bool:
+    return cell.cell_len <= LEAST_CELL
 
 
 def _width(cell: Text | str) -> int:
