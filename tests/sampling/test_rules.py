@@ -152,3 +152,23 @@ def test_the_largest_number_draws_a_token_that_has_a_weight(parts):
     weights = shares(parts)[None]
     (token_id,) = rules.draw(np, weights, np.float32([[1 - 2**-24]]))[0]
     assert weights[0, token_id] > 0
+
+
+@pytest.mark.parametrize("size", [1, 8, 33, 257, 5000, 9001])
+def test_a_vocabulary_of_any_size_is_kept_alike_whatever_it_is_cut_into(size):
+    sizes = rules._block_sizes(ops, size)
+    assert max(sizes) <= rules.LONGEST and np.prod(sizes) >= size
+    generator = np.random.default_rng(size)
+    whole = generator.integers(0, 4, (2, size)).astype(np.float32)  # many equal ones
+    whole[:, 0] = 3
+    probabilities = whole / 2 ** np.ceil(np.log2(whole.sum()))
+    k = np.array([[1], [max(1, size // 3)]])
+    bound = np.array([[0.25], [0.125]], np.float32)
+    for limits in (((1.0, k - 1.0),), ((probabilities, bound), (1.0, k - 1.0))):
+        expected = rules.kept(np, probabilities, limits)
+        as_tensors = [
+            tuple(x if isinstance(x, float) else ops.array(x, "float32") for x in limit)
+            for limit in limits
+        ]
+        mask = rules.kept(ops, ops.array(probabilities), as_tensors)
+        np.testing.assert_array_equal(np.asarray(mask), expected)
