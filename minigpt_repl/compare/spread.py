@@ -44,14 +44,20 @@ class Spread:
         measure: what was measured.
         values: for each strategy those of its texts that have it.
         not_told_apart: pairs of drawn strategies, by their places.
-        needed: texts a strategy from which on any could be told apart, if there are
-            fewer.
     """
 
     measure: Measure
     values: tuple[tuple[float, ...], ...]
     not_told_apart: tuple[tuple[int, int], ...]
-    needed: int | None = None
+
+    @property
+    def needed(self) -> int | None:
+        """Texts a strategy below which none are told apart, if there are fewer."""
+        sizes = [len(each) for each in self.values if len(each) >= SPREAD_FROM]
+        if len(sizes) < 2:
+            return None
+        needed = texts_needed(len(sizes))
+        return None if max(sizes) >= needed else needed
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -78,16 +84,15 @@ def spreads(comparison: Comparison) -> Iterator[Spread]:
             continue
         drawn = [i for i, each in enumerate(values) if len(each) >= SPREAD_FROM]
         pairs = not_told_apart([values[i] for i in drawn])
-        places = tuple((drawn[i], drawn[j]) for i, j in pairs)
-        needed = texts_needed(len(drawn))
-        has_enough = max((len(values[i]) for i in drawn), default=needed) >= needed
-        yield Spread(measure, values, places, None if has_enough else needed)
+        yield Spread(measure, values, tuple((drawn[i], drawn[j]) for i, j in pairs))
 
 
 def texts_needed(strategies: int) -> int:
-    """Texts of each of so many strategies, below which none can be told apart: values
-    that do not even overlap come out so by chance in 2 of the ways to deal them."""
-    pairs = max(1, math.comb(strategies, 2))
+    """Texts of each of two or more strategies, below which none can be told apart.
+
+    Values that do not even overlap come out so in 2 of the ways to deal them.
+    """
+    pairs = math.comb(strategies, 2)
     return next(n for n in count(1) if 2 / math.comb(2 * n, n) <= LEVEL / pairs)
 
 

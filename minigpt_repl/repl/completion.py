@@ -18,7 +18,12 @@ from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Parameter, format_value
 from minigpt_repl.sampling.presets import DEFAULTS
-from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
+from minigpt_repl.sampling.registry import (
+    SamplerSpec,
+    all_names,
+    all_samplers,
+    find_sampler,
+)
 from minigpt_repl.settings import Settings
 
 
@@ -108,10 +113,9 @@ def command_words(context: Context, typed: str) -> Iterable[str]:
     return (command.name for command in all_commands())
 
 
-def sampler_words(context: Context, typed: str) -> Iterator[str]:
+def sampler_words(context: Context, typed: str) -> Iterable[str]:
     """Names of samplers, and of rules for a chain."""
-    names = (spec.name for spec in all_samplers())
-    yield from dict.fromkeys((*names, *STAGES))
+    return all_names()
 
 
 def setting_words(context: Context, typed: str) -> Iterable[str]:
@@ -160,7 +164,7 @@ def spec_words(settings: Settings, word: str) -> Iterator[str]:
         return
     name, colon, rest = word.partition(":")
     if not colon:
-        yield from dict.fromkeys([*(spec.name for spec in all_samplers()), *STAGES])
+        yield from all_names()
         return
     try:
         spec = find_sampler(name)

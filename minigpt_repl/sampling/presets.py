@@ -86,9 +86,6 @@ ORDERS = ("sampler_priority", "sampler_order")
 
 STAGE_OF = {"typ_p": "typical_p", "penalties": "repetition_penalty"}
 """llama.cpp's names of stages where they are not ours."""
-OTHER_STAGES = ("mirostat", "adaptive-p", "infill")
-"""Stages of llama.cpp that a list may name and that have no order here."""
-
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 
@@ -123,6 +120,7 @@ def read_preset(content: str, name: str) -> Preset:
         raise UsageError(f"{name} is no preset: it is no JSON object")
     unknown = tuple(_unknown(fields))
     try:
+        fields |= _bounds(fields)
         values = _values(fields)
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from None
@@ -148,17 +146,16 @@ def _unknown(fields: Mapping[str, Any]) -> Iterator[str]:
             yield field
     listed = fields.get("samplers")
     for each in listed if isinstance(listed, list) else []:
-        if STAGE_OF.get(str(each), str(each)) not in {*OFF, *OTHER_STAGES}:
+        if STAGE_OF.get(str(each), str(each)) not in OFF:
             yield f"{each} of samplers"
 
 
-def _values(fields: dict[str, Any]) -> dict[str, Value]:
+def _values(fields: Mapping[str, Any]) -> dict[str, Value]:
     """Our parameters of what a file has.
 
     Raises:
         UsageError: if a value is not allowed.
     """
-    fields |= _bounds(fields)
     values = {
         ours: _converted(ours, theirs, fields[theirs])
         for ours, names in FIELDS.items()
@@ -219,17 +216,16 @@ def _stages(values: Mapping[str, Value], fields: Mapping[str, Any]) -> Iterator[
             yield "temperature"
         yield "mirostat"
         return
-    names = list(dict.fromkeys(ours.partition(".")[0] for ours in FIELDS))
-    names.remove("mirostat")
+    names = [name for name in FIELDS if name in OFF]
     if isinstance(fields.get("samplers"), list) and "temp" not in fields:
         wanted = [STAGE_OF.get(str(each), str(each)) for each in fields["samplers"]]
         wanted = [n for w in wanted for n in (PENALTIES if w == PENALTIES[0] else (w,))]
         names = [name for name in wanted if name in names]
-        names += ["dynamic_temperature", "adaptive_p"]
-    if fields.get("temperature_last") is False:
+        names += ["adaptive_p"] * ("adaptive_p" not in names)
+    has_both = "temperature" in names and "dry" in names
+    if fields.get("temperature_last") is False and has_both:
         names.remove("temperature")
         names.insert(names.index("dry") + 1, "temperature")
-    names.remove("dynamic_temperature")
     is_dynamic = values.get("dynamic_temperature.range", 0) != 0
     for name in names:
         if name == "temperature" and is_dynamic:

@@ -220,6 +220,11 @@ def all_samplers() -> tuple[SamplerSpec, ...]:
     return tuple(_SPECS.values())
 
 
+def all_names() -> tuple[str, ...]:
+    """Samplers and rules of chains by their names, each once."""
+    return tuple(dict.fromkeys((*(spec.name for spec in all_samplers()), *STAGES)))
+
+
 def find_sampler(name: str) -> SamplerSpec:
     """The sampler of that name or alias: `top_k`, `topk`, `Top-K` alike.
 

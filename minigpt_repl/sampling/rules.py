@@ -197,7 +197,8 @@ def hold(ns: Any, mask: Any, limits: Sequence[Limit], axes: Any = -1) -> Any:
         axes: those of the vocabulary.
 
     Returns:
-        bool `(rows, 1)`; a token stays if this holds for those `before` it.
+        bool, those axes of length 1, or `True` without limits; a token stays if this
+        holds for those `before` it.
     """
     holds: Any = True
     for weight, bound in limits:

@@ -63,6 +63,8 @@ def test_too_few_texts_are_said_to_be_too_few():
     assert "too few texts to tell any apart: it takes n=4" in shown
     assert "not told apart" not in shown
     assert "of too few texts to be tested: greedy" in " ".join(shown.split())
+    # One that is drawn can be told apart from no other, however many texts it has.
+    assert "too few texts to tell" not in drawn(compare(3, GREEDY, RANDOM))
 
 
 def test_pairs_of_one_kind_are_seldom_told_apart_however_many_they_are():

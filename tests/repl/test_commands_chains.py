@@ -84,6 +84,7 @@ def test_a_stage_is_added_before_the_one_that_chooses():
         (":chain drop xtc", "the chain has no stage 'xtc': it has min_p, top_p"),
         (":chain add xtc at 9", "a place in the chain is 1..3; got 9"),
         (":chain add min_p", "min_p is in the chain already: :set min_p VALUE"),
+        (":chain add Min-P=0.1", "min_p is in the chain already: :set min_p VALUE"),
         (":sampler min_p=0.05 temperature=0.8", "min_p + temperature stacks them"),
         (":chain move top_p", ":chain add STAGE [at N], :chain move"),
         (":chain move top_p one", "a whole number; got 'one'"),

@@ -81,6 +81,7 @@ def test_the_next_text_is_made_with_what_was_set():
         (":source missing.txt", "there is no such file"),
         (":explain tpo_k", "did you mean top_k?"),
         (":help smapler", "did you mean :sampler?"),
+        (":help gree", "did you mean greedy?"),
         (":help typcal_p", "did you mean typical_p?"),
     ],
 )

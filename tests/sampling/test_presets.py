@@ -75,6 +75,25 @@ LLAMA_SERVER = {
             ("foo of samplers",),
         ),
         (
+            {
+                "top_k": 20,
+                "min_p": 0.1,
+                "samplers": ["min_p", "top_k"],
+                "temperature_last": False,
+            },
+            "min_p=0.1 + top_k=20",
+            (),
+        ),
+        (
+            {
+                "adaptive_target": 0.4,
+                "top_k": 20,
+                "samplers": ["dynamic_temperature", "top_k", "infill", "adaptive_p"],
+            },
+            "top_k=20 + adaptive_p=0.4",
+            ("dynamic_temperature of samplers", "infill of samplers"),
+        ),
+        (
             {"temp": 0.7, "sampler_order": [6, 0]},
             "temperature=0.7",
             ("sampler_order (the order is llama.cpp's)",),

@@ -49,20 +49,23 @@ class Edit:
 
     texts: tuple[str, ...]
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each stage."""
+        return [chain.parse(text)[0].name for text in self.texts]
+
     def place_of(self, name: str) -> int:
         """Index of a stage.
 
         Raises:
             UsageError: if the chain has none of that name.
         """
-        names = [chain.parse(text)[0].name for text in self.texts]
-        for place, each in enumerate(names):
+        for place, each in enumerate(self.names):
             if chain.plain(each) == chain.plain(name):
                 return place
-        near = did_you_mean(name, names)
-        raise UsageError(
-            f"the chain has no stage {quoted(name)}: it has {', '.join(names)}{near}"
-        )
+        near = did_you_mean(name, self.names)
+        has = ", ".join(self.names)
+        raise UsageError(f"the chain has no stage {quoted(name)}: it has {has}{near}")
 
     def without(self, place: int) -> "Edit":
         """Without one of them."""
@@ -248,11 +251,11 @@ def _edited(edit: Edit, arguments: str) -> Edit:
         if len(words) == 2 and "=" not in words[1]:
             words = ["=".join(words)]  # `add typical_p 0.9`
         if len(words) == 1:
-            typed = chain.parse(words[0])[0].name
-            if typed in [chain.parse(text)[0].name for text in edit.texts]:
+            stage = chain.find_stage(chain.parse(words[0])[0].name)
+            if stage is not None and stage.name in edit.names:
                 raise UsageError(
-                    f"{typed} is in the chain already: :set {typed} VALUE changes it, "
-                    f":chain move {typed} N moves it"
+                    f"{stage.name} is in the chain already: :set {stage.name} VALUE "
+                    f"changes it, :chain move {stage.name} N moves it"
                 )
             return edit.with_stage(words[0], number)
     if verb == "move" and len(words) == 2:

@@ -24,8 +24,7 @@ from minigpt_repl.repl.tables import (
     sampler_facts,
     settings_table,
 )
-from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.registry import all_names, find_sampler
 from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.shown import did_you_mean, plain, quoted
 
@@ -111,8 +110,7 @@ def _help_on(word: str, settings: Settings) -> Iterator[Output]:
         yield Say(_command_help(find(word)))
         return
     commands = [f":{entry.name}" for entry in all_commands()]
-    samplers = [spec.name for spec in all_samplers()]
-    names = [*commands, *terms(), *samplers, *STAGES, *list(settings.names())[1:]]
+    names = [*commands, *terms(), *all_names(), *list(settings.names())[1:]]
     raise UsageError(
         f"no command, sampler, rule, setting or word {quoted(word)}"
         f"{did_you_mean(word, names)}; :help lists the commands"

@@ -47,8 +47,7 @@ from minigpt_repl.repl.continuation import continue_text, count_tokens, ending
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.session import Session
-from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.sampling.registry import all_names, find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import nearest, quoted, shown
 
@@ -333,7 +332,7 @@ def _is_prose(specs: str) -> bool:
     names = [word.partition(":")[0].partition("=")[0] for word in words]
     if not words or names[0] != words[0] or is_sampler(words[0]):
         return False
-    known = [*(spec.name for spec in all_samplers()), *STAGES]
+    known = all_names()
     return len(words) > MOST_STEPPED or not any(nearest(each, known) for each in names)
 
 
