@@ -162,10 +162,11 @@ class RemoteEngine:
                 except queue.Empty:
                     if was_held_up:  # it has not answered twice: start another
                         self._restart(process)
-                    if not open_rows:
+                    info = process.status.info
+                    if info is None or not open_rows:
                         raise _stopped(process) from None
                     for row, started in open_rows.items():
-                        yield row, Finished(_nothing(requests[row], started))
+                        yield row, Finished(_nothing(requests[row], started, info))
                     return
                 if kind == STOP:
                     patience = None if has_token else PATIENCE
@@ -421,7 +422,7 @@ def _why_ended(exit_code: int) -> EngineError:
     )
 
 
-def _nothing(request: Request, started: Started) -> Generation:
+def _nothing(request: Request, started: Started, info: EngineInfo) -> Generation:
     """A text that was stopped before its first token."""
     return Generation(
         request=replace(request, seed=started.seed),
@@ -431,6 +432,7 @@ def _nothing(request: Request, started: Started) -> Generation:
         raw_text="",
         stop_reason="interrupted",
         timings=Timings(0.0, 0.0, 0.0),
+        checkpoint_sha256=info.checkpoint_sha256,
     )
 
 

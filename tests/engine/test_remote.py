@@ -203,6 +203,7 @@ def test_a_text_stopped_before_its_first_token_is_an_empty_text(open_engine):
     assert finished.generation.stop_reason == "interrupted"
     assert finished.generation.tokens == ()
     assert finished.generation.seed == started.seed == 3
+    assert finished.generation.checkpoint_sha256 == engine.info.checkpoint_sha256
 
 
 def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):
