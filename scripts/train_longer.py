@@ -8,14 +8,15 @@ the matrices are trained, norms and biases stay as they are: a step takes 7% les
 With `--beginnings 0.6` the last 60% of the steps see only beginnings of lines, as a
 prompt is one. Stopped, the same command goes on.
 
-The draft model learns from the model's own probabilities instead of from the text
-(distillation: G. Hinton et al. (2015), arXiv 1503.02531), because what counts is how
-often the model agrees with it.
+With `--teacher`, as often as you like, it learns the mean of other checkpoints'
+probabilities in place of the text (distillation: G. Hinton et al. (2015), arXiv
+1503.02531): several ends of long runs know more together than each alone. The draft
+model learns from the model's own, because what counts is how often the model agrees
+with it.
 """
 
 import contextlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,10 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.training.progress import Display
-from minigpt_repl.training.recipes import (
-    Length,
-    Recipe,
-    learning_rate,
-    saved_fields,
-)
+from minigpt_repl.training.recipes import Length, Recipe, saved_fields
 from minigpt_repl.training.resume import locked, remove_state
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
-TOLD_EVERY = 100
 DRAFT_RATE = 4e-3
 
 
@@ -59,6 +54,14 @@ DRAFT_RATE = 4e-3
     show_default=True,
     help="The last share of the steps, which sees only beginnings of lines.",
 )
+@click.option(
+    "--teacher",
+    "teachers",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A checkpoint of the same vocabulary to learn from, in place of the text.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Windows a step.")
 @click.option("--draft-steps", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--seed", type=int, default=77, show_default=True)
 @click.option(
@@ -70,6 +73,8 @@ def train_longer(
     steps: int,
     rate: float,
     beginnings: float,
+    teachers: tuple[Path, ...],
+    batch_size: int | None,
     draft_steps: int,
     seed: int,
     out: Path,
@@ -87,25 +92,30 @@ def train_longer(
 
         begun = load_checkpoint(checkpoint)
         before = begun.record.training
-        recipe = falling(before["recipe"], rate).changed(beginnings=beginnings)
+        recipe = falling(before["recipe"], rate).changed(
+            beginnings=beginnings, batch_size=batch_size
+        )
         text = same_text(corpus, begun, recipe, progress)
+        taught_by = [of_same_words(folder, begun) for folder in teachers]
         model = taken_up(begun.causal_lm, recipe)
         length = Length(steps=steps)
         shown = ShowProgress(progress, length)
         plan = Plan(length, seed=seed, state_folder=training_folder(out))
         data = training_data(recipe, text)
-        trainer = Trainer(model, recipe, data, plan, [shown])
+        others = [taken_up(each.causal_lm, recipe) for each in taught_by]
+        trainer = Trainer(model, recipe, data, plan, [shown], others)
         trainer.resume()
         run = trainer.train()
         shown.close()
         record = continued_record(before, recipe, seed, text, run)
+        record["teachers"] = [each.record.training["metrics"] for each in taught_by]
         draft = begun.draft
         if draft is not None:
             smaller = falling(before["draft"]["recipe"], DRAFT_RATE)
             draft = taken_up(draft, smaller)
-            told = distil(
-                trainer.model, draft, smaller, data, draft_steps, seed, progress
-            )
+            plan = Plan(Length(steps=draft_steps), seed, evaluate_every=draft_steps)
+            taught = Trainer(draft, smaller, data, plan, [], [model])
+            told = distil(taught, trainer.model)
             record["draft"] = before["draft"] | {"distilled": told}
             draft = in_float32(draft)
         save_checkpoint(out, in_float32(model), record, draft)
@@ -141,6 +151,27 @@ def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:
     if text.vocabulary.tokenizer().get_vocabulary() != words:
         raise click.UsageError(f"{begun.directory} was made from another text")
     return text
+
+
+def of_same_words(folder: Path, begun: Any) -> Any:
+    """A checkpoint whose token ids mean the same words.
+
+    Raises:
+        click.UsageError: if they do not.
+    """
+    from minigpt_repl.models.checkpoint import load_checkpoint
+
+    other = load_checkpoint(folder)
+    one, another = (
+        each.causal_lm.preprocessor.tokenizer.get_vocabulary()
+        for each in (begun, other)
+    )
+    if one != another:
+        raise click.UsageError(
+            f"{folder} has another vocabulary than {begun.directory}: "
+            "it can't be its teacher"
+        )
+    return other
 
 
 def taken_up(causal_lm: Any, recipe: Recipe) -> Any:
@@ -185,78 +216,42 @@ def continued_record(
     }
 
 
-def distil(
-    teacher: Any,
-    draft: Any,
-    recipe: Recipe,
-    data: Any,
-    steps: int,
-    seed: int,
-    progress: Any,
-) -> dict[str, Any]:
-    """Has a draft model learn from the model for so many steps.
+def distil(trainer: Any, teacher: Any) -> dict[str, Any]:
+    """Has a draft model learn from the model.
 
     Args:
-        teacher: the model, from ids to logits; stays as it is.
-        draft: the draft model; learns in place.
-        recipe: the draft model's.
-        data: windows of the text that both learned from.
-        steps: how many to take.
-        seed: of the windows' order.
-        progress: is told the loss now and then.
+        trainer: of the draft model.
+        teacher: the model, from ids to logits.
 
     Returns:
         What the record tells of it: how often the draft's most probable token is the
-        model's, before and after, on the validation text.
+        model's, before and after, on the validation text, and its perplexity there.
     """
+    choices = same_choices(trainer.model, teacher)
+    validation = trainer.data.validation
+    before = agreement(choices, validation)
+    run = trainer.train()
+    after = agreement(choices, validation)
+    return {
+        "steps": run.step,
+        "seconds": round(run.elapsed, 1),
+        "agreed_before": before,
+        "agreed": after,
+        "perplexity": run.best.perplexity,
+    }
+
+
+def same_choices(draft: Any, model: Any) -> Any:
+    """From ids to where two models hold one token most probable."""
     import keras
 
-    from minigpt_repl.training.dataset import batches
     from minigpt_repl.training.devices import jit_compile
-    from minigpt_repl.training.trainable import trainable
-
-    student = trainable(draft, replace(recipe, name="student"))
-    teacher.trainable = False
-    pair = by_position(divergence, student, teacher)
-    pair.compile(
-        student.optimizer,
-        loss=lambda _, losses: keras.ops.mean(losses),
-        jit_compile=jit_compile(),
-    )
-    choices = by_position(is_same_choice, student, teacher)
-    choices.compile(jit_compile=jit_compile())
-    before = agreement(choices, data.validation)
-    feed = batches(data.train, recipe.feeding, recipe.batch_size, seed)
-    for step, (inputs, _) in zip(range(steps), feed, strict=False):
-        pair.optimizer.learning_rate.assign(learning_rate(recipe, step, step / steps))
-        loss = pair.train_on_batch(inputs.astype("int32"), inputs.astype("float32"))
-        if (step + 1) % TOLD_EVERY == 0:
-            progress.say(f"draft: step {step + 1:,}, loss {float(loss):.4f}")
-    teacher.trainable = True  # the checkpoint's configuration has it
-    after = agreement(choices, data.validation)
-    return {"steps": steps, "agreed_before": before, "agreed": after}
-
-
-def by_position(measure: Any, draft: Any, model: Any) -> Any:
-    """A model from ids to what a measure says of two models' logits."""
-    import keras
 
     ids = keras.Input((None,), dtype="int32")
-    # The layer casts the logits to its dtype, whatever the models' own is.
-    layer = keras.layers.Lambda(measure, output_shape=(None,), dtype="float32")
-    return keras.Model(ids, layer([draft(ids), model(ids)]))
-
-
-def divergence(logits: Any) -> Any:
-    """The draft's cross-entropy under the model, by position: `(batch, length)`.
-
-    Its gradient is the difference of the two distributions.
-    """
-    from keras import ops
-
-    of_draft, of_model = logits
-    surprise = ops.logsumexp(of_draft, axis=-1, keepdims=True) - of_draft
-    return ops.sum(ops.softmax(of_model) * surprise, axis=-1)
+    layer = keras.layers.Lambda(is_same_choice, output_shape=(None,), dtype="float32")
+    choices = keras.Model(ids, layer([draft(ids), model(ids)]))
+    choices.compile(jit_compile=jit_compile())
+    return choices
 
 
 def is_same_choice(logits: Any) -> Any:

@@ -12,6 +12,7 @@ mean over the labels that are a token. Knows models from ids to logits, and wind
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -121,6 +122,29 @@ def _make_tensorflow_cross_entropy() -> Any:
         return of_logits(logits)
 
     return cross_entropy
+
+
+def mean_divergence(logits: Any, taught: Sequence[Any], labels: Any) -> Any:
+    """The cross-entropy under the mean of other models' probabilities.
+
+    Its gradient is the difference of the two distributions. From several teachers:
+    G. Hinton et al. (2015), arXiv 1503.02531.
+
+    Args:
+        logits: float tensor of shape `(batch, length, rows)`.
+        taught: the others' logits, each of the same shape.
+        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
+            counts.
+
+    Returns:
+        The mean over the positions, a float32 scalar.
+    """
+    logits = ops.cast(logits, "float32")
+    target = sum(ops.softmax(ops.cast(each, "float32")) for each in taught)
+    at_target = ops.sum(target * logits, axis=-1) / len(taught)
+    divergence = ops.logsumexp(logits, axis=-1) - at_target  # (batch, length)
+    is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
+    return ops.sum(divergence * is_token) / ops.maximum(ops.sum(is_token), 1.0)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -25,7 +26,7 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.training.devices import jit_compile
-from minigpt_repl.training.losses import FusedCrossEntropy
+from minigpt_repl.training.losses import FusedCrossEntropy, mean_divergence
 from minigpt_repl.training.recipes import Recipe
 
 
@@ -81,14 +82,61 @@ def _assemble(backbone: MiniGPTBackbone, tokenizer: Any) -> MiniGPTCausalLM:
     return MiniGPTCausalLM(backbone, preprocessor)
 
 
-def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
+def trainable(
+    causal_lm: MiniGPTCausalLM,
+    recipe: Recipe,
+    teachers: Sequence[MiniGPTCausalLM] = (),
+) -> keras.Model:
     """A compiled model from ids to logits that shares the causal LM's weights.
 
     A `CausalLM` with a preprocessor would take `fit`'s ids for text.
+
+    Args:
+        causal_lm: the model that learns.
+        recipe: how.
+        teachers: models of the same vocabulary: it learns the mean of their
+            probabilities in place of the text.
     """
+    model: keras.Model
+    if teachers:
+        model = _Taught(*_ends(causal_lm), name=recipe.name)
+        model.teach = _all_of([keras.Model(*_ends(each)) for each in teachers])
+    else:
+        model = keras.Model(*_ends(causal_lm), name=recipe.name)
+    return _compiled(model, recipe)
+
+
+def _ends(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
+    """Ids, and the logits that it makes of them."""
     ids = keras.Input((None,), dtype="int32", name="ids")
-    logits = causal_lm({"token_ids": ids, "padding_mask": ids})
-    return _compiled(keras.Model(ids, logits, name=recipe.name), recipe)
+    return ids, causal_lm({"token_ids": ids, "padding_mask": ids})
+
+
+def _all_of(models: list[keras.Model]) -> Any:
+    """From ids to the logits of each."""
+    return lambda ids: [ops.stop_gradient(model(ids)) for model in models]
+
+
+class _Taught(keras.Model):
+    """Learns what other models give on the same ids.
+
+    Attributes:
+        teach: from ids to their logits. A function, because the weights of models
+            that are attributes would be this model's, and saved with every state.
+    """
+
+    teach: Any
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The cross-entropy under the teachers, over the positions with a label."""
+        return mean_divergence(y_pred, self.teach(x), y)
 
 
 def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:

@@ -110,6 +110,7 @@ class Trainer:
             each step. After each evaluation, at the end of what Keras calls an epoch,
             also `val_loss`, `val_perplexity`, `val_bits_per_byte` and `best_step`.
             `epochs` is how often the text was seen.
+        teachers: models whose probabilities it learns in place of the text.
     """
 
     def __init__(
@@ -119,12 +120,13 @@ class Trainer:
         data: TrainingData,
         plan: Plan,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        teachers: Sequence[MiniGPTCausalLM] = (),
     ) -> None:
         self.recipe = recipe
         self.data = data
         self.plan = plan
         self.run = Run()
-        self.model = trainable(causal_lm, recipe)
+        self.model = trainable(causal_lm, recipe, teachers)
         self.evaluator = Evaluator(self.model, data.tokens_per_byte)
         self.best_weights: list[Any] = []
         self._callbacks = list(callbacks)

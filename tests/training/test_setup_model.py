@@ -115,6 +115,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     script = SCRIPT.with_name("train_longer.py")
     command = [sys.executable, script, "--corpus", corpus, "--checkpoint", "out"]
     command += ["--out", "longer", "--steps", "5", "--draft-steps", "3"]
+    command += ["--teacher", "out", "--batch-size", "4"]
     done, again = [
         subprocess.run(
             command,
@@ -133,6 +134,8 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert training["steps"] == 17 and training["begun_as"]["steps"] == 12
     assert [each["step"] for each in training["history"]] == [12, 17]
     assert training["draft"]["distilled"]["steps"] == 3
+    assert training["teachers"] == [checkpoint.record.training["metrics"]]
+    assert training["recipe"]["batch_size"] == 4
     before, after = checkpoint.causal_lm.backbone, longer.causal_lm.backbone
     assert after.trainable and longer.draft.backbone.trainable
     for one, other in zip(before.weights, after.weights, strict=True):
@@ -155,7 +158,7 @@ def test_a_draft_agrees_where_its_most_probable_token_is_the_models(monkeypatch)
         layer.build()
         # Logits that differ by less than one, of which none is 0.
         layer.set_weights([1.5 + 0.25 * np.eye(4)[best]])
-    choices = train_longer.by_position(train_longer.is_same_choice, draft, model)
+    choices = train_longer.same_choices(draft, model)
     assert np.array_equal(
         choices.predict(ids, verbose=0)[0], (of_draft == of_model)[1:]
     )

@@ -43,7 +43,7 @@ def make_data(recipe, fingerprint="text"):
     return TrainingData(train, valid, 0.25, fingerprint)
 
 
-def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
+def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), teachers=(), **plan):
     from minigpt_repl.models.tokenizer import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
     from minigpt_repl.training.trainer import Plan, Trainer
@@ -59,6 +59,7 @@ def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), **plan):
         make_data(recipe),
         Plan(state_folder=folder, **arguments),
         callbacks,
+        teachers,
     )
     return trainer
 
@@ -101,6 +102,40 @@ def test_stopped_and_resumed_again_and_again_it_ends_alike(unbroken, tmp_path):
     for mine, other in zip(run.evaluations, unbroken.run.evaluations, strict=True):
         assert mine.step == other.step
         assert mine.loss == pytest.approx(other.loss, abs=1e-4)
+
+
+def test_taught_it_comes_to_be_like_its_teacher_who_stays_as_it_is():
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.training.trainable import build_model
+
+    recipe = small(DEFAULT)
+    teacher = build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=2)
+    # Sure of much that the text does not bear out.
+    table = teacher.backbone.token_embedding.embeddings
+    table.assign(np.asarray(table) * 30)
+    before = teacher.get_weights()
+    trainer = make_trainer(recipe, teachers=[teacher])
+    untaught = make_trainer(recipe)
+    shapes = [each.shape for each in untaught.model.variables]
+    assert [each.shape for each in trainer.model.variables] == shapes
+    ids = trainer.data.validation.inputs
+    far = apart(trainer.model, teacher, ids)
+    trainer.train()
+    untaught.train()
+    taught, own_way = (apart(each.model, teacher, ids) for each in (trainer, untaught))
+    assert taught < 0.95 * far < own_way
+    for one, other in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def apart(model, teacher, ids):
+    """Mean divergence of two models' probabilities."""
+    from minigpt_repl.training.losses import mean_divergence
+
+    given = teacher({"token_ids": ids, "padding_mask": ids})
+    return float(mean_divergence(model(ids), [given], ids)) - float(
+        mean_divergence(given, [given], ids)
+    )
 
 
 def test_an_evaluation_missed_by_a_kill_is_made_up_for(tmp_path):
