@@ -82,8 +82,11 @@ def train_longer(
     """Train a checkpoint further, and its draft model on what it has become."""
     if out.exists():
         raise click.UsageError(f"{out} is there already: name another with --out")
-    display = Display(Console(file=sys.stderr))
-    with quiet(), contextlib.closing(display) as progress, locked(out):
+    with contextlib.ExitStack() as during:
+        during.enter_context(quiet())  # it gives another `sys.stderr`
+        display = Display(Console(file=sys.stderr))
+        progress = during.enter_context(contextlib.closing(display))
+        during.enter_context(locked(out))
         from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
         from minigpt_repl.training.callbacks import ShowProgress
         from minigpt_repl.training.dataset import training_data
