@@ -32,6 +32,7 @@ NO_WORDS = {
         optional=True,
         tokens="pushes",
     ),
+    can_empty=True,
 )
 def logit_bias(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
     """logit + amount, of the token that completes a word.
@@ -60,6 +61,7 @@ def logit_bias(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
         optional=True,
         tokens="bans",
     ),
+    can_empty=True,
 )
 def ban(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
     """The token that would complete a word is removed.
@@ -82,6 +84,7 @@ def ban(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
     "transformers",
     Parameter("tokens", int, 20, "new tokens before the end", 0, 100_000),
     needs=("made", "end_id"),
+    can_empty=True,
 )
 def min_length(
     ns: Any, logits: Any, seen: Any, tokens: Any, made: Any, end_id: Any

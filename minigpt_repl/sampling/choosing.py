@@ -74,6 +74,7 @@ def _surprise_kept(
     needs=("learned",),
     is_last=True,
     learns=_surprise_kept,
+    can_empty=True,
 )
 def mirostat(ns: Any, shares: Any, tau: Any, eta: Any, learned: Any) -> Any:
     """-log2 probability <= mu; then mu - eta * (surprise of the token - tau).

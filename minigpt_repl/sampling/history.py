@@ -109,6 +109,7 @@ def frequency_penalty(
     'Paulus et al. 2017, "A Deep Reinforced Model", arXiv:1705.04304, 2.5',
     "transformers",
     Parameter("size", int, 3, "tokens of the sequence", minimum=1, maximum=1000),
+    can_empty=True,
 )
 def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
     """Tokens are removed that would end a sequence of `size` tokens seen before.
@@ -141,6 +142,7 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
         optional=True,
         tokens="breakers",
     ),
+    can_empty=True,
 )
 def dry(
     ns: Any,

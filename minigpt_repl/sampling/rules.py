@@ -115,7 +115,8 @@ def _bounds_of_last(ns: Any, bits: Any, limits: Limits) -> tuple[Any, Any, Any]:
         for w, b in limits
     ]
     high = ns.max(each_bits, axis=axes, keepdims=True)
-    low = ns.zeros_like(high)  # below every positive number
+    # Below every positive number, but not by much: half as many halvings.
+    low = ns.min(ns.where(each_bits > 0, each_bits, high), axis=axes, keepdims=True) - 1
     count = _count(ns, each_bits > 0, axes)
     state = low, high, count, ns.zeros_like(count)
 
@@ -235,7 +236,7 @@ def draw(ns: Any, weights: Any, uniform: Any) -> Any:
     before = ns.take_along_axis(ends - sums, block, axis=1)
     inner_ends = ns.cumsum(inside, axis=-1)  # (rows, width)
     place = _count(ns, inner_ends <= _below(ns, target - before, inner_ends[:, -1:]))
-    return block * width + place
+    return ns.minimum(block * width + place, size - 1)
 
 
 def _below(ns: Any, target: Any, end: Any) -> Any:

@@ -97,11 +97,16 @@ class DrawOneToken:
         rows = probabilities.shape[0]
         limits = self.limits(probabilities)
 
-        def attempt(trial: Any, is_done: Any, token_ids: Any, weights: Any) -> Any:
+        def draw(trial: Any, weights: Any) -> Any:
             number = first + apart * trial
             uniform = noise.uniform(ops, seeds[:, :1], seeds[:, 1:], number)
-            drawn = ops.cast(rules.draw(ops, weights, uniform), "int32")
-            token_ids = ops.where(is_done, token_ids, drawn)
+            return ops.cast(rules.draw(ops, weights, uniform), "int32")
+
+        if not limits:  # of what is left every token will do
+            return ops.squeeze(draw(0, probabilities), axis=-1)
+
+        def attempt(trial: Any, is_done: Any, token_ids: Any, weights: Any) -> Any:
+            token_ids = ops.where(is_done, token_ids, draw(trial, weights))
             before = rules.before(ops, probabilities, token_ids)
             is_done = is_done | rules.hold(ops, before, limits)
             return trial + 1, is_done, token_ids, ops.where(before, probabilities, 0.0)

@@ -103,6 +103,7 @@ def typical_p(ns: Any, shares: Any, p: Any) -> Any:
     "arXiv:2210.15191, 4.1",
     "transformers",
     share("epsilon", 0.0003, "smallest probability kept"),
+    can_empty=True,
 )
 def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     """probability >= epsilon.
@@ -124,6 +125,7 @@ def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     "arXiv:2210.15191, 4.2",
     "transformers",
     share("epsilon", 0.0003, "smallest probability kept where the model is sure"),
+    can_empty=True,
 )
 def eta_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     """probability >= min(epsilon, sqrt(epsilon) * exp(-entropy)).
@@ -225,6 +227,7 @@ def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> 
     'Potraghloo et al. 2025, "Top-H Decoding", arXiv:2509.02510',
     "transformers",
     share("h", 0.4, "part of the entropy kept", exclusive_minimum=True),
+    can_empty=True,
 )
 def top_h(ns: Any, shares: Any, h: Any) -> Any:
     """Sum of -p ln p of a token and the more probable ones <= h * entropy.

@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from minigpt_repl.engine import inspection
+from minigpt_repl.sampling import rules
 from minigpt_repl.sampling.registry import read_sampler
 from minigpt_repl.sampling.samplers import RowSeeds
 
@@ -91,3 +92,11 @@ def test_a_seed_alone_draws_what_it_draws_among_others():
     for seed in (0, 7, 49):
         alone, *_ = drawn("min_p=0.02 + temperature=1.5", True, np.array([seed]))
         assert alone[0] == among[seed]
+
+
+def test_of_nothing_a_token_of_the_vocabulary_is_drawn():
+    for size in (5, 37, 64):
+        nothing = np.zeros((2, size), np.float32)
+        for uniform in (0.0, 0.5, 0.999999):
+            drawn = rules.draw(np, nothing, np.full((2, 1), uniform, np.float32))
+            assert (drawn >= 0).all() and (drawn < size).all()

@@ -3,6 +3,7 @@
 golden.json is made by scripts/golden_rules.py from the peers' code.
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -122,6 +123,40 @@ def test_a_rule_is_the_same_in_numpy_and_in_keras(name):
     for case in chosen[:: max(1, len(chosen) // 6)]:
         got = left(case, ops, "float32")
         assert got == pytest.approx(left(case), rel=1e-3, abs=1e-6), case
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, each in STAGES.items() if not each.can_empty]
+)
+def test_a_rule_that_is_not_asked_always_leaves_a_token(name):
+    """Whatever the logits and the parameters; those that may not are looked after."""
+    from keras import ops
+
+    rng = np.random.default_rng(9)
+    one_left = np.full(16, -np.inf)
+    one_left[3] = -50
+    rows = [rng.normal(0, 1, 16), rng.normal(0, 60, 16), np.zeros(16), one_left]
+    logits = ops.array(np.stack(rows), dtype="float32")
+    seen = ops.array(np.tile(np.arange(16), (4, 1)), dtype="int32")
+    stage = STAGES[name]
+    for end in ("lowest", "default", "highest"):
+        values = {p.name: extreme(p, end) for p in stage.parameters}
+        for chance, learned in itertools.product((0.0, 0.999), (-20.0, 0.0, 20.0)):
+            given = {"chance": chance, "made": 0, "end_id": 3, "learned": learned}
+            left = stage.apply(ops, logits, values, seen, given)
+            is_left = np.array(left.logits) > -np.inf
+            assert is_left.any(axis=-1).all(), values
+            assert not np.array(left.is_rescued).any()
+
+
+def extreme(parameter, end):
+    """The lowest or highest value that a parameter takes."""
+    if end == "default":
+        return parameter.default
+    if end == "lowest":
+        least = parameter.minimum or 0
+        return least + 1e-6 if parameter.exclusive_minimum else least
+    return 16 if isinstance(parameter.maximum, str | None) else parameter.maximum
 
 
 def kept(name, shares, **values):
