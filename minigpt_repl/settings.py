@@ -68,6 +68,16 @@ SESSION_PARAMETERS = (
     Parameter("keys", str, "emacs", "editing keys", choices=("emacs", "vi")),
 )
 
+LENGTH_ELSEWHERE = {
+    "max_length",
+    "max_new_tokens",
+    "max_tokens",
+    "n",
+    "n_predict",
+    "num_predict",
+}
+"""What other programs call a text's new tokens."""
+
 
 def limits_of(model: Record | EngineInfo) -> Limits:
     """What a checkpoint sets bounds to: numbers of tokens, whether texts end, and
@@ -215,7 +225,8 @@ class Settings:
         if any(name in other.parameter_names for other in all_samplers()):
             spec.parameter(name)  # raises: names the samplers that have it
         names = ["sampler", *session_names, *spec.parameter_names]
-        near = did_you_mean(name, names)
+        wanted = "length" if name.lower() in LENGTH_ELSEWHERE else name
+        near = did_you_mean(wanted, names)
         raise UsageError(
             f"no setting {quoted(name)}: there are {', '.join(names)}{near}"
         )

@@ -45,6 +45,7 @@ def test_the_next_text_is_made_with_what_was_set():
         (":set k 39", "1..38; got 39"),
         (":set k 5.5", "k must be a whole number 1..38; got '5.5'"),
         (":set kk 5", "no setting 'kk' ... did you mean k?"),
+        (":set max_tokens 5", "no setting 'max_tokens' ... did you mean length?"),
         (":set p 0.5", "top_k has no parameter 'p' ... p belongs to top_p"),
         (":set k=5 p=0.5", "p belongs to top_p"),
         (":set k 5 seed -1", "seed must be a whole number 0..2147483647, or off"),
