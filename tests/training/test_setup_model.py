@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     script = SCRIPT.with_name("train_longer.py")
     command = [sys.executable, script, "--corpus", corpus, "--checkpoint", "out"]
     command += ["--out", "longer", "--steps", "5", "--draft-steps", "3"]
-    command += ["--teacher", "out", "--batch-size", "4"]
+    command += ["--teacher", "out", "--batch-size", "4", "--halfway"]
     done, again = [
         subprocess.run(
             command,
@@ -135,12 +136,38 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert [each["step"] for each in training["history"]] == [12, 17]
     assert training["draft"]["distilled"]["steps"] == 3
     assert training["teachers"] == [checkpoint.record.training["metrics"]]
-    assert training["recipe"]["batch_size"] == 4
+    assert training["recipe"]["batch_size"] == 4 and training["halfway"]
+    assert training["metrics"] == training["history"][-1]
     before, after = checkpoint.causal_lm.backbone, longer.causal_lm.backbone
     assert after.trainable and longer.draft.backbone.trainable
     for one, other in zip(before.weights, after.weights, strict=True):
         stays = len(one.shape) < 2 or "bias" in one.path
         assert np.array_equal(one, other) == stays, one.path
+
+
+def test_halfway_is_the_mean_of_both_ends_and_measured_there(monkeypatch):
+    import keras
+
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import train_longer
+
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.build((None, 3))
+    windows = Windows(np.zeros((4, 8), int), np.zeros((4, 8), int))
+    trainer = SimpleNamespace(
+        model=model,
+        run=SimpleNamespace(step=7, elapsed=1.5, evaluations=[3.0, 2.0], best=2.0),
+        data=SimpleNamespace(train=windows, validation=windows),
+        # In place of a loss, so that it tells which weights were measured.
+        evaluator=SimpleNamespace(
+            measure=lambda windows, step, elapsed: float(model.get_weights()[0][0, 0])
+        ),
+    )
+    model.set_weights([np.full((3, 2), 5.0), np.full(2, 1.0)])
+    run = train_longer.at_the_mean(trainer, [np.full((3, 2), 1.0), np.full(2, 3.0)])
+    for weights, mean in zip(model.get_weights(), (3.0, 2.0), strict=True):
+        assert np.array_equal(weights, np.full_like(weights, mean))
+    assert run.best == run.on_seen == 3.0 and run.evaluations == [3.0, 3.0]
 
 
 def test_a_draft_agrees_where_its_most_probable_token_is_the_models(monkeypatch):
