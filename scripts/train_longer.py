@@ -117,6 +117,7 @@ def train_longer(
         shown.close()
         if halfway:
             run = at_the_mean(trainer, began)
+            progress.say(f"halfway: validation perplexity {run.best.perplexity:.2f}")
         record = continued_record(before, recipe, seed, text, run)
         record["halfway"] = halfway
         record["teachers"] = [each.record.training["metrics"] for each in taught_by]
@@ -124,9 +125,13 @@ def train_longer(
         if draft is not None:
             smaller = falling(before["draft"]["recipe"], DRAFT_RATE)
             draft = taken_up(draft, smaller)
-            plan = Plan(Length(steps=draft_steps), seed, evaluate_every=draft_steps)
-            taught = Trainer(draft, smaller, data, plan, [], [model])
+            length = Length(steps=draft_steps)
+            progress.say("now its draft model learns from it")
+            shown = ShowProgress(progress, length)
+            plan = Plan(length, seed, evaluate_every=draft_steps)
+            taught = Trainer(draft, smaller, data, plan, [shown], [model])
             told = distil(taught, trainer.model)
+            shown.close()
             record["draft"] = before["draft"] | {"distilled": told}
             draft = in_float32(draft)
         save_checkpoint(out, in_float32(model), record, draft)

@@ -115,7 +115,7 @@ def _bounds_of_last(ns: Any, bits: Any, limits: Limits) -> tuple[Any, Any, Any]:
         for w, b in limits
     ]
     high = ns.max(each_bits, axis=axes, keepdims=True)
-    # Below every positive number, but not by much: half as many halvings.
+    # Below every positive number, but not by much: a quarter fewer halvings.
     low = ns.min(ns.where(each_bits > 0, each_bits, high), axis=axes, keepdims=True) - 1
     count = _count(ns, each_bits > 0, axes)
     state = low, high, count, ns.zeros_like(count)

@@ -17,6 +17,7 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import LineJoiner, all_commands, perform, run_line
 from minigpt_repl.repl.output import Ask, AskEditor, Live, Notice, Say, SwitchModel
 from minigpt_repl.repl.session import Session
+from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 
@@ -86,7 +87,9 @@ def check_session(session):
             value = chosen.value(key)
             assert chosen.parameter(key).check(value, chosen.limits) == value
     # A rule's name alone is a chain of one, which no list of samplers has.
-    assert chosen.sampler.stages or chosen.sampler in all_samplers()
+    stages = chosen.sampler.stages
+    assert all(stage in STAGES.values() for stage in stages)
+    assert stages or chosen.sampler in all_samplers()
     ids = [node.id for node in session.nodes]
     assert len(set(ids)) == len(ids)
     assert session.current is None or session.node is not None

@@ -128,6 +128,8 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
         for _ in range(2)
     ]
     assert done.returncode == 0, done.stderr
+    told = [done.stderr.find(each) for each in ("5/5 steps", "halfway: ", "3/3 steps")]
+    assert -1 not in told and told == sorted(told), done.stderr
     assert again.returncode == 2 and "longer is there already" in again.stderr
     assert not (place / "longer.training").exists()
     longer = load_checkpoint(place / "longer")
