@@ -8,11 +8,12 @@ model's classes with KerasHub.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from minigpt_repl.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from minigpt_repl.notebook import load as load
 
 __all__ = ["load"]
-__version__ = "0.2.0.dev0"
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,6 @@ import click
 from click.exceptions import Exit
 from click.shell_completion import CompletionItem, shell_complete
 
-from minigpt_repl import __version__
 from minigpt_repl.config import Options
 from minigpt_repl.errors import (
     EXIT_INTERRUPTED,
@@ -32,6 +31,7 @@ from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS
 from minigpt_repl.shown import did_you_mean, quoted, shortened, shown_line, shown_path
+from minigpt_repl.version import __version__
 
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"

@@ -16,12 +16,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from minigpt_repl import __version__, paths
+from minigpt_repl import paths
 from minigpt_repl.engine.request import Engine, Finished
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import in_seconds
+from minigpt_repl.version import __version__
 
 PACKAGES = ("tensorflow", "keras", "keras-hub", "prompt-toolkit", "click", "rich")
 DISTRIBUTION = "minigpt-repl"

@@ -17,14 +17,14 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "numpy", "h5py", "jax", "torch")
 SCREEN = ("click", "prompt_toolkit", "rich")
 
 LAYERS = (
-    ("errors", "glossary", "paths", "suggest", "shown", "__init__"),
-    ("files", "formats", "schemas"),
+    ("errors", "glossary", "paths", "shown", "version"),
+    ("files", "formats"),
     ("models", "sampling"),
     ("lm", "engine"),
     ("settings", "report"),
     ("config", "compare", "training", "doctor"),
     ("repl", "notebook"),
-    ("cli",),
+    ("cli", "__init__"),
     ("__main__",),
 )
 """From the bottom up: a unit imports what is in its own files or below its layer."""

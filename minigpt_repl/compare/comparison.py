@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import cast
 
-from minigpt_repl import __version__
 from minigpt_repl.compare.measures import (
     MEASURES,
     ROWS,
@@ -36,6 +35,7 @@ from minigpt_repl.engine.request import (
     TokenChosen,
 )
 from minigpt_repl.errors import EngineStopped
+from minigpt_repl.version import __version__
 
 LIBRARIES = ("tensorflow", "keras", "keras-hub")
 

@@ -21,7 +21,6 @@ from typing import TextIO
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from minigpt_repl import __version__
 from minigpt_repl.engine.remote import ServedEngine
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import output as outputs
@@ -32,6 +31,7 @@ from minigpt_repl.repl.reader import LineHistory, Reader
 from minigpt_repl.repl.screen import Screen, Spinner
 from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Left, Modes, Signals
+from minigpt_repl.version import __version__
 
 SECOND_INTERRUPT = 2.0
 """Seconds in which a second ^C leaves, if the engine does not answer."""

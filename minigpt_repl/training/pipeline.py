@@ -45,6 +45,7 @@ from minigpt_repl.training.resume import (
 from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
+from minigpt_repl.version import __version__
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
@@ -176,7 +177,7 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         draft=setup.options.with_draft,
         sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
         states=states,
-        version=version_of_package(),
+        version=__version__,
     )
 
 
@@ -311,14 +312,7 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
             "python": platform.python_version(),
             "keras": version("keras"),
             "keras-hub": version("keras-hub"),
-            "minigpt-repl": version_of_package(),
+            "minigpt-repl": __version__,
             "backend": keras.backend.backend(),
         },
     }
-
-
-def version_of_package() -> str:
-    """Ours, also from a tree that is not installed."""
-    from minigpt_repl import __version__
-
-    return __version__

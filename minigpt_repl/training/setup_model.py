@@ -19,7 +19,6 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from minigpt_repl import __version__
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
@@ -34,6 +33,7 @@ from minigpt_repl.training.setup_options import (
     is_finished,
     make_setup,
 )
+from minigpt_repl.version import __version__
 
 if TYPE_CHECKING:
     from minigpt_repl.training.trainer import Run

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from program import start
 
-from minigpt_repl import __version__, cli
+from minigpt_repl import cli
 from minigpt_repl.errors import CheckpointError, EngineError
 from minigpt_repl.repl import entry
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
+from minigpt_repl.version import __version__
 
 TIMEOUT = 60
 
