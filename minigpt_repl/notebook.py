@@ -10,11 +10,10 @@ is loaded here, and its log lines go to a file.
 """
 
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
@@ -42,7 +41,6 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import (
     Engine,
-    Event,
     Generation,
     Request,
     TokenChosen,
@@ -221,10 +219,7 @@ class Text(_Shown):
             yield self._made.text
             return
         given, last = "", None
-        events = cast(
-            Generator[Event, None, None], self._engine.generate(self._request)
-        )
-        with closing(events):
+        with closing(self._engine.generate(self._request)) as events:
             for last in events:
                 if isinstance(last, TokenChosen) and last.delta:
                     given += last.delta

@@ -4,9 +4,9 @@
 `JsonWriter` see a text's events while it is made. Knows no terminal and no model.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
 import msgspec
 
@@ -20,15 +20,11 @@ from minigpt_repl.engine.request import (
     Finished,
     Generation,
     Request,
-    RowEvent,
+    RowEvents,
     Started,
     Token,
     TokenChosen,
 )
-from minigpt_repl.sampling.parameters import Value
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def generation_to_json(generation: Generation) -> formats.Generation:
@@ -142,23 +138,22 @@ class WatchedEngine:
         self._engine = engine
         self._watch, self._top = watch, top
         self._warmed: set[object] = set()
-        self.stop = engine.stop
-        self.close = engine.close
+        self.encode, self.logits = engine.encode, engine.logits
+        self.warm, self.prepare = engine.warm, engine.prepare
+        self.stop, self.close = engine.stop, engine.close
 
     @property
     def info(self) -> EngineInfo:
         return self._engine.info
 
-    def generate(self, request: Request) -> Iterator[Event]:
+    def generate(self, request: Request) -> Generator[Event, None, None]:
         for _, event in self.generate_rows([request]):
             yield event
 
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+    def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         for request, rows, key in programs(requests):
             if key not in self._warmed:
-                self._engine.warm(
-                    request.sampler, request.parameters, rows, request.noise
-                )
+                self.warm(request, rows)
                 self._warmed.add(key)
         if self._watch is None:
             yield from self._engine.generate_rows(requests)
@@ -169,30 +164,6 @@ class WatchedEngine:
         for row, event in self._engine.generate_rows(scored):
             self._watch(row, event)
             yield row, event
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return self._engine.encode(text)
-
-    def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
-        return self._engine.logits(token_ids)
-
-    def warm(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        self._engine.warm(sampler, parameters, rows, noise)
-
-    def prepare(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        self._engine.prepare(sampler, parameters, rows, noise)
 
 
 def _token_fields(token: Token) -> dict[str, Any]:

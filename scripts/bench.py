@@ -37,6 +37,7 @@ from bench_contenders import (
 from bench_peers import Timed, find_peers
 
 from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.request import Request
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler, read_sampler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,7 +114,7 @@ def bench(
         spec = find_sampler(name)
         values = spec.check(CONTENDERS[name])
         clock = time.perf_counter()
-        engine.warm(name, values)
+        engine.warm(Request("", name, values))
         first_use_s = time.perf_counter() - clock
         contenders: dict[str, Timed] = {
             "example": example_loop(causal_lm, spec, values, 4 if quick else 16),
@@ -125,7 +126,7 @@ def bench(
                 contenders[other] = peer.timed(name)
         # Where no chance is involved a text is made once, however many are asked for.
         for rows in ROWS if spec.is_random else ():
-            engine.warm(name, values, rows)
+            engine.warm(Request("", name, values), rows)
             contenders[f"{rows} rows"] = streamed(engine, spec, values, rows)
             if "transformers" in others:
                 peer = others["transformers"]
@@ -214,9 +215,10 @@ def memory() -> dict[str, float]:
     engine = (
         "from minigpt_repl.engine.engine import load_engine\n"
         f"engine = load_engine({str(ROOT / 'checkpoints' / 'default')!r})\n"
+        "from minigpt_repl.engine.request import Request\n"
         "from minigpt_repl.sampling.registry import find_sampler\n"
         "for name in ('greedy', 'top_k'):\n"
-        "    engine.warm(name, find_sampler(name).defaults())\n"
+        "    engine.warm(Request('', name, find_sampler(name).defaults()))\n"
     )
     return {
         "import": resident_mb("import keras_hub\n"),

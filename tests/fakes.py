@@ -132,18 +132,12 @@ class FakeEngine:
         self._check()
         return self._table[[2, *token_ids]]  # (len + 1, vocabulary)
 
-    def warm(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
+    def warm(self, request: Request, rows: int = 1) -> None:
         self._check()
-        find_sampler(sampler).check(parameters)
-        self.warmed.append(sampler)
+        find_sampler(request.sampler).check(request.parameters)
+        self.warmed.append(request.sampler)
         self.warmed_rows.append(rows)
-        self.warmed_noise.append(noise)
+        self.warmed_noise.append(request.noise)
 
     prepare = warm
 

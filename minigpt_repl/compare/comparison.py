@@ -6,11 +6,11 @@ engine makes texts of one sampler together. Knows no terminal.
 
 import random
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import cast
 
 from minigpt_repl.compare.measures import (
     MEASURES,
@@ -26,12 +26,10 @@ from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
     SEEDS,
     Engine,
-    EngineInfo,
     Event,
     Finished,
     Generation,
     HypothesesChanged,
-    RowEvent,
     TokenChosen,
 )
 from minigpt_repl.errors import EngineStopped
@@ -123,27 +121,12 @@ class Comparison:
         return (one for column in self.columns for one in column.generations)
 
 
-def start_comparison(
-    plan: Plan, info: EngineInfo, varied: str | None = None
-) -> Comparison:
-    """A comparison without texts; a seed is drawn if the plan has none."""
-    if plan.seed is None:
-        plan = replace(plan, seed=random.SystemRandom().randrange(SEEDS))
-    return Comparison(
-        plan=plan,
-        columns=tuple(Column(strategy) for strategy in plan.strategies),
-        checkpoint=info.directory,
-        checkpoint_sha256=info.checkpoint_sha256,
-        versions=library_versions(),
-        varied=varied,
-    )
-
-
 def run_plan(
     engine: Engine, plan: Plan, varied: str | None = None
-) -> Generator[Comparison, None, Comparison]:
-    """Make the texts; yields the comparison after every token, returns the whole.
+) -> Generator[Comparison, None, None]:
+    """Make the texts: the comparison after every token, and the whole at last.
 
+    A seed is drawn if the plan has none.
     When texts end because someone stopped them, the comparison ends there, and
     keeps what it has.
 
@@ -151,8 +134,16 @@ def run_plan(
         EngineError: from the engine.
         UsageError: from the engine, for parameters that it can't use.
     """
-    comparison = start_comparison(plan, engine.info, varied)
-    plan = comparison.plan
+    if plan.seed is None:
+        plan = replace(plan, seed=random.SystemRandom().randrange(SEEDS))
+    comparison = Comparison(
+        plan=plan,
+        columns=tuple(Column(strategy) for strategy in plan.strategies),
+        checkpoint=engine.info.directory,
+        checkpoint_sha256=engine.info.checkpoint_sha256,
+        versions=library_versions(),
+        varied=varied,
+    )
     wanted = [
         (place, index)
         for place in range(len(plan.strategies))
@@ -161,11 +152,9 @@ def run_plan(
     requests = [plan.request(plan.strategies[place], index) for place, index in wanted]
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
-        engine.warm(request.sampler, request.parameters, rows, request.noise)
+        engine.warm(request, rows)
     growing = [_Growing() for _ in requests]
-    # The engine's iterators have `close`; it ends the work if we are closed.
-    events = cast(Generator[RowEvent, None, None], engine.generate_rows(requests))
-    with closing(events):
+    with closing(engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
                 if not growing[row].follow(event):
@@ -184,22 +173,12 @@ def run_plan(
         texts = growing[place * plan.count : (place + 1) * plan.count]
         begun = (one for one in texts if one.generation and one.generation.has_begun)
         comparison = _with_texts(comparison, place, [_scored(engine, t) for t in begun])
-    return replace(comparison, is_interrupted=not is_whole)
+    yield replace(comparison, is_interrupted=not is_whole)
 
 
-def finish(
-    steps: Generator[Comparison, None, Comparison],
-    watch: Callable[[Comparison], None] | None = None,
-) -> Comparison:
-    """Run to the end; `watch` sees every step."""
-    try:
-        while True:
-            step = next(steps)
-            if watch is not None:
-                watch(step)
-    except StopIteration as stop:
-        comparison: Comparison = stop.value
-        return comparison
+def finish(steps: Iterable[Comparison]) -> Comparison:
+    """The last of them, the whole comparison."""
+    return deque(steps, maxlen=1)[0]
 
 
 def score(engine: Engine, generation: Generation) -> Generation:

@@ -8,7 +8,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from minigpt_repl.engine.request import (
     Finished,
     Request,
     RowEvent,
+    RowEvents,
     Started,
     Timings,
     TokenScore,
@@ -101,12 +102,12 @@ class LocalEngine:
         self._check_open()
         return self._info
 
-    def generate(self, request: Request) -> Iterator[Event]:
+    def generate(self, request: Request) -> Generator[Event, None, None]:
         """Events of one text; see `Engine`."""
         for _, event in self.generate_rows([request]):
             yield event
 
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+    def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts; see `Engine`."""
         self._check_open()
         self._stopping.clear()
@@ -132,28 +133,15 @@ class LocalEngine:
             rows.append(scores.numpy()[0, first - start : last - start])
         return np.concatenate(rows)[:, : self._model.vocabulary_size]
 
-    def warm(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        """Trace and compile one sampler now, so that its first use is fast."""
+    def warm(self, request: Request, rows: int = 1) -> None:
+        """Trace and compile now what such texts need; see `Engine`."""
         self._check_open()
-        spec, values = self._chosen(sampler, parameters)
-        self._programs.of(spec, values, rows, noise).result()
+        self._programs.of(*self._chosen(request), rows, request.noise).result()
 
-    def prepare(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        """Begin to trace and compile one sampler; does not wait."""
+    def prepare(self, request: Request, rows: int = 1) -> None:
+        """Begin to trace and compile; does not wait."""
         with contextlib.suppress(MiniGPTError):  # said when it is used
-            self._programs.of(*self._chosen(sampler, parameters), rows, noise)
+            self._programs.of(*self._chosen(request), rows, request.noise)
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""
@@ -166,7 +154,7 @@ class LocalEngine:
         for numbers in batches(requests):
             while numbers and not self._stopping.is_set():
                 first = requests[numbers[0]]
-                spec, values = self._chosen(first.sampler, first.parameters)
+                spec, values = self._chosen(first)
                 count, program = self._programs.soonest(
                     spec, values, len(numbers), first.noise
                 )
@@ -178,7 +166,7 @@ class LocalEngine:
         self, program: "Future[Any]", spec: SamplerSpec, requests: Sequence[Request]
     ) -> Iterator[RowEvent]:
         """Events of texts that one batch makes."""
-        values = [self._chosen(each.sampler, each.parameters)[1] for each in requests]
+        values = [self._chosen(each)[1] for each in requests]
         texts = [self._begin(request, spec) for request in requests]
         for row, text in enumerate(texts):
             yield row, text.started
@@ -250,12 +238,10 @@ class LocalEngine:
         codec, top = self._model.text, text.request.top
         return inspection.score_tokens(rows, text.token_ids, kept, codec, top)
 
-    def _chosen(
-        self, name: str, parameters: Mapping[str, Value]
-    ) -> tuple[SamplerSpec, dict[str, Value]]:
+    def _chosen(self, request: Request) -> tuple[SamplerSpec, dict[str, Value]]:
         """The sampler that does what was asked, and its parameters, checked."""
         limits = {"vocabulary": self._model.vocabulary_size}
-        spec, values = choose_sampler(name, parameters, limits)
+        spec, values = choose_sampler(request.sampler, request.parameters, limits)
         # Raises for what this model has no tokens for.
         self._wording.values(spec, values, self._model.logits_size)
         return spec, values

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -27,7 +27,7 @@ from minigpt_repl.engine.request import (
     Generation,
     HypothesesChanged,
     Request,
-    RowEvent,
+    RowEvents,
     Started,
     Timings,
     TokenChosen,
@@ -35,7 +35,6 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.engine.worker import STOP, Load, Warming
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.paths import PACKAGE, state_home
-from minigpt_repl.sampling.parameters import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,12 +137,12 @@ class RemoteEngine:
         info: EngineInfo = self.status.info or self._call("info")
         return info
 
-    def generate(self, request: Request) -> Iterator[Event]:
+    def generate(self, request: Request) -> Generator[Event, None, None]:
         """Events of one text, as they happen; see `generate_rows`."""
         for _, event in self.generate_rows([request]):
             yield event
 
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+    def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts, as they happen.
 
         Raises:
@@ -200,26 +199,14 @@ class RemoteEngine:
         scores: np.ndarray = self._call("logits", tuple(token_ids))
         return scores
 
-    def warm(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        """Trace and compile one sampler now."""
-        self._call("warm", sampler, dict(parameters), rows, noise)
+    def warm(self, request: Request, rows: int = 1) -> None:
+        """Trace and compile now what so many such texts need."""
+        self._call("warm", request, rows)
 
-    def prepare(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        """Have one sampler warmed when nothing else is to do; does not wait."""
+    def prepare(self, request: Request, rows: int = 1) -> None:
+        """Have that done when nothing else is to do; does not wait."""
         if self._process is not None:
-            self._process.tell("prepare", sampler, dict(parameters), rows, noise)
+            self._process.tell("prepare", request, rows)
 
     def close(self) -> None:
         """End the process."""

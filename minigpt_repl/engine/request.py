@@ -4,7 +4,7 @@ They are pickled between the engine's process and the terminal's, so nothing
 here holds a tensor, and importing this module loads no numpy and no TensorFlow.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -281,6 +281,9 @@ Event = (
 RowEvent = tuple[int, Event]
 """The number of a request, and what happened to its text."""
 
+RowEvents = Generator[RowEvent, None, None]
+"""Of several texts, as they happen. Closed, they stop the work."""
+
 
 def finished(last: Event | None) -> Generation:
     """The generation that the last event of a text carries.
@@ -345,13 +348,13 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """What is loaded; waits until it is."""
 
-    def generate(self, request: Request) -> Iterator[Event]:
+    def generate(self, request: Request) -> Generator[Event, None, None]:
         """Events of one text, as they happen: `Started`, tokens, `Finished`.
 
-        Closing the iterator stops the work within one step of the model.
+        Closing the generator stops the work within one step of the model.
         """
 
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+    def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts, each with the number of its request.
 
         Texts of one prompt and sampler are made together, as rows of a batch, and
@@ -377,22 +380,10 @@ class Engine(Protocol):
         scored in the windows in which they would be generated.
         """
 
-    def warm(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
-        """Trace and compile one sampler now, so that its first use is fast."""
+    def warm(self, request: Request, rows: int = 1) -> None:
+        """Trace and compile now what so many such texts need, so that they are fast."""
 
-    def prepare(
-        self,
-        sampler: str,
-        parameters: Mapping[str, Value],
-        rows: int = 1,
-        noise: str = "own",
-    ) -> None:
+    def prepare(self, request: Request, rows: int = 1) -> None:
         """The same when nothing else is to do; does not wait, and never fails."""
 
     def close(self) -> None:

@@ -11,24 +11,22 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.engine.request import Engine
+from minigpt_repl.engine.request import Engine, Request
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.models.checks import check_checkpoint
-from minigpt_repl.sampling.parameters import Value
 
 PREPARE = "prepare"
 STOP = "stop"
 """In place of a method: everything up to that request's number is to be stopped."""
 
-Warming = tuple[str, Mapping[str, Value], int, str]
-"""What `Engine.warm` takes: a sampler, its parameters, texts together, the noise."""
+Warming = tuple[Request, int]
+"""What `Engine.warm` takes: a text, and how many of them together."""
 
 
 @dataclass(frozen=True)

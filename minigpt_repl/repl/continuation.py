@@ -7,7 +7,7 @@ is stopped on the way ends like any other, so nothing here is special about ^C.
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.engine.request import (
@@ -16,7 +16,6 @@ from minigpt_repl.engine.request import (
     Generation,
     HypothesesChanged,
     Request,
-    RowEvent,
     Started,
     Token,
     TokenChosen,
@@ -92,9 +91,7 @@ def stream_text(
     )
     last: Event | None = None
     is_started = False
-    # The engine's iterators have `close`; it ends the work if we are closed.
-    events = context.engine.generate_rows(requests)
-    with closing(cast("Generator[RowEvent, None, None]", events)):
+    with closing(context.engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
                 if row > 0:

@@ -88,17 +88,21 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> Outcom
     def open_warming_engine(folder: str) -> "ServedEngine":
         # Called when the prompt is there: only then are plugins looked for.
         others = [spec for spec in all_samplers() if spec.name != in_use.name]
-        noise = str(defaults.value("noise"))
-        warm = [
-            (spec.name, defaults.parameters(spec), 1, noise)
+        texts = {
+            spec: replace(
+                defaults.request(""),
+                sampler=spec.name,
+                parameters=defaults.parameters(spec),
+            )
             for spec in (in_use, *others)
-        ]
+        }
+        warm = [(text, 1) for text in texts.values()]
         if is_drawn(in_use.name, defaults.parameters()):
-            warm.append((in_use.name, defaults.parameters(), SEVERAL, noise))
-        for spec in (in_use, *others):
+            warm.append((texts[in_use], SEVERAL))
+        for spec, text in texts.items():
             if spec.search is not None and spec.search.rows is not None:
-                values = {**defaults.parameters(spec), spec.search.rows: WIDE}
-                warm.append((spec.name, values, 1, noise))
+                values = {**text.parameters, spec.search.rows: WIDE}
+                warm.append((replace(text, parameters=values), 1))
         return open_engine(folder, replace(options, debug=False), warm)
 
     code = run_terminal(

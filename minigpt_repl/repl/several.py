@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from random import SystemRandom
-from typing import Any, cast
+from typing import Any
 
 from minigpt_repl.compare.pieces import REASONS
 from minigpt_repl.compare.rows_view import Row, RowsView
@@ -23,7 +23,6 @@ from minigpt_repl.engine.request import (
     Generation,
     HypothesesChanged,
     Request,
-    RowEvent,
     Started,
     TokenChosen,
 )
@@ -119,9 +118,7 @@ def show_rows(
     growing = [_Growing(bool(settings.value("raw"))) for _ in requests]
     has_stats = bool(settings.value("stats"))
     pace, is_begun, written = Pace(context.is_terminal), False, 0
-    # The engine's iterators have `close`; it ends the work if we are closed.
-    events = context.engine.generate_rows(requests)
-    with closing(cast("Generator[RowEvent, None, None]", events)):
+    with closing(context.engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
                 if isinstance(event, Started) and not is_begun:

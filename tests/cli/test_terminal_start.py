@@ -59,7 +59,7 @@ def test_the_engine_is_not_started_before_the_prompt(opened):
     start()
     engine = opened[0][1](opened[0][2])
     assert engine.status.state == "stopped"
-    warmed = [name for name, *_ in engine._load.warm]
+    warmed = [request.sampler for request, _ in engine._load.warm]
     assert warmed[0] == "top_k"
     assert {*warmed} == {spec.name for spec in all_samplers()}
     engine.close()

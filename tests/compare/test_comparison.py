@@ -37,9 +37,8 @@ def make_plan(*strategies, **more):
     return Plan("the king", strategies or (GREEDY, TOP_K), **more)
 
 
-def compare(plan, engine=None, watch=None, varied=None):
-    engine = engine or FakeEngine(context_length=64)
-    return finish(run_plan(engine, plan, varied), watch)
+def compare(plan, engine=None, varied=None):
+    return finish(run_plan(engine or FakeEngine(context_length=64), plan, varied))
 
 
 def drawn(content, width=80, **more):
@@ -56,16 +55,14 @@ def test_every_strategy_gets_every_seed():
 
 
 def test_texts_grow_one_token_after_the_other():
-    seen = []
-    comparison = compare(make_plan(GREEDY), watch=seen.append)
+    *seen, comparison = run_plan(FakeEngine(context_length=64), make_plan(GREEDY))
     lengths = [len(one.columns[0].texts[0]) for one in seen]
     assert lengths == sorted(lengths) and len(set(lengths)) >= 8
     assert seen[0].columns[0].writing and comparison.columns[0].writing == ()
 
 
 def test_texts_of_a_strategy_grow_together():
-    seen = []
-    compare(make_plan(TOP_K, count=3), watch=seen.append)
+    *seen, _ = run_plan(FakeEngine(context_length=64), make_plan(TOP_K, count=3))
     assert [len(one.columns[0].texts) for one in seen[:3]] == [1, 2, 3]
     assert all(len(one.columns[0].generations) == 0 for one in seen[:-3])
 
@@ -82,8 +79,8 @@ def test_the_speed_of_texts_made_together_is_told_once_and_named():
 
 
 def test_a_comparison_that_grows_stays_within_the_screen():
-    seen = []
-    compare(make_plan(RANDOM, TOP_K, count=9, length=60), watch=seen.append)
+    plan = make_plan(RANDOM, TOP_K, count=9, length=60)
+    seen = [*run_plan(FakeEngine(context_length=64), plan)]
     for one in seen[:: len(seen) // 20]:
         console = Console(file=io.StringIO(), width=80, height=24)
         assert len(console.render_lines(GrowingView(one))) < 24
@@ -108,12 +105,9 @@ def test_scores_come_with_the_texts_and_not_from_the_engine_once_more(monkeypatc
 
 def test_a_stop_keeps_what_is_there():
     engine = FakeEngine(context_length=64)
-
-    def stop(comparison):
+    for comparison in run_plan(engine, make_plan()):
         if len(comparison.columns[1].texts) == 1:
             engine.stop()
-
-    comparison = compare(make_plan(), engine, stop)
     whole, cut = (column.generations[0] for column in comparison.columns)
     assert comparison.is_interrupted
     assert len(whole.tokens) == 8 and len(cut.tokens) == 1

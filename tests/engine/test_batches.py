@@ -54,7 +54,7 @@ def test_the_engine_makes_them_once_too(engine):
 def test_a_stop_ends_all_rows_and_no_other_batch_is_begun(engine):
     requests = [ask("top_k", seed, length=500, k=4) for seed in range(3)]
     requests.append(ask("contrastive", 9, k=4))
-    engine.warm("top_k", {"k": 4}, 3)
+    engine.warm(Request("", "top_k", {"k": 4}), 3)
     events = []
     for row, event in engine.generate_rows(requests):
         events.append((row, event))

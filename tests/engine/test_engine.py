@@ -182,7 +182,7 @@ def test_samplers_that_go_token_by_token_share_a_program(engine):
 
 
 def test_a_warm_sampler_traces_nothing_when_it_is_used(engine):
-    engine.warm("top_k", {"k": 5})
+    engine.warm(Request("", "top_k", {"k": 5}))
     traced = engine.trace_count
     make(engine, "top_k", parameters={"k": 9})
     assert engine.trace_count == traced

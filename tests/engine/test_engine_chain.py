@@ -83,7 +83,7 @@ def test_a_text_tells_which_rule_would_have_left_nothing_and_how_often(engine, c
 
 def test_what_is_warmed_with_its_noise_traces_nothing_more(engine):
     spec, values = parsed("top_k=3 + temperature")
-    engine.warm(spec.name, values, noise="shared")
+    engine.warm(Request("", spec.name, values, noise="shared"))
     traced = engine.trace_count
     made = generate(engine, "top_k=3 + temperature", noise="shared")
     assert made.request.noise == "shared" and engine.trace_count == traced

@@ -89,7 +89,7 @@ def test_errors_come_as_they_were_raised(open_engine):
     with pytest.raises(UsageError, match="no sampler 'nonsense'"):
         list(engine.generate(Request("", "nonsense", {})))
     with pytest.raises(UsageError, match="k must be"):
-        engine.warm("top_k", {"k": 0})
+        engine.warm(Request("", "top_k", {"k": 0}))
     assert engine.encode("the") == FakeEngine().encode("the")
 
 
@@ -120,7 +120,7 @@ def test_a_load_that_fails_is_one_line_every_time(open_engine, directory, error,
 def test_samplers_are_warmed_while_nothing_is_asked(open_engine):
     changes = threading.Semaphore(0)
     engine = open_engine(
-        warm=[(name, {}, 1, "own") for name in ("top_k", "nonsense", "beam")],
+        warm=[(Request("", name, {}), 1) for name in ("top_k", "nonsense", "beam")],
     )
     engine.on_change = changes.release
     assert engine.status.state == "stopped"

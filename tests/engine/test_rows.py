@@ -29,7 +29,7 @@ def ask(name="random", seed=7, prompt="the cat", **fields):
 
 def compile_programs(engine, requests):
     for request, rows, _ in programs(requests):
-        engine.warm(request.sampler, request.parameters, rows, request.noise)
+        engine.warm(request, rows)
 
 
 def together(engine, requests):
@@ -244,7 +244,7 @@ def fresh_engine(make_checkpoint, tiny_causal_lm, monkeypatch):
 
 def test_texts_begin_with_the_program_that_is_there(fresh_engine, engine):
     requests = [ask(seed=seed) for seed in (1, 2, 3)]
-    fresh_engine.warm("random", {})
+    fresh_engine.warm(Request("", "random", {}))
     fresh_engine.hold()
     made = {}
     for row, event in fresh_engine.generate_rows(requests):
@@ -259,8 +259,8 @@ def test_texts_begin_with_the_program_that_is_there(fresh_engine, engine):
 
 
 def test_a_search_begins_with_a_wider_program_that_is_there(fresh_engine, engine):
-    fresh_engine.warm("beam", {"num_beams": 9})
-    fresh_engine.warm("contrastive", {"k": 9})
+    fresh_engine.warm(Request("", "beam", {"num_beams": 9}))
+    fresh_engine.warm(Request("", "contrastive", {"k": 9}))
     traced = fresh_engine.trace_count
     fresh_engine.hold()
     for request in (

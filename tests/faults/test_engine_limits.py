@@ -23,7 +23,8 @@ def engine(tiny_causal_lm, tmp_path_factory):
 
 def beam_text(engine, beams):
     values = {"num_beams": beams, "temperature": 1.0}
-    engine.warm("beam", values)  # or a wider program that is there would do
+    # Or a wider program that is there would do.
+    engine.warm(Request("", "beam", values))
     request = Request("the cat", "beam", values, 4)
     events = list(engine.generate(request))
     assert isinstance(events[-1], Finished)

@@ -102,9 +102,11 @@ def show_comparison(
     context: Context, plan: Plan, varied: str | None = None
 ) -> Generator[Output, Any, Comparison]:
     """Run a plan and show it while it grows, then the figures."""
-    steps = run_plan(context.engine, plan, varied)
-    with closing(steps):
-        comparison = yield from _show_growing(steps, Pace(context.is_terminal))
+    pace = Pace(context.is_terminal)
+    with closing(run_plan(context.engine, plan, varied)) as steps:
+        for comparison in steps:
+            if pace.is_due():
+                yield Live(GrowingView(comparison))
     yield Live(TextsView(comparison))
     yield Say("")
     yield Say(FiguresView(comparison))
@@ -121,19 +123,6 @@ def show_comparison(
     if comparison.is_damaged:
         yield Notice(NOT_FINITE)
     return comparison
-
-
-def _show_growing(
-    steps: Generator[Comparison, None, Comparison], pace: Pace
-) -> Generator[Output, Any, Comparison]:
-    while True:
-        try:
-            comparison = next(steps)
-        except StopIteration as stop:
-            whole: Comparison = stop.value
-            return whole
-        if pace.is_due():
-            yield Live(GrowingView(comparison))
 
 
 def prompt_for(context: Context, typed: str | None, wanted_for: str) -> Prompt:

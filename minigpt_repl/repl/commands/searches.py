@@ -7,7 +7,7 @@ is fed the engine's events in their order and gives what to draw.
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -165,12 +165,11 @@ def _watch(
 ) -> Generator[Output, Any, Generation]:
     """Run a request; what `draw` makes of its events is shown live."""
     # A compile is no property of a search: it is done before a clock runs.
-    context.engine.warm(request.sampler, request.parameters)
+    context.engine.warm(request)
     pace = Pace(context.is_terminal)
     drawn: RenderableType | None = None
     event: Event | None = None
-    events = cast("Generator[Event, None, None]", context.engine.generate(request))
-    with closing(events):
+    with closing(context.engine.generate(request)) as events:
         for event in events:
             drawn = draw(event) or drawn
             if drawn is not None and pace.is_due():

@@ -169,12 +169,11 @@ def reset(context: Context, arguments: str) -> Steps:
 def _prepare(context: Context, after: Settings) -> None:
     """Let the engine compile what the next text needs, while the user types it."""
     was, now = (
-        (each.sampler.name, each.parameters(), str(each.value("noise")))
+        (each.sampler.name, each.parameters(), each.value("noise"))
         for each in (context.session.settings, after)
     )
     if was != now and context.is_terminal:
-        name, values, noise = now
-        context.engine.prepare(name, values, noise=noise)
+        context.engine.prepare(after.request(""))
 
 
 def _check_words(context: Context, after: Settings) -> None:

@@ -295,8 +295,12 @@ def _choose(
     number = 0
     for number, each in enumerate(tried, start=1):  # noqa: B007, told below
         plan = make_plan(settings, strategies, each)
-        steps, pace = run_plan(context.engine, plan), Pace(context.is_terminal)
-        told = yield from _made(steps, pace, f"making texts of {_named(each)}: ")
+        pace, label = Pace(context.is_terminal), f"making texts of {_named(each)}: "
+        with closing(run_plan(context.engine, plan)) as steps:
+            for told in steps:
+                if pace.is_due():
+                    begun = [c.strategy.sampler for c in told.columns if c.texts]
+                    yield Live(Text(label + ", ".join(begun), style="dim"))
         chapters = _judged(stops, told)
         if best is None or _count(chapters) > _count(best[1]):
             best = told, chapters
@@ -317,22 +321,6 @@ def _named(prompt: str) -> str:
 
 def _count(chapters: Sequence[Chapter]) -> int:
     return sum(chapter.holds for chapter in chapters)
-
-
-def _made(
-    steps: Generator[Comparison, None, Comparison], pace: Pace, label: str
-) -> Generator[Output, Any, Comparison]:
-    """The whole comparison; the strategies are named as their texts are made."""
-    with closing(steps):
-        while True:
-            try:
-                comparison = next(steps)
-            except StopIteration as end:
-                whole: Comparison = end.value
-                return whole
-            if pace.is_due():
-                begun = [c.strategy.sampler for c in comparison.columns if c.texts]
-                yield Live(Text(label + ", ".join(begun), style="dim"))
 
 
 def _judged(stops: Sequence[Stop], told: Comparison) -> list[Chapter]:
