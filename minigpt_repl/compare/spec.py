@@ -185,18 +185,27 @@ def read_whole(text: str) -> int | None:
         return None
 
 
-def parse_count(text: str) -> int:
-    """How many texts a strategy.
+def read_count(text: str, most: int, wants: str, why: str = "") -> int:
+    """A whole number from 1 on that was typed.
+
+    Args:
+        text: what was typed.
+        most: the highest that is allowed.
+        wants: what wants it, such as ":next takes".
+        why: what it counts, if that has to be said.
 
     Raises:
         UsageError: if it is not a number in range.
     """
     count = read_whole(text)
-    if count is None or not 1 <= count <= MOST_TEXTS:
-        raise UsageError(
-            f"n must be a whole number 1..{MOST_TEXTS}; got {quoted(text)}"
-        )
+    if count is None or not 1 <= count <= most:
+        raise UsageError(f"{wants} a whole number 1..{most}{why}; got {quoted(text)}")
     return count
+
+
+def parse_count(text: str) -> int:
+    """How many texts a strategy; raises as `read_count`."""
+    return read_count(text, MOST_TEXTS, "n must be")
 
 
 def make_plan(

@@ -5,6 +5,7 @@ With keys the screen is redrawn in place. Knows what an answer is, not what it d
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from rich.console import Group
@@ -22,48 +23,16 @@ LINES = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leave
 CURSOR = "▍"
 
 
-@dataclass(frozen=True)
-class Follow:
-    """The token that the rule chose."""
+class Move(Enum):
+    """An answer that chooses no token."""
+
+    BACK = auto()
+    RUN_ON = auto()
+    LEAVE = auto()
 
 
-@dataclass(frozen=True)
-class Pick:
-    """Another token."""
-
-    token_id: int
-
-
-@dataclass(frozen=True)
-class Write:
-    """What the user wrote: one token or more."""
-
-    word: str
-
-
-@dataclass(frozen=True)
-class Back:
-    """Undo the last choice."""
-
-
-@dataclass(frozen=True)
-class Switch:
-    """Another strategy from this token on."""
-
-    strategy: Strategy
-
-
-@dataclass(frozen=True)
-class RunOn:
-    """The rest of the text without asking."""
-
-
-@dataclass(frozen=True)
-class Leave:
-    """No more steps."""
-
-
-Answer = Follow | Pick | Write | Back | Switch | RunOn | Leave
+Answer = int | str | Strategy | Move
+"""The id of a token, what the user wrote, another strategy from here on, or a move."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +43,8 @@ class Scene:
         text: the text so far.
         title: which token it is, by which strategy and seed.
         table: what there is to choose from, numbered.
-        choice: the token that the rule takes.
+        chosen: id of the token that the rule takes.
+        choice: that token as it is shown.
         can_go_back: whether there is a choice to undo.
         strategies: in use.
     """
@@ -82,6 +52,7 @@ class Scene:
     text: Text
     title: str
     table: Distribution
+    chosen: int
     choice: str
     can_go_back: bool
     strategies: tuple[Strategy, ...]
@@ -118,21 +89,21 @@ def by_key(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
         if key == "escape" and writing:
             writing = ""
         elif key in (None, "escape"):
-            return Leave()
+            return Move.LEAVE
         elif key == "enter":
-            return Write(writing.strip()) if writing.strip() else Follow()
+            return writing.strip() or scene.chosen
         elif key == "backspace" and writing:
             writing = writing[:-1]
         elif key in ("left", "backspace"):
             if scene.can_go_back:
-                return Back()
+                return Move.BACK
         elif key == "tab":
-            return Switch(_next_strategy(context, scene.strategies[0]))
+            return _next_strategy(context, scene.strategies[0])
         elif len(key) == 1 and not writing and key in "0123456789":
             if int(key) < len(ids):
-                return Pick(ids[int(key)])
+                return ids[int(key)]
         elif key == ">" and not writing:
-            return RunOn()
+            return Move.RUN_ON
         elif len(key) == 1 and (writing or key != " "):
             writing += key
 
@@ -159,16 +130,16 @@ def by_line(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
     while True:
         typed = yield Ask(f"{LINES}: ")
         if typed is None:
-            return Leave()
+            return Move.LEAVE
         answer = typed.strip()
-        plain: dict[str, Answer] = {"": Follow(), "c": RunOn(), "q": Leave()}
+        plain: dict[str, Answer] = {"": scene.chosen, "c": Move.RUN_ON, "q": Move.LEAVE}
         if answer in plain:
             return plain[answer]
         row = read_whole(answer)
         if row is not None and 0 <= row < len(ids):
-            return Pick(ids[row])
+            return ids[row]
         if answer == "u" and scene.can_go_back:
-            return Back()
+            return Move.BACK
         if answer == "u":
             yield Notice("there is nothing to undo")
         elif answer.startswith("s "):
@@ -180,7 +151,7 @@ def by_line(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
                     raise
                 yield Notice(str(error))
             else:
-                return Switch(strategy)
+                return strategy
         elif answer == "s" and context.is_terminal:
             names = ", ".join(spec.name for spec in all_samplers())
             yield Notice(f"s NAME switches the sampler: {names}")

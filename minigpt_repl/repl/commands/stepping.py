@@ -31,14 +31,8 @@ from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.commands.step_answers import (
     Answer,
-    Back,
-    Follow,
-    Leave,
-    Pick,
-    RunOn,
+    Move,
     Scene,
-    Switch,
-    Write,
     by_key,
     by_line,
 )
@@ -97,9 +91,9 @@ def step(context: Context, arguments: str) -> Steps:
             yield from stepping.part()
             return stepping.session
         answer = yield from stepping.answer()
-        if isinstance(answer, Leave):
+        if answer is Move.LEAVE:
             break
-        if isinstance(answer, RunOn):
+        if answer is Move.RUN_ON:
             return (yield from stepping.run_on())
         yield from stepping.take(answer)
     else:
@@ -174,7 +168,7 @@ class Stepping:
     def answer(self) -> Generator[Output, Any, Answer]:
         """What is to become of the proposal."""
         if self.written:
-            return Pick(self.written.pop(0))
+            return self.written.pop(0)
         scene = self.scene()
         ask = by_key if self.context.has_keys else by_line
         return (yield from ask(self.context, scene))
@@ -189,6 +183,7 @@ class Stepping:
             title=f"token {stand.done + 1} of {self.length} · {labels} · "
             f"seed {self.proposed[0].seed}",
             table=self.table(chosen),
+            chosen=chosen[0],
             choice=visible(chosen[0], words),
             can_go_back=len(self.stands) > 1,
             strategies=tuple(self.strategies),
@@ -209,21 +204,19 @@ class Stepping:
     def take(self, answer: Answer) -> Generator[Output, Any, None]:
         """Carry an answer out."""
         match answer:
-            case Follow():
-                self._accept(self.proposed[0])
-            case Pick(token_id):
-                is_same = token_id == self.proposed[0].token_ids[0]
-                self._accept(self.proposed[0] if is_same else self._picked(token_id))
-            case Write(word):
+            case int():
+                is_same = answer == self.proposed[0].token_ids[0]
+                self._accept(self.proposed[0] if is_same else self._picked(answer))
+            case str():
                 try:
-                    self.written = self._ids_of(word)
+                    self.written = self._ids_of(answer)
                 except UsageError as error:
                     yield Notice(str(error))
-            case Back():
+            case Strategy():
+                self.strategies = [answer, *self.strategies[1:]]
+            case Move.BACK:
                 self.stands.pop()
                 self.session = replace(self.session, current=self.stands[-1].node)
-            case Switch(strategy):
-                self.strategies = [strategy, *self.strategies[1:]]
 
     def run_on(self) -> Steps:
         """The rest at once."""

@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import display_pieces, is_own_text, maker, visible
-from minigpt_repl.compare.spec import read_whole, text_seed
+from minigpt_repl.compare.spec import read_count, read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
 from minigpt_repl.engine.scoring import as_generation, score
@@ -59,7 +59,7 @@ def again(context: Context, arguments: str) -> Steps:
     the seeds count up from that of the last text.
     """
     node = last_node(context.session, ":again")
-    times = _read_times(arguments)
+    times = read_count(arguments or "1", MOST_AGAIN, ":again takes")
     request = again_request(context, node)
     shown = _shown_of(context.session, node.prompt, node.parent)
     requests = [request] * times
@@ -143,20 +143,6 @@ def _shown_of(session: Session, prompt: str, parent: int | None) -> str:
     return prompt.removeprefix(node.text).strip() or ending(prompt, SHOWN_BEFORE)
 
 
-def _read_times(arguments: str) -> int:
-    if not arguments:
-        return 1
-    try:
-        times = int(arguments)
-    except ValueError:
-        times = 0
-    if not 1 <= times <= MOST_AGAIN:
-        raise UsageError(
-            f":again takes a whole number 1..{MOST_AGAIN}; got {quoted(arguments)}"
-        )
-    return times
-
-
 SHOWN_WORDS = 60
 
 
@@ -212,7 +198,9 @@ def branch(context: Context, arguments: str) -> Steps:
     node = last_node(context.session, ":branch")
     tokens, info = text.generation.tokens, context.engine.info
     number, _, word = arguments.strip().partition(" ")
-    kept = _read_kept(number, len(tokens)) if arguments else None
+    kept = None
+    if arguments:
+        kept = read_count(number, len(tokens), ":branch takes", ", the tokens to keep")
     if kept is None:
         unsure = [
             inspection.entropy(inspection.probabilities(row)) for row in text.rows
@@ -321,16 +309,6 @@ def ranges(run: Sequence[Node]) -> str:
         else:
             spans.append([node.id])
     return ",".join("-".join(map(str, span)) for span in spans)
-
-
-def _read_kept(arguments: str, count: int) -> int:
-    kept = read_whole(arguments) or 0
-    if not 1 <= kept <= count:
-        raise UsageError(
-            f":branch takes a whole number 1..{count}, the tokens to keep; "
-            f"got {quoted(arguments)}"
-        )
-    return kept
 
 
 @command("score", usage="TEXT")

@@ -13,12 +13,11 @@ from minigpt_repl.compare.pieces import visible, visible_all
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
-    read_whole,
+    read_count,
     split_words,
 )
 from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
-from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.marks import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.context import (
@@ -34,7 +33,7 @@ from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import in_bits, quoted, shown
+from minigpt_repl.shown import in_bits, shown
 
 SHOWN_CONTEXT = 60
 SHOWN_TOKENS = 10
@@ -165,7 +164,7 @@ def next_token(context: Context, arguments: str) -> Steps:
     words = split_words(arguments)
     count = SHOWN_TOKENS
     if words and words[0].strip("+-0123456789") == "":
-        count = _read_count(words.pop(0))
+        count = read_count(words.pop(0), MOST_TOKENS, ":next takes")
     settings = context.session.settings
     strategies = parse_strategies(words, settings) or _drawing(settings)
     ids, info = current_ids(context), context.engine.info
@@ -187,12 +186,3 @@ def _drawing(settings: Settings) -> tuple[Strategy, ...]:
         for spec in settings.samplers()
         if spec.search is None or spec.name == settings.sampler.name
     )
-
-
-def _read_count(word: str) -> int:
-    count = read_whole(word)
-    if count is None or not 1 <= count <= MOST_TOKENS:
-        raise UsageError(
-            f":next takes a whole number 1..{MOST_TOKENS}; got {quoted(word)}"
-        )
-    return count
