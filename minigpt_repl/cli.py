@@ -218,8 +218,7 @@ def cli(ctx: click.Context, /, **flags: Any) -> int:
         return EXIT_OK
     from minigpt_repl.repl.entry import run
 
-    outcome = run(ctx.obj)
-    return EXIT_RUNTIME if outcome.has_failed else outcome.quit_code
+    return run(ctx.obj)
 
 
 @cli.command()

@@ -53,7 +53,7 @@ def examine(
     checkpoint: Path,
     verify: bool,
     problems: Sequence[str],
-    open_engine: Callable[[str, bool], Engine],
+    open_engine: Callable[[str], Engine],
 ) -> Iterator[Finding]:
     """Every finding, as it is found.
 
@@ -74,7 +74,7 @@ def examine(
     for name, folder in _folders().items():
         yield _writable(name, folder)
     if all(versions.values()):
-        yield _generates(checkpoint, verify, open_engine)
+        yield _generates(checkpoint, open_engine)
 
 
 def _python() -> Finding:
@@ -161,13 +161,11 @@ def _writable(name: str, folder: Path) -> Finding:
         return Finding(name, detail, f"make {place} a folder that you may write to")
 
 
-def _generates(
-    checkpoint: Path, verify: bool, open_engine: Callable[[str, bool], Engine]
-) -> Finding:
+def _generates(checkpoint: Path, open_engine: Callable[[str], Engine]) -> Finding:
     subject = f"{TEST_TOKENS} tokens"
     settings, _ = Settings().set({"length": str(TEST_TOKENS), "seed": "1"})
     try:
-        engine = open_engine(str(checkpoint), verify)
+        engine = open_engine(str(checkpoint))
         try:
             events = list(engine.generate(settings.request("")))
         finally:

@@ -248,7 +248,7 @@ class App(Generic[AnyEngine]):
         engine: the engine in use; `:model` changes it.
         opening: the engine that `:model` waits for, or `None`.
         directory: the folder of the engine in use.
-        quit_code: what `:quit` carried, or `None`.
+        has_quit: whether `:quit` was carried out.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class App(Generic[AnyEngine]):
         self.engine = open_engine(directory)
         self.opening: AnyEngine | None = None
         self.directory = directory
-        self.quit_code: int | None = None
+        self.has_quit = False
         self._open_engine = open_engine
         self._display = display
         self._is_terminal = is_terminal
@@ -310,8 +310,8 @@ class App(Generic[AnyEngine]):
                 return self._display.edit(text)
             case SwitchModel(directory):
                 return self._switch_model(directory)
-            case Quit(exit_code):
-                self.quit_code = exit_code
+            case Quit():
+                self.has_quit = True
             case _:
                 self._display.show(output)
         return None

@@ -1,8 +1,8 @@
 """One run of the program: settings from all layers, then a prompt, lines or texts,
 or a comparison.
 
-Decides between the terminal and the plain loop. Chooses no exit code and knows
-no click; imports the model's modules only when a text is wanted.
+Decides between the terminal and the plain loop. Knows no click; imports the model's
+modules only when a text is wanted.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from minigpt_repl.config import (
 )
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.output import is_dumb
 from minigpt_repl.repl.session import Session
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from minigpt_repl.engine.worker import Warming
     from minigpt_repl.repl.plain import PlainLoop
     from minigpt_repl.repl.screen import Spinner
-    from minigpt_repl.settings import Settings
 
 
 SEVERAL = 8
@@ -49,16 +48,11 @@ WIDE = 16
 """Texts that a search may keep and still begin at once, whatever was prepared."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: whether a line failed, and what `:quit` carried."""
-
-    has_failed: bool = False
-    quit_code: int = 0
-
-
-def run(options: Options) -> Outcome:
+def run(options: Options) -> int:
     """Do what the options say, with the standard streams of this process.
+
+    Returns:
+        The exit code.
 
     Raises:
         MiniGPTError: what went wrong, in one line.
@@ -66,7 +60,7 @@ def run(options: Options) -> Outcome:
     """
     if options.print_config:
         sys.stdout.write(default_config_text())
-        return Outcome()
+        return EXIT_OK
     _check(options)
     directory, settings = prepare(options)
     session = Session(settings)
@@ -74,13 +68,13 @@ def run(options: Options) -> Outcome:
         return _run_terminal(options, directory, session)
     with _make_loop(options, directory, session) as loop:
         _run_plain(options, loop)
-    return Outcome(loop.has_failed, loop.quit_code or 0)
+    return EXIT_RUNTIME if loop.has_failed else EXIT_OK
 
 
-def _run_terminal(options: Options, directory: Path, session: Session) -> Outcome:
+def _run_terminal(options: Options, directory: Path, session: Session) -> int:
     from minigpt_repl.engine.batches import is_drawn
     from minigpt_repl.repl.reader import history_file
-    from minigpt_repl.repl.terminal import run_terminal
+    from minigpt_repl.repl.terminal import Terminal
 
     defaults = session.settings
     in_use = defaults.sampler
@@ -105,15 +99,14 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> Outcom
                 warm.append((replace(text, parameters=values), 1))
         return open_engine(folder, replace(options, debug=False), warm)
 
-    code = run_terminal(
+    terminal = Terminal(
         session,
         open_warming_engine,
         str(directory),
         history=None if options.no_history else history_file(),
-        first_lines=options.commands,
         debug=options.debug,
     )
-    return Outcome(quit_code=code)
+    return terminal.run(options.commands)
 
 
 def run_comparison(
@@ -131,24 +124,34 @@ def run_comparison(
         KeyboardInterrupt: after ^C; what there was of the texts is written first.
     """
     from minigpt_repl.compare.comparison import finish, run_plan
+    from minigpt_repl.compare.render import comparison_to_json, render
     from minigpt_repl.compare.spec import (
         all_strategies,
         make_plan,
         parse_count,
         parse_strategies,
     )
+    from minigpt_repl.formats import encode
 
     texts = parse_count(count)
     directory, settings = prepare(options)
     strategies = parse_strategies(specs, settings)
-    with _engine(directory, options) as engine, _stopping(engine) as signals:
+    with _engine(directory, options) as (engine, signals):
         text = read_prompt(options.prompt or "")
         with _spinner():
             if not strategies:
                 strategies = all_strategies(settings, engine.info.has_draft)
             plan = make_plan(settings, strategies, text, texts)
             comparison = finish(run_plan(engine, plan))
-        _write(comparison, engine, settings, as_json, markdown, html)
+        for name, suffix in ((markdown, ".md"), (html, ".html")):
+            if name is not None:
+                write_user_file(Path(name), render([comparison], suffix, engine))
+                _tell(f"wrote {name}")
+        if as_json:
+            sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
+        else:
+            _print(comparison, str(settings.value("color")))
+        sys.stdout.flush()
         if signals.interrupts:
             raise KeyboardInterrupt
 
@@ -163,7 +166,7 @@ def run_replay(options: Options, path: Path) -> None:
 
     recorded = replaying.read_recorded(read_user_file(path), path.name)
     directory, _ = prepare(options)
-    with _engine(directory, options) as engine, _stopping(engine):
+    with _engine(directory, options) as (engine, _):
         for one in recorded:
             for warning in replaying.warnings(one, engine.info):
                 _tell(warning)
@@ -182,7 +185,7 @@ def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
 
     text = sys.stdin.read() if str(path) == "-" else read_user_file(path)
     directory, _ = prepare(options)
-    with _engine(directory, options) as engine, _stopping(engine):
+    with _engine(directory, options) as (engine, _):
         scored = score(engine, text)
         if lists_tokens:
             for token_id, bits in zip(scored.token_ids, scored.bits, strict=True):
@@ -199,14 +202,14 @@ def run_doctor(options: Options) -> bool:
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
     problems = (*config.problems, *read_environment(os.environ).problems)
     is_well = True
-    verify = not options.no_verify
-
-    def open_one(folder: str, verify: bool) -> Engine:
-        return open_engine(folder, options)
-
     # It asks TensorFlow for its devices, in this process.
     with contextlib.nullcontext() if options.debug else quiet():
-        for finding in examine(directory, verify, problems, open_one):
+        for finding in examine(
+            directory,
+            not options.no_verify,
+            problems,
+            lambda folder: open_engine(folder, options),
+        ):
             is_well = is_well and not finding.advice
             sys.stdout.write(f"{shown_line(str(finding))}\n")
             sys.stdout.flush()
@@ -316,29 +319,6 @@ def _spinner() -> "Spinner":
     return Spinner(sys.stderr, (lambda: "working; ^C stops") if is_seen else None)
 
 
-def _write(
-    comparison: "Comparison",
-    engine: Engine,
-    settings: "Settings",
-    as_json: bool,
-    markdown: str | None,
-    html: str | None,
-) -> None:
-    """To the files that were named, as JSON, or as a page of text."""
-    from minigpt_repl.compare.render import comparison_to_json, render
-    from minigpt_repl.formats import encode
-
-    for name, suffix in ((markdown, ".md"), (html, ".html")):
-        if name is not None:
-            write_user_file(Path(name), render([comparison], suffix, engine))
-            _tell(f"wrote {name}")
-    if as_json:
-        sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
-    else:
-        _print(comparison, str(settings.value("color")))
-    sys.stdout.flush()
-
-
 def _print(comparison: "Comparison", color: str) -> None:
     from rich.console import Group, RenderableType
 
@@ -364,19 +344,14 @@ def _print(comparison: "Comparison", color: str) -> None:
 
 
 @contextlib.contextmanager
-def _engine(directory: Path, options: Options) -> Iterator[Engine]:
-    engine = open_engine(str(directory), options)
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-@contextlib.contextmanager
-def _stopping(engine: Engine) -> Iterator[Signals]:
-    """Let the first ^C end a text within a step, so that what is there is kept."""
-    with Signals(engine.stop, leaving=()) as signals, signals.stopping():
-        yield signals
+def _engine(directory: Path, options: Options) -> Iterator[tuple[Engine, Signals]]:
+    """An engine; the first ^C ends a text within a step, and what is there is kept."""
+    with (
+        contextlib.closing(open_engine(str(directory), options)) as engine,
+        Signals(engine.stop, leaving=()) as signals,
+        signals.stopping(),
+    ):
+        yield engine, signals
 
 
 def _tell(message: str) -> None:

@@ -106,8 +106,6 @@ class ClearScreen:
 class Quit:
     """Leave the program."""
 
-    exit_code: int = 0
-
 
 Output = (
     Say

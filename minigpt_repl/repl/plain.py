@@ -290,11 +290,6 @@ class PlainLoop:
         self._signals = Signals(self._app.stop, leaving=())
 
     @property
-    def quit_code(self) -> int | None:
-        """What `:quit` carried, or `None`."""
-        return self._app.quit_code
-
-    @property
     def has_failed(self) -> bool:
         """Whether any line failed."""
         return self._has_failed or self._page.has_mistakes
@@ -324,7 +319,7 @@ class PlainLoop:
             except MiniGPTError as error:
                 if not self._goes_on_after(error, f"{source.name}:{source.number}"):
                     return False
-            if self.quit_code is not None:
+            if self._app.has_quit:
                 return False
         try:
             joiner.end()

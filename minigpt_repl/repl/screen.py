@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from os import terminal_size
-from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from minigpt_repl.repl.output import (
@@ -212,12 +211,7 @@ class Spinner:
         self.resume()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.hold()
 
     def hold(self) -> None:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import import_module
@@ -49,20 +49,8 @@ WAITING = {
 }
 
 
-def run_terminal(
-    session: Session,
-    open_engine: Callable[[str], ServedEngine],
-    directory: str,
-    *,
-    history: Path | None = None,
-    first_lines: Sequence[str] = (),
-    input: Input | None = None,
-    output: Output | None = None,
-    out: TextIO | None = None,
-    err: TextIO | None = None,
-    debug: bool = False,
-) -> int:
-    """Read lines and carry them out until the user leaves.
+class Terminal:
+    """One run of the loop, and the `Display` of its outputs.
 
     Args:
         session: where it starts.
@@ -70,43 +58,28 @@ def run_terminal(
             for it, as `RemoteEngine` does.
         directory: the folder to start with.
         history: file of earlier lines; `None` keeps none.
-        first_lines: carried out before the first prompt.
         input: where keys come from; the terminal if `None`.
         output: where the line editor draws; the terminal if `None`.
         out: gets the texts; `sys.stdout` if `None`.
         err: gets notices; `sys.stderr` if `None`.
         debug: whether a defect of ours ends the program with its trace.
-
-    Returns:
-        The exit code.
     """
-    terminal = _Terminal(
-        session,
-        open_engine,
-        directory,
-        LineHistory(history) if history else None,
-        (input, output),
-        (out or sys.stdout, err or sys.stderr),
-        debug,
-    )
-    return terminal.run(first_lines)
-
-
-class _Terminal:
-    """One run of the loop, and the `Display` of its outputs."""
 
     def __init__(
         self,
         session: Session,
         open_engine: Callable[[str], ServedEngine],
         directory: str,
-        history: LineHistory | None,
-        editor: tuple[Input | None, Output | None],
-        streams: tuple[TextIO, TextIO],
-        debug: bool,
+        *,
+        history: Path | None = None,
+        input: Input | None = None,
+        output: Output | None = None,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        debug: bool = False,
     ) -> None:
         self._open_engine = open_engine
-        self._history = history
+        self._history = LineHistory(history) if history else None
         self._debug = debug
         self._signals = Signals(lambda: self._app.stop())
         self._modes = Modes()
@@ -116,19 +89,29 @@ class _Terminal:
             self._begin,
             self._signals,
             self._modes,
-            history,
-            *editor,
+            self._history,
+            input,
+            output,
         )
         self._is_dumb = self._reader.is_dumb
-        self._screen = Screen(*streams, self._reader.size, not self._is_dumb)
+        out, err = out or sys.stdout, err or sys.stderr
+        self._screen = Screen(out, err, self._reader.size, not self._is_dumb)
         label = None if self._is_dumb else self._waiting_for
-        self._spinner = Spinner(streams[1], label)
+        self._spinner = Spinner(err, label)
         self._exit_code: int | None = None
         self._interrupted_at = -SECOND_INTERRUPT
         self._reported: MiniGPTError | None = None
         self._app = App(session, self._open, directory, self, is_terminal=True)
 
-    def run(self, first_lines: Iterable[str]) -> int:
+    def run(self, first_lines: Iterable[str] = ()) -> int:
+        """Read lines and carry them out until the user leaves.
+
+        Args:
+            first_lines: carried out before the first prompt.
+
+        Returns:
+            The exit code.
+        """
         with ExitStack() as stack:
             stack.callback(self._app.close)
             stack.enter_context(self._signals)
@@ -215,7 +198,8 @@ class _Terminal:
         try:
             with self._signals.working(), self._spinner:
                 self._app.carry_out(run_line(line, self._app.context()))
-            self._exit_code = self._app.quit_code
+            if self._app.has_quit:
+                self._exit_code = EXIT_OK
         except MiniGPTError as error:
             self._reported = error
             self._screen.notice(str(error), is_error=True)

@@ -18,14 +18,18 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def opened(home, monkeypatch):
-    """What `run_terminal` was called with; it leaves with 7."""
+    """What terminals were made and run with; they leave with 7."""
     calls = []
 
-    def run_terminal(session, open_engine, directory, **keywords):
-        calls.append((session, open_engine, directory, keywords))
-        return 7
+    class FakeTerminal:
+        def __init__(self, session, open_engine, directory, **keywords):
+            calls.append((session, open_engine, directory, keywords))
 
-    monkeypatch.setattr(terminal, "run_terminal", run_terminal)
+        def run(self, first_lines):
+            calls[-1][3]["first_lines"] = first_lines
+            return 7
+
+    monkeypatch.setattr(terminal, "Terminal", FakeTerminal)
     monkeypatch.setattr(sys, "stdin", Terminal())
     return calls
 

@@ -21,7 +21,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from minigpt_repl.repl.session import Session
-from minigpt_repl.repl.terminal import run_terminal
+from minigpt_repl.repl.terminal import Terminal as Program
 from minigpt_repl.settings import Settings
 
 PATIENCE = 240.0
@@ -178,7 +178,7 @@ class PipeTerminal(Terminal):
                 lambda: Size(self.screen.rows, self.screen.columns),
                 term="xterm",
             )
-            code = run_terminal(
+            program = Program(
                 Session(Settings().set(dict(s.split("=") for s in settings))[0]),
                 make_engine,
                 self._directory,
@@ -189,6 +189,7 @@ class PipeTerminal(Terminal):
                 err=self.screen,
                 debug=True,
             )
+            code = program.run()
             has_ended.set()
             thread.join()
         if failures:

@@ -118,7 +118,7 @@ def test_quit_in_a_sourced_file_leaves_at_once(tmp_path):
     (tmp_path / "a.txt").write_text(":source b.txt\nthe queen\n")
     (tmp_path / "b.txt").write_text(":set k 3\n:q\nthe king\n")
     talk = Talk().type(":source b.txt")
-    assert talk.outputs[-1] == Quit(0) and talk.engine.requests == []
+    assert talk.outputs[-1] == Quit() and talk.engine.requests == []
 
 
 def test_stopping_a_text_stops_the_sourced_file(tmp_path):

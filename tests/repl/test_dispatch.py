@@ -46,7 +46,7 @@ def test_an_escape_sequence_never_reaches_the_terminal():
 
 @pytest.mark.parametrize("line", [":quit", ":q", ":qui", ": quit", ":quit   "])
 def test_a_command_goes_by_name_alias_and_unique_beginning(line):
-    assert Talk().type(line).outputs == [Quit(0)]
+    assert Talk().type(line).outputs == [Quit()]
 
 
 def test_an_exact_name_wins_over_longer_ones():

@@ -3,7 +3,7 @@
 Each module holds the commands of one subject.
 """
 
-from minigpt_repl.repl.commands import (
+from minigpt_repl.repl.commands import (  # noqa: F401
     chains,
     comparing,
     explain,
@@ -16,17 +16,3 @@ from minigpt_repl.repl.commands import (
     tree,
     why,
 )
-
-__all__ = [
-    "chains",
-    "comparing",
-    "explain",
-    "program",
-    "saving",
-    "searches",
-    "setting",
-    "stepping",
-    "tour",
-    "tree",
-    "why",
-]
