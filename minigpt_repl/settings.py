@@ -15,6 +15,7 @@ from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
 from minigpt_repl.sampling.registry import (
     SamplerSpec,
+    all_names,
     all_samplers,
     find_sampler,
     read_sampler,
@@ -224,6 +225,8 @@ class Settings:
             return f"{spec.name}.{name}"
         if any(name in other.parameter_names for other in all_samplers()):
             spec.parameter(name)  # raises: names the samplers that have it
+        if name in all_names():
+            raise UsageError(f"{name} is no setting: write sampler={name}")
         names = ["sampler", *session_names, *spec.parameter_names]
         wanted = "length" if name.lower() in LENGTH_ELSEWHERE else name
         near = did_you_mean(wanted, names)

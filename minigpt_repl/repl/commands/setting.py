@@ -39,6 +39,7 @@ from minigpt_repl.repl.tables import (
 )
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Change, Settings
 from minigpt_repl.shown import (
     as_perplexity,
@@ -73,6 +74,10 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         return (yield from switch_to_chain(context, after))
     name, *rest = chain.words(arguments)
     if len(rest) == 1 and "=" not in rest[0]:
+        if rest[0] in find_sampler(name).parameter_names:
+            raise UsageError(
+                f"{rest[0]} needs a value: write :sampler {plain(name)} {rest[0]}=VALUE"
+            )
         raise UsageError(
             f"{plain(rest[0])} is no NAME=VALUE: write :sampler {plain(name)}="
             f"{plain(rest[0])} for the main parameter, or name another"
