@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+from minigpt_repl.compare.choice import partings
 from minigpt_repl.compare.comparison import Comparison, run_plan
-from minigpt_repl.compare.parting import partings
 from minigpt_repl.compare.rows_view import GrowingView
 from minigpt_repl.compare.spec import (
     Plan,
