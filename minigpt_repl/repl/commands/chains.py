@@ -1,17 +1,17 @@
 """The chain of rules in use, seen and rearranged: `:chain`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible_all
+from minigpt_repl.compare.pieces import visible, visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, user_path
-from minigpt_repl.repl.commands.rule_tables import stages_work_out
 from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.completion import file_words, stage_words, value_words
 from minigpt_repl.repl.context import Context, Steps, current_ids
@@ -28,6 +28,7 @@ from minigpt_repl.settings import Settings
 from minigpt_repl.shown import (
     as_share,
     did_you_mean,
+    percent,
     plain,
     quoted,
     shortened,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHOWN_CONTEXT = 60
+SHOWN_TOKENS = 10
 LARGEST_PRESET = 1024 * 1024
 """Bytes of a preset that is read."""
 USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
@@ -204,6 +206,32 @@ def _stages_table(
         rows.append((str(number + 1), text, *cells))
     headings = ("", "stage", "tokens left", "of the mass", "likeliest removed")
     return make_table(headings, rows, right="tokens left of the mass", whole=2)
+
+
+def stages_work_out(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    scores: "np.ndarray",
+    info: EngineInfo,
+    place: inspection.Places,
+) -> Sheet:
+    """The stages of a chain on one distribution, a column each."""
+    model = inspection.probabilities(scores)
+    after = inspection.chain_distributions(spec, values, scores, place)
+    rows: list[tuple[Text | str, ...]] = []
+    for token_id in inspection.top_ids(model, SHOWN_TOKENS):
+        is_kept = after[-1][token_id] > 0
+        rows.append(
+            (
+                Text(visible(token_id, info), style=NAME if is_kept else ""),
+                percent(model[token_id]),
+                *(Text(percent(left[token_id])) for left in after),
+            )
+        )
+    counts = [f"{int((left > 0).sum()):,}" for left in (model, *after)]
+    rows.append(("tokens left", *counts))
+    headings = ("token", "model", *(stage.name for stage in spec.stages))
+    return make_table(headings, rows, right=" ".join(headings[1:]), whole=2)
 
 
 def _as_chain(settings: Settings) -> tuple[SamplerSpec, dict[str, Value]]:

@@ -5,32 +5,34 @@ history rule, the two parts of contrastive search's score, the tree of beam sear
 drafts of speculative decoding.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from minigpt_repl.compare.pieces import visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.commands.beam_tree import BeamTree
-from minigpt_repl.repl.commands.rule_tables import (
-    Cut,
-    contrast_table,
-    history_table,
-    score_table,
-    stages_work_out,
-)
+from minigpt_repl.repl.commands.chains import stages_work_out
 from minigpt_repl.repl.commands.searches import DraftsView, search_request
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.tables import Sheet
+from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.shown import (
+    as_likeness,
+    as_score,
+    in_nats,
+    in_nats_of_change,
+    percent,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 SHOWN_CONTEXT = 60
 TREE_STEPS = 2
 DRAFTED_TOKENS = 12
+SHOWN_TOKENS = 10
+SHOWN_REMOVED = 3
+
+Row = tuple[Text | str, ...]
+Rows = list[Row]
 
 
 @command("explain", usage="[SAMPLER]", complete=sampler_words)
@@ -145,3 +152,174 @@ def _search(
     elif shows == "drafts":
         yield Say(drafts.whole())
         yield Notice(drafts.rate(sum(one.accepted + 1 for one in drafts.rounds)))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Before and after a rule that removes tokens.
+
+    Attributes:
+        model: the model's probabilities, `(vocabulary,)`.
+        seen: what the rule saw: those with the temperature applied.
+        left: what it left, renormalised.
+        info: for the words.
+        has_temperature: whether that is shown.
+    """
+
+    model: "np.ndarray"
+    seen: "np.ndarray"
+    left: "np.ndarray"
+    info: EngineInfo
+    has_temperature: bool
+
+    def table(self) -> Sheet:
+        """The most probable tokens, with the cut marked if there is one."""
+        order = inspection.top_ids(self.seen, len(self.seen))
+        kept = [i for i in order if self.left[i] > 0]
+        if len(kept) < len(order) and order[: len(kept)] == kept:
+            rows = self._with_cut(order, kept)
+        else:
+            rows = [self._row(i) for i in order[:SHOWN_TOKENS]]
+            rows += self._more(order[SHOWN_TOKENS:], "")
+        if len(kept) == len(order):
+            rows.append((Text("nothing is removed", style=FAINT),))
+        temperature = ["temperature"] * self.has_temperature
+        headings = ("token", "model", *temperature, "sum", "left")
+        return make_table(headings, whole(rows, headings), "model temperature sum left")
+
+    def _with_cut(self, order: list[int], kept: list[int]) -> Rows:
+        """The tokens around the place from which on all are removed."""
+        first, last = kept, []
+        if len(kept) > SHOWN_TOKENS:
+            first, last = kept[: SHOWN_TOKENS - 3], kept[-2:]
+        rows: Rows = [self._row(i) for i in first]
+        rows += self._more(kept[len(first) : len(kept) - len(last)], "kept")
+        rows += [self._row(i) for i in last]
+        mass = percent(float(self.seen[kept].sum()))
+        cut = f"── cut: {len(kept):,} of {len(order):,} tokens, {mass} ──"
+        rows.append((Text(cut, style=STRONG),))
+        removed = order[len(kept) :]
+        rows += [self._row(i) for i in removed[:SHOWN_REMOVED]]
+        return rows + self._more(removed[SHOWN_REMOVED:], "removed")
+
+    def _row(self, i: int) -> Row:
+        is_kept = self.left[i] > 0
+        # Of equal ones those with lower ids come first, as in `top_ids`.
+        is_before = self.seen > self.seen[i]
+        is_before[: i + 1] |= self.seen[: i + 1] == self.seen[i]
+        return (
+            Text(visible(i, self.info), style=NAME if is_kept else FAINT),
+            percent(float(self.model[i])),
+            *[percent(float(self.seen[i]))] * self.has_temperature,
+            percent(float(self.seen[is_before].sum())),
+            Text(percent(float(self.left[i])), style=STRONG if is_kept else FAINT),
+        )
+
+    def _more(self, ids: list[int], word: str) -> Rows:
+        if not ids:
+            return []
+        name = Text(f"{len(ids):,} more {word}".rstrip(), style=FAINT)
+        share = Text(percent(float(self.left[ids].sum())), style=FAINT)
+        blank = [""] * (1 + self.has_temperature)
+        return [(name, percent(float(self.model[ids].sum())), *blank, share)]
+
+
+def history_table(
+    before: "np.ndarray",
+    after: "np.ndarray",
+    place: inspection.Places,
+    info: EngineInfo,
+) -> Sheet:
+    """What a history rule takes off the logits of tokens that were there.
+
+    Args:
+        before: logits `(vocabulary,)`.
+        after: the same behind the rule.
+        place: the tokens so far.
+        info: for the words.
+    """
+    shares, left = inspection.probabilities(before), inspection.probabilities(after)
+    seen = place.seen[0].tolist()
+    order = inspection.top_ids(shares, len(shares))
+    changed = [i for i in order if before[i] != after[i]]
+    best = [i for i in order[:SHOWN_TOKENS] if i not in changed]
+    shown = sorted(
+        [*changed[: SHOWN_TOKENS - SHOWN_REMOVED], *best[:SHOWN_REMOVED]],
+        key=lambda i: -shares[i],
+    )
+    rows: Rows = []
+    for i in shown:
+        is_changed = i in changed
+        style = NAME if is_changed else ""
+        change = in_nats_of_change(after[i] - before[i]) if is_changed else ""
+        gone = bool(is_changed and left[i] == 0)
+        rows.append(
+            (
+                Text(visible(i, info), style=style),
+                str(seen.count(i) or "-"),
+                in_nats(before[i]),
+                "removed" if gone else change,
+                percent(float(shares[i])),
+                Text(percent(float(left[i])), style=STRONG),
+            )
+        )
+    if lost := [i for i in changed if i not in shown]:
+        cells = [percent(float(each[lost].sum())) for each in (shares, left)]
+        rows.append((Text(f"{len(lost)} more changed", FAINT), "", "", "", *cells))
+    if not changed:
+        rows.append((Text("it changes nothing here", style=FAINT),))
+    headings = ("token", "seen", "logit", "penalty", "before", "after")
+    rows = whole(rows, headings)
+    return make_table(headings, rows, right="seen logit penalty before after")
+
+
+def score_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
+    """The two parts of contrastive search's score, best score first."""
+    alpha = float(values["alpha"] or 0)
+    rows: Rows = [
+        (
+            word,
+            percent(probability),
+            as_likeness(likeness),
+            as_likeness((1 - alpha) * probability),
+            as_score(-alpha * likeness),
+            score,
+        )
+        for word, probability, likeness, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def contrast_table(
+    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+) -> Sheet:
+    """What the model and its draft model give, best score first."""
+    rows: Rows = [
+        (word, percent(probability), percent(draft), score)
+        for word, probability, draft, score in _weighed(step, info)
+    ]
+    headings = ("token", "p", "q(draft)", "ln(p/q)")
+    return make_table(headings, rows, right=" ".join(headings[1:]))
+
+
+def _weighed(
+    step: CandidatesWeighed, info: EngineInfo
+) -> Iterator[tuple[Text, float, float, Text]]:
+    """The candidates of a step; the chosen and the most probable one are named."""
+    greedy = max(step.rows, key=lambda row: row[1])[0]
+    for place, (token_id, probability, against, score) in enumerate(step.rows):
+        word = Text(visible(token_id, info), style="" if place else NAME)
+        if not place:
+            word.append(" chosen", style="not bold default")
+        elif token_id == greedy:
+            word.append(" the most probable", style=FAINT)
+        told = Text(as_score(score), style="" if place else STRONG)
+        yield word, probability, against, told
+
+
+def whole(rows: Rows, headings: Sequence[str]) -> Rows:
+    """Rows with a cell for every heading."""
+    return [(*row, *[""] * (len(headings) - len(row))) for row in rows]
