@@ -15,9 +15,9 @@ from minigpt_repl.compare.pieces import visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.commands.beam_tree import BeamTree
 from minigpt_repl.repl.commands.chains import stages_work_out
 from minigpt_repl.repl.commands.searches import DraftsView, search_request
+from minigpt_repl.repl.commands.token_trees import BeamTree
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.continuation import ending_in_a_line

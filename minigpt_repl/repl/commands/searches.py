@@ -25,8 +25,8 @@ from minigpt_repl.engine.request import (
     finished,
 )
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.commands.beam_tree import BeamTree, ranking
 from minigpt_repl.repl.commands.comparing import prompt_for
+from minigpt_repl.repl.commands.token_trees import BeamTree, ranking
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.dispatch import command

@@ -19,6 +19,7 @@ from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.setting import switch_to_chain
+from minigpt_repl.repl.commands.token_trees import grown_tree
 from minigpt_repl.repl.context import (
     Context,
     Steps,
@@ -35,7 +36,6 @@ from minigpt_repl.repl.continuation import (
     ending_in_a_line,
 )
 from minigpt_repl.repl.dispatch import command
-from minigpt_repl.repl.grown import grown_tree
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.repl.several import continue_rows

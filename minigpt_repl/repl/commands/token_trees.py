@@ -1,5 +1,6 @@
-"""Beam search as a tree: step by step who survives, who is dropped and by how much.
+"""Trees of tokens: a beam search, and the likeliest continuations of a text.
 
+Of a beam search a tree tells step by step who survives, who is dropped and by how much.
 KerasHub's search tells who survived. What else there was to choose from is worked out
 here, from the model's scores behind each hypothesis, so it fits the blackboard only:
 few beams, few steps.
@@ -13,7 +14,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import visible
-from minigpt_repl.engine.inspection import probabilities, temperature_of
+from minigpt_repl.compare.spec import read_whole
+from minigpt_repl.engine.inspection import probabilities, temperature_of, top_ids
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -23,38 +25,34 @@ from minigpt_repl.engine.request import (
     Request,
     Started,
 )
+from minigpt_repl.errors import UsageError
+from minigpt_repl.repl.context import Context, current_ids
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
-from minigpt_repl.shown import in_nats, shown
+from minigpt_repl.shown import as_share, in_nats, quoted, shown
 
 SHOWN_DROPPED = 2
 """Of each step of a group, those that nearly survived it."""
+
+MOST_DEPTH = 8
+MOST_CHILDREN = 10
+MOST_GROWN = 150
+"""Tokens of a tree that grows by itself; each costs a pass of the model."""
+GUIDE_WIDTH = 4
+LABEL_WIDTH = 30
 
 Place = tuple[int, tuple[int, ...]]
 """A node of the tree: its group and its tokens."""
 
 
 @dataclass(frozen=True)
-class Extension:
+class Extension(Hypothesis):
     """A hypothesis with one more token.
 
     Attributes:
-        token_ids: its new tokens.
-        logprob: the sum of their log-probabilities.
-        group: of diverse beam search, from 0.
-        penalty: what the group took off, in all.
         margin: how far it was below the last that survived; `None` if it did.
-        total: what it survives by.
     """
 
-    token_ids: tuple[int, ...]
-    logprob: float
-    group: int = 0
-    penalty: float = 0.0
     margin: float | None = None
-
-    @property
-    def total(self) -> float:
-        return self.logprob - self.penalty
 
 
 @dataclass
@@ -84,7 +82,9 @@ class BeamTree:
             size = len(self.steps) + 1
             new = [one for one in event.survivors if len(one.token_ids) == size]
             kept = [
-                Extension(one.token_ids, one.logprob, one.group, one.penalty)
+                Extension(
+                    one.token_ids, one.logprob, group=one.group, penalty=one.penalty
+                )
                 for one in new
             ]
             groups = sorted({one.group for one in new})
@@ -118,8 +118,10 @@ class BeamTree:
             for token_id in best[: len(own) + SHOWN_DROPPED].tolist():
                 tokens = (*parent.token_ids, token_id)
                 if tokens not in survivors and np.isfinite(logprobs[token_id]):
-                    figures = float(logprobs[token_id]), float(penalties[token_id])
-                    one = Extension(tokens, figures[0], group, figures[1])
+                    logprob, penalty = logprobs[token_id], penalties[token_id]
+                    one = Extension(
+                        tokens, float(logprob), group=group, penalty=float(penalty)
+                    )
                     found.append(replace(one, margin=max(0.0, last - one.total)))
         return sorted(found, key=lambda one: -one.total)[:SHOWN_DROPPED]
 
@@ -181,3 +183,51 @@ def ranking(tree: BeamTree, info: EngineInfo) -> Text:
         end = "" if one is tree.ranked[-1] else "\n"
         lines.append(shown(f"{''.join(pieces).strip()}{end}"), style="not bold default")
     return lines
+
+
+def grown_tree(context: Context, arguments: str) -> Tree:
+    """The likeliest continuations of the current text, under the model alone.
+
+    Args:
+        context: with the text.
+        arguments: `--auto [DEPTH] [CHILDREN]`.
+
+    Raises:
+        UsageError: for numbers that are not allowed.
+    """
+    depth, children = _read_growth(arguments, context.width)
+    root = Tree("", hide_root=True, guide_style=FAINT)
+
+    def grow(under: Tree, ids: tuple[int, ...], share: float, left: int) -> None:
+        shares = probabilities(context.engine.logits(ids)[-1])
+        for token_id in top_ids(shares, children):
+            word, own = visible(token_id, context.engine.info), float(shares[token_id])
+            label = Text(word, style=NAME, no_wrap=True, overflow="ellipsis")
+            label.append(f" {as_share(own)}", style="not bold default")
+            if left < depth:
+                whole = as_share(share * own)
+                label.append(f", {whole} together", style="not bold default dim")
+            branch = under.add(label)
+            if left > 1:
+                grow(branch, (*ids, token_id), share * own, left - 1)
+
+    grow(root, current_ids(context), 1.0, depth)
+    return root
+
+
+def _read_growth(arguments: str, width: int) -> tuple[int, int]:
+    """Depth and children of a tree that grows by itself."""
+    numbers = [read_whole(word) or 0 for word in arguments.split()[1:]]
+    depth, children = [*numbers, *(3, 3)[len(numbers) :]][:2]
+    most = min(MOST_DEPTH, (width - LABEL_WIDTH) // GUIDE_WIDTH)
+    if len(numbers) > 2 or not 1 <= depth <= most or not 1 <= children <= MOST_CHILDREN:
+        raise UsageError(
+            f":tree --auto takes a depth 1..{most} and children 1..{MOST_CHILDREN}; "
+            f"got {quoted(arguments)}"
+        )
+    if sum(children**level for level in range(1, depth + 1)) > MOST_GROWN:
+        raise UsageError(
+            f":tree --auto draws at most {MOST_GROWN} tokens; {depth} deep with "
+            f"{children} children are more"
+        )
+    return depth, children
