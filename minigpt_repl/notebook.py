@@ -28,14 +28,14 @@ from minigpt_repl.compare.choice import (
     why_chosen,
 )
 from minigpt_repl.compare.distribution import Distribution, next_distribution
+from minigpt_repl.compare.figures_view import FiguresView, SpreadView
 from minigpt_repl.compare.spec import (
     all_strategies,
     make_plan,
     parse_count,
     parse_strategies,
 )
-from minigpt_repl.compare.spread import SpreadView
-from minigpt_repl.compare.view import FiguresView, HeatView, TextsView, column_names
+from minigpt_repl.compare.view import HeatView, TextsView, column_names
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import (

@@ -12,9 +12,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_repl.compare.figures_view import bar, fitting
 from minigpt_repl.compare.pieces import visible_all
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import FAINT, GAP, bar, fitting, name_style
+from minigpt_repl.compare.view import FAINT, GAP, name_style
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.sampling.chain import stage_text

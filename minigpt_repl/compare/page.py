@@ -27,11 +27,7 @@ from minigpt_repl.compare.page_parts import (
 )
 from minigpt_repl.compare.pieces import OWN_TEXT, REASONS, is_own_text
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import (
-    LEVEL_NAMES,
-    SAME,
-    seed_label,
-)
+from minigpt_repl.compare.view import LEVEL_NAMES, SAME, seed_label
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import ENTRIES

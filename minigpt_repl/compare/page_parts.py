@@ -15,19 +15,18 @@ from minigpt_repl.compare.comparison import (
     shared_words,
 )
 from minigpt_repl.compare.distribution import Distribution
+from minigpt_repl.compare.figures_view import (
+    NOT_QUALITY,
+    SPREAD_FROM,
+    comparison_facts,
+    format_interval,
+    in_words,
+    spreads,
+)
 from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.spread import SPREAD_FROM, in_words, spreads
-from minigpt_repl.compare.view import (
-    NOT_QUALITY,
-    column_names,
-    comparison_facts,
-    format_interval,
-    level,
-    seed_label,
-    split_words,
-)
+from minigpt_repl.compare.view import column_names, level, seed_label, split_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import find_entry

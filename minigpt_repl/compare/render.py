@@ -19,16 +19,15 @@ from minigpt_repl.compare.comparison import (
     figures,
     library_versions,
 )
+from minigpt_repl.compare.figures_view import (
+    NOT_QUALITY,
+    comparison_facts,
+    format_interval,
+)
 from minigpt_repl.compare.measures import Interval
 from minigpt_repl.compare.page import comparison_page
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.compare.view import (
-    NOT_QUALITY,
-    column_names,
-    comparison_facts,
-    format_interval,
-    seed_label,
-)
+from minigpt_repl.compare.view import column_names, seed_label
 from minigpt_repl.engine.request import Engine, Generation, Token
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, write_user_file

@@ -1,25 +1,23 @@
-"""A comparison as rich draws it: texts side by side, figures in a table, and a text
-by the surprisal of its tokens.
+"""Texts as rich draws them: those of a comparison side by side, several of one prompt
+in rows, one by the surprisal of its tokens.
 
 Each view asks for the room when it is drawn, so it fits any terminal and a pipe
 alike. What colour says is said by a mark too. Knows no engine and no command.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import (
     Column,
     Comparison,
-    figures,
     shared_words,
 )
-from minigpt_repl.compare.measures import Interval, Measure
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import shown
@@ -36,11 +34,8 @@ NARROWEST = 24
 WIDEST_LABEL = 1 / 3
 """Part of the screen that what stands before texts, figures or dots may take."""
 GAP = 2
-
-NOT_QUALITY = (
-    "Low perplexity is not quality: a text that repeats itself is very probable."
-)
-SPARKS = "▁▂▃▄▅▆▇█"
+SHOWN_PROMPT = 3
+"""Lines of a prompt that are shown while texts grow: its end."""
 
 LEVELS = (1.0, 3.0, 6.0, 10.0)
 """Bits at which the next level begins."""
@@ -203,113 +198,94 @@ def marked_text(text: str, shared: int) -> Text:
     return marked
 
 
-def comparison_facts(comparison: Comparison) -> dict[str, str]:
-    """How a comparison was made: all that is needed to make it again."""
-    plan = comparison.plan
-    return {
-        "seed": str(plan.seed),
-        "texts a strategy": str(plan.count),
-        "length": f"{plan.length} tokens",
-        "stop": plan.stop,
-        "checkpoint": comparison.checkpoint_sha256,
-        **comparison.versions,
-    }
+@dataclass(frozen=True)
+class Row:
+    """A text and what tells it from the others."""
+
+    label: str
+    text: str
+    is_growing: bool = False
 
 
 @dataclass(frozen=True)
-class FiguresView:
-    """The measures of every strategy, as many to a table as there is room for."""
+class RowsView:
+    """Texts one below the other.
+
+    Attributes:
+        prompt: what they continue.
+        rows: the texts.
+        is_whole: whether all of each is shown; else as many lines of each as the
+            screen has room for: its last ones.
+    """
+
+    prompt: str
+    rows: Sequence[Row]
+    is_whole: bool = False
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        prompt = _wrapped(console, self.prompt, options.max_width)
+        if not self.is_whole:
+            prompt = prompt[-max(1, min(SHOWN_PROMPT, options.max_height // 4)) :]
+        for line in prompt:
+            line.stylize("bold")
+            yield line
+        rows, lines, left = self.rows, None, 0
+        if not self.is_whole:
+            room = max(1, options.max_height - 1 - len(prompt))
+            if len(rows) > room:
+                room = max(1, room - 1)
+                left = len(rows) - room
+                rows = sorted(rows, key=lambda row: not row.is_growing)[:room]
+            lines = max(1, room // max(1, len(rows)))
+        labels = [row.label for row in rows]
+        indent = label_width(labels, options.max_width) + GAP
+        for row in rows:
+            label = Text(row.label, style=FAINT)
+            label.truncate(indent - GAP, overflow="ellipsis", pad=True)
+            text = row.text.strip() + CURSOR * row.is_growing
+            wrapped = _wrapped(console, text, options.max_width - indent)
+            for place, line in enumerate(wrapped[-lines:] if lines else wrapped):
+                before = label if not place else " " * (indent - GAP)
+                yield Text.assemble(before, " " * GAP, line)
+        if left:
+            yield Text(f"and {left} more", style=FAINT)
+
+
+def _wrapped(console: Console, text: str, width: int) -> list[Text]:
+    wrapped = Text(shown(text).expandtabs(1)).wrap(
+        console, max(1, width), overflow="fold"
+    )
+    return list(wrapped)
+
+
+@dataclass(frozen=True)
+class GrowingView:
+    """A comparison while it is made: side by side if that fits, else a row a text."""
 
     comparison: Comparison
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
-        names = column_names(self.comparison)
-        measures = self.comparison.measures
-        rows = [
-            [format_interval(*figure) for figure in figures(column, measures)]
-            for column in self.comparison.columns
-        ]
-        if self.comparison.varied is not None:
-            names = [*names, "trend"]
-            rows = [*rows, _trends(self.comparison)]
-        # A chain's name may be long: it is wrapped, so that figures stay side by side.
-        first = label_width(names, options.max_width, NARROWEST)
-        widths = [
-            max(len(measure.heading), *(len(row[i]) for row in rows))
-            for i, measure in enumerate(measures)
-        ]
-        for places in fitting(widths, options.max_width - first):
-            headings = [measures[place].heading for place in places]
-            yield _figures_table(names, first, headings, rows, places)
+        beside = TextsView(self.comparison)
+        lines = console.render_lines(beside, options, pad=False)
+        if len(lines) < options.max_height:
+            yield beside
+        else:
+            rows = list(_rows_of(self.comparison))
+            yield RowsView(self.comparison.plan.prompt, rows)
 
 
-def format_interval(measure: Measure, interval: Interval | None) -> str:
-    """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
-    if interval is None:
-        return "-"
-    mean = measure.write(interval.mean)
-    if interval.half is None:
-        return mean
-    return f"{mean} ± {measure.write(interval.half)}"
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """A bar for each value, the lowest at the bottom; a space for none."""
-    known = [value for value in values if value is not None]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    span = high - low or 1.0
-    top = len(SPARKS) - 1
-    return "".join(
-        " " if value is None else SPARKS[round((value - low) / span * top)]
-        for value in values
-    )
-
-
-def bar(part: float, width: int) -> str:
-    """A bar of `part` (0 to 1) of a width, to an eighth of a column."""
-    eighths = round(max(0.0, min(1.0, part)) * width * 8)
-    full, rest = divmod(eighths, 8)
-    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
-
-
-def _trends(comparison: Comparison) -> list[str]:
-    trends = []
-    for measure in comparison.measures:
-        intervals = [column.figure(measure) for column in comparison.columns]
-        means = [None if value is None else value.mean for value in intervals]
-        trends.append(sparkline(means))
-    return trends
-
-
-def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
-    """Places of columns in as few groups as fit into the room, about as long."""
-    places = range(len(widths))
-    for groups in places:
-        size = -(-len(widths) // (groups + 1))
-        cut = [places[start : start + size] for start in places[::size]]
-        if all(sum(widths[i] + GAP for i in group) <= room for group in cut):
-            return list(cut)
-    return [[place] for place in places]
-
-
-def _figures_table(
-    names: Sequence[str],
-    width: int,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    places: Sequence[int],
-) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT)
-    table.add_column("", max_width=width, overflow="fold")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
-        table.add_row(
-            Text(name, style=name_style(number)), *(row[place] for place in places)
-        )
-    return table
+def _rows_of(comparison: Comparison) -> Iterator[Row]:
+    """The texts that are there."""
+    names = column_names(comparison)
+    for name, column in zip(names, comparison.columns, strict=True):
+        for index, text in enumerate(column.texts):
+            label = f"{name} {seed_label(comparison, column, index)}"
+            is_growing = index >= len(column.generations)
+            yield Row(label if comparison.plan.count > 1 else name, text, is_growing)
 
 
 def level(bits: float) -> int:

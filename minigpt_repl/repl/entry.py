@@ -322,8 +322,13 @@ def _spinner() -> "Spinner":
 def _print(comparison: "Comparison", color: str) -> None:
     from rich.console import Group, RenderableType
 
-    from minigpt_repl.compare.spread import SpreadView, spreads
-    from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+    from minigpt_repl.compare.figures_view import (
+        NOT_QUALITY,
+        FiguresView,
+        SpreadView,
+        spreads,
+    )
+    from minigpt_repl.compare.view import TextsView
     from minigpt_repl.repl.continuation import NOT_FINITE
     from minigpt_repl.repl.output import wants_color
     from minigpt_repl.repl.tables import draw

@@ -12,9 +12,8 @@ from random import SystemRandom
 from typing import Any
 
 from minigpt_repl.compare.pieces import REASONS
-from minigpt_repl.compare.rows_view import Row, RowsView
 from minigpt_repl.compare.spec import text_seed
-from minigpt_repl.compare.view import SAME
+from minigpt_repl.compare.view import SAME, Row, RowsView
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import (
     SEEDS,

@@ -8,20 +8,18 @@ from fakes import FakeEngine
 from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
+from minigpt_repl.compare.figures_view import FiguresView, bar, sparkline
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import display_pieces, visible
-from minigpt_repl.compare.rows_view import GrowingView
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
     DIVERGENCE_MARK,
-    FiguresView,
+    GrowingView,
     HeatView,
     TextsView,
     band_size,
-    bar,
     digit,
     level,
-    sparkline,
     split_words,
 )
 from minigpt_repl.errors import EngineStopped

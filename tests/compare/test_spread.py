@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.measures import TIMINGS
-from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.compare.spread import (
+from minigpt_repl.compare.figures_view import (
     DOTS,
     ONLY,
     SpreadView,
@@ -21,6 +19,8 @@ from minigpt_repl.compare.spread import (
     spreads,
     texts_needed,
 )
+from minigpt_repl.compare.measures import TIMINGS
+from minigpt_repl.compare.spec import Plan, Strategy
 
 GREEDY, RANDOM = Strategy("greedy", {}), Strategy("random", {"temperature": 1.0})
 SHARP = Strategy("top_k", {"k": 2, "temperature": 1.0})

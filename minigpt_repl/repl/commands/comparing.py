@@ -7,7 +7,12 @@ from typing import Any
 
 from minigpt_repl.compare.choice import partings
 from minigpt_repl.compare.comparison import Comparison, run_plan
-from minigpt_repl.compare.rows_view import GrowingView
+from minigpt_repl.compare.figures_view import (
+    NOT_QUALITY,
+    FiguresView,
+    SpreadView,
+    spreads,
+)
 from minigpt_repl.compare.spec import (
     Plan,
     Strategy,
@@ -18,8 +23,7 @@ from minigpt_repl.compare.spec import (
     split_prompt,
     sweep_strategies,
 )
-from minigpt_repl.compare.spread import SpreadView, spreads
-from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, TextsView
+from minigpt_repl.compare.view import GrowingView, TextsView
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps

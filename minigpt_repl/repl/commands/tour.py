@@ -13,9 +13,10 @@ from typing import Any
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import Column, Comparison, run_plan
+from minigpt_repl.compare.figures_view import NOT_QUALITY, FiguresView
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, make_plan, split_prompt
-from minigpt_repl.compare.view import NOT_QUALITY, FiguresView, seed_label
+from minigpt_repl.compare.view import seed_label
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import user_path
 from minigpt_repl.models.text.normalize import as_typed

@@ -1,4 +1,5 @@
-"""Many seeds as a picture: a dot for each text, and what is not told apart.
+"""The figures of a comparison as rich draws them: in a table, and many seeds as dots,
+with what is not told apart.
 
 Means are compared by a permutation test; rich draws the dots, pages draw circles.
 """
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 from itertools import combinations, count
 from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import Comparison
-from minigpt_repl.compare.measures import MEASURES, TIMINGS, Measure
+from minigpt_repl.compare.comparison import Comparison, figures
+from minigpt_repl.compare.measures import MEASURES, TIMINGS, Interval, Measure
 from minigpt_repl.compare.view import (
     FAINT,
     GAP,
@@ -26,6 +28,11 @@ from minigpt_repl.compare.view import (
 if TYPE_CHECKING:
     import numpy as np
 
+NOT_QUALITY = (
+    "Low perplexity is not quality: a text that repeats itself is very probable."
+)
+SPARKS = "▁▂▃▄▅▆▇█"
+
 SPREAD_FROM = 3
 """Texts a strategy from which on their spread says something."""
 
@@ -34,6 +41,115 @@ PERMUTATIONS = 2000
 DOTS = " ·:•●"
 ONLY = "◆"
 WIDEST = 48
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, str]:
+    """How a comparison was made: all that is needed to make it again."""
+    plan = comparison.plan
+    return {
+        "seed": str(plan.seed),
+        "texts a strategy": str(plan.count),
+        "length": f"{plan.length} tokens",
+        "stop": plan.stop,
+        "checkpoint": comparison.checkpoint_sha256,
+        **comparison.versions,
+    }
+
+
+@dataclass(frozen=True)
+class FiguresView:
+    """The measures of every strategy, as many to a table as there is room for."""
+
+    comparison: Comparison
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        names = column_names(self.comparison)
+        measures = self.comparison.measures
+        rows = [
+            [format_interval(*figure) for figure in figures(column, measures)]
+            for column in self.comparison.columns
+        ]
+        if self.comparison.varied is not None:
+            names = [*names, "trend"]
+            rows = [*rows, _trends(self.comparison)]
+        # A chain's name may be long: it is wrapped, so that figures stay side by side.
+        first = label_width(names, options.max_width, NARROWEST)
+        widths = [
+            max(len(measure.heading), *(len(row[i]) for row in rows))
+            for i, measure in enumerate(measures)
+        ]
+        for places in fitting(widths, options.max_width - first):
+            headings = [measures[place].heading for place in places]
+            yield _figures_table(names, first, headings, rows, places)
+
+
+def format_interval(measure: Measure, interval: Interval | None) -> str:
+    """A mean and its 95% interval, such as `0.82 ± 0.03`; `-` for none."""
+    if interval is None:
+        return "-"
+    mean = measure.write(interval.mean)
+    if interval.half is None:
+        return mean
+    return f"{mean} ± {measure.write(interval.half)}"
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A bar for each value, the lowest at the bottom; a space for none."""
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    span = high - low or 1.0
+    top = len(SPARKS) - 1
+    return "".join(
+        " " if value is None else SPARKS[round((value - low) / span * top)]
+        for value in values
+    )
+
+
+def bar(part: float, width: int) -> str:
+    """A bar of `part` (0 to 1) of a width, to an eighth of a column."""
+    eighths = round(max(0.0, min(1.0, part)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+def _trends(comparison: Comparison) -> list[str]:
+    trends = []
+    for measure in comparison.measures:
+        intervals = [column.figure(measure) for column in comparison.columns]
+        means = [None if value is None else value.mean for value in intervals]
+        trends.append(sparkline(means))
+    return trends
+
+
+def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
+    """Places of columns in as few groups as fit into the room, about as long."""
+    places = range(len(widths))
+    for groups in places:
+        size = -(-len(widths) // (groups + 1))
+        cut = [places[start : start + size] for start in places[::size]]
+        if all(sum(widths[i] + GAP for i in group) <= room for group in cut):
+            return list(cut)
+    return [[place] for place in places]
+
+
+def _figures_table(
+    names: Sequence[str],
+    width: int,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    places: Sequence[int],
+) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT)
+    table.add_column("", max_width=width, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        table.add_row(
+            Text(name, style=name_style(number)), *(row[place] for place in places)
+        )
+    return table
 
 
 @dataclass(frozen=True)
