@@ -20,17 +20,14 @@ from minigpt_repl.compare.measures import (
     Measure,
     mean_interval,
 )
+from minigpt_repl.compare.pieces import Growing
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
     SEEDS,
     Engine,
-    Event,
-    Finished,
     Generation,
-    HypothesesChanged,
-    TokenChosen,
 )
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.version import __version__
@@ -153,7 +150,7 @@ def run_plan(
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
         engine.warm(request, rows)
-    growing = [_Growing() for _ in requests]
+    growing = [Growing() for _ in requests]
     with closing(engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
@@ -171,7 +168,7 @@ def run_plan(
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
     for place in range(len(plan.strategies)):
         texts = growing[place * plan.count : (place + 1) * plan.count]
-        begun = (one for one in texts if one.generation and one.generation.has_begun)
+        begun = (one for one in texts if one.has_begun)
         comparison = _with_texts(comparison, place, [_scored(engine, t) for t in begun])
     yield replace(comparison, is_interrupted=not is_whole)
 
@@ -222,27 +219,7 @@ def figures(
         yield measure, column.figure(measure)
 
 
-@dataclass
-class _Growing:
-    """What there is of a text: nothing, some of it, or all."""
-
-    text: str | None = None
-    generation: Generation | None = None
-
-    def follow(self, event: Event) -> bool:
-        """Take an event; returns whether there is something new to see."""
-        if isinstance(event, TokenChosen):
-            self.text = (self.text or "") + event.delta
-        elif isinstance(event, HypothesesChanged):
-            self.text = event.text
-        elif isinstance(event, Finished):
-            self.generation = event.generation
-        else:
-            return False
-        return True
-
-
-def _scored(engine: Engine, text: _Growing) -> _Growing:
+def _scored(engine: Engine, text: Growing) -> Growing:
     """With a score for each token, where the engine gave none."""
     made = text.generation
     if made is None or inspection.has_scores(made):
@@ -251,7 +228,7 @@ def _scored(engine: Engine, text: _Growing) -> _Growing:
 
 
 def _with_texts(
-    comparison: Comparison, place: int, texts: Sequence[_Growing]
+    comparison: Comparison, place: int, texts: Sequence[Growing]
 ) -> Comparison:
     """With what there is of a strategy's texts; they are finished in their order."""
     columns = list(comparison.columns)

@@ -1,12 +1,33 @@
-"""The part of a text's readable form that each of its tokens made, and how it ended.
+"""What there is to say of a text: the part that each of its tokens made, how it came
+about and how it ended, and what a reader should know of it.
 
 Asks the model's codec; knows no model and no terminal.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from minigpt_repl.engine.request import EngineInfo, Generation
-from minigpt_repl.shown import shown_line
+from minigpt_repl.compare.spec import Strategy, text_seed
+from minigpt_repl.engine.request import (
+    EngineInfo,
+    Event,
+    Finished,
+    Generation,
+    HypothesesChanged,
+    Request,
+    Started,
+    Token,
+    TokenChosen,
+)
+from minigpt_repl.shown import in_seconds, in_tokens_per_second, plain, shown_line
+
+SHOWN_WORDS = 8
+SHOWN_SEEDS = 8
+NOT_FINITE = (
+    "the model's scores are not finite numbers, so the text ends here; "
+    "its weights may be damaged"
+)
 
 REASONS = {
     "length": "length reached",
@@ -50,3 +71,178 @@ def visible(token_id: int, info: EngineInfo) -> str:
 def visible_all(token_ids: Sequence[int], info: EngineInfo) -> list[str]:
     """As `visible`, for several."""
     return [visible(token_id, info) for token_id in token_ids]
+
+
+def delta_of(event: TokenChosen, is_raw: bool) -> str:
+    """What a token adds to what is shown."""
+    return _raw_delta(event.token) if is_raw else event.delta
+
+
+def text_of(generation: Generation, is_raw: bool) -> str:
+    """What is shown of a finished text, behind its prompt."""
+    return f" {generation.raw_text}" if is_raw else generation.text
+
+
+def _raw_delta(token: Token) -> str:
+    is_piece = token.text.startswith("##")
+    return token.text.removeprefix("##") if is_piece else f" {token.text}"
+
+
+@dataclass
+class Growing:
+    """What there is of a text while it is made: nothing, some of it, or all.
+
+    Attributes:
+        is_raw: whether it is shown as the model's pieces.
+        seed: its seed, once it is drawn.
+        text: what there is to show of it; `None` before the first token.
+        generation: the whole, once it has ended.
+    """
+
+    is_raw: bool = False
+    seed: int | None = None
+    text: str | None = None
+    generation: Generation | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has ended, and not before its first token."""
+        return self.generation is not None and self.generation.has_begun
+
+    def follow(self, event: Event) -> bool:
+        """Take an event; returns whether there is something new to see."""
+        match event:
+            case Started():
+                self.seed = event.seed
+                return False
+            case TokenChosen():
+                self.text = (self.text or "") + delta_of(event, self.is_raw)
+            case HypothesesChanged() if not self.is_raw:
+                self.text = event.text
+            case Finished(generation):
+                self.generation = generation
+                self.text = text_of(generation, self.is_raw)
+            case _:
+                return False
+        return True
+
+
+def ending(text: str, length: int) -> str:
+    """The end of a text, cut at a word, with dots for what is left out."""
+    if len(text) <= length:
+        return text
+    tail = text[-length:]
+    _, space, rest = tail.partition(" ")
+    return f"... {rest if space else tail}"
+
+
+def ending_in_a_line(text: str, length: int) -> str:
+    """As `ending`, with a space for each break of a line and each gap."""
+    return ending(" ".join(text.split()), length)
+
+
+def stats_line(generation: Generation) -> str:
+    """One line: how the text was made, how fast, and why it ended."""
+    count = len(generation.tokens)
+    parts = [
+        describe_sampler(generation.request),
+        f"seed {generation.seed}",
+        count_tokens(count),
+    ]
+    if generation.accepted is not None:
+        accepted, drafted = generation.accepted
+        parts.append(f"{accepted} of {drafted} drafts accepted")
+    if count:
+        rows = generation.timings.rows
+        together = f" of {rows} texts together" if rows > 1 else ""
+        parts.append(f"{in_tokens_per_second(generation.tokens_per_second)}{together}")
+        parts.append(f"first after {in_seconds(generation.timings.first_token_s)}")
+    is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
+    parts.append("its end" if is_at_end else REASONS[generation.stop_reason])
+    return " · ".join(parts)
+
+
+def describe_sampler(request: Request) -> str:
+    """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
+    strategy = Strategy(request.sampler, request.parameters)
+    return f"{strategy.name} {strategy.words}".strip()
+
+
+def rows_line(made: Sequence[Generation]) -> str:
+    """One line: how texts were made together, how fast, and why they ended."""
+    seeds = [generation.seed for generation in made]
+    parts = [describe_sampler(made[0].request)]
+    if seeds == [text_seed(seeds[0], place) for place in range(len(seeds))]:
+        parts.append(f"seeds {seeds[0]}..{seeds[-1]}")
+    count = sum(len(generation.tokens) for generation in made)
+    parts += [f"{len(made)} texts together", count_tokens(count)]
+    seconds = sum(map(part_of_time, made))
+    if count and seconds > 0:
+        parts.append(in_tokens_per_second(count / seconds))
+        parts.append(f"first after {in_seconds(made[0].timings.first_token_s)}")
+    reasons = Counter(REASONS[generation.stop_reason] for generation in made)
+    if len(reasons) == 1:
+        parts += reasons
+    else:
+        parts.append(", ".join(f"{n} {reason}" for reason, n in reasons.items()))
+    return " · ".join(parts)
+
+
+def part_of_time(generation: Generation) -> float:
+    """Seconds of decoding; of texts that were made together each has its part."""
+    return generation.timings.decode_s / generation.timings.rows
+
+
+def notices_before(started: Started, shown: str) -> Iterator[str]:
+    """What became of the prompt, if not all of it is seen."""
+    if started.cropped:
+        seen = len(started.prompt_ids)
+        cropped = count_tokens(started.cropped)
+        yield f"prompt cropped by {cropped}: the model sees the last {seen}"
+    # In a chat, what earlier prompts had of them was said then.
+    unknown = [w for w in started.unknown_words if w.lower() in shown.lower()]
+    if unknown:
+        words = ", ".join(plain(word) for word in unknown[:SHOWN_WORDS])
+        more = len(unknown) - SHOWN_WORDS
+        yield f"unknown to the model: {words}" + (f" and {more} more" * (more > 0))
+
+
+def notices_after(generation: Generation) -> Iterator[str]:
+    """What a reader of the text should know."""
+    if generation.reprimed:
+        more = len(generation.reprimed) - 1
+        often = f", and {more} times more" if more > 1 else ", and again" * more
+        yield (
+            f"context full after {count_tokens(generation.reprimed[0])}{often}: "
+            "the model went on from the last words only"
+        )
+    for rule, count in generation.rescued:
+        often = f"{count} of {count_tokens(len(generation.tokens))}"
+        yield f"{rule} would have left nothing at {often}: the most probable was kept"
+    if generation.stop_reason == "not_finite":
+        yield NOT_FINITE
+
+
+def count_tokens(count: int) -> str:
+    """A number of tokens in words."""
+    return f"{count} token" if count == 1 else f"{count} tokens"
+
+
+def notices_of(made: Sequence[Generation], wanted: int) -> Iterator[str]:
+    """What there is to say of the texts, once for those of which it holds."""
+    seeds: dict[str, list[int]] = {}
+    for generation in made:
+        for notice in notices_after(generation):
+            seeds.setdefault(notice, []).append(generation.seed)
+    for notice, those in seeds.items():
+        if len(those) == len(made):
+            yield notice
+        else:
+            names = ", ".join(map(str, those[:SHOWN_SEEDS]))
+            more = f" and {len(those) - SHOWN_SEEDS} more"
+            yield f"seed {names}{more * (len(those) > SHOWN_SEEDS)}: {notice}"
+    stopped = [one for one in made if one.stop_reason == "interrupted"]
+    if stopped or len(made) < wanted:
+        count = sum(len(generation.tokens) for generation in made)
+        begun = f"{len(made)} of {wanted} texts had begun"
+        yield f"stopped after {count_tokens(count)}: {begun}"

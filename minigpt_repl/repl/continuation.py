@@ -1,4 +1,8 @@
-"""A prompt continued: the engine's events become outputs, the text a node.
+"""A prompt continued: the engine's events become outputs, each text a node.
+
+Several texts of one prompt are shown together as they grow, each with its seed: on a
+terminal they are redrawn in place; elsewhere each is written when it and those before
+it are finished. Where chance plays no part one text stands for all.
 
 Knows settings and the session; knows neither terminals nor models. A text that
 is stopped on the way ends like any other, so nothing here is special about ^C.
@@ -6,41 +10,53 @@ is stopped on the way ends like any other, so nothing here is special about ^C.
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import SystemRandom
 from typing import Any
 
-from minigpt_repl.compare.pieces import REASONS
+from minigpt_repl.compare.pieces import (
+    Growing,
+    count_tokens,
+    delta_of,
+    describe_sampler,
+    ending,
+    notices_after,
+    notices_before,
+    notices_of,
+    rows_line,
+    stats_line,
+    text_of,
+)
+from minigpt_repl.compare.spec import text_seed
+from minigpt_repl.compare.view import SAME, Row, RowsView
+from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import (
+    SEEDS,
     Event,
     Finished,
     Generation,
     HypothesesChanged,
     Request,
     Started,
-    Token,
     TokenChosen,
     finished,
 )
-from minigpt_repl.errors import EngineError
+from minigpt_repl.errors import EngineError, EngineStopped
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.output import (
+    Live,
     Notice,
     Output,
+    Pace,
     TextDelta,
     TextEnded,
     TextReplaced,
     TextStarted,
 )
-from minigpt_repl.sampling.parameters import format_value
-from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import in_seconds, in_tokens_per_second, plain
 
-SHOWN_WORDS = 8
-NOT_FINITE = (
-    "the model's scores are not finite numbers, so the text ends here; "
-    "its weights may be damaged"
-)
+SHOWN_BEFORE = 200
+"""Characters of the prompt that are shown above the texts."""
 
 
 def continue_prompt(context: Context, prompt: str) -> Steps:
@@ -51,25 +67,52 @@ def continue_prompt(context: Context, prompt: str) -> Steps:
     whole = prompt if before is None else f"{before.text} {prompt}"
     request = session.settings.request(whole)
     parent = None if before is None else before.id
-    return (yield from continue_text(context, request, shown=prompt, parent=parent))
+    return (yield from continue_rows(context, [request], prompt, parent))
 
 
-def continue_text(
-    context: Context, request: Request, shown: str, parent: int | None = None
+def continue_times(context: Context, prompt: str, count: int) -> Steps:
+    """Continue a prompt `count` times; text i uses the first seed plus i.
+
+    With no seed set one is drawn, so that the others follow from it. The prompt is
+    text, never a command, and may be empty.
+    """
+    prompt = as_typed(prompt)
+    request = context.session.settings.request(prompt)
+    first = request.seed
+    if first is None and count > 1:
+        first = SystemRandom().randrange(SEEDS)
+    seeds = [None if first is None else text_seed(first, i) for i in range(count)]
+    requests = [replace(request, seed=seed) for seed in seeds]
+    return (yield from continue_rows(context, requests, prompt))
+
+
+def continue_rows(
+    context: Context,
+    requests: Sequence[Request],
+    shown: str,
+    parent: int | None = None,
 ) -> Steps:
-    """Carry out a request and add its text to the session.
+    """Carry out requests of one prompt together and add their texts to the session.
 
     Args:
         context: what is at hand.
-        request: what to make; its prompt is the whole text before.
-        shown: the part of the prompt that is put before the new text.
-        parent: id of the node that the text goes on from.
+        requests: what to make; they differ in their seed only.
+        shown: the part of the prompt that is put before the new texts.
+        parent: id of the node that they go on from.
     """
-    session = context.session
-    generation = yield from stream_text(context, [request], shown)
-    if session.settings.value("stats"):
-        yield Notice(stats_line(generation))
-    return session.add(request.prompt, generation, parent)
+    session, first = context.session, requests[0]
+    if len(requests) > 1 and is_drawn(first.sampler, first.parameters):
+        made = yield from show_rows(context, requests, shown)
+    else:
+        made = [(yield from stream_text(context, requests, shown))]
+        if session.settings.value("stats"):
+            yield Notice(stats_line(made[0]))
+        if len(requests) > 1:
+            how = f"{describe_sampler(first)} draws nothing at random"
+            yield Notice(f"{SAME}: {how}")
+    for generation in made:
+        session = session.add(first.prompt, generation, parent)
+    return session
 
 
 def stream_text(
@@ -120,54 +163,6 @@ def stream_text(
     return generation
 
 
-def ending(text: str, length: int) -> str:
-    """The end of a text, cut at a word, with dots for what is left out."""
-    if len(text) <= length:
-        return text
-    tail = text[-length:]
-    _, space, rest = tail.partition(" ")
-    return f"... {rest if space else tail}"
-
-
-def ending_in_a_line(text: str, length: int) -> str:
-    """As `ending`, with a space for each break of a line and each gap."""
-    return ending(" ".join(text.split()), length)
-
-
-def stats_line(generation: Generation) -> str:
-    """One line: how the text was made, how fast, and why it ended."""
-    count = len(generation.tokens)
-    parts = [
-        describe_sampler(generation.request),
-        f"seed {generation.seed}",
-        count_tokens(count),
-    ]
-    if generation.accepted is not None:
-        accepted, drafted = generation.accepted
-        parts.append(f"{accepted} of {drafted} drafts accepted")
-    if count:
-        rows = generation.timings.rows
-        together = f" of {rows} texts together" if rows > 1 else ""
-        parts.append(f"{in_tokens_per_second(generation.tokens_per_second)}{together}")
-        parts.append(f"first after {in_seconds(generation.timings.first_token_s)}")
-    is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
-    parts.append("its end" if is_at_end else REASONS[generation.stop_reason])
-    return " · ".join(parts)
-
-
-def describe_sampler(request: Request) -> str:
-    """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
-    spec = find_sampler(request.sampler)
-    if spec.stages:
-        return spec.text(request.parameters)
-    values = (
-        f"{name}={format_value(value)}"
-        for name, value in request.parameters.items()
-        if value is not None
-    )
-    return " ".join((request.sampler, *values))
-
-
 @dataclass
 class _Showing:
     """What of a text is on the screen, and what an event adds to it.
@@ -204,51 +199,65 @@ class _Showing:
             yield TextReplaced(text)
 
 
-def delta_of(event: TokenChosen, is_raw: bool) -> str:
-    """What a token adds to what is shown."""
-    return _raw_delta(event.token) if is_raw else event.delta
+def show_rows(
+    context: Context, requests: Sequence[Request], shown: str
+) -> Generator[Output, Any, list[Generation]]:
+    """Show texts that differ by their seed, with what there is to say of them.
+
+    Returns those that had begun: a stop ends all.
+
+    Raises:
+        EngineStopped: if none had begun.
+        EngineError: from the engine.
+    """
+    settings = context.session.settings
+    growing = [Growing(bool(settings.value("raw"))) for _ in requests]
+    has_stats = bool(settings.value("stats"))
+    pace, is_begun, written = Pace(context.is_terminal), False, 0
+    with closing(context.engine.generate_rows(requests)) as events:
+        try:
+            for row, event in events:
+                if isinstance(event, Started) and not is_begun:
+                    yield from map(Notice, notices_before(event, shown))
+                    is_begun = True
+                growing[row].follow(event)
+                is_new = isinstance(event, (TokenChosen, HypothesesChanged))
+                if is_new and pace.is_due():
+                    yield Live(_draw(shown, growing))
+                while not context.is_terminal and written < len(growing):
+                    if (generation := growing[written].generation) is None:
+                        break
+                    if generation.has_begun:
+                        yield from _write(shown, growing[written].text)
+                        if has_stats:
+                            yield Notice(stats_line(generation))
+                    written += 1
+        except EngineStopped:
+            pass  # what is there is kept
+    growing = [text for text in growing if text.has_begun]
+    if not growing:
+        raise EngineStopped("stopped before the first token")
+    if context.is_terminal:
+        yield Live(_draw(shown, growing, is_whole=True))
+    made = [text.generation for text in growing if text.generation is not None]
+    yield from map(Notice, notices_of(made, len(requests)))
+    if has_stats and context.is_terminal:
+        yield Notice(rows_line(made))
+    return made
 
 
-def text_of(generation: Generation, is_raw: bool) -> str:
-    """What is shown of a finished text, behind its prompt."""
-    return f" {generation.raw_text}" if is_raw else generation.text
+def _draw(shown: str, growing: Sequence[Growing], is_whole: bool = False) -> RowsView:
+    """What the terminal shows; texts that have not begun are left out."""
+    rows = [
+        Row(f"seed {text.seed}", text.text or "", text.generation is None)
+        for text in growing
+        if text.seed is not None
+    ]
+    return RowsView(ending(shown, SHOWN_BEFORE), rows, is_whole)
 
 
-def _raw_delta(token: Token) -> str:
-    is_piece = token.text.startswith("##")
-    return token.text.removeprefix("##") if is_piece else f" {token.text}"
-
-
-def notices_before(started: Started, shown: str) -> Iterator[str]:
-    """What became of the prompt, if not all of it is seen."""
-    if started.cropped:
-        seen = len(started.prompt_ids)
-        cropped = count_tokens(started.cropped)
-        yield f"prompt cropped by {cropped}: the model sees the last {seen}"
-    # In a chat, what earlier prompts had of them was said then.
-    unknown = [w for w in started.unknown_words if w.lower() in shown.lower()]
-    if unknown:
-        words = ", ".join(plain(word) for word in unknown[:SHOWN_WORDS])
-        more = len(unknown) - SHOWN_WORDS
-        yield f"unknown to the model: {words}" + (f" and {more} more" * (more > 0))
-
-
-def notices_after(generation: Generation) -> Iterator[str]:
-    """What a reader of the text should know."""
-    if generation.reprimed:
-        more = len(generation.reprimed) - 1
-        often = f", and {more} times more" if more > 1 else ", and again" * more
-        yield (
-            f"context full after {count_tokens(generation.reprimed[0])}{often}: "
-            "the model went on from the last words only"
-        )
-    for rule, count in generation.rescued:
-        often = f"{count} of {count_tokens(len(generation.tokens))}"
-        yield f"{rule} would have left nothing at {often}: the most probable was kept"
-    if generation.stop_reason == "not_finite":
-        yield NOT_FINITE
-
-
-def count_tokens(count: int) -> str:
-    """A number of tokens in words."""
-    return f"{count} token" if count == 1 else f"{count} tokens"
+def _write(shown: str, text: str | None) -> Iterator[Output]:
+    yield TextStarted(shown)
+    if text:
+        yield TextDelta(text)
+    yield TextEnded()

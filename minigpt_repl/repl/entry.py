@@ -268,7 +268,7 @@ def _run_plain(options: Options, loop: "PlainLoop") -> None:
             if not loop.run(source):
                 return
     if options.prompt is not None:
-        from minigpt_repl.repl.several import continue_times
+        from minigpt_repl.repl.continuation import continue_times
 
         prompt = read_prompt(options.prompt)
         loop.run_steps(lambda context: continue_times(context, prompt, options.count))
@@ -328,8 +328,8 @@ def _print(comparison: "Comparison", color: str) -> None:
         SpreadView,
         spreads,
     )
+    from minigpt_repl.compare.pieces import NOT_FINITE
     from minigpt_repl.compare.view import TextsView
-    from minigpt_repl.repl.continuation import NOT_FINITE
     from minigpt_repl.repl.output import wants_color
     from minigpt_repl.repl.tables import draw
 

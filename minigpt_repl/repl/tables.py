@@ -17,8 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import is_own_text, maker
-from minigpt_repl.engine.request import Generation
+from minigpt_repl.compare.pieces import is_own_text, maker, part_of_time
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.chain import STAGES
@@ -268,11 +267,6 @@ def stats_table(session: Session) -> Sheet:
         )
     headings = ("sampler", "texts", "tokens", "speed", "first token")
     return make_table(headings, rows, right="texts tokens speed", whole=3)
-
-
-def part_of_time(generation: Generation) -> float:
-    """Seconds of decoding; of texts that were made together each has its part."""
-    return generation.timings.decode_s / generation.timings.rows
 
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> Sheet:

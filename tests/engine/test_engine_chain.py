@@ -5,11 +5,11 @@ import pytest
 from oracle import Oracle
 from test_engine_statistics import chi_square_limit
 
+from minigpt_repl.compare.pieces import notices_after
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.continuation import notices_after
 from minigpt_repl.sampling.registry import find_sampler, read_sampler
 
 PROMPT = tuple(range(10, 22))

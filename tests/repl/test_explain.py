@@ -5,7 +5,7 @@ import pytest
 from fakes import VOCABULARY, FakeEngine, softmax
 from talk import Talk
 
-from minigpt_repl.repl.continuation import ending_in_a_line
+from minigpt_repl.compare.pieces import ending_in_a_line
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 

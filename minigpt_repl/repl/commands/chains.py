@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible, visible_all
+from minigpt_repl.compare.pieces import ending_in_a_line, visible, visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
@@ -15,7 +15,6 @@ from minigpt_repl.files import read_user_file, user_path
 from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.completion import file_words, stage_words, value_words
 from minigpt_repl.repl.context import Context, Steps, current_ids
-from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, Sheet, make_table

@@ -13,6 +13,7 @@ from minigpt_repl.compare.figures_view import (
     SpreadView,
     spreads,
 )
+from minigpt_repl.compare.pieces import NOT_FINITE
 from minigpt_repl.compare.spec import (
     Plan,
     Strategy,
@@ -27,7 +28,6 @@ from minigpt_repl.compare.view import GrowingView, TextsView
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.continuation import NOT_FINITE
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.settings import Settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible
+from minigpt_repl.compare.pieces import ending_in_a_line, visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError
@@ -20,7 +20,6 @@ from minigpt_repl.repl.commands.searches import DraftsView, search_request
 from minigpt_repl.repl.commands.token_trees import BeamTree
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
-from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table

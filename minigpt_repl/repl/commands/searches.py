@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import visible, visible_all
+from minigpt_repl.compare.pieces import stats_line, visible, visible_all
 from minigpt_repl.compare.spec import read_whole, split_prompt
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
@@ -28,7 +28,6 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.commands.comparing import prompt_for
 from minigpt_repl.repl.commands.token_trees import BeamTree, ranking
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 from rich.text import Text
 
+from minigpt_repl.compare.pieces import stats_line
 from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.engine.wording import Wording
@@ -19,7 +20,6 @@ from minigpt_repl.models.record import read_record
 from minigpt_repl.paths import RECORD_FILE, known_checkpoints
 from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
 from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.continuation import stats_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (

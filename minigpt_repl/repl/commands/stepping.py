@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.pieces import visible
+from minigpt_repl.compare.pieces import count_tokens, ending, visible
 from minigpt_repl.compare.spec import (
     Strategy,
     is_sampler,
@@ -37,7 +37,7 @@ from minigpt_repl.repl.commands.step_answers import (
     by_line,
 )
 from minigpt_repl.repl.context import Context, Steps, current_ids
-from minigpt_repl.repl.continuation import continue_text, count_tokens, ending
+from minigpt_repl.repl.continuation import continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.session import Session
@@ -224,7 +224,7 @@ class Stepping:
         rest = self._request(self.strategies[0], self.length - stand.done)
         place = replace(self.context, session=self.session)
         shown_before = ending(stand.text, SHOWN_BEFORE)
-        return (yield from continue_text(place, rest, shown_before, stand.node))
+        return (yield from continue_rows(place, [rest], shown_before, stand.node))
 
     def part(self) -> Generator[Output, Any, None]:
         """Both ways become texts of the tree."""

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from rich.tree import Tree
 
-from minigpt_repl.compare.pieces import display_pieces, is_own_text, maker, visible
+from minigpt_repl.compare.pieces import (
+    describe_sampler,
+    display_pieces,
+    ending,
+    ending_in_a_line,
+    is_own_text,
+    maker,
+    visible,
+)
 from minigpt_repl.compare.spec import read_count, read_whole, text_seed
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
@@ -28,17 +36,10 @@ from minigpt_repl.repl.context import (
     inspect_text,
     last_node,
 )
-from minigpt_repl.repl.continuation import (
-    continue_prompt,
-    continue_text,
-    describe_sampler,
-    ending,
-    ending_in_a_line,
-)
+from minigpt_repl.repl.continuation import continue_prompt, continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.session import Node, Session
-from minigpt_repl.repl.several import continue_rows
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import as_share, quoted, shown
@@ -81,7 +82,7 @@ def go_on(context: Context, arguments: str) -> Steps:
     node = last_node(context.session, ":continue")
     request = going_on_request(context, node)
     shown = ending(node.text, SHOWN_BEFORE)
-    return (yield from continue_text(context, request, shown, node.id))
+    return (yield from continue_rows(context, [request], shown, node.id))
 
 
 @command("undo")
@@ -230,7 +231,7 @@ def branch(context: Context, arguments: str) -> Steps:
     request = replace(session.settings.request(begun), prompt_ids=ids)
     shown = ending(begun, SHOWN_BEFORE)
     place = replace(context, session=session)
-    return (yield from continue_text(place, request, shown, parent))
+    return (yield from continue_rows(place, [request], shown, parent))
 
 
 def _token_named(context: Context, word: str, logits: "np.ndarray") -> int:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from minigpt_repl.compare.choice import Inspected, find_place, why_chosen
 from minigpt_repl.compare.distribution import next_distribution
-from minigpt_repl.compare.pieces import visible, visible_all
+from minigpt_repl.compare.pieces import ending_in_a_line, visible, visible_all
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
@@ -26,7 +26,6 @@ from minigpt_repl.repl.context import (
     current_ids,
     inspect_text,
 )
-from minigpt_repl.repl.continuation import ending_in_a_line
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, facts_table, make_table
