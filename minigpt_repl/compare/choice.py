@@ -13,8 +13,8 @@ from minigpt_repl.compare.distribution import Distribution, next_distribution
 from minigpt_repl.compare.pieces import (
     display_pieces,
     is_own_text,
+    listed,
     visible,
-    visible_all,
 )
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.compare.view import column_names
@@ -215,12 +215,8 @@ def _removed(info: EngineInfo, shares: "np.ndarray", kept: "np.ndarray") -> str:
     """The most probable tokens that were not kept, in words."""
     gone = shares * ~kept
     best: Sequence[int] = inspection.top_ids(gone, SHOWN_REMOVED)
-    listed = "  ".join(
-        f"{word} {percent(float(shares[i]))}"
-        for word, i in zip(visible_all(best, info), best, strict=True)
-    )
     more = int((gone > 0).sum()) - len(best)
-    return listed + (f"  and {more:,} more" if more else "")
+    return listed(best, shares, info) + (f"  and {more:,} more" if more else "")
 
 
 def _smallest_facts(text: Inspected, place: int) -> Facts:

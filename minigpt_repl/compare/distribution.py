@@ -80,16 +80,23 @@ class Distribution:
         return [_heading(strategy) for strategy in self.strategies]
 
     @property
-    def sums(self) -> list[float]:
-        """What each column adds up to."""
+    def sums(self) -> list[tuple[str, list[str]]]:
+        """The lines below the tokens: what each is, and a figure a column."""
         shares = zip(*(one.shares for one in self.candidates), strict=True)
-        return [sum(each) + left for each, left in zip(shares, self.rest, strict=True)]
+        sums = [sum(each) + left for each, left in zip(shares, self.rest, strict=True)]
+        rows = [
+            ("sum", list(map(percent, sums))),
+            ("tokens kept", [f"{count:,}" for count in self.kept]),
+        ]
+        if self.others > 0:
+            rows.insert(0, (f"{self.others:,} more", list(map(percent, self.rest))))
+        return rows
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
         """As many strategies to a table as there is room for, and a bar if there is."""
-        words = [one.word for one in self.candidates] + [n for n, _ in self._sums()]
+        words = [one.word for one in self.candidates] + [n for n, _ in self.sums]
         # The number, the token, the model's probability.
         first = 1 + max(map(cell_len, words)) + FIGURE_WIDTH + 3 * GAP
         widths = [
@@ -132,21 +139,10 @@ class Distribution:
                 *(Text(percent(one.shares[1 + each])) for each in places),
                 style=FAINT if one.is_removed else "",
             )
-        for name, (model, *figures) in self._sums():
+        for name, (model, *figures) in self.sums:
             own = (figures[place] for place in places)
             table.add_row("", name, model, *([""] * has_bar), *own, style=FAINT)
         return table
-
-    def _sums(self) -> list[tuple[str, list[str]]]:
-        """The lines below the tokens: what each is, and a figure a column."""
-        rows = [
-            ("sum", [percent(share) for share in self.sums]),
-            ("tokens kept", [f"{count:,}" for count in self.kept]),
-        ]
-        if self.others > 0:
-            more = f"{self.others:,} more"
-            rows.insert(0, (more, [percent(share) for share in self.rest]))
-        return rows
 
 
 def next_distribution(

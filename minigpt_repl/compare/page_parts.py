@@ -12,7 +12,6 @@ from minigpt_repl.compare.choice import inspect
 from minigpt_repl.compare.comparison import (
     Comparison,
     figures,
-    shared_words,
 )
 from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.figures_view import (
@@ -24,9 +23,15 @@ from minigpt_repl.compare.figures_view import (
     spreads,
 )
 from minigpt_repl.compare.measures import Interval
-from minigpt_repl.compare.pieces import display_pieces, visible, visible_all
+from minigpt_repl.compare.pieces import display_pieces, listed, visible
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import column_names, level, seed_label, split_words
+from minigpt_repl.compare.view import (
+    column_names,
+    level,
+    seed_label,
+    shared_by_seed,
+    split_words,
+)
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import find_entry
@@ -51,11 +56,9 @@ def comparison_part(
     comparison: Comparison, engine: Engine, colors: Colors
 ) -> dict[str, Any]:
     """What the templates show of one comparison."""
-    shared = [
-        shared_words([split_words(c.different[i].text) for c in having])
-        for i in range(comparison.plan.count)
-        if (having := [c for c in comparison.columns if len(c.different) > i])
-    ]
+    shared = shared_by_seed(
+        [[made.text for made in column.different] for column in comparison.columns]
+    )
     return {
         "prompt": comparison.plan.prompt,
         "is_interrupted": comparison.is_interrupted,
@@ -148,14 +151,7 @@ def _alternatives(generation: Generation, engine: Engine) -> list[str]:
     for row in inspect(engine, generation.request.prompt, generation).rows:
         shares = inspection.probabilities(row)
         best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
-        words = visible_all(best, info)
-        told.append(
-            "\nthe model: "
-            + "  ".join(
-                f"{word} {percent(float(shares[i]))}"
-                for word, i in zip(words, best, strict=True)
-            )
-        )
+        told.append(f"\nthe model: {listed(best, shares, info)}")
     return told
 
 
@@ -216,13 +212,6 @@ def _bars(
 def distribution_part(distribution: Distribution) -> dict[str, Any]:
     """A distribution of a next token."""
     highest = distribution.candidates[0].shares[0]
-    sums: list[tuple[str, list[str]]] = [
-        ("sum", [percent(each) for each in distribution.sums]),
-        ("tokens kept", [f"{count:,}" for count in distribution.kept]),
-    ]
-    if distribution.others > 0:
-        rest = [percent(each) for each in distribution.rest]
-        sums.insert(0, (f"{distribution.others:,} more", rest))
     return {
         "columns": [
             {"lines": lines, "color": place % COLORS}
@@ -238,5 +227,5 @@ def distribution_part(distribution: Distribution) -> dict[str, Any]:
             }
             for one in distribution.candidates
         ],
-        "sums": sums,
+        "sums": distribution.sums,
     }

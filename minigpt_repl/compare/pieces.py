@@ -7,6 +7,7 @@ Asks the model's codec; knows no model and no terminal.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from minigpt_repl.compare.spec import Strategy, text_seed
 from minigpt_repl.engine.request import (
@@ -20,7 +21,16 @@ from minigpt_repl.engine.request import (
     Token,
     TokenChosen,
 )
-from minigpt_repl.shown import in_seconds, in_tokens_per_second, plain, shown_line
+from minigpt_repl.shown import (
+    in_seconds,
+    in_tokens_per_second,
+    percent,
+    plain,
+    shown_line,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN_WORDS = 8
 SHOWN_SEEDS = 8
@@ -71,6 +81,13 @@ def visible(token_id: int, info: EngineInfo) -> str:
 def visible_all(token_ids: Sequence[int], info: EngineInfo) -> list[str]:
     """As `visible`, for several."""
     return [visible(token_id, info) for token_id in token_ids]
+
+
+def listed(token_ids: Sequence[int], shares: "np.ndarray", info: EngineInfo) -> str:
+    """Tokens on one line, each with its probability of `shares`, `(vocabulary,)`."""
+    return "  ".join(
+        f"{visible(i, info)} {percent(float(shares[i]))}" for i in token_ids
+    )
 
 
 def delta_of(event: TokenChosen, is_raw: bool) -> str:

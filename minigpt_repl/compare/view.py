@@ -61,6 +61,18 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"\s*\S+", text)
 
 
+def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
+    """How many words the texts of each seed have in common from the start.
+
+    Args:
+        texts: of each strategy, in the order of their seeds; some may have fewer.
+    """
+    return [
+        shared_words([split_words(each[i]) for each in texts if len(each) > i])
+        for i in range(max(map(len, texts)))
+    ]
+
+
 def band_size(count: int, width: int) -> int:
     """How many texts stand side by side, so that all rows are about as full."""
     fit = max(1, (width + GAP) // (NARROWEST + GAP))
@@ -114,11 +126,7 @@ class TextsView:
         comparison = self.comparison
         columns = comparison.columns
         yield Text(shown(comparison.plan.prompt) or "[BOS]", style="bold")
-        shared = [
-            shared_words([split_words(column.texts[i]) for column in having])
-            for i in range(comparison.plan.count)
-            if (having := [c for c in columns if len(c.texts) > i])
-        ]
+        shared = shared_by_seed([column.texts for column in columns])
         size = band_size(len(columns), options.max_width)
         for start in range(0, len(columns), size):
             yield Text("")
