@@ -29,11 +29,10 @@ from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowE
 from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.paths import bundled_checkpoint
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import LineJoiner, all_commands, perform, run_line
 from minigpt_repl.repl.output import Ask, AskEditor, Output, SwitchModel
 from minigpt_repl.repl.plain import Page
-from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import shown

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import run_line
 from minigpt_repl.repl.output import (
     Ask,
@@ -23,7 +23,6 @@ from minigpt_repl.repl.output import (
     TextReplaced,
     TextStarted,
 )
-from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings
 
 

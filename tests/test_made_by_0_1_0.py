@@ -19,7 +19,7 @@ from fakes import FakeEngine
 from minigpt_repl.compare.replay import ReplayError, read_recorded, replay
 from minigpt_repl.config import read_config
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.session import dump_session, parse_session
+from minigpt_repl.repl.commands.saving import dump_session, parse_session
 from minigpt_repl.sampling import registry
 from minigpt_repl.settings import Settings
 

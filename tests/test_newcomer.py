@@ -22,12 +22,11 @@ from minigpt_repl.models.record import read_record
 from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.repl.commands.program import grouped_commands
 from minigpt_repl.repl.completion import complete
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.continuation import continue_times
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.output import Notice, SwitchModel
 from minigpt_repl.repl.plain import PlainLoop
-from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.shown import did_you_mean
 

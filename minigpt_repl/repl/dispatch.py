@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
-from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.context import Context, Session, Steps
 from minigpt_repl.repl.output import (
     Ask,
     AskEditor,
@@ -26,7 +26,6 @@ from minigpt_repl.repl.output import (
     Quit,
     SwitchModel,
 )
-from minigpt_repl.repl.session import Session
 from minigpt_repl.shown import did_you_mean, plain, quoted
 
 Handler = Callable[[Context, str], Steps]

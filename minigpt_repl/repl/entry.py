@@ -26,8 +26,8 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.output import is_dumb
-from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.report import JsonWriter
 from minigpt_repl.sampling.registry import all_samplers

@@ -22,9 +22,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from minigpt_repl.engine.remote import State, Status
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.paths import PACKAGE
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.context import Context, Node, Session
 from minigpt_repl.repl.dispatch import whole_input
-from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import in_tokens_per_second, shortened, shown_line
 

@@ -18,7 +18,7 @@ from minigpt_repl.engine.request import Engine, Event
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
-from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.context import Context, Session, Steps
 from minigpt_repl.repl.dispatch import MARK, App, LineJoiner, run_line
 from minigpt_repl.repl.output import (
     Live,
@@ -32,7 +32,6 @@ from minigpt_repl.repl.output import (
     TextStarted,
 )
 from minigpt_repl.repl.screen import Spinner
-from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.repl.tables import draw
 from minigpt_repl.report import WatchedEngine

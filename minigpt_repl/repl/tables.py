@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import is_own_text, maker, part_of_time
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command
-from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers

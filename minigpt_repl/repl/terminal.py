@@ -24,12 +24,12 @@ from prompt_toolkit.output import Output
 from minigpt_repl.engine.remote import ServedEngine
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import output as outputs
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import App
 from minigpt_repl.repl.line_editor import Fragment, toolbar
 from minigpt_repl.repl.output import wants_color
 from minigpt_repl.repl.reader import LineHistory, Reader
 from minigpt_repl.repl.screen import Screen, Spinner
-from minigpt_repl.repl.session import Session
 from minigpt_repl.repl.signals import Left, Modes, Signals
 from minigpt_repl.version import __version__
 

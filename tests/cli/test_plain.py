@@ -333,9 +333,8 @@ def test_stdout_is_flushed_as_the_text_comes(home, engines):
 
     from fakes import FakeEngine
 
-    from minigpt_repl.repl.context import Context
+    from minigpt_repl.repl.context import Context, Session
     from minigpt_repl.repl.continuation import continue_times
-    from minigpt_repl.repl.session import Session
     from minigpt_repl.settings import Settings
 
     page = Page(Recorder(), io.StringIO())

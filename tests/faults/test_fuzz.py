@@ -13,10 +13,9 @@ from rich.console import Console
 from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
 from minigpt_repl.repl.completion import complete
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import LineJoiner, all_commands, perform, run_line
 from minigpt_repl.repl.output import Ask, AskEditor, Live, Notice, Say, SwitchModel
-from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings

@@ -18,11 +18,11 @@ from minigpt_repl import files
 from minigpt_repl.config import read_config, read_environment
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.commands.saving import dump_session, parse_session
+from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import perform, run_line
 from minigpt_repl.repl.output import Notice
 from minigpt_repl.repl.reader import LineHistory
-from minigpt_repl.repl.session import Session, dump_session, parse_session
 from minigpt_repl.settings import Settings
 
 

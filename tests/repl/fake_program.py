@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from minigpt_repl.engine.remote import RemoteEngine
-from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.terminal import Terminal
 from minigpt_repl.settings import Settings
 

@@ -20,7 +20,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from minigpt_repl.repl.session import Session
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.terminal import Terminal as Program
 from minigpt_repl.settings import Settings
 

@@ -3,7 +3,7 @@
 import pytest
 from talk import Talk
 
-from minigpt_repl.repl.session import dump_session, parse_session
+from minigpt_repl.repl.commands.saving import dump_session, parse_session
 from minigpt_repl.settings import Settings
 
 CHAIN = ":sampler min_p=0.05 + temperature=0.8"

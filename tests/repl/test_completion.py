@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from minigpt_repl.errors import EngineError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
 from minigpt_repl.repl.completion import complete
-from minigpt_repl.repl.context import Context
+from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import all_commands
-from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.presets import DEFAULTS
 from minigpt_repl.sampling.registry import all_samplers

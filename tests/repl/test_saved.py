@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from talk import Talk
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.repl.session import Session, dump_session, parse_session
+from minigpt_repl.repl.commands.saving import dump_session, parse_session
+from minigpt_repl.repl.context import Session
 from minigpt_repl.settings import Settings
 
 

@@ -8,9 +8,9 @@ import pytest
 from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.repl import screen as module
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.plain import Lines, PlainLoop
 from minigpt_repl.repl.screen import Spinner
-from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings
 
 

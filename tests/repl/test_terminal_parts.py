@@ -9,11 +9,11 @@ from fakes import FakeEngine
 
 from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import Finished
+from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.line_editor import colors, toolbar
 from minigpt_repl.repl.output import wants_color
 from minigpt_repl.repl.reader import LineHistory
-from minigpt_repl.repl.session import Session
 from minigpt_repl.settings import Settings
 
 

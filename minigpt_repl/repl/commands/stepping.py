@@ -36,11 +36,10 @@ from minigpt_repl.repl.commands.step_answers import (
     by_key,
     by_line,
 )
-from minigpt_repl.repl.context import Context, Steps, current_ids
+from minigpt_repl.repl.context import Context, Session, Steps, current_ids
 from minigpt_repl.repl.continuation import continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.session import Session
 from minigpt_repl.sampling.registry import all_names, find_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import nearest, quoted, shown

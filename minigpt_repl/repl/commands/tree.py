@@ -30,6 +30,8 @@ from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.commands.token_trees import grown_tree
 from minigpt_repl.repl.context import (
     Context,
+    Node,
+    Session,
     Steps,
     again_request,
     going_on_request,
@@ -39,7 +41,6 @@ from minigpt_repl.repl.context import (
 from minigpt_repl.repl.continuation import continue_prompt, continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
-from minigpt_repl.repl.session import Node, Session
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import as_share, quoted, shown
