@@ -6,13 +6,18 @@ together is told here. Knows no terminal.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from minigpt_repl import formats
 from minigpt_repl.compare.comparison import library_versions
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.engine.request import Engine, EngineInfo, Finished, Request
-from minigpt_repl.errors import EngineError, MiniGPTError, UsageError
+from minigpt_repl.engine.request import (
+    Engine,
+    EngineInfo,
+    Generation,
+    Request,
+    finished,
+)
+from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import plain, quoted
 
@@ -119,13 +124,12 @@ def replay(engine: Engine, recorded: Recorded) -> Iterator[str]:
         yield f"{one.label} seed {one.request.seed}: {len(one.token_ids)} tokens agree"
 
 
-def _run(engine: Engine, request: Request) -> Any:
-    for event in engine.generate(request):
-        if isinstance(event, Finished):
-            if event.generation.stop_reason == "interrupted":
-                raise KeyboardInterrupt
-            return event.generation
-    raise EngineError("the engine ended a text without finishing it; try again")
+def _run(engine: Engine, request: Request) -> Generation:
+    *_, last = engine.generate(request)
+    made = finished(last)
+    if made.stop_reason == "interrupted":
+        raise KeyboardInterrupt
+    return made
 
 
 def _recorded(content: formats.Comparison) -> Recorded:
