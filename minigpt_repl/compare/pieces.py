@@ -153,7 +153,7 @@ def ending(text: str, length: int) -> str:
     return f"... {rest if space else tail}"
 
 
-def ending_in_a_line(text: str, length: int) -> str:
+def ending_in_a_line(text: str, length: int = 60) -> str:
     """As `ending`, with a space for each break of a line and each gap."""
     return ending(" ".join(text.split()), length)
 

@@ -37,7 +37,6 @@ from minigpt_repl.shown import (
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_CONTEXT = 60
 SHOWN_TOKENS = 10
 LARGEST_PRESET = 1024 * 1024
 """Bytes of a preset that is read."""
@@ -168,7 +167,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
     node = context.session.node
     where = "at the start"
     if node is not None:
-        where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
+        where = f"after: {ending_in_a_line(node.text)}"
     yield Notice(f"{spec.text(values)}, the next token {where}")
     for stage in spec.stages:
         if "chance" in stage.needs:

@@ -36,7 +36,6 @@ from minigpt_repl.shown import (
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_CONTEXT = 60
 TREE_STEPS = 2
 DRAFTED_TOKENS = 12
 SHOWN_TOKENS = 10
@@ -70,7 +69,7 @@ def explain(context: Context, arguments: str) -> Steps:
         ids = (
             current_ids(context) if spec.needs_history else prompt_ids_of(context, node)
         )
-        where = ending_in_a_line(prompt, SHOWN_CONTEXT)
+        where = ending_in_a_line(prompt)
     named = spec.text(values)
     if not spec.stages:
         pairs = (f"{name}={format_value(value)}" for name, value in values.items())

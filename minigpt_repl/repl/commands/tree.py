@@ -145,9 +145,6 @@ def _shown_of(session: Session, prompt: str, parent: int | None) -> str:
     return prompt.removeprefix(node.text).strip() or ending(prompt, SHOWN_BEFORE)
 
 
-SHOWN_WORDS = 60
-
-
 def node_words(context: Context, typed: str) -> Iterable[str]:
     """Numbers of the texts."""
     return (str(node.id) for node in context.session.nodes)
@@ -184,7 +181,7 @@ def goto(context: Context, arguments: str) -> Steps:
         raise UsageError(
             f":goto takes the number of a text, {there}; got {quoted(arguments)}"
         )
-    words = quoted(ending_in_a_line(node.text, SHOWN_WORDS))
+    words = quoted(ending_in_a_line(node.text))
     yield Notice(f"at text {node.id}: {words}; :continue goes on from it")
     return replace(context.session, current=node.id)
 

@@ -34,7 +34,6 @@ from minigpt_repl.sampling.rules import best as best_alone
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import in_bits, shown
 
-SHOWN_CONTEXT = 60
 SHOWN_TOKENS = 10
 MOST_TOKENS = 100
 
@@ -57,7 +56,7 @@ def why(context: Context, arguments: str) -> Steps:
     choice = why_chosen(text, find_place(text, arguments))
     facts = [
         ("token", choice.name),
-        ("after", ending_in_a_line(choice.before, SHOWN_CONTEXT)),
+        ("after", ending_in_a_line(choice.before)),
         *choice.facts,
     ]
     yield Say(facts_table(facts))
@@ -172,7 +171,7 @@ def next_token(context: Context, arguments: str) -> Steps:
     node = context.session.node
     where = "at the start"
     if node is not None:
-        where = f"after: {ending_in_a_line(node.text, SHOWN_CONTEXT)}"
+        where = f"after: {ending_in_a_line(node.text)}"
     yield Notice(f"the next token {where}")
     yield Say(next_distribution(logits, strategies, info, count, where=place))
     return context.session
