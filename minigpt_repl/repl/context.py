@@ -122,7 +122,7 @@ def again_request(context: Context, node: Node) -> Request:
     """
     made = node.generation
     request = context.session.settings.request(node.prompt)
-    if made.request.prompt_ids is None or not _is_of_this_model(context, made):
+    if made.request.prompt_ids is None or not is_of_this_model(context, made):
         return request
     return replace(request, prompt_ids=made.request.prompt_ids)
 
@@ -133,7 +133,7 @@ def going_on_request(context: Context, node: Node) -> Request:
     By its exact tokens, if the model that made them is the one that is loaded.
     """
     request = context.session.settings.request(node.text)
-    if not _is_of_this_model(context, node.generation):
+    if not is_of_this_model(context, node.generation):
         return request
     ids = (*node.generation.started.prompt_ids, *node.generation.token_ids)
     return replace(request, prompt_ids=ids)
@@ -141,12 +141,13 @@ def going_on_request(context: Context, node: Node) -> Request:
 
 def prompt_ids_of(context: Context, node: Node) -> tuple[int, ...]:
     """The tokens of a node's prompt, as the model that is loaded sees them."""
-    if _is_of_this_model(context, node.generation):
+    if is_of_this_model(context, node.generation):
         return node.generation.started.prompt_ids
     return context.engine.encode(node.prompt)
 
 
-def _is_of_this_model(context: Context, generation: Generation) -> bool:
+def is_of_this_model(context: Context, generation: Generation) -> bool:
+    """Whether the model that is loaded made a text."""
     return generation.checkpoint_sha256 == context.engine.info.checkpoint_sha256
 
 
@@ -168,7 +169,7 @@ def node_of_this_model(context: Context, wanted_for: str) -> Node:
         UsageError: if it is another model's, has no tokens, or there is none.
     """
     node = last_node(context.session, wanted_for)
-    if node.generation.checkpoint_sha256 != context.engine.info.checkpoint_sha256:
+    if not is_of_this_model(context, node.generation):
         raise UsageError(
             f"{wanted_for}: another model made the last text; :again makes it anew"
         )
@@ -196,6 +197,6 @@ def current_ids(context: Context) -> tuple[int, ...]:
     if node is None:
         return ()
     made = node.generation
-    if made.checkpoint_sha256 != context.engine.info.checkpoint_sha256:
+    if not is_of_this_model(context, made):
         return context.engine.encode(node.text)
     return (*made.started.prompt_ids, *made.token_ids)

@@ -27,7 +27,7 @@ from minigpt_repl.compare.spec import (
 from minigpt_repl.compare.view import GrowingView, TextsView
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.completion import spec_words, value_words
-from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.context import Context, Steps, again_request
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.settings import Settings
@@ -142,11 +142,7 @@ def prompt_for(context: Context, typed: str | None, wanted_for: str) -> Prompt:
         raise UsageError(
             f"{wanted_for} needs a text: type a prompt first, or {wanted_for} -- PROMPT"
         )
-    made = node.generation
-    if made.request.prompt_ids is None:
-        return node.prompt, None
-    is_ours = made.checkpoint_sha256 == context.engine.info.checkpoint_sha256
-    return node.prompt, made.request.prompt_ids if is_ours else None
+    return node.prompt, again_request(context, node).prompt_ids
 
 
 def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, ...]:

@@ -31,7 +31,7 @@ from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.setting import describe_fitting
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
-from minigpt_repl.repl.context import Context, Node, Session, Steps
+from minigpt_repl.repl.context import Context, Node, Session, Steps, is_of_this_model
 from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
 from minigpt_repl.repl.output import Mistake, Notice
 from minigpt_repl.sampling.parameters import Value
@@ -295,7 +295,7 @@ def _session(context: Context) -> Iterator[Comparison]:
 
 def _scored(context: Context, node: Node) -> Generation:
     made = node.generation
-    if made.checkpoint_sha256 != context.engine.info.checkpoint_sha256:
+    if not is_of_this_model(context, made):
         # Another model's tokens: their words are known, their places are not.
         return replace(made, started=replace(made.started, prompt_ids=()))
     return made if has_scores(made) else score(context.engine, made)
