@@ -170,14 +170,7 @@ def spec_words(settings: Settings, word: str) -> Iterator[str]:
         spec = find_sampler(name)
     except MiniGPTError:
         return
-    *done, pair = rest.split(",")
-    before = f"{name}:" + "".join(f"{each}," for each in done)
-    key, equals, _ = pair.partition("=")
-    if not equals:
-        yield from (f"{before}{parameter}=" for parameter in spec.parameter_names)
-    elif key in spec.parameter_names:
-        values = value_words(spec.parameter(key), settings)
-        yield from (f"{before}{key}={value}" for value in values)
+    yield from _pairs(settings, f"{name}:", rest, spec.parameters)
 
 
 def stage_words(
@@ -202,10 +195,17 @@ def stage_words(
         for value in value_words(stage.parameters[0], settings):
             yield f"{head}{value}"
         return
-    *done, pair = rest.split(",")
+    yield from _pairs(settings, head, rest, stage.parameters)
+
+
+def _pairs(
+    settings: Settings, head: str, typed: str, parameters: Iterable[Parameter]
+) -> Iterator[str]:
+    """What may stand behind `NAME:`, a parameter or its value, with all before it."""
+    *done, pair = typed.split(",")
     head += "".join(f"{each}," for each in done)
     key, equals, _ = pair.partition("=")
-    for parameter in stage.parameters:
+    for parameter in parameters:
         if not equals:
             yield f"{head}{parameter.name}="
         elif key == parameter.name:
