@@ -1,12 +1,12 @@
 """What a language model is to the rest, and every KerasHub `CausalLM` as one.
 
-The engine knows `LanguageModel` only. `KerasLanguageModel` makes one of any
-KerasHub `CausalLM` with a `call_with_cache`, whatever the shape of its cache.
+The engine knows `LanguageModel` only. It is made of any KerasHub `CausalLM` with a
+`call_with_cache`, whatever the shape of its cache.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,56 +16,6 @@ from minigpt_repl.models.text.codec import TextCodec
 
 Tensors = Any
 """Tensors in any structure, each with the rows as its first axis."""
-
-
-class LanguageModel(Protocol):
-    """Scores of the next token, for texts that are the rows of a batch.
-
-    Attributes:
-        text: the model's tokens as text; needs no TensorFlow.
-        context_length: positions of the model.
-        vocabulary_size: ids that have a token.
-        logits_size: logits of a position; those beyond the vocabulary and those of
-            special ids are minus infinity.
-        allowed_count: ids that may be chosen.
-        hidden_dim: width of the hidden states.
-    """
-
-    text: TextCodec
-    context_length: int
-    vocabulary_size: int
-    logits_size: int
-    allowed_count: int
-    hidden_dim: int
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without the start token."""
-
-    def new_cache(self, rows: int) -> "KVCache":
-        """Room for the keys and values of `rows` texts."""
-
-    def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
-        """One pass over whole texts, int `(rows, length)`.
-
-        Returns:
-            Logits `(rows, length, logits_size)`, hidden states
-            `(rows, length, hidden_dim)`, and keys and values for `KVCache.fill`.
-        """
-
-    def decode_step(
-        self, token_ids: tf.Tensor, cache: "KVCache", index: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Add tokens, int `(rows, new)`, to the texts of a cache; to be traced.
-
-        Args:
-            token_ids: the tokens.
-            cache: where their keys and values are written.
-            index: position of the first of them.
-
-        Returns:
-            Logits `(rows, new, logits_size)` and hidden states
-            `(rows, new, hidden_dim)`.
-        """
 
 
 class KVCache:
@@ -93,7 +43,7 @@ class KVCache:
         for variable, value in zip(
             self._variables, tf.nest.flatten(values), strict=True
         ):
-            if value.shape[0] != self.rows:
+            if value.shape[0] == 1 < self.rows:
                 value = tf.repeat(value, self.rows, axis=0)
             variable.assign(_flat(value))
 
@@ -111,16 +61,9 @@ class KVCache:
         ]
         return tf.nest.pack_sequence_as(self._structure, values)
 
-    def write(self, values: Tensors) -> None:
-        """The opposite of `read`."""
-        for variable, value in zip(
-            self._variables, tf.nest.flatten(values), strict=True
-        ):
-            variable.assign(_flat(value))
 
-
-class KerasLanguageModel:
-    """A KerasHub `CausalLM` as a `LanguageModel`.
+class LanguageModel:
+    """A KerasHub `CausalLM` as what scores the next tokens of the rows of a batch.
 
     The weights are copied for the compiled steps and must not change: passing
     forty variables to each call would double its cost, and as constants they would
@@ -132,7 +75,15 @@ class KerasLanguageModel:
         text: its tokens as text.
         encode: from text to token ids.
         on_trace: called whenever a graph of the model is traced.
-        context_length: positions in use; the backbone's own, if it tells them.
+
+    Attributes:
+        text: the model's tokens as text; needs no TensorFlow.
+        context_length: positions of the model.
+        vocabulary_size: ids that have a token.
+        logits_size: logits of a position; those beyond the vocabulary and those of
+            special ids are minus infinity.
+        allowed_count: ids that may be chosen.
+        hidden_dim: width of the hidden states.
     """
 
     def __init__(
@@ -141,14 +92,13 @@ class KerasLanguageModel:
         text: TextCodec,
         encode: Callable[[str], Sequence[int]],
         on_trace: Callable[[], None] = lambda: None,
-        context_length: int | None = None,
     ) -> None:
         backbone = causal_lm.backbone
         self._causal_lm = causal_lm
         self._encode = encode
         self._on_trace = on_trace
         self.text = text
-        self.context_length = int(context_length or backbone.max_sequence_length)
+        self.context_length = int(backbone.max_sequence_length)
         self.vocabulary_size = len(text.pieces)
         self.logits_size = int(backbone.vocabulary_size)
         self.hidden_dim = int(backbone.hidden_dim)
@@ -169,14 +119,29 @@ class KerasLanguageModel:
         return KVCache(self._empty_row, rows)
 
     def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
-        """One pass over whole texts; see `LanguageModel`."""
+        """One pass over whole texts, int `(rows, length)`.
+
+        Returns:
+            Logits `(rows, length, logits_size)`, hidden states
+            `(rows, length, hidden_dim)`, and keys and values for `KVCache.fill`.
+        """
         made: tuple[tf.Tensor, tf.Tensor, Tensors] = self._prefill(token_ids)
         return made
 
     def decode_step(
         self, token_ids: tf.Tensor, cache: KVCache, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Add tokens to the texts of a cache; see `LanguageModel`."""
+        """Add tokens, int `(rows, new)`, to the texts of a cache; to be traced.
+
+        Args:
+            token_ids: the tokens.
+            cache: where their keys and values are written.
+            index: position of the first of them.
+
+        Returns:
+            Logits `(rows, new, logits_size)` and hidden states
+            `(rows, new, hidden_dim)`.
+        """
         self._on_trace()
         with tf.init_scope():  # where variables have values
             weights = self._weights
@@ -185,7 +150,7 @@ class KerasLanguageModel:
             logits, hidden_states, updated = self._causal_lm.call_with_cache(
                 token_ids, cache.read(), index
             )
-        cache.write(updated)
+        cache.fill(updated)
         return self._masked(logits), hidden_states
 
     def _run_prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
