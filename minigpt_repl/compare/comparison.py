@@ -168,8 +168,8 @@ def run_plan(
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
     for place in range(len(plan.strategies)):
         texts = growing[place * plan.count : (place + 1) * plan.count]
-        begun = (one for one in texts if one.has_begun)
-        comparison = _with_texts(comparison, place, [_scored(engine, t) for t in begun])
+        begun = [one for one in texts if one.has_begun]
+        comparison = _with_texts(comparison, place, begun)
     yield replace(comparison, is_interrupted=not is_whole)
 
 
@@ -217,14 +217,6 @@ def figures(
     """Every measure of a strategy's texts."""
     for measure in measures:
         yield measure, column.figure(measure)
-
-
-def _scored(engine: Engine, text: Growing) -> Growing:
-    """With a score for each token, where the engine gave none."""
-    made = text.generation
-    if made is None or inspection.has_scores(made):
-        return text
-    return replace(text, generation=score(engine, made))
 
 
 def _with_texts(

@@ -30,7 +30,6 @@ from minigpt_repl.engine.request import (
     RowEvents,
     Started,
     Timings,
-    TokenScore,
 )
 from minigpt_repl.engine.rows import Decoding, Pace, prompt_window
 from minigpt_repl.engine.search_text import Searching
@@ -192,9 +191,11 @@ class LocalEngine:
         tokens = sum(len(text.token_ids) for text in texts)
         timings = Timings(load_s, first_token_s, decode_s, len(texts), tokens)
         for row, text in enumerate(texts):
-            scores = self._scores(spec, values[row], text)
-            sha256 = self._info.checkpoint_sha256
-            yield row, Finished(text.generation(timings, sha256, scores))
+            made = text.generation(timings, self._info.checkpoint_sha256)
+            if text.request.with_scores and made.tokens:
+                ids = (*text.started.prompt_ids, *text.token_ids)
+                made = inspection.with_scores(made, self.logits(ids), self)
+            yield row, Finished(made)
 
     def _known(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """Token ids, which may come from a file: each has a token."""
@@ -223,20 +224,6 @@ class LocalEngine:
         return Text(
             replace(request, seed=seed), started, ids, self._model.text, first_ids
         )
-
-    def _scores(
-        self, spec: SamplerSpec, values: dict[str, Value], text: Text
-    ) -> Sequence[TokenScore | None]:
-        """A score for each token of a text, if it wants them."""
-        count = len(text.token_ids)
-        if not text.request.with_scores or not count:
-            return [None] * count
-        ids = (*text.started.prompt_ids, *text.token_ids)
-        rows = inspection.text_logits(self.logits(ids), count)
-        where = inspection.places(ids, count, self, text.started.seed)
-        kept = inspection.kept_mask(spec, values, rows, where)
-        codec, top = self._model.text, text.request.top
-        return inspection.score_tokens(rows, text.token_ids, kept, codec, top)
 
     def _chosen(self, request: Request) -> tuple[SamplerSpec, dict[str, Value]]:
         """The sampler that does what was asked, and its parameters, checked."""

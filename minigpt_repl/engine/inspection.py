@@ -18,7 +18,7 @@ from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.bans import NO_WORDS
 from minigpt_repl.sampling.parameters import Value
-from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler, find_sampler
 from minigpt_repl.sampling.stage import Left
 
 if TYPE_CHECKING:
@@ -85,34 +85,27 @@ class Places:
         )
 
 
-def places(
-    token_ids: Sequence[int], new_tokens: int, engine: Engine, seed: int
-) -> Places:
-    """The places of the last tokens of a text, as they were generated.
+def generation_places(generation: Generation, engine: Engine) -> Places:
+    """The places of the tokens of a generated text, as they were chosen.
 
     Args:
-        token_ids: of the whole text, without the start token.
-        new_tokens: how many at its end were chosen.
-        engine: of the model: what its rules see is what it sees.
-        seed: of the text.
+        generation: the text.
+        engine: of its model: what its rules see is what it sees.
     """
     import numpy as np
 
-    first, context_length = len(token_ids) - new_tokens, engine.info.context_length
+    ids = (*generation.started.prompt_ids, *generation.token_ids)
+    first = len(generation.started.prompt_ids)
+    context_length = engine.info.context_length
     seen = [
-        token_ids[start:place]
-        for start, begin, end in spans(len(token_ids), context_length)
-        for place in range(max(begin, first), min(end, len(token_ids)))
+        ids[start:place]
+        for start, begin, end in spans(len(ids), context_length)
+        for place in range(max(begin, first), min(end, len(ids)))
     ]
-    seeds = np.array([(seed, step) for step in range(new_tokens)], np.int64)
+    steps = range(len(generation.tokens))
+    seeds = np.array([(generation.seed, step) for step in steps], np.int64)
     wording = Wording(engine.info.text, engine.encode)
     return Places(_at_the_end(seen, context_length), seeds.reshape(-1, 2), wording)
-
-
-def generation_places(generation: Generation, engine: Engine) -> Places:
-    """The places of the tokens of a generated text."""
-    ids = (*generation.started.prompt_ids, *generation.token_ids)
-    return places(ids, len(generation.tokens), engine, generation.seed)
 
 
 def next_place(
@@ -413,10 +406,10 @@ def with_scores(
         engine: of its model.
     """
     request = generation.request
-    spec = find_sampler(request.sampler)
+    spec, values = choose_sampler(request.sampler, request.parameters)
     rows = text_logits(logits, len(generation.tokens))
     where = generation_places(generation, engine)
-    kept = kept_mask(spec, request.parameters, rows, where)
+    kept = kept_mask(spec, values, rows, where)
     text = engine.info.text
     scores = score_tokens(rows, generation.token_ids, kept, text, request.top)
     tokens = tuple(

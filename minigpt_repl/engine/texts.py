@@ -19,7 +19,6 @@ from minigpt_repl.engine.request import (
     Timings,
     Token,
     TokenChosen,
-    TokenScore,
 )
 from minigpt_repl.models.text.codec import Decoder, TextCodec
 from minigpt_repl.sampling.registry import find_sampler
@@ -138,18 +137,10 @@ class Text:
         ends = self._text.sentence_ends(self._prompt_ids)
         return [ends.push(token_id) for token_id in token_ids][-1]
 
-    def generation(
-        self,
-        timings: Timings,
-        checkpoint_sha256: str,
-        scores: Sequence[TokenScore | None],
-    ) -> Generation:
-        """The finished text."""
+    def generation(self, timings: Timings, checkpoint_sha256: str) -> Generation:
+        """The finished text, without scores."""
         self._shown += self._decoder.flush()
-        tokens = tuple(
-            Token(token_id, self._text.piece(token_id), score)
-            for token_id, score in zip(self.token_ids, scores, strict=True)
-        )
+        tokens = tuple(Token(each, self._text.piece(each)) for each in self.token_ids)
         return Generation(
             request=replace(self.request, seed=self.started.seed),
             started=self.started,
