@@ -200,7 +200,7 @@ def _stage_facts(text: Inspected, place: int) -> Facts:
     )
     facts = []
     for stage, behind in zip(spec.stages, after, strict=True):
-        left = inspection.probabilities(behind.logits)[0]
+        left = inspection.probabilities(behind.logits)
         kept = left > 0
         line = f"leaves {int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
         removed = _removed(text.info, before, kept)
@@ -307,8 +307,8 @@ def _remover(
     if not spec.stages:
         kept = inspection.kept_mask(spec, values, logits)
         return None if kept[token_id] else spec.name
-    left = inspection.chain_logits(spec, values, logits, here)
+    left = inspection.chain_left(spec, values, logits, here)
     for stage, after in zip(spec.stages, left, strict=True):
-        if after[token_id] == float("-inf"):
+        if after.logits[token_id] == float("-inf"):
             return stage.name
     return None

@@ -136,7 +136,7 @@ def chain_left(
     logits: "np.ndarray",
     where: Places | None = None,
 ) -> list[Left]:
-    """What each stage of a chain leaves, logits `(places, vocabulary)`.
+    """What each stage of a chain leaves, its logits of the shape of `logits`.
 
     Args:
         spec: a chain.
@@ -151,30 +151,10 @@ def chain_left(
     numbers = _numbers(spec, values, rows.shape[-1], where)
     if spec.learns and len(rows) > 1 and where.learned is None:
         where = replayed(spec, values, rows, where)
-    return _steps(spec, numbers, rows, where)
-
-
-def chain_logits(
-    spec: SamplerSpec,
-    values: Mapping[str, Value],
-    logits: "np.ndarray",
-    where: Places | None = None,
-) -> list["np.ndarray"]:
-    """What each stage leaves, like `logits`; see `chain_left`."""
-    import numpy as np
-
-    left = chain_left(spec, values, logits, where)
-    return [each.logits.reshape(np.shape(logits)) for each in left]
-
-
-def chain_distributions(
-    spec: SamplerSpec,
-    values: Mapping[str, Value],
-    logits: "np.ndarray",
-    where: Places | None = None,
-) -> list["np.ndarray"]:
-    """The same as distributions."""
-    return [probabilities(left) for left in chain_logits(spec, values, logits, where)]
+    return [
+        each._replace(logits=each.logits.reshape(np.shape(logits)))
+        for each in _steps(spec, numbers, rows, where)
+    ]
 
 
 def replayed(
@@ -239,46 +219,40 @@ def rule_temperature(spec: SamplerSpec, values: Mapping[str, Value]) -> float:
     return 1.0 if spec.stages else temperature_of(values)
 
 
-def kept_mask(
-    spec: SamplerSpec,
-    values: Mapping[str, Value],
-    logits: "np.ndarray",
-    where: Places | None = None,
-) -> "np.ndarray":
-    """Which ids a sampler's rule leaves to choose from, bool like `logits`.
-
-    The rule sees the distribution with the sampler's temperature applied.
-    Temperature 0 means greedy, whatever the sampler.
-    """
-    import numpy as np
-
-    if spec.stages:
-        return np.asarray(chain_distributions(spec, values, logits, where)[-1] > 0)
-    temperature = temperature_of(values)
-    rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
-    shares = probabilities(logits, temperature or 1.0)
-    kept: np.ndarray = rule.kept(np, shares, values)
-    return kept
-
-
 def kept_distribution(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
     where: Places | None = None,
 ) -> "np.ndarray":
-    """The distribution that a sampler draws from, `(vocabulary,)`; sums to 1.
+    """The distribution that a sampler draws from, like `logits`; sums to 1.
 
     Temperature applied, ids that its rule removes at 0, the rest renormalised.
+    The rule sees the distribution with the sampler's temperature applied.
+    Temperature 0 means greedy, whatever the sampler.
     For samplers that do not draw (beam, contrastive) it is the share of each
     candidate that they weigh.
     """
+    import numpy as np
+
     if spec.stages:
-        return chain_distributions(spec, values, logits, where)[-1]
-    kept = kept_mask(spec, values, logits)
-    left: np.ndarray = probabilities(logits, temperature_of(values) or 1.0) * kept
+        return probabilities(chain_left(spec, values, logits, where)[-1].logits)
+    temperature = temperature_of(values)
+    rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
+    shares = probabilities(logits, temperature or 1.0)
+    left: np.ndarray = shares * rule.kept(np, shares, values)
     left /= left.sum(axis=-1, keepdims=True)
     return left
+
+
+def kept_mask(
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    logits: "np.ndarray",
+    where: Places | None = None,
+) -> "np.ndarray":
+    """Which ids a sampler's rule leaves to choose from, bool like `logits`."""
+    return kept_distribution(spec, values, logits, where) > 0
 
 
 @dataclass(frozen=True)

@@ -122,14 +122,15 @@ def test_rows_have_their_own_values_history_and_chance(engine):
         logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
         rows = inspection.text_logits(logits, 19)
         where = inspection.generation_places(made, engine)
-        left = inspection.chain_distributions(spec, request.parameters, rows, where)
-        kept = left[-1] > 0
+        left = inspection.chain_left(spec, request.parameters, rows, where)
+        kept = inspection.probabilities(left[-1].logits) > 0
         assert kept[range(19), made.token_ids].all()
         mass = [token.score.kept_mass for token in made.tokens]
         model = inspection.probabilities(rows)
         assert mass == pytest.approx([*(model * kept).sum(axis=-1)])
         best = rows.argmax(axis=-1)
-        has_acted.append((left[2][range(19), best] == 0).sum())
+        third = inspection.probabilities(left[2].logits)
+        has_acted.append((third[range(19), best] == 0).sum())
     # With probability 1, 0.5 and 0.5; where two are likely.
     assert has_acted[1] > has_acted[3] > 0 and has_acted[4] > 0
 

@@ -58,8 +58,11 @@ def test_the_best_token_is_admitted_by_any_p():
 
 @pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)
 def test_what_a_rule_keeps_is_renormalised(spec):
-    share = inspection.kept_distribution(spec, spec.defaults(), LOGITS)
-    kept = inspection.kept_mask(spec, spec.defaults(), LOGITS)
+    values = spec.defaults()
+    tempered = inspection.probabilities(LOGITS, inspection.temperature_of(values))
+    kept = spec.kept(np, tempered, values)
+    assert (inspection.kept_mask(spec, values, LOGITS) == kept).all()
+    share = inspection.kept_distribution(spec, values, LOGITS)
     assert share.sum() == pytest.approx(1.0)
     assert (share[~kept] == 0).all() and kept.any()
 

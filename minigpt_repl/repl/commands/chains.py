@@ -177,7 +177,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
             yield Notice(
                 f"{stage.name} would leave nothing: the most probable token is kept"
             )
-    shares = [inspection.probabilities(left.logits)[0] for left in after_each]
+    shares = [inspection.probabilities(left.logits) for left in after_each]
     first = inspection.probabilities(logits)
     yield Say(_stages_table(context, spec, values, [first, *shares]))
     yield Say("")
@@ -215,7 +215,10 @@ def stages_work_out(
 ) -> Sheet:
     """The stages of a chain on one distribution, a column each."""
     model = inspection.probabilities(scores)
-    after = inspection.chain_distributions(spec, values, scores, place)
+    after = [
+        inspection.probabilities(left.logits)
+        for left in inspection.chain_left(spec, values, scores, place)
+    ]
     rows: list[tuple[Text | str, ...]] = []
     for token_id in inspection.top_ids(model, SHOWN_TOKENS):
         is_kept = after[-1][token_id] > 0

@@ -105,8 +105,8 @@ def _rule(
         return stages_work_out(spec, values, scores, info, place)
     left = inspection.kept_distribution(spec, values, scores, place)
     if spec.needs_history:
-        (after,) = inspection.chain_logits(spec, values, scores, place)
-        return history_table(scores, after, place, info)
+        (after,) = inspection.chain_left(spec, values, scores, place)
+        return history_table(scores, after.logits, place, info)
     temperature = inspection.rule_temperature(spec, values) or 1.0
     tempered = inspection.probabilities(scores, temperature)
     has_temperature = not spec.stages and "temperature" in values
