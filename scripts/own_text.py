@@ -67,7 +67,7 @@ def shown(
     from minigpt_repl.models.causal_lm import text_of
     from minigpt_repl.training.corpus import load_corpus
     from minigpt_repl.training.prepared_text import learned
-    from minigpt_repl.training.progress import SilentProgress
+    from minigpt_repl.training.progress import SILENT
     from minigpt_repl.training.resume import StageCache
 
     source = folder / name.replace(" ", "_")
@@ -79,7 +79,7 @@ def shown(
     assert corpus.tokenizer == "bpe"
     pieces = [*corpus.train, *corpus.valid]
     vocabulary = learned(
-        *("bpe", pieces, "", 5000, True, SilentProgress(), StageCache(source / "cache"))
+        *("bpe", pieces, "", 5000, True, SILENT, StageCache(source / "cache"))
     )
     tokenizer = vocabulary.tokenizer()
     codec = text_of(tokenizer)

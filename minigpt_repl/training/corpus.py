@@ -22,7 +22,7 @@ from minigpt_repl.errors import CorpusError, UsageError
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.shown import quoted
 from minigpt_repl.training import documents
-from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
     Document,
@@ -101,7 +101,7 @@ class Corpus:
 def load_corpus(
     source: str = SIMPLEBOOKS_URL,
     min_length: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     encoding: str | None = None,
     tokenizer: Tokenizer | None = "wordpiece",
     document: documents.Kind | None = None,
@@ -122,7 +122,6 @@ def load_corpus(
     Raises:
         CorpusError: in one line, why the text can't be used.
     """
-    progress = progress or SilentProgress()
     opened = open_source(source, progress)
     layout = _simplebooks(opened.documents)
     if tokenizer is None:

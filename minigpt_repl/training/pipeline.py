@@ -35,7 +35,7 @@ from minigpt_repl.training.devices import (
     joined,
 )
 from minigpt_repl.training.prepared_text import Text, prepare_text
-from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import DRAFT, Length, Recipe, fitted, size_for
 from minigpt_repl.training.resume import (
     STATE_FILE,
@@ -87,7 +87,7 @@ def set_up(
             )
             should_stop = in_any_process(should_stop)
         if not setup.is_chief:
-            progress = SilentProgress()
+            progress = SILENT
         return _train_and_save(setup, text, progress, should_stop)
 
 

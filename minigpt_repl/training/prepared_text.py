@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
 from minigpt_repl.training.corpus import Corpus, Tokenizer
-from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 from minigpt_repl.training.vocabulary import prepared_vocabulary
 
@@ -209,7 +209,7 @@ def prepared_tokens(
     lines: Sequence[str],
     lines_hash: str,
     vocabulary: Vocabulary,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     cache: StageCache | None = None,
     ends: Sequence[bool] = (),
 ) -> TokenizedLines:
@@ -226,7 +226,6 @@ def prepared_tokens(
     Raises:
         MiniGPTError: if they can't be written, such as on a full disk.
     """
-    progress = progress or SilentProgress()
     key = fingerprint(
         format=_FORMAT, lines=lines_hash, ends=any(ends), **vocabulary.made_from
     )

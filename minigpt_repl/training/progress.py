@@ -1,13 +1,12 @@
 """How far the training's long stages are: what they tell, and how it is shown.
 
-The stages, downloads as well as training, know the interface `Progress` only. On a
+The stages, downloads as well as training, know the interface of `Progress` only. On a
 terminal it is shown as a bar, elsewhere as a plain line a few times a minute. It goes
 to stderr: stdout stays free. Knows nothing of corpora or models.
 """
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from rich import progress
 from rich.console import Console, RenderableType
@@ -21,8 +20,8 @@ PLAIN_EVERY = 20.0
 _UNITS = {"bytes": (1e6, "MB")}
 
 
-class Progress(Protocol):
-    """Watches stages that come one after another."""
+class Progress:
+    """Watches stages that come one after another. This one shows nothing of them."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
         """A stage begins.
@@ -48,23 +47,11 @@ class Progress(Protocol):
         """A line of text that stays, such as a notice or a sample."""
 
 
-class SilentProgress:
-    """Shows nothing."""
-
-    def start(self, stage: str, total: int | None, unit: str) -> None:
-        """See `Progress`."""
-
-    def advance(self, done: int, **figures: float | str) -> None:
-        """See `Progress`."""
-
-    def finish(self) -> None:
-        """See `Progress`."""
-
-    def say(self, text: str) -> None:
-        """See `Progress`."""
+SILENT = Progress()
+"""For a stage that nobody watches."""
 
 
-class Display:
+class Display(Progress):
     """Shows stages on a console: a bar on a terminal, plain lines elsewhere.
 
     Args:
@@ -83,7 +70,6 @@ class Display:
         self._shown = 0.0
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """See `Progress`."""
         self.close()
         self._shown = self._clock()
         self._stage = _Stage(stage, total, unit, self._shown)
@@ -102,7 +88,6 @@ class Display:
         self._bar.start()
 
     def advance(self, done: int, **figures: float | str) -> None:
-        """See `Progress`."""
         stage, now = self._stage, self._clock()
         if stage is None:
             return
@@ -117,7 +102,6 @@ class Display:
             self.say(f"{stage.name}: {', '.join([stage.counts(), *told])}")
 
     def finish(self) -> None:
-        """See `Progress`."""
         stage = self._stage
         self.close()
         if stage is not None:

@@ -28,7 +28,7 @@ from typing import IO, Any
 from minigpt_repl import paths
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.files import explained, open_atomically
-from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.progress import SILENT, Progress
 
 SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.zip"
 """The reference example's data, 282 MB."""
@@ -129,7 +129,7 @@ def is_url(source: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
 
 
-def fetch(url: str, progress: Progress | None = None, timeout: float = TIMEOUT) -> Path:
+def fetch(url: str, progress: Progress = SILENT, timeout: float = TIMEOUT) -> Path:
     """The file of a URL, fetched now or in an earlier run.
 
     Args:
@@ -156,7 +156,7 @@ def fetch(url: str, progress: Progress | None = None, timeout: float = TIMEOUT) 
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
-        _download(url, file, progress or SilentProgress(), timeout)
+        _download(url, file, progress, timeout)
         file.flush()
         _check_download(url, Path(file.name))
     return path

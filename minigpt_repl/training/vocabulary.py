@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training.progress import Progress, SilentProgress
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 
 JOINER = "##"
@@ -57,7 +57,7 @@ def learn_wordpieces(
     word_counts: Mapping[str, int],
     vocabulary_size: int,
     reserved: Sequence[str],
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> list[str]:
     """Entries of a WordPiece vocabulary, most frequent last-resort first.
 
@@ -73,7 +73,6 @@ def learn_wordpieces(
         pieces by falling count. At most `vocabulary_size`, often a little fewer:
         one count decides what is kept, and the search for it ends within 5%.
     """
-    progress = progress or SilentProgress()
     highest, lowest = _threshold_range(word_counts.values())
     endings = _Endings.of(_usable_words(word_counts, reserved))
     progress.start("vocabulary", max(1, (highest - lowest).bit_length()), "thresholds")
@@ -245,7 +244,7 @@ def prepared_vocabulary(
     lines_hash: str,
     vocabulary_size: int,
     lowercase: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     cache: StageCache | None = None,
 ) -> list[str]:
     """The vocabulary of the lines, learned now or in an earlier run.
@@ -262,7 +261,6 @@ def prepared_vocabulary(
         CorpusError: if the text has too few words, or too many characters, for
             such a vocabulary.
     """
-    progress = progress or SilentProgress()
     cache = cache or StageCache()
     about = {"format": _FORMAT, "lines": lines_hash, "lowercase": lowercase}
 
@@ -281,7 +279,7 @@ def prepared_vocabulary(
 
 
 def count_words(
-    lines: Sequence[str], lowercase: bool = True, progress: Progress | None = None
+    lines: Sequence[str], lowercase: bool = True, progress: Progress = SILENT
 ) -> dict[str, int]:
     """How often each word occurs, split as the tokenizer will split it.
 
@@ -292,7 +290,6 @@ def count_words(
     Returns:
         Counts in order of each word's first occurrence.
     """
-    progress = progress or SilentProgress()
     progress.start("count words", len(lines), "lines")
     chunks: Counter[bytes] = Counter()
     for start in range(0, len(lines), _LINES_AT_ONCE):
@@ -307,7 +304,7 @@ def count_words(
 def learn_vocabulary(
     word_counts: Mapping[str, int],
     vocabulary_size: int,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> list[str]:
     """The vocabulary for the word counts, reserved entries first.
 

@@ -69,10 +69,10 @@ def test_a_sample_is_written_by_any_sampler_as_the_repl_takes_it(
     make_causal_lm, typed, label
 ):
     from minigpt_repl.training.callbacks import ShowSample
-    from minigpt_repl.training.progress import SilentProgress
+    from minigpt_repl.training.progress import Progress
     from minigpt_repl.training.setup_options import Options, make_setup
 
-    class Said(SilentProgress):
+    class Said(Progress):
         def say(self, text):
             lines.append(text)
 
@@ -128,10 +128,10 @@ def test_a_run_is_counted_in_what_ends_it(ends, shown):
 
 def test_learning_by_heart_is_said_once():
     from minigpt_repl.training.callbacks import ShowProgress
-    from minigpt_repl.training.progress import SilentProgress
+    from minigpt_repl.training.progress import Progress
     from minigpt_repl.training.recipes import Length
 
-    class Said(SilentProgress):
+    class Said(Progress):
         def say(self, text):
             lines.append(text)
 

@@ -23,7 +23,7 @@ from minigpt_repl.training.documents import (
     split_for_validation,
     strip_gutenberg,
 )
-from minigpt_repl.training.progress import SilentProgress
+from minigpt_repl.training.progress import Progress
 
 LINES = [f"Paragraph {number} tells of things that were done." for number in range(200)]
 TEXT = "\n".join(LINES) + "\n"
@@ -131,7 +131,7 @@ class TestForms:
     def test_all_text_is_read_whatever_it_is_called_and_it_is_said(self, tmp_path):
         told = []
 
-        class Teller(SilentProgress):
+        class Teller(Progress):
             def say(self, text):
                 told.append(text)
 
@@ -369,7 +369,7 @@ CHINESE = (
 )
 
 
-class Teller(SilentProgress):
+class Teller(Progress):
     def __init__(self):
         self.told = []
 

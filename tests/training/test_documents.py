@@ -97,11 +97,11 @@ def test_nothing_but_blank_lines_is_lost(tmp_path, text):
 
 
 def test_it_is_said_and_can_be_set(tmp_path):
-    from minigpt_repl.training.progress import SilentProgress
+    from minigpt_repl.training.progress import Progress
 
     told = []
 
-    class Teller(SilentProgress):
+    class Teller(Progress):
         def say(self, text):
             told.append(text)
 

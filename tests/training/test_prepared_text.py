@@ -18,7 +18,7 @@ from minigpt_repl.training.prepared_text import (
     read_tokens,
     write_tokens,
 )
-from minigpt_repl.training.progress import SilentProgress
+from minigpt_repl.training.progress import SILENT
 from minigpt_repl.training.resume import StageCache
 
 LINES = [
@@ -73,7 +73,7 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
 @given(lines=st.lists(st.text(max_size=50), max_size=5))
 def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
     folder = tmp_path_factory.mktemp("tokens")
-    write_tokens(folder, lines, of(tiny_words), (), SilentProgress())
+    write_tokens(folder, lines, of(tiny_words), (), SILENT)
     expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
     assert as_lists(read_tokens(folder)) == expected
 

@@ -13,6 +13,7 @@ import pytest
 
 from minigpt_repl.errors import CorpusError, MiniGPTError
 from minigpt_repl.training.corpus import load_corpus
+from minigpt_repl.training.progress import SILENT
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, cache_path, fetch, is_url
 
 BOOK = "".join(f"Line {number} of a book. " for number in range(9000)).encode()
@@ -114,7 +115,7 @@ class Recorder:
         self.told.append(("say", text))
 
 
-def hasty(url, progress=None):
+def hasty(url, progress=SILENT):
     return fetch(url, progress, timeout=0.3)
 
 
