@@ -168,25 +168,12 @@ def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
     return "".join(text.parts("", (), shown))
 
 
-def check_plotting() -> None:
-    """Whether a curve can be drawn.
+def check_installed(module: str, wish: str, extra: str) -> None:
+    """Whether a wish can be fulfilled that needs a module of one of the extras.
 
     Raises:
-        UsageError: if matplotlib is not installed.
+        UsageError: if it is not installed.
     """
-    _check_installed("matplotlib", "a plot", "plot")
-
-
-def check_tensorboard() -> None:
-    """Whether logs for TensorBoard can be written.
-
-    Raises:
-        UsageError: if it is not installed; TensorFlow alone can't write its summaries.
-    """
-    _check_installed("tensorboard", "--tensorboard", "tensorboard")
-
-
-def _check_installed(module: str, wish: str, extra: str) -> None:
     try:
         import_module(module)
     except ImportError as error:
@@ -206,7 +193,7 @@ def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) 
         UsageError: if matplotlib is not installed.
         MiniGPTError: if the file can't be written.
     """
-    check_plotting()
+    check_installed("matplotlib", "a plot", "plot")
     # The object interface: no window, no global state.
     from matplotlib.figure import Figure
 

@@ -126,19 +126,6 @@ def packed_windows(
     return windows
 
 
-def make_windows(
-    feeding: Feeding,
-    ids: Ids,
-    lengths: Indices,
-    context_length: int,
-    is_padded: bool = False,
-) -> Windows:
-    """Training windows in the way that a recipe names."""
-    if feeding == "cut":
-        return cut_windows(ids, lengths, context_length)
-    return packed_windows(ids, lengths, context_length, is_padded)
-
-
 def batch_order(
     feeding: Feeding, count: int, batch_size: int, seed: int, epoch: int
 ) -> list[Indices]:
@@ -321,22 +308,14 @@ def training_data(recipe: Recipe, text: Text) -> TrainingData:
 
     A text that is kept as it was written may be one long line: it is measured whole.
     """
-    is_whole = text.vocabulary.is_lossless
+    train, valid = (
+        (part.ids, np.diff(part.offsets), recipe.context_length)
+        for part in (text.train, text.valid)
+    )
+    is_whole, is_cut = text.vocabulary.is_lossless, recipe.feeding == "cut"
     return TrainingData(
-        make_windows(
-            recipe.feeding,
-            text.train.ids,
-            np.diff(text.train.offsets),
-            recipe.context_length,
-            is_whole,
-        ),
-        make_windows(
-            "packed" if is_whole else "cut",
-            text.valid.ids,
-            np.diff(text.valid.offsets),
-            recipe.context_length,
-            is_whole,
-        ),
+        cut_windows(*train) if is_cut else packed_windows(*train, is_whole),
+        packed_windows(*valid, is_whole) if is_whole else cut_windows(*valid),
         len(text.valid.ids) / int(text.valid.line_bytes.sum()),
         fingerprint(
             train=text.corpus.train_sha256,

@@ -14,6 +14,7 @@ mean over the labels that are a token. Knows models from ids to logits, and wind
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import keras
@@ -68,23 +69,19 @@ def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
     """
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_cross_entropy()(logits, labels, weights)
+    return ops.sum(weights * _surprisal(logits, labels))
+
+
+def _surprisal(logits: Any, labels: Any) -> Any:
+    """`-log softmax(logits)[label]` of each position, float32, like `labels`."""
     logits = ops.cast(logits, "float32")
-    log_partition = ops.logsumexp(logits, axis=-1)
-    label_logits = ops.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    return ops.sum(weights * (log_partition - label_logits))
+    at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    return ops.logsumexp(logits, axis=-1) - at_label
 
 
-_compiled: list[Any] = []
-
-
+@cache
 def _tensorflow_cross_entropy() -> Any:
     """The function for TensorFlow, made once: tracing it takes a while."""
-    if not _compiled:
-        _compiled.append(_make_tensorflow_cross_entropy())
-    return _compiled[0]
-
-
-def _make_tensorflow_cross_entropy() -> Any:
     import tensorflow as tf
 
     @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -218,12 +215,9 @@ class WindowLoss(keras.layers.Layer):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """The sums, float32, of shape `(batch,)`; labels that are `[PAD]` add none."""
-        logits, labels = inputs
-        logits = ops.cast(logits, "float32")  # (batch, length, rows)
-        log_partition = ops.logsumexp(logits, axis=-1)
-        at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+        logits, labels = inputs  # (batch, length, rows), (batch, length)
         is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-        return whole(ops.sum((log_partition - at_label) * is_token, axis=-1))
+        return whole(ops.sum(_surprisal(logits, labels) * is_token, axis=-1))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """A window's sum has no mask."""

@@ -102,10 +102,6 @@ class TokenizedLines:
         """How many lines there are."""
         return len(self.line_bytes)
 
-    def line(self, index: int) -> NDArray[Any]:
-        """The ids of one line, without `[BOS]`. (tokens of the line,)"""
-        return self.ids[self.offsets[index] : self.offsets[index + 1]]
-
 
 @dataclass(frozen=True)
 class Text:

@@ -6,7 +6,6 @@ three. Knows neither Keras nor files; `trainer.py` carries it out.
 """
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -14,8 +13,8 @@ from typing import Any, Literal
 from minigpt_repl.errors import UsageError
 
 Feeding = Literal["cut", "packed"]
-Optimizer = Literal["adam", "adamw", "muon"]
-Schedule = Literal["constant", "trapezoid", "cosine"]
+Optimizer = Literal["adam", "muon"]
+Schedule = Literal["constant", "trapezoid"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Recipe:
         embedding_stddev: standard deviation of the embeddings' first values;
             `None` for Keras' own uniform ones.
         batch_size: windows in a step.
-        optimizer: `adam`, `adamw` or `muon`.
+        optimizer: `adam` or `muon`.
         learning_rate: its peak.
         schedule: how the rate goes; `trapezoid` is flat, then linear to zero.
         warmup_steps: steps of linear warm-up.
@@ -53,7 +52,7 @@ class Recipe:
         weight_decay: of matrices that are not embeddings.
         beta_2: of Adam's second moment.
         clip_norm: bound of the global gradient norm, or `None`.
-        fused_loss: perplexity from one pass over the logits (`loss.py`) instead
+        fused_loss: perplexity from one pass over the logits (`losses.py`) instead
             of Keras' cross-entropy and a second softmax in its metric.
         mixed_precision: bfloat16 products, float32 weights.
         epochs: passes over the windows when nothing else is asked for.
@@ -306,8 +305,6 @@ def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
     rate = recipe.learning_rate
     if step < recipe.warmup_steps:
         rate *= (step + 1) / recipe.warmup_steps
-    if recipe.schedule == "cosine":
-        rate *= (1 + math.cos(math.pi * progress)) / 2
-    elif recipe.schedule == "trapezoid":
+    if recipe.schedule == "trapezoid":
         rate *= min(1.0, (1 - progress) / recipe.decay_fraction)
     return rate

@@ -112,12 +112,13 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
         )
         return EXIT_OK
     from minigpt_repl.training import pipeline
-    from minigpt_repl.training.callbacks import check_plotting, check_tensorboard
+    from minigpt_repl.training.callbacks import check_installed
 
     if setup.options.plot:
-        check_plotting()
+        check_installed("matplotlib", "a plot", "plot")
     if setup.options.tensorboard is not None:
-        check_tensorboard()
+        # Without it TensorFlow can't write its summaries.
+        check_installed("tensorboard", "--tensorboard", "tensorboard")
     if setup.options.overwrite and setup.is_chief:
         clear(training_folder(out))
     run = pipeline.set_up(setup, progress, should_stop)

@@ -162,17 +162,6 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
             beta_2=recipe.beta_2,
             global_clipnorm=recipe.clip_norm,
         )
-    if recipe.optimizer == "adamw":
-        adamw = keras.optimizers.AdamW(
-            recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            beta_2=recipe.beta_2,
-            global_clipnorm=recipe.clip_norm,
-        )
-        adamw.exclude_from_weight_decay(
-            var_names=["bias", "gamma", "beta", "embeddings"]
-        )
-        return adamw
     return BatchedMuon(
         recipe.learning_rate,
         weight_decay=recipe.weight_decay,
@@ -192,13 +181,8 @@ def _reference_perplexity() -> Any:
 class BatchedMuon(keras.optimizers.Muon):
     """Muon for the matrices of the decoder blocks, Adam for everything else.
 
-    Args:
-        learning_rate: as for `keras.optimizers.Muon`; both steps use it.
-        **kwargs: as for `keras.optimizers.Muon`.
+    Takes the arguments of `keras.optimizers.Muon`; both steps use its learning rate.
     """
-
-    def __init__(self, learning_rate: float = 8e-3, **kwargs: Any) -> None:
-        super().__init__(learning_rate=learning_rate, **kwargs)
 
     def build(self, variables: list[Any]) -> None:
         """Make the momenta, and note which matrix each variable is."""

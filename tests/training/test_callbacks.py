@@ -24,23 +24,17 @@ def test_curves_are_drawn_into_a_png(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("check", "module", "extra"),
-    [
-        ("check_plotting", "matplotlib", "plot"),
-        ("check_tensorboard", "tensorboard", "tensorboard"),
-    ],
+    ("module", "extra"), [("matplotlib", "plot"), ("tensorboard", "tensorboard")]
 )
-def test_what_is_not_installed_is_refused_with_the_command(
-    monkeypatch, check, module, extra
-):
+def test_what_is_not_installed_is_refused_with_the_command(monkeypatch, module, extra):
     import sys
 
-    from minigpt_repl.training import callbacks
+    from minigpt_repl.training.callbacks import check_installed
 
     monkeypatch.setitem(sys.modules, module, None)
     command = rf"pip install 'minigpt-repl\[{extra}\]'"
     with pytest.raises(UsageError, match=command):
-        getattr(callbacks, check)()
+        check_installed(module, "a wish", extra)
 
 
 @pytest.mark.slow

@@ -122,10 +122,7 @@ def test_trapezoid_rises_holds_and_ends_at_zero():
     assert rates[100] == 0
 
 
-def test_cosine_ends_at_zero_and_constant_does_not():
-    cosine = DEFAULT.changed(schedule="cosine", warmup_steps=0, learning_rate=1.0)
-    assert learning_rate(cosine, 50, 0.5) == pytest.approx(0.5)
-    assert learning_rate(cosine, 100, 1.0) == pytest.approx(0)
+def test_a_constant_rate_does_not_end_at_zero():
     assert learning_rate(TUTORIAL, 100, 1.0) == TUTORIAL.learning_rate
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minigpt_repl.errors import CheckpointError, UsageError
-from minigpt_repl.training.dataset import cut_windows, make_windows
+from minigpt_repl.training.dataset import cut_windows, packed_windows
 from minigpt_repl.training.recipes import DEFAULT, TUTORIAL, Length
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,8 @@ def make_data(recipe, fingerprint="text"):
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, 200)
     ids = np.cumsum(rng.integers(1, 4, lengths.sum())) % 40 + 3
-    train = make_windows(recipe.feeding, ids, lengths, CONTEXT)
+    windows = cut_windows if recipe.feeding == "cut" else packed_windows
+    train = windows(ids, lengths, CONTEXT)
     valid = cut_windows(ids[: lengths[:10].sum()], lengths[:10], CONTEXT)
     return TrainingData(train, valid, 0.25, fingerprint)
 
