@@ -6,6 +6,7 @@ What a rule is, says `stage`.
 from typing import Any
 
 from minigpt_repl.sampling.parameters import Parameter
+from minigpt_repl.sampling.rules import while_loop
 from minigpt_repl.sampling.stage import MINUS_INFINITY, number, stage
 
 BREAKER_TOKENS = 8
@@ -214,17 +215,11 @@ def _longest_repeats(
         is_same = is_same & (before == end) & (end >= 0)
         return step + 1, before, is_same, lengths + ns.where(is_same, 1, 0)
 
-    state = (0, seen, zeros == 0, zeros)
-    if hasattr(ns, "while_loop"):
-        state = ns.while_loop(
-            lambda step, before, is_same, lengths: ns.any(is_same) & (step < length),
-            grow,
-            state,
-        )
-    else:
-        while ns.any(state[2]) and state[0] < length:
-            state = grow(*state)
-    lengths = ns.where(seen >= 0, number(ns, state[3]) + 1.0, 0.0)
+    def is_open(step: Any, before: Any, is_same: Any, lengths: Any) -> Any:
+        return ns.any(is_same) & (step < length)
+
+    *_, lengths = while_loop(ns, is_open, grow, (0, seen, zeros == 0, zeros))
+    lengths = ns.where(seen >= 0, number(ns, lengths) + 1.0, 0.0)
     return at_tokens(ns, "max", lengths, seen, logits.shape) - 1
 
 

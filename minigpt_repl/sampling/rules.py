@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minigpt_repl.sampling.stage import number
+
 LANES, LONGEST = 8, 32
 """Of a CPU's vectors the numbers, and the longest axis that XLA sums in one program."""
 
@@ -43,7 +45,7 @@ def top(name: str) -> Rule:
     """
 
     def limits(ns: Any, probabilities: Any, values: Any) -> Limits:
-        return ((1.0, _number(ns, values[name]) - 1.0),)
+        return ((1.0, number(ns, values[name]) - 1.0),)
 
     return limits
 
@@ -54,13 +56,10 @@ def top_p(ns: Any, probabilities: Any, values: Any) -> Limits:
     The nucleus of Holtzman et al. 2020, "The Curious Case of Neural Text
     Degeneration", arXiv:1904.09751, section 3.1; as in KerasHub the token that
     crosses p stays, and the cut to k does not renormalise.
-
-    Use it for stories and talk, with a temperature near 1. Not behind a high
-    temperature: the flattened tail then comes in.
     """
-    limits: Limits = ((probabilities, _number(ns, values["p"])),)
+    limits: Limits = ((probabilities, number(ns, values["p"])),)
     if values.get("k") is not None:
-        limits += ((1.0, _number(ns, values["k"]) - 1.0),)
+        limits += ((1.0, number(ns, values["k"]) - 1.0),)
     return limits
 
 
@@ -70,7 +69,7 @@ def plausible(ns: Any, probabilities: Any, values: Any) -> Limits:
     The adaptive plausibility constraint of Li et al. 2023, "Contrastive Decoding:
     Open-ended Text Generation as Optimization", arXiv:2210.15097, equation 2.
     """
-    floor = _number(ns, values["alpha"]) * ns.max(probabilities, -1, keepdims=True)
+    floor = number(ns, values["alpha"]) * ns.max(probabilities, -1, keepdims=True)
     count = ns.sum(ns.where(probabilities >= floor, 1.0, 0.0), axis=-1, keepdims=True)
     return ((1.0, count - 1.0),)
 
@@ -134,7 +133,7 @@ def _bounds_of_last(ns: Any, bits: Any, limits: Limits) -> tuple[Any, Any, Any]:
             ns.where(is_enough, count, above_high),
         )
 
-    low, high, above_low, above_high = _while(ns, is_open, halve, state)
+    low, high, above_low, above_high = while_loop(ns, is_open, halve, state)
     shape = (*bits.shape[:-1], 1)
     are_equals = ns.any(above_low - above_high > 1)
     return ns.reshape(low, shape), ns.reshape(high, shape), are_equals
@@ -204,7 +203,7 @@ def hold(ns: Any, mask: Any, limits: Sequence[Limit], axes: Any = -1) -> Any:
     holds: Any = True
     for weight, bound in limits:
         if isinstance(weight, float):  # whole numbers are counted faster than summed
-            total = weight * _number(ns, _count(ns, mask, axes))
+            total = weight * number(ns, _count(ns, mask, axes))
         else:
             total = ns.sum(ns.where(mask, weight, 0.0), axis=axes, keepdims=True)
         holds = holds & (total <= bound)
@@ -255,10 +254,6 @@ def _weight_before(ns: Any, above: Any, ties: Any, weight: Any) -> Any:
     return total + ns.cumsum(tied, axis=-1) - tied
 
 
-def _number(ns: Any, value: Any) -> Any:
-    return ns.cast(value, "float32") if hasattr(ns, "cast") else value
-
-
 def _bits(ns: Any, x: Any) -> Any:
     """The floats as whole numbers of the same order."""
     if hasattr(ns, "view"):
@@ -266,7 +261,17 @@ def _bits(ns: Any, x: Any) -> Any:
     return x.view("int64" if x.dtype == "float64" else "int32")
 
 
-def _while(ns: Any, condition: Any, step: Any, state: Any) -> Any:
+def while_loop(
+    ns: Any, condition: Callable[..., Any], step: Callable[..., Any], state: Any
+) -> Any:
+    """`step(*state)` again and again while `condition(*state)` holds; the last state.
+
+    Args:
+        ns: the array namespace.
+        condition: gives a bool.
+        step: gives a state of the same shapes.
+        state: a tuple.
+    """
     if hasattr(ns, "while_loop"):
         return ns.while_loop(condition, step, state)
     while condition(*state):
