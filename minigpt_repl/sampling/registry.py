@@ -545,10 +545,7 @@ _BUILT_IN = (
             "is not."
         ),
         formula="rank <= k",
-        origin=(
-            'Fan et al. 2018, "Hierarchical Neural Story Generation", '
-            "arXiv:1805.04833, 5.4"
-        ),
+        origin=STAGES["top_k"].origin,
         use=(
             "Use it as a plain cut of the tail that costs nothing. Not where the "
             "model is now sure, now unsure: k is the same for both."
@@ -570,25 +567,14 @@ _BUILT_IN = (
             "It has to sort the vocabulary for every token."
         ),
         formula="sum of the more probable ones <= p",
-        origin=(
-            'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
-            "arXiv:1904.09751, 3.1"
-        ),
+        origin=STAGES["top_p"].origin,
         use=(
             "Use it for stories and talk, with a temperature near 1. Not with a "
             "high temperature: the flattened tail then comes in."
         ),
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
-            Parameter(
-                "p",
-                float,
-                0.9,
-                "probability kept",
-                minimum=0,
-                maximum=1,
-                exclusive_minimum=True,
-            ),
+            *STAGES["top_p"].parameters,
             _k(None, "keep at most this many tokens first", optional=True),
             _TEMPERATURE,
         ),
