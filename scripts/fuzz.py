@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from minigpt_repl.engine.quiet import quiet
-from minigpt_repl.engine.request import Engine, EngineInfo, Event, Request, RowEvent
+from minigpt_repl.engine.request import Engine, EngineInfo, Request, RowEvents
 from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.paths import bundled_checkpoint
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
@@ -42,7 +42,7 @@ MOST_TOKENS, MOST_NODES = 8, 200
 LONGEST_ERROR = 2000
 
 
-class BriefEngine:
+class BriefEngine(Engine):
     """Makes one short text for each line, then no more."""
 
     def __init__(self, engine: Engine) -> None:
@@ -55,11 +55,7 @@ class BriefEngine:
     def info(self) -> EngineInfo:
         return self._engine.info
 
-    def generate(self, request: Request) -> Iterator[Event]:
-        for _, event in self.generate_rows([request]):
-            yield event
-
-    def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
+    def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         if self.is_spent or len(requests) > 1:
             raise EngineError("one text a line")
         self.is_spent, self.texts = True, self.texts + 1

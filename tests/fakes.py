@@ -19,6 +19,7 @@ from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
+    Engine,
     EngineInfo,
     Event,
     Finished,
@@ -50,7 +51,7 @@ _IDS = {word: index for index, word in enumerate(VOCABULARY)}
 KEPT_AFTER_REPRIMING = 4
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Implements `minigpt_repl.engine.remote.ServedEngine`.
 
     Args:
@@ -146,10 +147,6 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
-
-    def generate(self, request: Request) -> Iterator[Event]:
-        for _, event in self.generate_rows([request]):
-            yield event
 
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         self._check()

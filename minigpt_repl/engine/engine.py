@@ -4,11 +4,10 @@ A request becomes token ids, a prompt that fits, and a row of a batch; `rows`
 drives the loops of `decode` and `search`, `texts` holds what is shown.
 """
 
-import contextlib
 import random
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,8 @@ from minigpt_repl.engine.batches import batches, made_once
 from minigpt_repl.engine.programs import Programs
 from minigpt_repl.engine.request import (
     SEEDS,
+    Engine,
     EngineInfo,
-    Event,
     Finished,
     Request,
     RowEvent,
@@ -35,7 +34,7 @@ from minigpt_repl.engine.rows import Decoding, Pace, prompt_window
 from minigpt_repl.engine.search_text import Searching
 from minigpt_repl.engine.texts import Text, crop, spans
 from minigpt_repl.engine.wording import Wording
-from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.errors import EngineError
 from minigpt_repl.models.causal_lm import language_model
 from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
 from minigpt_repl.models.language_model import LanguageModel
@@ -54,8 +53,8 @@ def load_engine(directory: str | Path, verify: bool = True) -> "LocalEngine":
     return LocalEngine(checkpoint, time.perf_counter() - clock)
 
 
-class LocalEngine:
-    """Implements `minigpt_repl.engine.request.Engine` in this process.
+class LocalEngine(Engine):
+    """An engine in this process.
 
     Args:
         checkpoint: what to decode with.
@@ -101,11 +100,6 @@ class LocalEngine:
         self._check_open()
         return self._info
 
-    def generate(self, request: Request) -> Generator[Event, None, None]:
-        """Events of one text; see `Engine`."""
-        for _, event in self.generate_rows([request]):
-            yield event
-
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts; see `Engine`."""
         self._check_open()
@@ -136,11 +130,6 @@ class LocalEngine:
         """Trace and compile now what such texts need; see `Engine`."""
         self._check_open()
         self._programs.of(*self._chosen(request), rows, request.noise).result()
-
-    def prepare(self, request: Request, rows: int = 1) -> None:
-        """Begin to trace and compile; does not wait."""
-        with contextlib.suppress(MiniGPTError):  # said when it is used
-            self._programs.of(*self._chosen(request), rows, request.noise)
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
-    Event,
     Finished,
     Generation,
     HypothesesChanged,
@@ -89,7 +88,7 @@ class ServedEngine(Engine, Protocol):
         """Begin to load, and do not wait for it."""
 
 
-class RemoteEngine:
+class RemoteEngine(ServedEngine):
     """An engine in a process of its own; implements `ServedEngine`.
 
     Args:
@@ -136,11 +135,6 @@ class RemoteEngine:
         """What is loaded; waits until it is."""
         info: EngineInfo = self.status.info or self._call("info")
         return info
-
-    def generate(self, request: Request) -> Generator[Event, None, None]:
-        """Events of one text, as they happen; see `generate_rows`."""
-        for _, event in self.generate_rows([request]):
-            yield event
 
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts, as they happen.

@@ -353,6 +353,8 @@ class Engine(Protocol):
 
         Closing the generator stops the work within one step of the model.
         """
+        for _, event in self.generate_rows([request]):
+            yield event
 
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts, each with the number of its request.
@@ -384,7 +386,11 @@ class Engine(Protocol):
         """Trace and compile now what so many such texts need, so that they are fast."""
 
     def prepare(self, request: Request, rows: int = 1) -> None:
-        """The same when nothing else is to do; does not wait, and never fails."""
+        """The same when nothing else is to do; does not wait, and never fails.
+
+        Left out by an engine that has no time of its own.
+        """
+        return None
 
     def close(self) -> None:
         """Give back what the engine holds; further calls raise `EngineError`."""
