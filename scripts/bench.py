@@ -96,7 +96,7 @@ def bench(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
     with quiet():
-        from minigpt_repl.engine.engine import load_engine
+        from minigpt_repl.engine.worker import load_engine
         from minigpt_repl.models.checkpoint import load_checkpoint
 
         engine = load_engine(checkpoint)
@@ -213,7 +213,7 @@ def processor_times() -> tuple[int, int]:
 def memory() -> dict[str, float]:
     """Resident megabytes: a bare `import keras_hub`, and an engine that is warm."""
     engine = (
-        "from minigpt_repl.engine.engine import load_engine\n"
+        "from minigpt_repl.engine.worker import load_engine\n"
         f"engine = load_engine({str(ROOT / 'checkpoints' / 'default')!r})\n"
         "from minigpt_repl.engine.request import Request\n"
         "from minigpt_repl.sampling.registry import find_sampler\n"

@@ -162,7 +162,7 @@ def main() -> int:
     options.checkpoint = options.checkpoint.absolute()
     began = time.monotonic()
     with quiet():
-        from minigpt_repl.engine.engine import load_engine
+        from minigpt_repl.engine.worker import load_engine
 
         engine: Any = load_engine(options.checkpoint)
         fuzz = Fuzz(engine, options.seed)

@@ -145,7 +145,7 @@ def percent(share: float) -> str:
 
 def page() -> str:
     """The whole page."""
-    from minigpt_repl.engine.engine import load_engine
+    from minigpt_repl.engine.worker import load_engine
 
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     engine = load_engine(ROOT / "checkpoints" / "default")

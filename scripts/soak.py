@@ -275,7 +275,7 @@ def main() -> int:
         return type_prompts(options.prompts, options.checkpoint, options.seed)
     most = options.generations or (GENERATIONS if options.minutes is None else None)
     with quiet():
-        from minigpt_repl.engine.engine import load_engine
+        from minigpt_repl.engine.worker import load_engine
 
         soak = Soak(load_engine(options.checkpoint), options.seed, options.settling)
         began = time.monotonic()

@@ -52,7 +52,7 @@ KEPT_AFTER_REPRIMING = 4
 
 
 class FakeEngine(Engine):
-    """Implements `minigpt_repl.engine.remote.ServedEngine`.
+    """Has the interface of `minigpt_repl.engine.remote.RemoteEngine`.
 
     Args:
         delay: seconds before each token; `stop()` ends the wait.

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,21 +35,10 @@ from minigpt_repl.engine.texts import Text, crop, spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.causal_lm import language_model
-from minigpt_repl.models.checkpoint import Checkpoint, load_checkpoint
+from minigpt_repl.models.checkpoint import Checkpoint
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler
-
-
-def load_engine(directory: str | Path, verify: bool = True) -> "LocalEngine":
-    """An engine of a checkpoint's folder.
-
-    Raises:
-        CheckpointError: as `load_checkpoint`.
-    """
-    clock = time.perf_counter()
-    checkpoint = load_checkpoint(Path(directory), verify)
-    return LocalEngine(checkpoint, time.perf_counter() - clock)
 
 
 class LocalEngine(Engine):

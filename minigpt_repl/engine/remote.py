@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from minigpt_repl.engine.request import (
     Engine,
@@ -71,32 +71,19 @@ class Status:
     is_stuck: bool = False
 
 
-class ServedEngine(Engine, Protocol):
-    """An engine that is started, and that tells how it is without waiting.
-
-    Attributes:
-        on_change: called, from another thread, whenever the status changes.
-    """
-
-    on_change: Callable[[], None]
-
-    @property
-    def status(self) -> Status:
-        """How the engine is; never waits."""
-
-    def start(self) -> None:
-        """Begin to load, and do not wait for it."""
-
-
-class RemoteEngine(ServedEngine):
-    """An engine in a process of its own; implements `ServedEngine`.
+class RemoteEngine(Engine):
+    """An engine in a process of its own, which tells how it is without waiting.
 
     Args:
         directory: the checkpoint's folder.
         verify: whether its files must agree with its record.
         warm: what to prepare in the background.
-        factory: import path of what makes the engine in that process.
+        factory: import path `module:function` of what makes the engine in that
+            process, of `directory` and `verify`.
         shows_log: whether its log lines go to stderr in place of the log.
+
+    Attributes:
+        on_change: called, from another thread, whenever the status changes.
 
     The process starts with `start()` or the first call, and again with the first
     call after it ended.
@@ -111,19 +98,30 @@ class RemoteEngine(ServedEngine):
         factory: str = FACTORY,
         shows_log: bool = False,
     ) -> None:
-        self._load = Load(str(directory), verify, tuple(warm), factory)
+        self._load: Load = (str(directory), verify, tuple(warm), factory)
         self._shows_log = shows_log
         self._process: _Process | None = None
         self._is_closed = False
         self.on_change: Callable[[], None] = lambda: None
 
-    def start(self) -> None:
-        """Start the process, if there is none, and do not wait for it.
+    def start(self) -> "_Process":
+        """The process, started if there is none that runs; does not wait for it.
 
         Raises:
             EngineError: if the engine is closed or no process can be started.
         """
-        self._running()
+        if self._is_closed:
+            raise EngineError("the engine is closed")
+        if self._process is None or self._process.status.failure is not None:
+            try:
+                self._process = _Process(
+                    self._load, self._shows_log, lambda: self.on_change()
+                )
+            except OSError as error:
+                raise EngineError(
+                    f"can't start the engine's process: {error.strerror}"
+                ) from error
+        return self._process
 
     @property
     def status(self) -> Status:
@@ -143,7 +141,7 @@ class RemoteEngine(ServedEngine):
             EngineStopped: if `stop()` was called and the texts had not begun
                 within `PATIENCE`, as while the model is loading.
         """
-        process = self._running()
+        process = self.start()
         was_held_up = process.is_held_up
         open_rows: dict[int, Started] = {}
         patience: float | None = None
@@ -154,7 +152,9 @@ class RemoteEngine(ServedEngine):
                     kind, content = replies.get(timeout=patience)
                 except queue.Empty:
                     if was_held_up:  # it has not answered twice: start another
-                        self._restart(process)
+                        why = "the engine did not answer and is started anew"
+                        process.kill(EngineError(why))
+                        self.start()
                     info = process.status.info
                     if info is None or not open_rows:
                         raise _stopped(process) from None
@@ -209,7 +209,7 @@ class RemoteEngine(ServedEngine):
             self._process.kill(EngineError("the engine is closed"))
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        process = self._running()
+        process = self.start()
         with process.asked(method, *arguments) as replies:
             kind, content = replies.get()
         if kind == STOP:
@@ -217,25 +217,6 @@ class RemoteEngine(ServedEngine):
         if kind == "error":
             raise content
         return content
-
-    def _running(self) -> "_Process":
-        if self._is_closed:
-            raise EngineError("the engine is closed")
-        if self._process is None or self._process.status.failure is not None:
-            self._process = self._start()
-        return self._process
-
-    def _start(self) -> "_Process":
-        try:
-            return _Process(self._load, self._shows_log, lambda: self.on_change())
-        except OSError as error:
-            raise EngineError(
-                f"can't start the engine's process: {error.strerror}"
-            ) from error
-
-    def _restart(self, process: "_Process") -> None:
-        process.kill(EngineError("the engine did not answer and is started anew"))
-        self._process = self._start()
 
 
 Replies = queue.SimpleQueue[tuple[str, Any]]
@@ -274,10 +255,6 @@ class _Process:
             )
         for work in (self._send, self._receive):
             threading.Thread(target=work, daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
 
     @property
     def is_held_up(self) -> bool:

@@ -10,8 +10,8 @@ import os
 import queue
 import signal
 import threading
+import time
 import traceback
-from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,22 +29,8 @@ Warming = tuple[Request, int]
 """What `Engine.warm` takes: a text, and how many of them together."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """The first message: what to load and what to prepare.
-
-    Attributes:
-        directory: the checkpoint's folder.
-        verify: whether its files must agree with its record.
-        warm: what to prepare in the background.
-        factory: import path `module:function` of what makes an engine of
-            `directory` and `verify`.
-    """
-
-    directory: str
-    verify: bool
-    warm: tuple[Warming, ...]
-    factory: str
+Load = tuple[str, bool, tuple[Warming, ...], str]
+"""The first message: directory, verify, warm and factory of a `RemoteEngine`."""
 
 
 class Worker:
@@ -66,19 +52,20 @@ class Worker:
     def run(self) -> None:
         """Load, then answer until the parent hangs up."""
         load: Load = self._connection.recv()
+        directory, verify, to_warm, factory = load
         threading.Thread(target=self._listen, daemon=True).start()
         self._send(0, "state", "loading")
-        module, _, name = load.factory.partition(":")
+        module, _, name = factory.partition(":")
         try:
             make = getattr(import_module(module), name)
-            engine: Engine = make(load.directory, load.verify)
+            engine: Engine = make(directory, verify)
             info = engine.info
         except Exception as error:  # noqa: BLE001, also a defect is reported
             self._send(0, "failed", _as_our_error(error))
             return
         self._engine = engine
         self._send(0, "loaded", info)
-        for warming in reversed(load.warm):
+        for warming in reversed(to_warm):
             self._to_warm.put(warming)
         threading.Thread(target=self._warm, args=[engine], daemon=True).start()
         while True:
@@ -140,17 +127,20 @@ class Worker:
             os._exit(0)
 
 
-def load_engine(directory: str, verify: bool) -> Engine:
-    """The engine of a checkpoint's folder.
+def load_engine(directory: str | Path, verify: bool = True) -> Engine:
+    """An engine in this process, of a checkpoint's folder.
 
     Raises:
         CheckpointError: if it is missing, damaged or of another kind.
     """
     # Before the seconds that importing TensorFlow takes.
     check_checkpoint(Path(directory), verify)
-    from minigpt_repl.engine import engine
+    from minigpt_repl.engine.engine import LocalEngine
+    from minigpt_repl.models.checkpoint import load_checkpoint
 
-    return engine.load_engine(directory, verify)
+    clock = time.perf_counter()
+    checkpoint = load_checkpoint(Path(directory), verify)
+    return LocalEngine(checkpoint, time.perf_counter() - clock)
 
 
 def _as_our_error(error: Exception) -> MiniGPTError:

@@ -35,7 +35,7 @@ from minigpt_repl.shown import shown_line, shown_path
 
 if TYPE_CHECKING:
     from minigpt_repl.compare.comparison import Comparison
-    from minigpt_repl.engine.remote import ServedEngine
+    from minigpt_repl.engine.remote import RemoteEngine
     from minigpt_repl.engine.worker import Warming
     from minigpt_repl.repl.plain import PlainLoop
     from minigpt_repl.repl.screen import Spinner
@@ -79,7 +79,7 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> int:
     defaults = session.settings
     in_use = defaults.sampler
 
-    def open_warming_engine(folder: str) -> "ServedEngine":
+    def open_warming_engine(folder: str) -> "RemoteEngine":
         # Called when the prompt is there: only then are plugins looked for.
         others = [spec for spec in all_samplers() if spec.name != in_use.name]
         texts = {
@@ -220,7 +220,7 @@ def open_engine(
     directory: str,
     options: Options,
     warm: "Sequence[Warming]" = (),
-) -> "ServedEngine":
+) -> "RemoteEngine":
     """The engine of a checkpoint's folder; it is started when it is needed."""
     from minigpt_repl.engine.remote import RemoteEngine
 

@@ -21,7 +21,7 @@ from typing import TextIO
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from minigpt_repl.engine.remote import ServedEngine
+from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import output as outputs
 from minigpt_repl.repl.context import Session
@@ -68,7 +68,7 @@ class Terminal:
     def __init__(
         self,
         session: Session,
-        open_engine: Callable[[str], ServedEngine],
+        open_engine: Callable[[str], RemoteEngine],
         directory: str,
         *,
         history: Path | None = None,
@@ -213,7 +213,7 @@ class Terminal:
             if self._signals.interrupts:
                 self._interrupted_at = time.monotonic()
 
-    def _open(self, directory: str) -> ServedEngine:
+    def _open(self, directory: str) -> RemoteEngine:
         engine = self._open_engine(directory)
         engine.on_change = partial(self._on_change, engine)
         return engine
@@ -241,7 +241,7 @@ class Terminal:
         importing.start()
         self._app.engine.start()
 
-    def _on_change(self, engine: ServedEngine) -> None:
+    def _on_change(self, engine: RemoteEngine) -> None:
         """An engine's status changed; called from another thread."""
         if engine is not self._app.engine:
             return

@@ -63,7 +63,8 @@ def test_the_engine_is_not_started_before_the_prompt(opened):
     start()
     engine = opened[0][1](opened[0][2])
     assert engine.status.state == "stopped"
-    warmed = [request.sampler for request, _ in engine._load.warm]
+    _, _, warm, _ = engine._load
+    warmed = [request.sampler for request, _ in warm]
     assert warmed[0] == "top_k"
     assert {*warmed} == {spec.name for spec in all_samplers()}
     engine.close()

@@ -213,7 +213,7 @@ def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):
     assert engine.status.state == "stopped"
     short = Request("", "greedy", {}, length=2)
     assert len(list(engine.generate(short))) == 4
-    os.kill(engine._process.pid, signal.SIGKILL)
+    os.kill(engine._process._popen.pid, signal.SIGKILL)
     wait_until(lambda: engine.status.state == "stopped")
     assert "SIGKILL" in str(engine.status.failure)
     assert engine.encode("the") == FakeEngine().encode("the")
@@ -222,7 +222,7 @@ def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):
 def test_a_closed_engine_has_no_child_and_says_so(open_engine):
     engine = open_engine()
     assert engine.info
-    process = engine._process.pid
+    process = engine._process._popen.pid
     engine.close()
     assert not is_running(process)
     with pytest.raises(EngineError, match="closed"):
@@ -241,7 +241,7 @@ engine = RemoteEngine(sys.argv[1], factory="child_engines:make_engine")
 engine.start()
 while engine.status.state != ("ready" if sys.argv[1] == "plain" else "loading"):
     time.sleep(0.01)
-print(engine._process.pid, flush=True)
+print(engine._process._popen.pid, flush=True)
 time.sleep(600)
 """
 
@@ -267,11 +267,11 @@ def test_the_child_ends_with_its_parent(directory, tmp_path):
 def test_the_child_is_out_of_reach_of_the_terminal(open_engine):
     engine = open_engine()
     assert engine.info
-    process = engine._process.pid
+    process = engine._process._popen.pid
     assert os.getsid(process) == process != os.getsid(0)
     os.kill(process, signal.SIGINT)
     assert engine.encode("the") == FakeEngine().encode("the")
-    assert engine._process.pid == process
+    assert engine._process._popen.pid == process
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path):

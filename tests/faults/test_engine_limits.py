@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from minigpt_repl.engine import engine as engine_module
 from minigpt_repl.engine import programs
 from minigpt_repl.engine.request import Finished, Request
+from minigpt_repl.engine.worker import load_engine
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import save_checkpoint
 
@@ -15,7 +15,7 @@ from minigpt_repl.models.checkpoint import save_checkpoint
 def engine(tiny_causal_lm, tmp_path_factory):
     directory = tmp_path_factory.mktemp("engine") / "model"
     save_checkpoint(directory, tiny_causal_lm, {})
-    engine = engine_module.load_engine(directory)
+    engine = load_engine(directory)
     shutil.rmtree(directory)  # all that it needs is in memory
     yield engine
     engine.close()

@@ -260,8 +260,8 @@ def test_a_file_that_is_gone_is_named(saved, name):
 
 @pytest.mark.slow
 def test_the_engine_makes_texts_of_it(saved):
-    from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Finished, Request
+    from minigpt_repl.engine.worker import load_engine
 
     engine = load_engine(saved[0])
     assert engine.info.text.end_id == 2
@@ -282,8 +282,8 @@ def test_the_engine_makes_texts_of_it(saved):
 
 @pytest.mark.slow
 def test_a_text_stops_where_its_document_ends(saved):
-    from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
+    from minigpt_repl.engine.worker import load_engine
 
     folder, causal_lm = saved
     # A model that is sure of the end.
@@ -314,8 +314,8 @@ HEALED = {
 
 @pytest.mark.slow
 def test_a_prompt_that_ends_in_white_space_means_it(saved):
-    from minigpt_repl.engine.engine import load_engine
     from minigpt_repl.engine.request import Request
+    from minigpt_repl.engine.worker import load_engine
 
     engine = load_engine(saved[0])
     text = engine.info.text
