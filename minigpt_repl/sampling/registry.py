@@ -563,8 +563,7 @@ _BUILT_IN = (
         story=(
             "Top-p sampling keeps the fewest tokens whose probabilities add up to "
             "p, and draws from them. "
-            "It keeps few tokens where the model is sure and many where it is not. "
-            "It has to sort the vocabulary for every token."
+            "It keeps few tokens where the model is sure and many where it is not."
         ),
         formula="sum of the more probable ones <= p",
         origin=STAGES["top_p"].origin,

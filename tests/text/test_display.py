@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_repl.models.text.casing import SentenceEnds
-from minigpt_repl.models.text.display import display_text, raw_text
+from minigpt_repl.models.text.display import SentenceEnds, display_text, raw_text
 from minigpt_repl.models.text.normalize import normalize_text
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"

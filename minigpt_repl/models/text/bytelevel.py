@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text.english import ABBREVIATIONS
-from minigpt_repl.models.text.marks import (
+from minigpt_repl.models.text.spacing import (
+    ABBREVIATIONS,
     DOUBLE_QUOTES,
     SENTENCE_ENDS,
     SINGLE_QUOTES,

@@ -5,23 +5,140 @@ their neighbours. Most of it can be decided again from the marks themselves;
 quotes need to know which are open, apostrophes need the word that follows.
 One token of look-ahead is enough, so text can be shown while it is generated.
 
-Knows the Unicode categories and English elisions (`english`). Cannot know what
+Knows the Unicode categories, and English words with an apostrophe. Cannot know what
 the tokens do not hold: whether a dialect apostrophe belongs to the word before
 or behind it, whether dots stood apart from the word, spaces around a dash.
 """
 
 import re
+import unicodedata
 from typing import Literal
 
-from minigpt_repl.models.text import english
-from minigpt_repl.models.text.marks import (
-    DOUBLE_QUOTES,
-    SINGLE_QUOTES,
-    Kind,
-    is_unspaced_script,
-    kind_of,
-    split_piece,
+PIECE = "##"
+
+SPACE_MARK = "·"
+"""Stands for a space in front of a token where it has to be seen."""
+
+DOUBLE_QUOTES = frozenset('"“”„‟«»')
+SINGLE_QUOTES = frozenset("'’‘`‚")
+SENTENCE_ENDS = frozenset(".!?…。！？")
+
+_TIGHT = frozenset("-‐‑–—―/\\_~⁄=^@")
+_CLOSERS = frozenset(",.;:!?%…°‰")
+_OPENERS = frozenset("£$€¥#¿¡")
+
+Kind = Literal["start", "word", "close", "open", "tight", "alone", "quote"]
+"""A `close` mark touches what is before it, an `open` one what is behind it,
+a `tight` one both, one that is `alone` neither."""
+
+
+def split_piece(token: str) -> tuple[str, bool]:
+    """Returns a token's characters and whether it continues the word before it."""
+    if token.startswith(PIECE) and len(token) > len(PIECE):
+        return token[len(PIECE) :], True
+    return token, False
+
+
+def is_unspaced_script(character: str) -> bool:
+    """Whether a character is of Chinese or Japanese, which write no spaces.
+
+    Hangul is not: Korean does.
+    """
+    code = ord(character)
+    return (
+        0x2E80 <= code <= 0x30FF  # radicals, punctuation, kana
+        or 0x3400 <= code <= 0x4DBF
+        or 0x4E00 <= code <= 0x9FFF
+        or 0xF900 <= code <= 0xFAFF
+        or 0xFF00 <= code <= 0xFF9F  # full and half width forms
+        or 0x20000 <= code <= 0x3FFFF
+    )
+
+
+def kind_of(text: str) -> Kind:
+    """How a token, without its `##`, behaves towards its neighbours."""
+    if len(text) != 1 or text.isalnum():
+        return "word"
+    if text in DOUBLE_QUOTES or text in SINGLE_QUOTES:
+        return "quote"
+    if text in _TIGHT:
+        return "tight"
+    if text in _CLOSERS:
+        return "close"
+    if text in _OPENERS:
+        return "open"
+    category = unicodedata.category(text)
+    if category in ("Ps", "Pi"):
+        return "open"
+    if category in ("Pe", "Pf") or (category == "Po" and is_unspaced_script(text)):
+        return "close"
+    return "alone" if category[0] in "PS" else "word"
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Endings after an apostrophe: it's, don't, I'm, he'd, we'll, they're, I've.
+ENDINGS = _words("s t m d ll re ve")
+
+# Words that lost their beginning: 'tis, 'em, and the dropped h of London.
+ELIDED = _words(
+    "tis twas twere twill twould twasn tisn tain em im un uns bout bove cept cos "
+    "cause gainst neath nough nuff pears pon scuse spect spects spose taint tween "
+    "twixt lowed fore fraid prentice prentices possum ee ere eres e ad ave aven avin "
+    "ome ouse ouses ead eads ard arf alf imself isself erself oo ow ope orse "
+    "orses undred igh ear eard eart eaven ell elp ole er ers eavy appen appened "
+    "aving ud ull ooman omesick cute tarnal rithmetic n most is at round"
 )
+
+# Words cut short before a full word: an' so, th' old, wi' me.
+CUT = _words(
+    "an wi ha th tha unc n kep ol no jus jes mos aun natur fo yo awa gi t h lor "
+    "mo po foun han worl groun roun aroun behin fin frien sen lef lif ca fa wa sma "
+    "himsel mysel hersel itsel yersel thysel nex firs agains mus tho thro"
+)
+
+# What an apostrophe joins to any word behind it: d'you, s'pose, ma'am; French and
+# Italian too.
+PREFIXES = _words(
+    "b c d e f g j l m n p q r s t y ma ne "
+    "qu jusqu lorsqu puisqu aujourd un all dall dell nell sull"
+)
+
+# After `o '` these begin a new word (o' the); any other is joined (o'clock).
+AFTER_O = _words(
+    "the this that these those my your his her its our their a an em it him me us "
+    "you them ye yer mine yours hers one two three all any some such what which "
+    "course late nights day night work men man water gold silver things mind"
+)
+
+# Second letter joined to the first: a.m., i.e.; but J. R. Smith.
+DOTTED_PAIRS = _words("am pm ie eg qc mp us mc ps ok md")
+
+# Abbreviations whose full stop ends no sentence and that a name follows.
+TITLES = _words(
+    "mr mrs messrs dr prof rev hon st mme mlle capt col gen lieut lt sgt sergt"
+)
+
+# Abbreviations whose full stop ends no sentence.
+ABBREVIATIONS = TITLES | _words("vs viz cf esq vol chap fig")
+
+# Written large wherever they stand.
+PROPER = _words(
+    "monday tuesday wednesday thursday friday saturday sunday january february april "
+    "june july september october november december christmas easter english french "
+    "german spanish italian dutch irish scotch american indian england france germany "
+    "spain italy ireland scotland america india europe london paris rome"
+)
+
+# After `!"` or `?"` these go on with the sentence around the quotation.
+SPEAKERS = _words(
+    "he she they said cried asked exclaimed replied answered shouted returned "
+    "repeated murmured whispered demanded inquired continued added called ejaculated "
+    "echoed muttered gasped screamed roared thought interrupted was"
+)
+
 
 # Patterns on the unspaced run of characters before a token.
 _DECIMAL = re.compile(r"\d[.:]$")
@@ -145,7 +262,7 @@ class Spacing:
             if len(lower) == 3 and _THOUSANDS.search(self._run):
                 return True
         if last == "." and len(lower) == 1 and after == ".":
-            return self._run[-2:-1] + lower in english.DOTTED_PAIRS
+            return self._run[-2:-1] + lower in DOTTED_PAIRS
         if is_unspaced_script(lower[:1]):
             return any(is_unspaced_script(c) for c in self._run[-2:])
         return is_unspaced_script(last) and (lower[:1].isdigit() or not last.isalnum())
@@ -175,7 +292,7 @@ class Spacing:
         if self._kind == "word":
             return self._apostrophe(after)
         within = bool(self._double or self._single or self._doubles_seen)
-        if within and after in english.ELIDED:
+        if within and after in ELIDED:
             return not self._join_next, True
         if self._single and not self._join_next:
             self._single = ""
@@ -188,12 +305,12 @@ class Spacing:
         word = _last_word(self._run)
         if after and kind_of(after) == "word":
             if word == "o":
-                return False, after not in english.AFTER_O
-            if after in english.ENDINGS or word in english.PREFIXES:
+                return False, after not in AFTER_O
+            if after in ENDINGS or word in PREFIXES:
                 return _JOIN_BOTH
-            if after in english.ELIDED:
+            if after in ELIDED:
                 return _SPACE_THEN_JOIN
-            cut = word in english.CUT or word.endswith(("s", "in"))
+            cut = word in CUT or word.endswith(("s", "in"))
             if not self._single and not cut:
                 self._single = "phrase"
                 return _SPACE_THEN_JOIN

@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text.casing import SentenceEnds
 from minigpt_repl.models.text.display import (
+    SentenceEnds,
     TextStream,
     Typesetter,
     raw_text,
 )
-from minigpt_repl.models.text.marks import SPACE_MARK, split_piece
 from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.spacing import SPACE_MARK, split_piece
 
 WORD = re.compile(r"\w+|[^\w\s]")
 RESERVED_WORDS = ("[PAD]", "[UNK]", "[BOS]")

@@ -18,7 +18,7 @@ from minigpt_repl.compare.spec import (
 )
 from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
-from minigpt_repl.models.text.marks import SPACE_MARK
+from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.context import (
     Context,
