@@ -388,7 +388,7 @@ class Engine(Protocol):
     def prepare(self, request: Request, rows: int = 1) -> None:
         """The same when nothing else is to do; does not wait, and never fails.
 
-        Left out by an engine that has no time of its own.
+        By default nothing is done: an engine in this process has no time of its own.
         """
         return None
 

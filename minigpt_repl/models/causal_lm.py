@@ -10,7 +10,7 @@ from keras import ops
 from keras_hub.models import CausalLM, CausalLMPreprocessor, GPT2CausalLM
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.models.text.bytelevel import ByteLevelText
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
@@ -136,7 +136,7 @@ class MiniGPTCausalLM(CausalLM):
     generate_step = GPT2CausalLM.generate_step
 
 
-def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> LanguageModel:
+def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> KerasLanguageModel:
     """The language model of a `MiniGPTCausalLM` with its preprocessor."""
     tokenizer = causal_lm.preprocessor.tokenizer
     text = text_of(tokenizer)
@@ -152,7 +152,7 @@ def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> LanguageMode
         ends = [] if text.end_id is None else [text.end_id]
         return [*itertools.chain.from_iterable([*ids, *ends] for ids in ended), *last]
 
-    return LanguageModel(causal_lm, text, encode, on_trace)
+    return KerasLanguageModel(causal_lm, text, encode, on_trace)
 
 
 def text_of(tokenizer: Any) -> TextCodec:

@@ -11,7 +11,7 @@ from closeness import assert_equal_but_rounding
 
 from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.search import SearchLoop, search_size
-from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.sampling.registry import find_sampler
 
 CONTEXT, WORDS, ROWS = 24, 40, 46  # six rows of the table have no word
@@ -43,7 +43,7 @@ def model(gpt2):
         start_id=0,
         pad_id=0,
     )
-    return LanguageModel(gpt2, text, lambda text: map(int, text.split()))
+    return KerasLanguageModel(gpt2, text, lambda text: map(int, text.split()))
 
 
 def padded(prompts):
