@@ -26,7 +26,6 @@ from minigpt_repl.engine.request import (
     Generation,
     HypothesesChanged,
     Hypothesis,
-    Reprimed,
     Request,
     RowEvent,
     Started,
@@ -205,7 +204,6 @@ class FakeEngine(Engine):
                     break
                 seen = [2, *seen[-KEPT_AFTER_REPRIMING:]]
                 reprimed.append(index)
-                yield Reprimed(index, KEPT_AFTER_REPRIMING)
             if index == self.not_finite_at.get(started.seed):
                 reason = "not_finite"
                 break
@@ -219,8 +217,7 @@ class FakeEngine(Engine):
             seen.append(chosen)
             if spec.search is not None and spec.search.shows == "hypotheses":
                 best = Hypothesis(tuple(t.id for t in tokens), -1.0 * len(tokens))
-                pruned = (Hypothesis((*best.token_ids[:-1], 3), best.logprob - 2),)
-                yield HypothesesChanged((best,), text, pruned)
+                yield HypothesesChanged((best,), text)
             else:
                 yield TokenChosen(index, token, delta)
         count = len(tokens)

@@ -149,13 +149,10 @@ class HypothesesChanged:
     """Beam search took a step: the survivors, best first, and the best one's text.
 
     Those that have ended are among them, and are not extended.
-
-    `pruned` are the best of those that were dropped at this step.
     """
 
     survivors: tuple[Hypothesis, ...]
     text: str
-    pruned: tuple[Hypothesis, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,14 +173,6 @@ class DraftVerified:
     drafted: tuple[int, ...]
     accepted: int
     next_id: int
-
-
-@dataclass(frozen=True)
-class Reprimed:
-    """The context was full; the model goes on from `[BOS]` and the last tokens."""
-
-    index: int
-    kept: int
 
 
 @dataclass(frozen=True)
@@ -217,7 +206,8 @@ class Generation:
         raw_text: the new tokens joined as the reference prints them.
         stop_reason: why it ended.
         timings: how long it took.
-        reprimed: token indices at which the context was refilled.
+        reprimed: token indices at which the context was full, and the model went on
+            from `[BOS]` and the last tokens.
         accepted: accepted and drafted tokens of speculative decoding, or `None`.
         checkpoint_sha256: identifies the weights and the vocabulary.
         rescued: the rules of a chain that would have left nothing, so that the most
@@ -273,7 +263,6 @@ Event = (
     | HypothesesChanged
     | CandidatesWeighed
     | DraftVerified
-    | Reprimed
     | Finished
 )
 

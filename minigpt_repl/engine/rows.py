@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigpt_repl.engine.decode import MOST_TOKENS, NOT_FINITE, DecodeLoop
-from minigpt_repl.engine.request import Reprimed, RowEvent
+from minigpt_repl.engine.request import RowEvent
 from minigpt_repl.engine.texts import Text, reprimed
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
@@ -93,7 +93,7 @@ class Decoding:
                 room = max(texts[row].room for row in going)
                 if call is None:
                     if index >= size:
-                        yield from self._begin_anew(going)
+                        self._begin_anew(going)
                         index = len(texts[0].seen) + 1
                     count = min(self._pace.count if made else 1, room, size - index)
                     call = self._submit(beside, count, made)
@@ -140,7 +140,7 @@ class Decoding:
                     text.count_rescued(stages[row])
                     yield row, text.push(chosen[row])
 
-    def _begin_anew(self, going: Sequence[int]) -> Iterator[RowEvent]:
+    def _begin_anew(self, going: Sequence[int]) -> None:
         """Begin a full context anew with the last tokens of each row."""
         size = self._model.context_length
         prompts = np.zeros((self._loop.rows, size), np.int32)
@@ -152,5 +152,4 @@ class Decoding:
         for row in going:
             text = self._texts[row]
             text.reprimed.append(len(text.token_ids))
-            yield row, Reprimed(len(text.token_ids), len(text.seen))
         self._begin(prompts, len(self._texts[0].seen) + 1)

@@ -133,7 +133,6 @@ class Searching:
         """
         kept = hypotheses(state, self._first, self._groups)
         found = tuple(map(self._ranked, kept))
-        dropped = pruned(self._extended, found)
         self._ended += tuple(each for each in found if each.has_ended)
         sizes = Counter(each.group for each in found)
         ended = Counter(each.group for each in self._ended)
@@ -145,7 +144,7 @@ class Searching:
         if not self._extended:
             self._text.stop_reason = "stop"
         best = self._best()
-        return HypothesesChanged(best, self._revised.of(best[0].token_ids), dropped)
+        return HypothesesChanged(best, self._revised.of(best[0].token_ids))
 
     def _ranked(self, found: Hypothesis) -> Hypothesis:
         length_penalty = self._values.get("length_penalty", 0.0)
@@ -197,15 +196,6 @@ def hypotheses(state: State, first: int, groups: int) -> tuple[Hypothesis, ...]:
     ]
     # A stable sort: of equals KerasHub takes the first, too.
     return tuple(sorted(found, key=lambda each: -each.total))
-
-
-def pruned(
-    before: tuple[Hypothesis, ...], survivors: tuple[Hypothesis, ...]
-) -> tuple[Hypothesis, ...]:
-    """The hypotheses of which no extension survived, best first."""
-    length = len(before[0].token_ids) if before else 0
-    parents = {(each.group, each.token_ids[:length]) for each in survivors}
-    return tuple(each for each in before if (each.group, each.token_ids) not in parents)
 
 
 def candidates_weighed(

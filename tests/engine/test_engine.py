@@ -101,8 +101,7 @@ def test_a_beam_is_seen_while_it_runs(engine, calls):
         scores = [hypothesis.logprob for hypothesis in event.survivors]
         assert scores == sorted(scores, reverse=True)
     parents = {h.token_ids for h in seen[3].survivors}
-    children = {h.token_ids[:-1] for h in seen[4].survivors}
-    assert {h.token_ids for h in seen[4].pruned} == parents - children
+    assert {h.token_ids[:-1] for h in seen[4].survivors} <= parents
 
 
 def test_a_hypothesis_carries_its_own_probability(engine):

@@ -10,7 +10,6 @@ from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.request import (
     Finished,
-    Reprimed,
     Request,
     Started,
     TokenChosen,
@@ -124,9 +123,7 @@ def test_rows_of_other_lengths_end_by_themselves(engine):
 
 def test_a_full_context_is_begun_anew_for_each_row(engine):
     requests = [ask(seed=seed, length=40) for seed in (1, 2, 3)]
-    events = list(engine.generate_rows(requests))
-    begun = [(row, event.index) for row, event in events if type(event) is Reprimed]
-    assert {row for row, _ in begun} == {0, 1, 2}
+    assert all(made.reprimed for made in together(engine, requests))
     assert_as_alone(engine, requests)
 
 
