@@ -153,7 +153,7 @@ ENTRIES = (
         "best num_beams of them survive.",
     ),
     _entry(
-        "likeness",
+        "similarity, cosine similarity",
         "The greatest cosine similarity between the model's state at a token and at "
         "an earlier one of the text: 1 is the same, 0 is unlike. Contrastive search "
         "weighs it against the probability.",

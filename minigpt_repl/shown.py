@@ -80,7 +80,7 @@ def in_nats_of_change(number: float) -> str:
     return f"{number:+.2f}"
 
 
-def as_likeness(number: float) -> str:
+def as_similarity(number: float) -> str:
     """A cosine similarity, or a part of a probability that is weighed against one."""
     return f"{number:.3f}"
 

@@ -282,7 +282,7 @@ def test_what_is_both_a_setting_and_a_word_is_told_as_both():
         "seen",
         "smallest k",
         "smallest p",
-        "likeness",
+        "similarity",
         "rows",
         "vocabulary",
         "checkpoint",

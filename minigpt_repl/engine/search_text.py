@@ -210,15 +210,15 @@ def candidates_weighed(
         asked: what the step asked.
         values: the sampler's parameters.
     """
-    weigh = _likenesses if search.against == "likeness" else _contrasts
+    weigh = _similarities if search.against == "similarity" else _contrasts
     ids, shares, against, scores = weigh(before, asked, values)
     order = (-scores).argsort(kind="stable")
     columns = (each[order].tolist() for each in (ids, shares, against, scores))
     return CandidatesWeighed(number, tuple(zip(*columns, strict=True)))
 
 
-def _likenesses(before: State, asked: Asked, values: Mapping[str, Any]) -> Columns:
-    """Of contrastive search; what is against a candidate is its likeness.
+def _similarities(before: State, asked: Asked, values: Mapping[str, Any]) -> Columns:
+    """Of contrastive search; what is against a candidate is its similarity.
 
     Score = (1 - alpha) * probability - alpha * the largest cosine similarity of
     the candidate's hidden state with an earlier one (Su et al. 2022, "A

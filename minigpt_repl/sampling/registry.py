@@ -587,7 +587,7 @@ _BUILT_IN = (
         summary="a probable token whose meaning differs from what is there",
         story=(
             "Contrastive search weighs each of the k most probable tokens against "
-            "its likeness to the text so far: (1 - alpha) * probability - alpha * "
+            "its similarity to the text so far: (1 - alpha) * probability - alpha * "
             "similarity of the hidden states. "
             "It keeps the sense of greedy search and avoids its loops. "
             "Every step runs the model on all k candidates."
@@ -611,7 +611,7 @@ _BUILT_IN = (
                 "alpha",
                 float,
                 0.6,
-                "weight of the penalty for likeness",
+                "weight of the penalty for similarity",
                 minimum=0,
                 maximum=1,
             ),
@@ -623,7 +623,7 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "logits", "hidden_states"),
             shows="candidates",
             rows="k",
-            against="likeness",
+            against="similarity",
         ),
     ),
     SamplerSpec(

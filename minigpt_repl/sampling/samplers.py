@@ -297,7 +297,7 @@ class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):
 
     @property
     def alpha(self) -> Any:
-        """Weight of the likeness; never all, so that what can't win does not."""
+        """Weight of the similarity; never all, so that what can't win does not."""
         return ops.minimum(ops.cast(self._alpha, "float32"), 1 - 1e-6)
 
     @alpha.setter

@@ -279,10 +279,10 @@ def test_beams_are_a_tree_that_fits_a_blackboard():
         assert "1..10 beams" in str(talk(f":beams {wrong} -- the").error)
 
 
-def test_candidates_show_probability_likeness_and_what_the_penalty_changed():
+def test_candidates_show_probability_similarity_and_what_the_penalty_changed():
     after = talk(":candidates -- the king")
-    assert "probability" in after.lives and "likeness" in after.lives
-    # A probability is a percentage here as everywhere, a likeness is none.
+    assert "probability" in after.lives and "similarity" in after.lives
+    # A probability is a percentage here as everywhere, a similarity is none.
     assert re.search(r"\n·?[#a-z]+ +([0-9.]+%|-) +[0-9.-]+ +[+-][0-9.]+", after.lives)
     assert re.search(r"the penalty changed \d+ of 12 tokens", after.said)
 

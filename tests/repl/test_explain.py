@@ -78,8 +78,8 @@ def test_explain_contrastive_shows_both_parts_of_the_score():
     rows = [line.split() for line in talk.said.splitlines() if line.count(".") >= 5]
     assert rows and "chosen" in talk.said
     for row in rows:
-        likeness, own, penalty, score = map(float, row[-4:])
-        assert penalty == pytest.approx(-0.25 * likeness, abs=2e-3)
+        similarity, own, penalty, score = map(float, row[-4:])
+        assert penalty == pytest.approx(-0.25 * similarity, abs=2e-3)
         assert score == pytest.approx(own + penalty, abs=3e-3)
 
 

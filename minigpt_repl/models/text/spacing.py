@@ -124,7 +124,7 @@ TITLES = _words(
 # Abbreviations whose full stop ends no sentence.
 ABBREVIATIONS = TITLES | _words("vs viz cf esq vol chap fig")
 
-# Written large wherever they stand.
+# Capitalised wherever they stand.
 PROPER = _words(
     "monday tuesday wednesday thursday friday saturday sunday january february april "
     "june july september october november december christmas easter english french "

@@ -26,8 +26,8 @@ from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.shown import (
-    as_likeness,
     as_score,
+    as_similarity,
     in_nats,
     in_nats_of_change,
     percent,
@@ -142,8 +142,8 @@ def _search(
         elif shows == "drafts":
             drafts.draw(event)
         elif isinstance(event, CandidatesWeighed):
-            is_likeness = spec.search.against == "likeness"
-            table = score_table if is_likeness else contrast_table
+            is_similarity = spec.search.against == "similarity"
+            table = score_table if is_similarity else contrast_table
             yield Say(table(event, values, info))
     if shows == "hypotheses":
         yield Say(tree.drawn())
@@ -280,14 +280,14 @@ def score_table(
         (
             word,
             percent(probability),
-            as_likeness(likeness),
-            as_likeness((1 - alpha) * probability),
-            as_score(-alpha * likeness),
+            as_similarity(similarity),
+            as_similarity((1 - alpha) * probability),
+            as_score(-alpha * similarity),
             score,
         )
-        for word, probability, likeness, score in _weighed(step, info)
+        for word, probability, similarity, score in _weighed(step, info)
     ]
-    headings = ("token", "p", "likeness", "(1-alpha)*p", "-alpha*likeness", "score")
+    headings = ("token", "p", "similarity", "(1-alpha)*p", "-alpha*similarity", "score")
     return make_table(headings, rows, right=" ".join(headings[1:]))
 
 

@@ -33,10 +33,10 @@ from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 from minigpt_repl.shown import (
-    as_likeness,
     as_mean,
     as_score,
     as_share,
+    as_similarity,
     percent,
     quoted,
     shown,
@@ -91,7 +91,7 @@ def _read_sizes(words: Sequence[str]) -> tuple[int, int]:
 
 @command("candidates", usage="[-- PROMPT]")
 def candidates(context: Context, arguments: str) -> Steps:
-    """Watch contrastive search: probability against likeness, for each candidate.
+    """Watch contrastive search: probability against similarity, for each candidate.
 
     With `:sampler contrastive_decoding` against the draft model's probability.
     After it, the tokens that were chosen in place of the most probable one.
@@ -229,7 +229,7 @@ class CandidatesView:
         ]
         against = self._against
         headings = (f"token {step.index + 1}", "probability", against, "score")
-        table = make_table(headings, rows, right="probability likeness draft score")
+        table = make_table(headings, rows, right="probability similarity draft score")
         return (whole, Text(""), table)
 
     def changes(self) -> RenderableType:
@@ -258,7 +258,7 @@ class CandidatesView:
         more = [Text(f"and {left} more")] if left > 0 else []
         against = self._against
         headings = ("token", "chosen", "p", against, "in place of", "p ", f"{against} ")
-        right = "token p likeness draft"
+        right = "token p similarity draft"
         return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
 
     @property
@@ -267,8 +267,8 @@ class CandidatesView:
         return search.against if search else ""
 
     def _weight(self, number: float) -> str:
-        """What a probability is weighed against: a likeness, or the draft's own."""
-        return percent(number) if self._against == "draft" else as_likeness(number)
+        """What a probability is weighed against: a similarity, or the draft's own."""
+        return percent(number) if self._against == "draft" else as_similarity(number)
 
     def _word(self, token_id: int) -> str:
         return visible(token_id, self.info)

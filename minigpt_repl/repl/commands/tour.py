@@ -158,7 +158,7 @@ STOPS = (
     Stop(
         "contrastive",
         "Contrastive search takes a probable token that is unlike what is there. "
-        "The penalty on likeness breaks the loops without any chance.",
+        "The penalty on similarity breaks the loops without any chance.",
         lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "Greedy repeated itself no more than this, so there was nothing to mend; "
