@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ FORBIDDEN = {
 """What no module of a folder may import, not even inside a function."""
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Full names of what a module imports, wherever in it, types excepted."""
     names: set[str] = set()
@@ -69,6 +71,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def arrows() -> dict[str, set[str]]:
     """Which modules of the package each of them imports."""
     names = {name_of(path): path for path in MODULES}
@@ -102,7 +105,7 @@ def test_arrows_point_down_only():
 
 
 def test_no_two_modules_import_each_other_on_any_way():
-    left = arrows()
+    left = dict(arrows())
     while ends := [module for module, others in left.items() if not others & {*left}]:
         for module in ends:
             del left[module]

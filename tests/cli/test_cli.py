@@ -18,6 +18,8 @@ from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.version import __version__
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 60
 
 

@@ -7,6 +7,8 @@ import pytest
 from minigpt_repl.engine.batches import made_once, programs
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
 
+pytestmark = pytest.mark.slow
+
 
 def ask(sampler, seed, length=8, **parameters):
     return Request("the cat", sampler, parameters, length=length, seed=seed)
@@ -16,7 +18,6 @@ def generations(events):
     return {row: e.generation for row, e in events if isinstance(e, Finished)}
 
 
-@pytest.mark.slow
 def test_what_differs_in_nothing_but_its_seed_is_made_once(engine):
     requests = [
         ask("greedy", 3),

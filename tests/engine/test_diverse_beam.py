@@ -14,6 +14,8 @@ from minigpt_repl.repl.commands.token_trees import BeamTree
 from minigpt_repl.sampling.beam_samplers import BeamSearch, DiverseBeamSearch
 from minigpt_repl.sampling.registry import find_sampler
 
+pytestmark = pytest.mark.slow
+
 IDS = (5, 9, 20)
 
 

@@ -74,6 +74,7 @@ def test_events_tell_the_text(engine, name):
     assert generation.timings.decode_s >= generation.timings.first_token_s > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
 def test_the_first_call_makes_one_token_and_no_call_more_than_fit(engine, calls, name):
     make(engine, name, prompt="the cat", length=1)

@@ -12,6 +12,8 @@ from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.registry import find_sampler, read_sampler
 
+pytestmark = pytest.mark.slow
+
 PROMPT = tuple(range(10, 22))
 LONG = "repetition_penalty=1.3 + top_k=50 + typical_p=0.95 + min_p=0.05 + temperature=2"
 NO_REPEATS = "no_repeat_ngram=1 + greedy"
@@ -29,7 +31,6 @@ def generate(engine, text, seed=7, length=8, prompt=PROMPT, **more):
     return list(engine.generate(request))[-1].generation
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", [LONG, NO_REPEATS])
 def test_tokens_are_the_oracles(engine, tiny_causal_lm, text):
     spec, values = parsed(text)
@@ -98,7 +99,6 @@ def test_no_sequence_comes_twice_across_a_context_begun_anew(engine):
     assert len({*made.token_ids[15:]}) == 30
 
 
-@pytest.mark.slow
 def test_rows_have_their_own_values_history_and_chance(engine):
     chain = "repetition_penalty=1.3 + temperature=1.5 + xtc:threshold=0.05 + top_k=9"
     spec, values = parsed(chain)

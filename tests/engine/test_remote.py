@@ -17,6 +17,8 @@ from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
 from minigpt_repl.errors import CheckpointError, EngineError, UsageError
 from minigpt_repl.sampling.registry import all_samplers
 
+pytestmark = pytest.mark.slow
+
 FACTORY = "child_engines:make_engine"
 REQUEST = Request("the king", "top_k", {"k": 5, "temperature": 1.0}, 12, seed=3)
 

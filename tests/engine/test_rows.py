@@ -16,6 +16,8 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.sampling.registry import find_sampler
 
+pytestmark = pytest.mark.slow
+
 RANDOM = ("random", "top_k", "top_p")
 
 
@@ -71,7 +73,6 @@ def test_in_whatever_row_and_among_however_many(engine):
             assert together(engine, requests)[row].token_ids == expected
 
 
-@pytest.mark.slow
 def test_more_texts_than_a_batch_has_rows(engine):
     requests = [ask(seed=seed, length=3) for seed in range(70)]
     made = together(engine, requests)
@@ -100,7 +101,6 @@ def test_each_row_has_its_own_parameters(engine):
     )
 
 
-@pytest.mark.slow
 def test_samplers_and_prompts_may_differ(engine):
     assert_as_alone(
         engine,
@@ -197,7 +197,6 @@ def engine_with_a_hole(make_causal_lm, make_checkpoint, tiny_words):
     return LocalEngine(make_checkpoint(causal_lm))
 
 
-@pytest.mark.slow
 def test_a_row_that_meets_nan_ends_and_leaves_the_others_alone(
     engine_with_a_hole, engine, tiny_words
 ):

@@ -28,6 +28,8 @@ from minigpt_repl.sampling.search_samplers import (
     SpeculativeSampling,
 )
 
+pytestmark = pytest.mark.slow
+
 DRAWS = 2000
 IDS = (5, 9, 20)
 

@@ -10,6 +10,8 @@ from minigpt_repl.engine.worker import load_engine
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def engine(tiny_causal_lm, tmp_path_factory):
@@ -31,7 +33,6 @@ def beam_text(engine, beams):
     return events[-1].generation.token_ids
 
 
-@pytest.mark.slow
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     monkeypatch.setattr(programs, "MOST_PROGRAMS", 2)
     first = beam_text(engine, 2)
@@ -72,7 +73,6 @@ def contrastive_ids(engine, temperature, seed):
     return list(engine.generate(request))[-1].generation.token_ids
 
 
-@pytest.mark.slow
 def test_contrastive_search_never_chooses_a_reserved_token(engine):
     # Found by the soak script: at this temperature only a few probabilities are
     # not 0 in float32, and KerasHub's own class then weighs [PAD], [UNK], [BOS].

@@ -15,6 +15,8 @@ import pytest
 
 from minigpt_repl import files
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import errno, os, signal, sys
 from pathlib import Path

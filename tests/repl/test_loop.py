@@ -186,6 +186,7 @@ def test_text_is_wrapped_between_words(play, columns):
     assert play(scenario, "seed=3", columns=columns) == 0
 
 
+@pytest.mark.slow
 def test_resizing_while_text_streams_loses_no_word(play):
     def scenario(terminal):
         terminal.at_prompt()

@@ -87,6 +87,7 @@ def test_deltas_show_what_the_whole_text_would(deltas, prompt, columns):
     assert terminal.rows == expected(prompt + "".join(deltas), columns)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(st.tuples(TEXTS, WORDS), max_size=8), TEXTS, st.integers(8, 60))
 def test_replacing_leaves_nothing_of_what_was_there(changes, prompt, columns):

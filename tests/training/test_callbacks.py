@@ -52,6 +52,7 @@ def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
     assert causal_lm.preprocessor is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "label"),
     [

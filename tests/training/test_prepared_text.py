@@ -142,6 +142,7 @@ def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
     assert made.line_bytes[0] == len(LINES[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0, 1, 2, 3])
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     tmp_path, tiny_words, moment

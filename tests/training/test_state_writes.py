@@ -18,6 +18,8 @@ from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.training.resume import STATE_FILE, StageCache, State, load_state
 from minigpt_repl.training.resume import save_state as save
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("fsync", "replace", "rename", "mkdir")
 
 
