@@ -65,7 +65,7 @@ class Inspected:
 
 def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
     """A text with the model's scores, by one call of the engine that made it."""
-    ids = (*generation.started.prompt_ids, *generation.token_ids)
+    ids = generation.whole_ids
     info, request = engine.info, generation.request
     rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
     where = inspection.generation_places(generation, engine)
@@ -273,7 +273,7 @@ def _why_parted(
     ]
     if searches:
         return f"{searches[0]} does not choose by this noise"
-    ids = (*texts[0].started.prompt_ids, *texts[0].token_ids)
+    ids = texts[0].whole_ids
     rows = inspection.text_logits(engine.logits(ids), len(texts[0].tokens))
     where = inspection.generation_places(texts[0], engine)
     shaping = []

@@ -22,7 +22,6 @@ from minigpt_repl.compare.measures import (
 )
 from minigpt_repl.compare.pieces import Growing
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
     SEEDS,
@@ -176,12 +175,6 @@ def run_plan(
 def finish(steps: Iterable[Comparison]) -> Comparison:
     """The last of them, the whole comparison."""
     return deque(steps, maxlen=1)[0]
-
-
-def score(engine: Engine, generation: Generation) -> Generation:
-    """The same text with a score for each token, by one call of the engine."""
-    ids = (*generation.started.prompt_ids, *generation.token_ids)
-    return inspection.with_scores(generation, engine.logits(ids), engine)
 
 
 def library_versions() -> dict[str, str]:

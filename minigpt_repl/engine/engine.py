@@ -170,8 +170,7 @@ class LocalEngine(Engine):
         for row, text in enumerate(texts):
             made = text.generation(timings, self._info.checkpoint_sha256)
             if text.request.with_scores and made.tokens:
-                ids = (*text.started.prompt_ids, *text.token_ids)
-                made = inspection.with_scores(made, self.logits(ids), self)
+                made = inspection.scored(made, self)
             yield row, Finished(made)
 
     def _known(self, token_ids: Sequence[int]) -> tuple[int, ...]:

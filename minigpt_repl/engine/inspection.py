@@ -94,7 +94,7 @@ def generation_places(generation: Generation, engine: Engine) -> Places:
     """
     import numpy as np
 
-    ids = (*generation.started.prompt_ids, *generation.token_ids)
+    ids = generation.whole_ids
     first = len(generation.started.prompt_ids)
     context_length = engine.info.context_length
     seen = [
@@ -367,6 +367,11 @@ def score_tokens(
 def has_scores(generation: Generation) -> bool:
     """Whether every token of a text has its score."""
     return all(token.score is not None for token in generation.tokens)
+
+
+def scored(generation: Generation, engine: Engine) -> Generation:
+    """The same text with a score for each token, by one call of the engine."""
+    return with_scores(generation, engine.logits(generation.whole_ids), engine)
 
 
 def with_scores(

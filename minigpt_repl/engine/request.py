@@ -232,6 +232,11 @@ class Generation:
         return tuple(token.id for token in self.tokens)
 
     @property
+    def whole_ids(self) -> tuple[int, ...]:
+        """Ids of the prompt, as far as the model saw it, and of the new tokens."""
+        return (*self.started.prompt_ids, *self.token_ids)
+
+    @property
     def seed(self) -> int:
         """The seed in use."""
         return self.started.seed

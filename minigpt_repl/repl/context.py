@@ -135,8 +135,7 @@ def going_on_request(context: Context, node: Node) -> Request:
     request = context.session.settings.request(node.text)
     if not is_of_this_model(context, node.generation):
         return request
-    ids = (*node.generation.started.prompt_ids, *node.generation.token_ids)
-    return replace(request, prompt_ids=ids)
+    return replace(request, prompt_ids=node.generation.whole_ids)
 
 
 def prompt_ids_of(context: Context, node: Node) -> tuple[int, ...]:
@@ -199,4 +198,4 @@ def current_ids(context: Context) -> tuple[int, ...]:
     made = node.generation
     if not is_of_this_model(context, made):
         return context.engine.encode(node.text)
-    return (*made.started.prompt_ids, *made.token_ids)
+    return made.whole_ids

@@ -15,8 +15,8 @@ import msgspec
 from msgspec.structs import asdict, astuple
 
 from minigpt_repl import formats
-from minigpt_repl.compare.comparison import Comparison, score
-from minigpt_repl.engine.inspection import has_scores
+from minigpt_repl.compare.comparison import Comparison
+from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
     Generation,
     Request,
@@ -298,7 +298,9 @@ def _scored(context: Context, node: Node) -> Generation:
     if not is_of_this_model(context, made):
         # Another model's tokens: their words are known, their places are not.
         return replace(made, started=replace(made.started, prompt_ids=()))
-    return made if has_scores(made) else score(context.engine, made)
+    if inspection.has_scores(made):
+        return made
+    return inspection.scored(made, context.engine)
 
 
 def _branches(context: Context) -> list["Branch"]:
