@@ -406,6 +406,10 @@ class Progress(Struct, frozen=True):
     progress: Annotated[float, Meta(ge=0, le=1)]
 
 
+LONGEST_CONTEXT = 2**17
+"""Tokens. Rotary positions have no weights by which to tell what is too long."""
+
+
 class BackboneConfig(Struct, frozen=True):
     """What of a checkpoint's config.json decides how much is built."""
 
@@ -414,11 +418,12 @@ class BackboneConfig(Struct, frozen=True):
     num_heads: Positive
     hidden_dim: Positive
     intermediate_dim: Positive
-    max_sequence_length: Positive
+    max_sequence_length: Annotated[int, Meta(ge=1, le=LONGEST_CONTEXT)]
     dropout: Annotated[float, Meta(ge=0, le=1)]
     activation: str
     normalize_first: bool
     tie_weights: bool
+    rotary: bool = False
 
 
 PUBLISHED: dict[str, Any] = {

@@ -8,13 +8,15 @@ the matrices are trained, norms and biases stay as they are: a step takes 7% les
 With `--beginnings 0.6` the last 60% of the steps see only beginnings of lines, as a
 prompt is one. Stopped, the same command goes on.
 
-With `--teacher`, as often as you like, it learns the mean of other checkpoints'
-probabilities in place of the text (distillation: G. Hinton et al. (2015), arXiv
-1503.02531): several ends of long runs know more together than each alone. The draft
-model learns from the model's own, because what counts is how often the model agrees
-with it. With `--halfway` the weights end in the middle between where they began and
-where the steps led: after a short run at a low rate that is better than either end
-(M. Wortsman et al. (2022), arXiv 2109.01903).
+With `--teacher`, as often as you like, it learns other checkpoints' probabilities in
+place of the text, in each step those of one (distillation: G. Hinton et al. (2015),
+arXiv 1503.02531): several ends of long runs know more together than each alone. The
+draft model learns from the model's own, because what counts is how often the model
+agrees with it. With `--anew` the pupil is a new model of the shape that `--recipe
+default` has today, of which only the embeddings and the last norm are the checkpoint's:
+so a better recipe inherits what the old one learned. With `--halfway` the weights end
+in the middle between where they began and where the steps led: after a short run at a
+low rate that is better than either end (M. Wortsman et al. (2022), arXiv 2109.01903).
 """
 
 import contextlib
@@ -31,7 +33,7 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.training.progress import Display
-from minigpt_repl.training.recipes import Length, Recipe, saved_fields
+from minigpt_repl.training.recipes import DEFAULT, Length, Recipe, saved_fields
 from minigpt_repl.training.resume import locked, remove_state
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL
 
@@ -63,6 +65,7 @@ DRAFT_RATE = 4e-3
     multiple=True,
     help="A checkpoint of the same vocabulary to learn from, in place of the text.",
 )
+@click.option("--anew", is_flag=True, help="Begin with new blocks of today's shape.")
 @click.option("--batch-size", type=click.IntRange(1), help="Windows a step.")
 @click.option("--halfway", is_flag=True, help="Save the mean of both ends' weights.")
 @click.option("--draft-steps", type=click.IntRange(1), default=1000, show_default=True)
@@ -77,6 +80,7 @@ def train_longer(
     rate: float,
     beginnings: float,
     teachers: tuple[Path, ...],
+    anew: bool,
     batch_size: int | None,
     halfway: bool,
     draft_steps: int,
@@ -94,31 +98,36 @@ def train_longer(
         from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
         from minigpt_repl.training.callbacks import ShowProgress
         from minigpt_repl.training.dataset import training_data
+        from minigpt_repl.training.pipeline import training_record
         from minigpt_repl.training.trainable import in_float32
         from minigpt_repl.training.trainer import Plan, Trainer
 
         begun = load_checkpoint(checkpoint)
         before = begun.record.training
-        recipe = falling(before["recipe"], rate).changed(
+        shape = DEFAULT.changed(all_rows=True).to_json() if anew else before["recipe"]
+        recipe = falling(shape, rate).changed(
             beginnings=beginnings, batch_size=batch_size
         )
         text = same_text(corpus, begun, recipe, progress)
         taught_by = [of_same_words(folder, begun) for folder in teachers]
-        model = taken_up(begun.causal_lm, recipe)
+        model = (begun_anew if anew else taken_up)(begun.causal_lm, recipe)
         length = Length(steps=steps)
         shown = ShowProgress(progress, length)
-        plan = Plan(length, seed=seed, state_folder=training_folder(out))
+        state_folder = training_folder(out)
+        plan = Plan(length, seed, state_folder=state_folder, halfway=halfway)
         data = training_data(recipe, text)
         others = [taken_up(each.causal_lm, recipe) for each in taught_by]
         trainer = Trainer(model, recipe, data, plan, [shown], others)
-        began = trainer.model.get_weights()
         trainer.resume()
         run = trainer.train()
         shown.close()
         if halfway:
-            run = at_the_mean(trainer, began)
+            assert run.best
             progress.say(f"halfway: validation perplexity {run.best.perplexity:.2f}")
-        record = continued_record(before, recipe, seed, text, run)
+        record = training_record(recipe, seed, text, run)
+        if not anew:
+            record = continued(before, record)
+        record["begun_as"] = begun_as(before)
         record["halfway"] = halfway
         record["teachers"] = [each.record.training["metrics"] for each in taught_by]
         draft = begun.draft
@@ -202,28 +211,22 @@ def taken_up(causal_lm: Any, recipe: Recipe) -> Any:
     return model
 
 
-def at_the_mean(trainer: Any, began: list[Any]) -> Any:
-    """The run, measured where the mean of its first and its last weights is."""
-    ended = trainer.model.get_weights()
-    trainer.model.set_weights(
-        [(one + other) / 2 for one, other in zip(began, ended, strict=True)]
-    )
-    run, data, measure = trainer.run, trainer.data, trainer.evaluator.measure
-    run.best = measure(data.validation, run.step, run.elapsed)
-    run.evaluations[-1] = run.best
-    seen = data.train.spread(len(data.validation))
-    run.on_seen = measure(seen, run.step, run.elapsed)
-    return run
+def begun_anew(causal_lm: Any, recipe: Recipe) -> Any:
+    """A new model of the recipe's shape with another one's embeddings and last norm."""
+    from minigpt_repl.training.trainable import build_model
+
+    model = build_model(recipe, causal_lm.preprocessor.tokenizer, seed=0)
+    for new, old in (
+        (model.backbone.token_embedding, causal_lm.backbone.token_embedding),
+        (model.backbone.final_norm, causal_lm.backbone.final_norm),
+    ):
+        new.set_weights(old.get_weights())
+    return model
 
 
-def continued_record(
-    before: dict[str, Any], recipe: Recipe, seed: int, text: Any, run: Any
-) -> dict[str, Any]:
-    """How the model was made, its steps and time counted from the very beginning."""
-    from minigpt_repl.training.pipeline import training_record
-
+def continued(before: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """A run's record, its steps and time counted from the model's very beginning."""
     steps, seconds = before["steps"], before["wall_seconds"]
-    record = training_record(recipe, seed, text, run)
 
     def later(evaluation: dict[str, Any]) -> dict[str, Any]:
         moved = {
@@ -233,17 +236,19 @@ def continued_record(
         return evaluation | moved
 
     losses = [(step + steps, loss) for step, loss in record["training_losses"]]
-    # What it was before, all the way back; its history is in the new one's.
-    apart = ("history", "training_losses", "data", "draft")
-    begun_as = {name: before[name] for name in before if name not in apart}
     return record | {
         "steps": record["steps"] + steps,
         "wall_seconds": record["wall_seconds"] + seconds,
         "metrics": later(record["metrics"]),
         "history": before["history"] + [later(each) for each in record["history"]],
         "training_losses": [*before["training_losses"], *losses],
-        "begun_as": begun_as,
     }
+
+
+def begun_as(before: dict[str, Any]) -> dict[str, Any]:
+    """What a record keeps of the checkpoint that was gone on from, all the way back."""
+    apart = ("history", "training_losses", "data", "draft")
+    return {name: before[name] for name in before if name not in apart}
 
 
 def distil(trainer: Any, teacher: Any) -> dict[str, Any]:

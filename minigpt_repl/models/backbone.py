@@ -4,7 +4,13 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras_hub.layers import TokenAndPositionEmbedding, TransformerDecoder
+from keras_hub.layers import (
+    CachedMultiHeadAttention,
+    ReversibleEmbedding,
+    RotaryEmbedding,
+    TokenAndPositionEmbedding,
+    TransformerDecoder,
+)
 from keras_hub.models import Backbone
 
 Cache = list[tuple[Any, Any]]
@@ -12,6 +18,62 @@ Cache = list[tuple[Any, Any]]
 
 MASKED = -1e9
 """Score of a position that is not to be seen; `exp()` of it is 0."""
+
+SHARPNESS = 1.5
+"""Factor of the scores of normalized queries and keys. Without it they are at most
+`sqrt(head_dim)`, and even the best match could not have all of the attention."""
+
+
+def squared_relu(x: Any) -> Any:
+    """`max(x, 0)` squared (D. So et al. (2021), "Primer", arXiv 2109.08668)."""
+    x = ops.relu(x)
+    return x * x
+
+
+ACTIVATIONS = {"squared_relu": squared_relu}
+"""Those that Keras does not know by name."""
+
+
+class RotaryAttention(CachedMultiHeadAttention):
+    """Attention that knows positions by turning queries and keys.
+
+    They are normalized first: A. Henry et al. (2020), "Query-Key Normalization", arXiv
+    2010.04245. Then each pair of dimensions is turned by an angle that grows with the
+    position, so that a score depends on how far apart two tokens are: J. Su et al.
+    (2021), "RoFormer", arXiv 2104.09864.
+    """
+
+    def turned(self, projected: Any, positions: Any) -> Any:
+        """Queries or keys, normalized and turned.
+
+        Args:
+            projected: float tensor of shape `(batch, length, heads, head_dim)`.
+            positions: int tensor of shape `(length,)`.
+        """
+        rotary = RotaryEmbedding(dtype=self.dtype_policy)
+        unit = ops.rms_normalization(projected, axis=-1, epsilon=1e-6)
+        return rotary(unit, positions=positions)
+
+    def _compute_attention(
+        self, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        positions = ops.arange(ops.shape(query)[1], dtype="int32")
+        query = self.turned(query, positions) * SHARPNESS
+        key = self.turned(key, positions)
+        return super()._compute_attention(query, key, value, *args, **kwargs)
+
+
+class RotaryDecoder(TransformerDecoder):
+    """A `keras_hub.layers.TransformerDecoder` with `RotaryAttention`."""
+
+    def build(
+        self, decoder_sequence_shape: Any, encoder_sequence_shape: Any = None
+    ) -> None:
+        """Make the sublayers."""
+        super().build(decoder_sequence_shape, encoder_sequence_shape)
+        # The block makes its attention itself, and names no way to have another. The
+        # weights of both are the same.
+        self._self_attention_layer.__class__ = RotaryAttention
 
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
@@ -35,9 +97,12 @@ class MiniGPTBackbone(Backbone):
         intermediate_dim: int. Width of the feedforward layers.
         max_sequence_length: int. Positions that have an embedding.
         dropout: float. Dropout rate of the decoder blocks.
-        activation: string. Activation of the feedforward layers.
+        activation: string. Activation of the feedforward layers; one of Keras, or
+            `"squared_relu"`.
         normalize_first: bool. `True` for pre-norm blocks with a final layer
             normalization; `False`, the reference, for post-norm.
+        rotary: bool. `True` for positions as `RotaryAttention` has them; `False`, the
+            reference, for learned ones that are added to the embeddings.
         tie_weights: bool. Whether `token_embedding(x, reverse=True)` shares the
             embedding's weights. Used by a causal LM with a tied head.
         dtype: the dtype policy of all layers.
@@ -54,28 +119,40 @@ class MiniGPTBackbone(Backbone):
         dropout: float = 0.0,
         activation: str = "relu",
         normalize_first: bool = False,
+        rotary: bool = False,
         tie_weights: bool = False,
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.embedding = TokenAndPositionEmbedding(
-            vocabulary_size=vocabulary_size,
-            sequence_length=max_sequence_length,
-            embedding_dim=hidden_dim,
-            mask_zero=True,
-            dtype=dtype,
-            name="embedding",
-        )
-        self.token_embedding = self.embedding.token_embedding
+        # Both mask `[PAD]`, id 0, and that mask reaches the layers and the loss.
+        if rotary:
+            self.embedding = self.token_embedding = ReversibleEmbedding(
+                vocabulary_size,
+                hidden_dim,
+                mask_zero=True,
+                dtype=dtype,
+                name="embedding",
+            )
+        else:
+            self.embedding = TokenAndPositionEmbedding(
+                vocabulary_size=vocabulary_size,
+                sequence_length=max_sequence_length,
+                embedding_dim=hidden_dim,
+                mask_zero=True,
+                dtype=dtype,
+                name="embedding",
+            )
+            self.token_embedding = self.embedding.token_embedding
         # Embeddings are kept in float32, and their product with bfloat16 states
         # would be float32 too: on a CPU with AMX five times slower.
         self.token_embedding.reverse_dtype = self.embedding.compute_dtype
+        block = RotaryDecoder if rotary else TransformerDecoder
         self.transformer_layers = [
-            TransformerDecoder(
+            block(
                 intermediate_dim=intermediate_dim,
                 num_heads=num_heads,
                 dropout=dropout,
-                activation=activation,
+                activation=ACTIVATIONS.get(activation, activation),
                 normalize_first=normalize_first,
                 dtype=dtype,
                 name=f"transformer_layer_{i}",
@@ -89,8 +166,7 @@ class MiniGPTBackbone(Backbone):
         )
 
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-        # Part of KerasHub's interface only: the embedding masks `[PAD]`, id 0,
-        # by itself, and that mask reaches the layers and the loss.
+        # Part of KerasHub's interface only.
         padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
         x = self.embedding(token_ids)
         for layer in self.transformer_layers:
@@ -113,6 +189,7 @@ class MiniGPTBackbone(Backbone):
         self.dropout = dropout
         self.activation = activation
         self.normalize_first = normalize_first
+        self.rotary = rotary
         self.tie_weights = tie_weights
 
     def empty_cache(self, batch_size: Any, length: int) -> Cache:
@@ -144,16 +221,13 @@ class MiniGPTBackbone(Backbone):
             The hidden states, of shape `(batch, new_length, hidden_dim)`, and
             the cache with the new tokens' keys and values in it.
         """
-        new_length = ops.shape(token_ids)[1]
-        # Positions are gathered, not sliced: a slice whose start is a tensor
-        # makes XLA compile again for every index.
-        positions = ops.arange(new_length, dtype="int32") + cache_update_index
-        # Added here, not by the layer, because the layer's sum carries a mask of
-        # `new_length` that does not fit the cache's length.
-        embedded_tokens = self.embedding.token_embedding(token_ids)
-        x = embedded_tokens + self.embedding.position_embedding(
-            embedded_tokens, positions=positions
-        )  # (batch, new_length, hidden_dim)
+        x = self.token_embedding(token_ids)  # (batch, new_length, hidden_dim)
+        if not self.rotary:
+            # Gathered, not sliced: a slice whose start is a tensor makes XLA compile
+            # again for every index. Added here, not by the layer, because the layer's
+            # sum carries a mask of `new_length` that does not fit the cache's length.
+            positions = ops.arange(ops.shape(x)[1], dtype="int32") + cache_update_index
+            x = x + self.embedding.position_embedding(x, positions=positions)
         updated: Cache = []
         for layer, (keys, values) in zip(self.transformer_layers, cache, strict=True):
             x, layer_cache = cached_block(layer, x, keys, values, cache_update_index)
@@ -175,6 +249,7 @@ class MiniGPTBackbone(Backbone):
             dropout=self.dropout,
             activation=self.activation,
             normalize_first=self.normalize_first,
+            rotary=self.rotary,
             tie_weights=self.tie_weights,
         )
         return config
@@ -235,13 +310,17 @@ def _attend(
         flat = ops.reshape(cached, (batch * heads, length, head_dim))
         return ops.slice_update(flat, (0, index, 0), by_head(projected))
 
-    keys = update(keys, attention._key_dense(x))
+    positions = index + ops.arange(new, dtype="int32")
+    query, key = attention._query_dense(x), attention._key_dense(x)
+    if isinstance(attention, RotaryAttention):
+        query = attention.turned(query, positions) * SHARPNESS
+        key = attention.turned(key, positions)
+    keys = update(keys, key)
     values = update(values, attention._value_dense(x))
-    query = by_head(attention._query_dense(x) * head_dim**-0.5)
+    query = by_head(query * head_dim**-0.5)
     # Keys first: of one query only the small product has to be turned round.
     scores = ops.matmul(keys, ops.transpose(query, (0, 2, 1)))
     scores = ops.transpose(scores, (0, 2, 1))  # (batch * heads, new, length)
-    positions = index + ops.arange(new, dtype="int32")
     is_seen = ops.arange(length, dtype="int32")[None] <= positions[:, None]
     weights = ops.softmax(ops.where(is_seen, scores, MASKED))
     attended = ops.reshape(ops.matmul(weights, values), (batch, heads, new, head_dim))

@@ -93,7 +93,9 @@ def parameter_count(config: BackboneConfig) -> tuple[int, int]:
     attention = 3 * (width + 1) * heads + (heads + 1) * width
     feedforward = (width + 1) * inner + (inner + 1) * width
     block = attention + feedforward + 4 * width
-    rows = config.vocabulary_size + config.max_sequence_length
+    rows = config.vocabulary_size
+    if not config.rotary:
+        rows += config.max_sequence_length
     norm = 2 * width if config.normalize_first else 0
     head = 0 if config.tie_weights else (width + 1) * config.vocabulary_size
     return rows * width + config.num_layers * block + norm, head

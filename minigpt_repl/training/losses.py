@@ -12,7 +12,6 @@ mean over the labels that are a token. Knows models from ids to logits, and wind
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -121,27 +120,40 @@ def _tensorflow_cross_entropy() -> Any:
     return cross_entropy
 
 
-def mean_divergence(logits: Any, taught: Sequence[Any], labels: Any) -> Any:
-    """The cross-entropy under the mean of other models' probabilities.
+def mean_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
+    """The cross-entropy under another model's probabilities (distillation).
 
-    Its gradient is the difference of the two distributions. From several teachers:
-    G. Hinton et al. (2015), arXiv 1503.02531.
+    Its gradient is the difference of the two distributions: G. Hinton et al. (2015),
+    arXiv 1503.02531.
 
     Args:
         logits: float tensor of shape `(batch, length, rows)`.
-        taught: the others' logits, each of the same shape.
+        taught: the other's logits, of the same shape.
         labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
             counts.
 
     Returns:
         The mean over the positions, a float32 scalar.
     """
-    logits = ops.cast(logits, "float32")
-    target = sum(ops.softmax(ops.cast(each, "float32")) for each in taught)
-    at_target = ops.sum(target * logits, axis=-1) / len(taught)
-    divergence = ops.logsumexp(logits, axis=-1) - at_target  # (batch, length)
     is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-    return ops.sum(divergence * is_token) / ops.maximum(ops.sum(is_token), 1.0)
+    sum_ = ops.sum(_cross_entropy_under()(logits, taught) * is_token)
+    return sum_ / ops.maximum(ops.sum(is_token), 1.0)
+
+
+@cache
+def _cross_entropy_under() -> Any:
+    """The function for the backend, made once: one pass over the logits by XLA."""
+
+    def cross_entropy(logits: Any, taught: Any) -> Any:
+        logits, taught = (ops.cast(each, "float32") for each in (logits, taught))
+        at_target = ops.sum(ops.softmax(taught) * logits, axis=-1)
+        return ops.logsumexp(logits, axis=-1) - at_target  # (batch, length)
+
+    if keras.backend.backend() != "tensorflow":
+        return cross_entropy
+    import tensorflow as tf
+
+    return tf.function(cross_entropy, jit_compile=True, reduce_retracing=True)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,12 @@ class Recipe:
             fewer words, as the reference's has.
         activation: of the feedforward layers.
         normalize_first: pre-norm blocks and a final norm.
+        rotary: normalized queries and keys, turned by their positions, instead of
+            learned positions.
         tie_weights: whether the head is the embedding's transpose.
         dropout: rate in the decoder blocks.
+        zero_outputs: whether the last kernel of attention and of the feedforward
+            begins at zero, so that a block adds nothing at first.
         embedding_stddev: standard deviation of the embeddings' first values;
             `None` for Keras' own uniform ones.
         batch_size: windows in a step.
@@ -71,8 +75,10 @@ class Recipe:
     all_rows: bool = False
     activation: str = "relu"
     normalize_first: bool = False
+    rotary: bool = False
     tie_weights: bool = False
     dropout: float = 0.0
+    zero_outputs: bool = False
     embedding_stddev: float | None = 0.02
     batch_size: int = 64
     optimizer: Optimizer = "muon"
@@ -104,9 +110,12 @@ class Recipe:
 
 
 def saved_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's fields from a record or a state of any version: before there was a
-    choice, models had all rows."""
-    return {"all_rows": True, **recipe}
+    """A recipe's fields from a record or a state of any version.
+
+    Before there was a choice, models had all rows and learned positions.
+    """
+    once = {"all_rows": True, "rotary": False, "zero_outputs": False}
+    return {**once, **recipe}
 
 
 def _check(recipe: Recipe) -> None:
@@ -130,6 +139,12 @@ def _check(recipe: Recipe) -> None:
         raise UsageError(
             f"{recipe.num_heads} heads need a hidden_dim of {recipe.num_heads} or "
             f"more, but {recipe.hidden_dim} was given"
+        )
+    head_dim = recipe.hidden_dim // recipe.num_heads
+    if recipe.rotary and head_dim % 2:
+        raise UsageError(
+            f"{recipe.num_heads} heads of a hidden_dim of {recipe.hidden_dim} have "
+            f"{head_dim} dimensions each, which must be an even number"
         )
     if not 0 <= recipe.beginnings <= 1:
         raise UsageError(
@@ -168,8 +183,11 @@ DEFAULT = Recipe(
     summary="No more parameters than the example's, every token fed, Muon.",
     num_layers=3,
     num_heads=4,
-    intermediate_dim=704,
+    intermediate_dim=768,
+    activation="squared_relu",
     normalize_first=True,
+    rotary=True,
+    zero_outputs=True,
     tie_weights=True,
 )
 

@@ -11,6 +11,7 @@ Muon: K. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the
 step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,8 +27,11 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.training.devices import jit_compile
-from minigpt_repl.training.losses import FusedCrossEntropy, mean_divergence
+from minigpt_repl.training.losses import FusedCrossEntropy, mean_cross_entropy
 from minigpt_repl.training.recipes import Recipe
+
+OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
+"""The last kernel of each of a decoder block's two branches."""
 
 
 def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
@@ -53,17 +57,19 @@ def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
             dropout=recipe.dropout,
             activation=recipe.activation,
             normalize_first=recipe.normalize_first,
+            rotary=recipe.rotary,
             tie_weights=recipe.tie_weights,
             dtype="mixed_bfloat16" if recipe.mixed_precision else "float32",
         ),
         tokenizer,
     )
-    if recipe.embedding_stddev is not None:
-        rng = np.random.default_rng(seed)
-        for variable in causal_lm.trainable_variables:
-            if "embeddings" in variable.path:
-                values = rng.normal(0, recipe.embedding_stddev, variable.shape)
-                variable.assign(values.astype(np.float32))
+    rng = np.random.default_rng(seed)
+    for variable in causal_lm.trainable_variables:
+        if recipe.embedding_stddev is not None and "embeddings" in variable.path:
+            values = rng.normal(0, recipe.embedding_stddev, variable.shape)
+            variable.assign(values.astype(np.float32))
+        if recipe.zero_outputs and variable.path.endswith(OUTPUT_KERNELS):
+            variable.assign(np.zeros(variable.shape, np.float32))
     return causal_lm
 
 
@@ -94,13 +100,13 @@ def trainable(
     Args:
         causal_lm: the model that learns.
         recipe: how.
-        teachers: models of the same vocabulary: it learns the mean of their
-            probabilities in place of the text.
+        teachers: models of the same vocabulary: it learns their probabilities in
+            place of the text, in each step those of one.
     """
     model: keras.Model
     if teachers:
         model = _Taught(*_ends(causal_lm), name=recipe.name)
-        model.teach = _all_of([keras.Model(*_ends(each)) for each in teachers])
+        model.teach = _by_turns([keras.Model(*_ends(each)) for each in teachers])
     else:
         model = keras.Model(*_ends(causal_lm), name=recipe.name)
     return _compiled(model, recipe)
@@ -112,9 +118,18 @@ def _ends(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
     return ids, causal_lm({"token_ids": ids, "padding_mask": ids})
 
 
-def _all_of(models: list[keras.Model]) -> Any:
-    """From ids to the logits of each."""
-    return lambda ids: [ops.stop_gradient(model(ids)) for model in models]
+def _by_turns(models: list[keras.Model]) -> Any:
+    """From ids to the logits of one of the models."""
+
+    def teach(ids: Any) -> Any:
+        # Which one follows from the batch, so that the choice needs no state. Over many
+        # batches the gradient is that of the mean of all models' probabilities, and a
+        # step takes the time of one.
+        turn = ops.mod(ops.sum(ids), len(models))
+        answers = [functools.partial(model, ids) for model in models]
+        return ops.stop_gradient(ops.switch(turn, answers))
+
+    return teach
 
 
 class _Taught(keras.Model):
@@ -135,8 +150,8 @@ class _Taught(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The cross-entropy under the teachers, over the positions with a label."""
-        return mean_divergence(y_pred, self.teach(x), y)
+        """The cross-entropy under the teacher, over the positions with a label."""
+        return mean_cross_entropy(y_pred, self.teach(x), y)
 
 
 def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:

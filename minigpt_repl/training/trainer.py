@@ -57,6 +57,7 @@ class Plan:
         state_folder: where the state is saved, or `None` to save none.
         evaluate_every: steps between evaluations; `None` for the recipe's own.
         patience: evaluations without a new best before it stops early, or `None`.
+        halfway: whether the weights end in the middle between the first and the best.
         should_stop: asked after every step; `True` ends the run, state saved.
         clock: seconds that only grow.
         is_chief: whether the state is saved by this process; all of them read it.
@@ -68,6 +69,7 @@ class Plan:
     state_folder: Path | None = None
     evaluate_every: int | None = None
     patience: int | None = None
+    halfway: bool = False
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
     is_chief: bool = True
@@ -129,6 +131,7 @@ class Trainer:
         self.model = trainable(causal_lm, recipe, teachers)
         self.evaluator = Evaluator(self.model, data.tokens_per_byte)
         self.best_weights: list[Any] = []
+        self._first_weights = self.model.get_weights() if plan.halfway else []
         self._callbacks = list(callbacks)
         epoch = steps_per_epoch(recipe.feeding, len(data.train), recipe.batch_size)
         usual = epoch if recipe.feeding == "cut" else min(epoch, 250)
@@ -137,6 +140,8 @@ class Trainer:
 
     def train(self) -> Run:
         """Make all the steps that are left; the best weights are the model's then.
+
+        With `plan.halfway` it is the mean of the first and the best.
 
         Raises:
             DivergedError: if the loss is NaN or infinite.
@@ -156,9 +161,19 @@ class Trainer:
             return self.run
         self._catch_up()
         self.model.set_weights(self.best_weights)
+        if self.plan.halfway:
+            self._go_halfway()
         seen = self.data.train.spread(len(self.data.validation))
         self.run.on_seen = self.evaluator.measure(seen, self.run.step, self.run.elapsed)
         return self.run
+
+    def _go_halfway(self) -> None:
+        ends = zip(self._first_weights, self.best_weights, strict=True)
+        self.model.set_weights([(first + best) / 2 for first, best in ends])
+        # In place of the end's, so that the last one tells of the weights there are.
+        self.run.best = None
+        self.run.evaluations.pop()
+        self.evaluate()
 
     def _catch_up(self) -> None:
         """Evaluate, if the run was killed between a step and its evaluation."""

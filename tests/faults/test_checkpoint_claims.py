@@ -53,7 +53,13 @@ def refused(directory: Path, verify: bool = True) -> str:
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"tie_weights": True, "normalize_first": True}, {"num_heads": 3}]
+    "config",
+    [
+        {},
+        {"tie_weights": True, "normalize_first": True},
+        {"num_heads": 3},
+        {"rotary": True},
+    ],
 )
 def test_weights_are_counted_without_building_them(make_causal_lm, config, tmp_path):
     causal_lm = make_causal_lm(**config)
@@ -71,6 +77,7 @@ def test_weights_are_counted_without_building_them(make_causal_lm, config, tmp_p
         {"num_layers": 10**6},
         {"num_layers": 900},
         {"max_sequence_length": 10**9},
+        {"max_sequence_length": 10**9, "rotary": True},
         {"hidden_dim": 10**6},
         {"intermediate_dim": 10**9},
         {"num_heads": 10**9},

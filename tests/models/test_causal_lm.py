@@ -6,6 +6,7 @@ import pytest
 from closeness import assert_equal_but_rounding
 
 from minigpt_repl import lm
+from minigpt_repl.models.backbone import squared_relu
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +45,13 @@ def test_reference_configuration_has_the_examples_parameter_count():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
-    [{}, {"normalize_first": True, "activation": "gelu"}, {"tie_weights": True}],
-    ids=["reference", "pre-norm", "tied"],
+    [
+        {},
+        {"normalize_first": True, "activation": "gelu"},
+        {"tie_weights": True},
+        {"normalize_first": True, "activation": "squared_relu", "rotary": True},
+    ],
+    ids=["reference", "pre-norm", "tied", "rotary"],
 )
 def test_logits_with_cache_equal_logits_without_at_every_position(make_exact, config):
     causal_lm = make_exact(**config)
@@ -59,7 +65,31 @@ def test_logits_with_cache_equal_logits_without_at_every_position(make_exact, co
             token_ids[:, index : index + 1], cache, index
         )
         found.append(np.asarray(logits)[:, 0])
-    assert_equal_but_rounding(np.stack(found, axis=1), expected)
+    # KerasHub's rotary angles are float32 whatever the rest is.
+    angles = {"dtype": "float32", "growth": 64} if config.get("rotary") else {}
+    assert_equal_but_rounding(np.stack(found, axis=1), expected, **angles)
+
+
+def test_a_rotary_score_depends_on_how_far_apart_two_tokens_are(make_exact):
+    first_block = make_exact(rotary=True).backbone.transformer_layers[0]
+    attention = first_block._self_attention_layer
+    query, key = 9 * np.random.default_rng(4).normal(size=(2, 1, 1, 4, 4))
+
+    def turned(vectors, position):
+        return np.asarray(attention.turned(vectors, np.array([position])))
+
+    def scores(of_query, of_key):
+        return np.sum(turned(query, of_query) * turned(key, of_key), axis=-1)
+
+    assert np.allclose(scores(5, 2), scores(9, 6), rtol=1e-5)
+    assert not np.allclose(scores(5, 2), scores(5, 3), rtol=1e-2)
+    # Normalized: a vector's length is the square root of its dimensions.
+    assert np.allclose(np.sum(turned(key, 3) ** 2, axis=-1), 4)
+
+
+def test_squared_relu():
+    found = squared_relu(np.array([-2.0, 0.0, 3.0], "float32"))
+    assert np.array_equal(found, [0, 0, 9])
 
 
 def test_several_tokens_at_once_with_cache_equal_one_pass(exact):

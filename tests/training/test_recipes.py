@@ -97,6 +97,7 @@ def test_an_unknown_recipe_names_the_nearest():
         ({"num_layers": 0}, "num_layers must be 1 or more, but 0"),
         ({"context_length": 1}, "context_length must be 2 or more"),
         ({"hidden_dim": 2, "num_heads": 4}, "4 heads need a hidden_dim of 4"),
+        ({"num_heads": 5}, "51 dimensions each, which must be an even number"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"beginnings": 2.0}, "beginnings must be from 0 to 1"),
         ({"learning_rate": -1.0}, "learning_rate must be above 0"),

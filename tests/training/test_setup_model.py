@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minigpt_repl.training.dataset import Windows
+from minigpt_repl.training.recipes import DEFAULT
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_model.py"
 
@@ -147,29 +147,23 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
         assert np.array_equal(one, other) == stays, one.path
 
 
-def test_halfway_is_the_mean_of_both_ends_and_measured_there(monkeypatch):
-    import keras
-
+def test_begun_anew_it_has_the_others_embeddings_and_blocks_that_add_nothing(
+    monkeypatch, make_causal_lm
+):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import train_longer
 
-    model = keras.Sequential([keras.layers.Dense(2)])
-    model.build((None, 3))
-    windows = Windows(np.zeros((4, 8), int), np.zeros((4, 8), int))
-    trainer = SimpleNamespace(
-        model=model,
-        run=SimpleNamespace(step=7, elapsed=1.5, evaluations=[3.0, 2.0], best=2.0),
-        data=SimpleNamespace(train=windows, validation=windows),
-        # In place of a loss, so that it tells which weights were measured.
-        evaluator=SimpleNamespace(
-            measure=lambda windows, step, elapsed: float(model.get_weights()[0][0, 0])
-        ),
-    )
-    model.set_weights([np.full((3, 2), 5.0), np.full(2, 1.0)])
-    run = train_longer.at_the_mean(trainer, [np.full((3, 2), 1.0), np.full(2, 3.0)])
-    for weights, mean in zip(model.get_weights(), (3.0, 2.0), strict=True):
-        assert np.array_equal(weights, np.full_like(weights, mean))
-    assert run.best == run.on_seen == 3.0 and run.evaluations == [3.0, 3.0]
+    old = make_causal_lm(tie_weights=True, normalize_first=True)
+    shape = {"num_layers": 1, "num_heads": 2, "intermediate_dim": 8}
+    size = {"hidden_dim": 16, "context_length": 32, "vocabulary_size": 80}
+    recipe = DEFAULT.changed(all_rows=True, mixed_precision=False, **shape, **size)
+    new = train_longer.begun_anew(old, recipe)
+    assert new.backbone.rotary and not old.backbone.rotary
+    ids = np.array([[2, 5, 9, 4]], "int32")
+    embedded = old.backbone.token_embedding(ids)
+    expected = old.backbone.final_norm(embedded)
+    states = new.backbone({"token_ids": ids, "padding_mask": ids})
+    np.testing.assert_allclose(states, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_draft_agrees_where_its_most_probable_token_is_the_models(monkeypatch):

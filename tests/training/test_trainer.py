@@ -105,11 +105,26 @@ def test_stopped_and_resumed_again_and_again_it_ends_alike(unbroken, tmp_path):
         assert mine.loss == pytest.approx(other.loss, abs=1e-4)
 
 
+def test_halfway_is_the_mean_of_the_first_and_the_best_and_measured_there():
+    trainer, to_the_end = (
+        make_trainer(small(DEFAULT), halfway=halfway) for halfway in (True, False)
+    )
+    first = trainer.model.get_weights()
+    run = trainer.train()
+    to_the_end.train()
+    ends = zip(first, to_the_end.best_weights, strict=True)
+    for weights, (one, other) in zip(trainer.model.get_weights(), ends, strict=True):
+        np.testing.assert_allclose(weights, (one + other) / 2, atol=1e-6)
+    measured = trainer.evaluator.measure(trainer.data.validation).loss
+    assert run.best.loss == run.evaluations[-1].loss == pytest.approx(measured)
+    assert len(run.evaluations) == len(to_the_end.run.evaluations)
+
+
 def test_taught_it_comes_to_be_like_its_teacher_who_stays_as_it_is():
     from minigpt_repl.models.tokenizer import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
 
-    recipe = small(DEFAULT)
+    recipe = small(DEFAULT).changed(zero_outputs=False)
     teacher = build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=2)
     # Sure of much that the text does not bear out.
     table = teacher.backbone.token_embedding.embeddings
@@ -129,13 +144,29 @@ def test_taught_it_comes_to_be_like_its_teacher_who_stays_as_it_is():
         np.testing.assert_array_equal(one, other)
 
 
+def test_teachers_take_turns_by_the_batch():
+    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.training.trainable import build_model, trainable
+
+    recipe = small(DEFAULT).changed(mixed_precision=False)
+    pupil, one, other = (
+        build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=seed)
+        for seed in (1, 2, 3)
+    )
+    teach = trainable(pupil, recipe, [one, other]).teach
+    for ids, teacher in (([[2, 3, 5]], one), ([[2, 4, 5]], other)):
+        ids = np.array(ids, "int32")
+        given = teacher({"token_ids": ids, "padding_mask": ids})
+        np.testing.assert_allclose(teach(ids), given, rtol=1e-5)
+
+
 def apart(model, teacher, ids):
     """Mean divergence of two models' probabilities."""
-    from minigpt_repl.training.losses import mean_divergence
+    from minigpt_repl.training.losses import mean_cross_entropy
 
     given = teacher({"token_ids": ids, "padding_mask": ids})
-    return float(mean_divergence(model(ids), [given], ids)) - float(
-        mean_divergence(given, [given], ids)
+    return float(mean_cross_entropy(model(ids), given, ids)) - float(
+        mean_cross_entropy(given, given, ids)
     )
 
 
@@ -317,7 +348,9 @@ def test_muon_takes_the_matrices_and_adam_the_rest():
 
 
 def test_muon_steps_are_orthogonal_also_for_attention_kernels():
-    trainer = make_trainer(small(DEFAULT), length=Length(steps=1))
+    trainer = make_trainer(
+        small(DEFAULT).changed(zero_outputs=False), length=Length(steps=1)
+    )
     before = {each.path: np.array(each) for each in trainer.model.trainable_variables}
     # Large enough to tell the step from the weight, and no decay in between.
     trainer.model.optimizer.weight_decay = 0.0
