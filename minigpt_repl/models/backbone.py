@@ -43,23 +43,26 @@ class RotaryAttention(CachedMultiHeadAttention):
     (2021), "RoFormer", arXiv 2104.09864.
     """
 
-    def turned(self, projected: Any, positions: Any) -> Any:
-        """Queries or keys, normalized and turned.
+    def turned(self, query: Any, key: Any, positions: Any) -> tuple[Any, Any]:
+        """Queries and keys, normalized and turned.
 
         Args:
-            projected: float tensor of shape `(batch, length, heads, head_dim)`.
+            query: float tensor of shape `(batch, length, heads, head_dim)`.
+            key: of the same shape.
             positions: int tensor of shape `(length,)`.
         """
         rotary = RotaryEmbedding(dtype=self.dtype_policy)
-        unit = ops.rms_normalization(projected, axis=-1, epsilon=1e-6)
-        return rotary(unit, positions=positions)
+        query, key = (
+            rotary(ops.rms_normalization(each, epsilon=1e-6), positions=positions)
+            for each in (query, key)
+        )
+        return query * SHARPNESS, key
 
     def _compute_attention(
         self, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
     ) -> Any:
         positions = ops.arange(ops.shape(query)[1], dtype="int32")
-        query = self.turned(query, positions) * SHARPNESS
-        key = self.turned(key, positions)
+        query, key = self.turned(query, key, positions)
         return super()._compute_attention(query, key, value, *args, **kwargs)
 
 
@@ -313,8 +316,7 @@ def _attend(
     positions = index + ops.arange(new, dtype="int32")
     query, key = attention._query_dense(x), attention._key_dense(x)
     if isinstance(attention, RotaryAttention):
-        query = attention.turned(query, positions) * SHARPNESS
-        key = attention.turned(key, positions)
+        query, key = attention.turned(query, key, positions)
     keys = update(keys, key)
     values = update(values, attention._value_dense(x))
     query = by_head(query * head_dim**-0.5)

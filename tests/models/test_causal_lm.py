@@ -75,16 +75,18 @@ def test_a_rotary_score_depends_on_how_far_apart_two_tokens_are(make_exact):
     attention = first_block._self_attention_layer
     query, key = 9 * np.random.default_rng(4).normal(size=(2, 1, 1, 4, 4))
 
-    def turned(vectors, position):
-        return np.asarray(attention.turned(vectors, np.array([position])))
+    def turned(position):
+        return map(np.asarray, attention.turned(query, key, np.array([position])))
 
     def scores(of_query, of_key):
-        return np.sum(turned(query, of_query) * turned(key, of_key), axis=-1)
+        (turned_query, _), (_, turned_key) = turned(of_query), turned(of_key)
+        return np.sum(turned_query * turned_key, axis=-1)
 
     assert np.allclose(scores(5, 2), scores(9, 6), rtol=1e-5)
     assert not np.allclose(scores(5, 2), scores(5, 3), rtol=1e-2)
-    # Normalized: a vector's length is the square root of its dimensions.
-    assert np.allclose(np.sum(turned(key, 3) ** 2, axis=-1), 4)
+    # Normalized: a key's length is the square root of its dimensions.
+    _, turned_key = turned(3)
+    assert np.allclose(np.sum(turned_key**2, axis=-1), 4)
 
 
 def test_squared_relu():
