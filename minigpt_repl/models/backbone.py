@@ -127,25 +127,12 @@ class MiniGPTBackbone(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        # Both mask `[PAD]`, id 0, and that mask reaches the layers and the loss.
-        if rotary:
-            self.embedding = self.token_embedding = ReversibleEmbedding(
-                vocabulary_size,
-                hidden_dim,
-                mask_zero=True,
-                dtype=dtype,
-                name="embedding",
-            )
-        else:
-            self.embedding = TokenAndPositionEmbedding(
-                vocabulary_size=vocabulary_size,
-                sequence_length=max_sequence_length,
-                embedding_dim=hidden_dim,
-                mask_zero=True,
-                dtype=dtype,
-                name="embedding",
-            )
-            self.token_embedding = self.embedding.token_embedding
+        self.embedding = _embedding(
+            vocabulary_size, hidden_dim, None if rotary else max_sequence_length, dtype
+        )
+        self.token_embedding = (
+            self.embedding if rotary else self.embedding.token_embedding
+        )
         # Embeddings are kept in float32, and their product with bfloat16 states
         # would be float32 too: on a CPU with AMX five times slower.
         self.token_embedding.reverse_dtype = self.embedding.compute_dtype
@@ -256,6 +243,17 @@ class MiniGPTBackbone(Backbone):
             tie_weights=self.tie_weights,
         )
         return config
+
+
+def _embedding(rows: int, width: int, positions: int | None, dtype: Any) -> Any:
+    """Of the tokens, or with `positions` the sum with theirs.
+
+    It masks `[PAD]`, id 0, and that mask reaches the layers and the loss.
+    """
+    given = {"mask_zero": True, "dtype": dtype, "name": "embedding"}
+    if positions is None:
+        return ReversibleEmbedding(rows, width, **given)
+    return TokenAndPositionEmbedding(rows, positions, width, **given)
 
 
 def cached_block(
