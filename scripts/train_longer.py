@@ -104,7 +104,7 @@ def train_longer(
 
         begun = load_checkpoint(checkpoint)
         before = begun.record.training
-        shape = DEFAULT.changed(all_rows=True).to_json() if anew else before["recipe"]
+        shape = todays_shape(before["recipe"]) if anew else before["recipe"]
         recipe = falling(shape, rate).changed(
             beginnings=beginnings, batch_size=batch_size
         )
@@ -116,7 +116,10 @@ def train_longer(
         state_folder = training_folder(out)
         plan = Plan(length, seed, state_folder=state_folder, halfway=halfway)
         data = training_data(recipe, text)
-        others = [taken_up(each.causal_lm, recipe) for each in taught_by]
+        others = [
+            taken_up(each.causal_lm, falling(each.record.training["recipe"], rate))
+            for each in taught_by
+        ]
         trainer = Trainer(model, recipe, data, plan, [shown], others)
         trainer.resume()
         run = trainer.train()
@@ -152,6 +155,13 @@ def falling(recipe: dict[str, Any], rate: float) -> Recipe:
     return Recipe(**saved_fields(recipe)).changed(
         learning_rate=rate, schedule="trapezoid", decay_fraction=1.0
     )
+
+
+def todays_shape(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The default recipe as it is now, for the embeddings of another one."""
+    kept = ("all_rows", "vocabulary_size", "hidden_dim", "context_length")
+    then = saved_fields(recipe)
+    return DEFAULT.changed(**{name: then[name] for name in kept}).to_json()
 
 
 def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:
@@ -216,11 +226,10 @@ def begun_anew(causal_lm: Any, recipe: Recipe) -> Any:
     from minigpt_repl.training.trainable import build_model
 
     model = build_model(recipe, causal_lm.preprocessor.tokenizer, seed=0)
-    for new, old in (
-        (model.backbone.token_embedding, causal_lm.backbone.token_embedding),
-        (model.backbone.final_norm, causal_lm.backbone.final_norm),
-    ):
-        new.set_weights(old.get_weights())
+    new, old = model.backbone, causal_lm.backbone
+    new.token_embedding.set_weights(old.token_embedding.get_weights())
+    if old.final_norm is not None:
+        new.final_norm.set_weights(old.final_norm.get_weights())
     return model
 
 

@@ -113,19 +113,9 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     assert len(rows) >= 2 and {"step", "epochs", "val_loss"} <= set(columns)
     assert len(columns) == len(set(columns))
     # What is finished can go on, and its draft model learns from it.
-    script = SCRIPT.with_name("train_longer.py")
-    command = [sys.executable, script, "--corpus", corpus, "--checkpoint", "out"]
-    command += ["--out", "longer", "--steps", "5", "--draft-steps", "3"]
-    command += ["--teacher", "out", "--batch-size", "4", "--halfway"]
+    taught = ("--teacher", "out", "--batch-size", "4")
     done, again = [
-        subprocess.run(
-            command,
-            cwd=place,
-            env=os.environ | {"XDG_CACHE_HOME": str(place / "cache")},
-            capture_output=True,
-            text=True,
-        )
-        for _ in range(2)
+        train_longer(place, corpus, "longer", *taught, "--halfway") for _ in range(2)
     ]
     assert done.returncode == 0, done.stderr
     told = [done.stderr.find(each) for each in ("5/5 steps", "halfway: ", "3/3 steps")]
@@ -145,6 +135,28 @@ def test_text_becomes_a_checkpoint_with_its_draft(place):
     for one, other in zip(before.weights, after.weights, strict=True):
         stays = len(one.shape) < 2 or "bias" in one.path
         assert np.array_equal(one, other) == stays, one.path
+
+    # Or begin anew in today's shape, which is another than its teacher's.
+    done = train_longer(place, corpus, "anew", *taught, "--anew")
+    assert done.returncode == 0, done.stderr
+    anew = load_checkpoint(place / "anew")
+    assert anew.causal_lm.backbone.num_layers == 3 and before.num_layers == 1
+    training = anew.record.training
+    assert training["steps"] == 5 and training["begun_as"]["steps"] == 12
+    assert training["metrics"] == training["history"][-1]
+
+
+def train_longer(place, corpus, out, *arguments):
+    script = SCRIPT.with_name("train_longer.py")
+    command = [sys.executable, script, "--corpus", corpus, "--checkpoint", "out"]
+    command += ["--out", out, "--steps", "5", "--draft-steps", "3"]
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=place,
+        env=os.environ | {"XDG_CACHE_HOME": str(place / "cache")},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_begun_anew_it_has_the_others_embeddings_and_blocks_that_add_nothing(
