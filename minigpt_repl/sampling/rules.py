@@ -223,10 +223,11 @@ def draw(ns: Any, weights: Any, uniform: Any) -> Any:
     """
     # Two sums over blocks in place of one long running sum, which takes longer.
     rows, size = weights.shape
-    width = max(1, round(size**0.5))
+    width = _near_root(size)
     blocks = -(-size // width)
-    padded = ns.pad(weights, ((0, 0), (0, blocks * width - size)))
-    padded = ns.reshape(padded, (rows, blocks, width))
+    if gap := blocks * width - size:
+        weights = ns.pad(weights, ((0, 0), (0, gap)))
+    padded = ns.reshape(weights, (rows, blocks, width))
     sums = ns.sum(padded, axis=-1)
     ends = ns.cumsum(sums, axis=-1)  # (rows, blocks)
     target = _below(ns, uniform * ends[:, -1:], ends[:, -1:])
@@ -236,6 +237,12 @@ def draw(ns: Any, weights: Any, uniform: Any) -> Any:
     inner_ends = ns.cumsum(inside, axis=-1)  # (rows, width)
     place = _count(ns, inner_ends <= _below(ns, target - before, inner_ends[:, -1:]))
     return ns.minimum(block * width + place, size - 1)
+
+
+def _near_root(size: int) -> int:
+    """The square root, or a number near it that divides without a rest."""
+    root = max(1, round(size**0.5))
+    return next((n for n in range(root, root // 2, -1) if size % n == 0), root)
 
 
 def _below(ns: Any, target: Any, end: Any) -> Any:
