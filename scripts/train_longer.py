@@ -8,15 +8,16 @@ the matrices are trained, norms and biases stay as they are: a step takes 7% les
 With `--beginnings 0.6` the last 60% of the steps see only beginnings of lines, as a
 prompt is one. Stopped, the same command goes on.
 
-With `--teacher`, as often as you like, it learns other checkpoints' probabilities in
-place of the text, in each step those of one (distillation: G. Hinton et al. (2015),
-arXiv 1503.02531): several ends of long runs know more together than each alone. The
-draft model learns from the model's own, because what counts is how often the model
-agrees with it. With `--anew` the pupil is a new model of the shape that `--recipe
-default` has today, of which only the embeddings and the last norm are the checkpoint's:
-so a better recipe inherits what the old one learned. With `--halfway` the weights end
-in the middle between where they began and where the steps led: after a short run at a
-low rate that is better than either end (M. Wortsman et al. (2022), arXiv 2109.01903).
+With `--teacher`, as often as you like, half of what it learns are other checkpoints'
+probabilities, in each step those of one, and half is the text (distillation: G. Hinton
+et al. (2015), arXiv 1503.02531): several ends of long runs know more together than each
+alone. The draft model learns from the model in the same way, because what counts is how
+often the model agrees with it. With `--anew` the pupil is a new model of the shape that
+`--recipe default` has today, of which only the embeddings and the last norm are the
+checkpoint's: so a better recipe inherits what the old one learned. With `--halfway` the
+weights end in the middle between where they began and where the steps led: after a
+short run at a low rate that is better than either end (M. Wortsman et al. (2022), arXiv
+2109.01903).
 """
 
 import contextlib
@@ -63,7 +64,7 @@ DRAFT_RATE = 4e-3
     "teachers",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A checkpoint of the same vocabulary to learn from, in place of the text.",
+    help="A checkpoint of the same vocabulary to learn from, beside the text.",
 )
 @click.option("--anew", is_flag=True, help="Begin with new blocks of today's shape.")
 @click.option("--batch-size", type=click.IntRange(1), help="Windows a step.")

@@ -120,33 +120,36 @@ def _tensorflow_cross_entropy() -> Any:
     return cross_entropy
 
 
-def mean_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
-    """The cross-entropy under another model's probabilities (distillation).
+def taught_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
+    """The cross-entropy under a teacher's probabilities, and under the text, by halves.
 
-    Its gradient is the difference of the two distributions: G. Hinton et al. (2015),
-    arXiv 1503.02531.
+    Distillation: G. Hinton et al. (2015), arXiv 1503.02531. Its gradient is the
+    difference of the model's distribution and the target, which is the mean of the
+    teacher's and the one that is sure of the label.
 
     Args:
         logits: float tensor of shape `(batch, length, rows)`.
-        taught: the other's logits, of the same shape.
+        taught: the teacher's logits, of the same shape.
         labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
             counts.
 
     Returns:
         The mean over the positions, a float32 scalar.
     """
+    labels = ops.cast(labels, "int32")
     is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-    sum_ = ops.sum(_cross_entropy_under()(logits, taught) * is_token)
+    sum_ = ops.sum(_half_taught()(logits, taught, labels) * is_token)
     return sum_ / ops.maximum(ops.sum(is_token), 1.0)
 
 
 @cache
-def _cross_entropy_under() -> Any:
+def _half_taught() -> Any:
     """The function for the backend, made once: one pass over the logits by XLA."""
 
-    def cross_entropy(logits: Any, taught: Any) -> Any:
+    def cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
         logits, taught = (ops.cast(each, "float32") for each in (logits, taught))
-        at_target = ops.sum(ops.softmax(taught) * logits, axis=-1)
+        target = ops.softmax(taught) + ops.one_hot(labels, logits.shape[-1])
+        at_target = ops.sum(target * logits, axis=-1) / 2
         return ops.logsumexp(logits, axis=-1) - at_target  # (batch, length)
 
     if keras.backend.backend() != "tensorflow":

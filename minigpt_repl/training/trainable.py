@@ -27,7 +27,7 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.training.devices import jit_compile
-from minigpt_repl.training.losses import FusedCrossEntropy, mean_cross_entropy
+from minigpt_repl.training.losses import FusedCrossEntropy, taught_cross_entropy
 from minigpt_repl.training.recipes import Recipe
 
 OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
@@ -100,8 +100,8 @@ def trainable(
     Args:
         causal_lm: the model that learns.
         recipe: how.
-        teachers: models of the same vocabulary: it learns their probabilities in
-            place of the text, in each step those of one.
+        teachers: models of the same vocabulary: it learns their probabilities beside
+            the text, in each step those of one.
     """
     model: keras.Model
     if teachers:
@@ -150,8 +150,8 @@ class _Taught(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The cross-entropy under the teacher, over the positions with a label."""
-        return mean_cross_entropy(y_pred, self.teach(x), y)
+        """Half the teacher's, half the text's, over the positions with a label."""
+        return taught_cross_entropy(y_pred, self.teach(x), y)
 
 
 def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:

@@ -112,7 +112,7 @@ class Trainer:
             each step. After each evaluation, at the end of what Keras calls an epoch,
             also `val_loss`, `val_perplexity`, `val_bits_per_byte` and `best_step`.
             `epochs` is how often the text was seen.
-        teachers: models whose probabilities it learns in place of the text.
+        teachers: models whose probabilities it learns beside the text.
     """
 
     def __init__(

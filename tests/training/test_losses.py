@@ -97,10 +97,10 @@ def test_a_batch_of_padding_only_is_no_division_by_zero():
     assert float(FusedCrossEntropy()(np.zeros((1, 4), "int32"), logits)) == 0.0
 
 
-def test_the_mean_cross_entropy_is_under_the_teachers_probabilities():
+def test_half_of_the_target_is_the_teachers_and_half_the_text():
     import tensorflow as tf
 
-    from minigpt_repl.training.losses import mean_cross_entropy
+    from minigpt_repl.training.losses import taught_cross_entropy
 
     rng = np.random.default_rng(6)
     logits, taught = rng.normal(0, 4, (2, 2, 6, ROWS))
@@ -108,14 +108,13 @@ def test_the_mean_cross_entropy_is_under_the_teachers_probabilities():
     labels[1, 3:] = 0
     is_token = (labels > 0)[..., None]
     softmax = lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)  # noqa: E731
-    target = softmax(taught)
+    target = (softmax(taught) + np.eye(ROWS)[labels]) / 2
     expected = -(is_token * target * np.log(softmax(logits))).sum() / 9
     ours = tf.convert_to_tensor(logits, "float32")
     with tf.GradientTape() as tape:
         tape.watch(ours)
-        loss = mean_cross_entropy(ours, taught, labels)
+        loss = taught_cross_entropy(ours, taught, labels)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
-    # Not a token's own: the two distributions' difference.
     np.testing.assert_allclose(
         tape.gradient(loss, ours), is_token * (softmax(logits) - target) / 9, atol=1e-6
     )
