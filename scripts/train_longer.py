@@ -134,19 +134,12 @@ def train_longer(
         record["begun_as"] = begun_as(before)
         record["halfway"] = halfway
         record["teachers"] = [each.record.training["metrics"] for each in taught_by]
-        draft = begun.draft
-        if draft is not None:
-            smaller = falling(before["draft"]["recipe"], DRAFT_RATE)
-            draft = taken_up(draft, smaller)
-            length = Length(steps=draft_steps)
+        draft = None
+        if begun.draft is not None:
             progress.say("now its draft model learns from it")
-            shown = ShowProgress(progress, length)
-            plan = Plan(length, seed, evaluate_every=draft_steps)
-            taught = Trainer(draft, smaller, data, plan, [shown], [model])
-            told = distil(taught, trainer.model)
-            shown.close()
+            plan = Plan(Length(steps=draft_steps), seed, evaluate_every=draft_steps)
+            draft, told = taught_draft(begun, data, plan, progress, model, trainer)
             record["draft"] = before["draft"] | {"distilled": told}
-            draft = in_float32(draft)
         save_checkpoint(out, in_float32(model), record, draft)
         remove_state(training_folder(out))
 
@@ -261,27 +254,42 @@ def begun_as(before: dict[str, Any]) -> dict[str, Any]:
     return {name: before[name] for name in before if name not in apart}
 
 
-def distil(trainer: Any, teacher: Any) -> dict[str, Any]:
-    """Has a draft model learn from the model.
+def taught_draft(
+    begun: Any, data: Any, plan: Any, progress: Any, model: Any, trainer: Any
+) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint's draft model, after it has learned from what the model became.
 
     Args:
-        trainer: of the draft model.
-        teacher: the model, from ids to logits.
+        begun: the checkpoint.
+        data: the text's windows.
+        plan: how long the draft model learns.
+        progress: shows it.
+        model: the model.
+        trainer: of the model.
 
     Returns:
-        What the record tells of it: how often the draft's most probable token is the
-        model's, before and after, on the validation text, and its perplexity there.
+        The draft model, to be saved; and what the record tells of it: how often its
+        most probable token is the model's, before and after, on the validation text,
+        and its perplexity there.
     """
-    choices = same_choices(trainer.model, teacher)
-    validation = trainer.data.validation
-    before = agreement(choices, validation)
-    run = trainer.train()
-    after = agreement(choices, validation)
-    return {
+    from minigpt_repl.training.callbacks import ShowProgress
+    from minigpt_repl.training.trainable import in_float32
+    from minigpt_repl.training.trainer import Trainer
+
+    recipe = falling(begun.record.training["draft"]["recipe"], DRAFT_RATE)
+    draft = taken_up(begun.draft, recipe)
+    shown = ShowProgress(progress, plan.length)
+    taught = Trainer(draft, recipe, data, plan, [shown], [model])
+    choices = same_choices(taught.model, trainer.model)
+    before = agreement(choices, data.validation)
+    run = taught.train()
+    shown.close()
+    assert run.best
+    return in_float32(draft), {
         "steps": run.step,
         "seconds": round(run.elapsed, 1),
         "agreed_before": before,
-        "agreed": after,
+        "agreed": agreement(choices, data.validation),
         "perplexity": run.best.perplexity,
     }
 
