@@ -393,6 +393,11 @@ class Record(Document, frozen=True):
     version: Literal[1] = 1
 
     @property
+    def has_ends(self) -> bool:
+        """Whether the model learned where a document ends."""
+        return self.document is not None
+
+    @property
     def sha256(self) -> str:
         """Identifies weights, configuration and vocabulary together."""
         lines = (f"{name} {digest}\n" for name, digest in sorted(self.files.items()))

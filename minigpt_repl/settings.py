@@ -83,7 +83,7 @@ LENGTH_ELSEWHERE = {
 def limits_of(model: Record | EngineInfo) -> Limits:
     """What a checkpoint sets bounds to: numbers of tokens, whether texts end, and
     whether a draft can be made."""
-    ends = {} if model.document is None else {ENDS: 1}
+    ends = {ENDS: 1} if model.has_ends else {}
     return {"vocabulary": model.vocabulary_size, DRAFT: int(model.has_draft), **ends}
 
 

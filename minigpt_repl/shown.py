@@ -19,6 +19,9 @@ HIDDEN = (
 )
 """The characters, as in the brackets of a regular expression."""
 
+NO_PROMPT = "(no prompt)"
+"""Where a text that began with nothing is shown."""
+
 _HIDDEN = re.compile(f"[{HIDDEN}]")
 
 

@@ -35,6 +35,7 @@ from minigpt_repl.engine.request import (
     TokenChosen,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.models.text.wordpiece import WordPieceText
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
 
@@ -112,9 +113,9 @@ class FakeEngine(Engine):
             parameter_count=1234,
             lowercase=True,
             has_draft=self.has_draft,
+            text=WordPieceText(VOCABULARY),
             load_s=0.5,
             training={"recipe": "fake", "metrics": {"validation_perplexity": 12.5}},
-            words=VOCABULARY,
         )
 
     @property

@@ -31,7 +31,7 @@ from minigpt_repl.compare.view import LEVEL_NAMES, SAME, seed_label
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import ENTRIES
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import NO_PROMPT, shown
 
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
@@ -77,7 +77,7 @@ def lesson_page(
         )
     return _render(
         "lesson.html.jinja",
-        title=f"{LESSON_TITLE}: {told.plan.prompt or '[BOS]'}",
+        title=f"{LESSON_TITLE}: {told.plan.prompt or NO_PROMPT}",
         chapters=shown_chapters,
         comparison={
             **comparison_part(told, engine, colors),

@@ -20,7 +20,7 @@ from minigpt_repl.compare.comparison import (
 )
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import NO_PROMPT, shown
 
 STRATEGIES = ("cyan", "yellow", "green", "magenta", "blue", "red")
 """Colours of strategies by their places, the same in texts, tables and plots."""
@@ -125,7 +125,7 @@ class TextsView:
     ) -> RenderResult:
         comparison = self.comparison
         columns = comparison.columns
-        yield Text(shown(comparison.plan.prompt) or "[BOS]", style="bold")
+        yield Text(shown(comparison.plan.prompt) or NO_PROMPT, style="bold")
         shared = shared_by_seed([column.texts for column in columns])
         size = band_size(len(columns), options.max_width)
         for start in range(0, len(columns), size):

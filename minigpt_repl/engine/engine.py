@@ -68,11 +68,9 @@ class LocalEngine(Engine):
             parameter_count=record.parameter_count,
             lowercase=record.lowercase,
             has_draft=self._draft is not None,
+            text=self._model.text,
             load_s=load_s,
             training=record.training,
-            words=tuple(self._model.text.pieces),
-            tokenizer=record.tokenizer,
-            document=record.document,
         )
         self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s

@@ -184,7 +184,7 @@ class RemoteEngine(Engine):
             self._process.stop()
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without `[BOS]`."""
+        """Token ids of a text, without the start token."""
         ids: tuple[int, ...] = self._call("encode", text)
         return ids
 

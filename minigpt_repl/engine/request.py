@@ -6,13 +6,10 @@ here holds a tensor, and importing this module loads no numpy and no TensorFlow.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minigpt_repl.errors import EngineError
-from minigpt_repl.models.text.bytelevel import ByteLevelText
 from minigpt_repl.models.text.codec import TextCodec
-from minigpt_repl.models.text.wordpiece import WordPieceText
 from minigpt_repl.sampling.parameters import Value
 
 if TYPE_CHECKING:
@@ -32,14 +29,14 @@ class Request:
     """One text to generate.
 
     Attributes:
-        prompt: the user's text; `""` starts from `[BOS]`.
+        prompt: the user's text; `""` begins with nothing.
         sampler: canonical name of a sampler.
         parameters: a value for each of its parameters.
         length: number of new tokens at most.
         seed: seed of the random choices; `None` draws a fresh one.
         stop: `none`; `sentence` to end at the first sentence end after half the
             length; `end` to end where the document does.
-        prompt_ids: token ids to continue, without `[BOS]`; used in place of
+        prompt_ids: token ids to continue, without the start token; used in place of
             `prompt` where the exact tokens matter (`:continue`, `:step`).
         with_scores: whether each token of the finished text carries its
             `TokenScore`. Costs a pass over the text at its end.
@@ -97,10 +94,10 @@ class Started:
     """The prompt is packed; the first event of every generation.
 
     Attributes:
-        prompt_ids: the tokens that the model sees, without `[BOS]`.
+        prompt_ids: the tokens that the model sees, without the start token.
         seed: the seed in use, drawn if the request had none.
         cropped: tokens dropped from the left of the prompt.
-        unknown_words: words of the prompt that became `[UNK]`.
+        unknown_words: words of the prompt that the model has no tokens for.
     """
 
     prompt_ids: tuple[int, ...]
@@ -207,7 +204,7 @@ class Generation:
         stop_reason: why it ended.
         timings: how long it took.
         reprimed: token indices at which the context was full, and the model went on
-            from `[BOS]` and the last tokens.
+            from the start token and the last tokens.
         accepted: accepted and drafted tokens of speculative decoding, or `None`.
         checkpoint_sha256: identifies the weights and the vocabulary.
         rescued: the rules of a chain that would have left nothing, so that the most
@@ -302,11 +299,9 @@ class EngineInfo:
         parameter_count: weights of the model.
         lowercase: whether the tokenizer folds case.
         has_draft: whether a draft model is there for speculative decoding.
+        text: the tokens as text.
         load_s: seconds that loading took.
         training: the checkpoint's record, as read from `training.json`.
-        words: the vocabulary, word piece by id.
-        tokenizer: how text becomes tokens; see `formats.Record`.
-        document: what has an end that the model learned, if anything.
     """
 
     directory: str
@@ -316,18 +311,14 @@ class EngineInfo:
     parameter_count: int
     lowercase: bool
     has_draft: bool
+    text: TextCodec = field(compare=False)  # the vocabulary is told by the sha256
     load_s: float = 0.0
     training: Mapping[str, Any] = field(default_factory=dict)
-    words: tuple[str, ...] = ()
-    tokenizer: str = "wordpiece"
-    document: str | None = None
 
-    @cached_property
-    def text(self) -> TextCodec:
-        """The tokens as text."""
-        if self.tokenizer == "bpe":
-            return ByteLevelText(self.words, self.document)
-        return WordPieceText(self.words, self.lowercase)
+    @property
+    def has_ends(self) -> bool:
+        """Whether the model learned where a document ends."""
+        return self.text.end_id is not None
 
 
 class Engine(Protocol):
@@ -366,10 +357,10 @@ class Engine(Protocol):
         signal handler or another thread."""
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without `[BOS]`."""
+        """Token ids of a text, without the start token."""
 
     def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
-        """Scores of the next token after `[BOS]` and after each of `token_ids`.
+        """Scores of the next token after nothing and after each of `token_ids`.
 
         Returns a float32 array of shape `(len(token_ids) + 1, vocabulary_size)`;
         reserved ids are minus infinity. Longer inputs than the context are

@@ -138,7 +138,7 @@ def _name_of(directory: str) -> str:
 
 
 def _context(node: Node, info: EngineInfo) -> str:
-    """Positions that the current text takes up, `[BOS]` included."""
+    """Positions that the current text takes up, the start token included."""
     generation = node.generation
     used = 1 + len(generation.started.prompt_ids) + len(generation.tokens)
     return f"{min(used, info.context_length)}/{info.context_length}"

@@ -102,7 +102,9 @@ HOSTILE = "a\x1b]52;c;aGk=\x07\u202e"
 
 
 def test_controls_of_the_model_are_visible_in_a_pipe(run, monkeypatch):
-    words = [HOSTILE if word == "king" else word for word in FakeEngine().info.words]
+    words = [
+        HOSTILE if word == "king" else word for word in FakeEngine().info.text.pieces
+    ]
     monkeypatch.setattr("fakes.VOCABULARY", tuple(words))
     lines = "the boy", ":why", ":raw", ":heat", ":compare greedy random -- the boy"
     result = run(stdin="\n".join((*lines, ":next", ":nonsense \x1b\x9b")))

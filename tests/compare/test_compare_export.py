@@ -23,6 +23,7 @@ from minigpt_repl.compare.replay import ReplayError, read_recorded, replay, warn
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.formats import encode, schema
+from minigpt_repl.models.text.wordpiece import WordPieceText
 
 HOSTILE = 'the <script>alert(1)</script> & "king" `x` | [a](b) *c*\n# d'
 VOID = {"meta", "rect", "path", "circle"}
@@ -173,9 +174,11 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     token = replace(made.tokens[0], text="<b>&")
     made = replace(made, tokens=(token, *made.tokens[1:]))
     one = comparison_of("<i>", made, "x")
-    words = [("<b>&" if id == token.id else word) for id, word in enumerate(INFO.words)]
+    words = [
+        "<b>&" if id == token.id else word for id, word in enumerate(INFO.text.pieces)
+    ]
     other = FakeEngine(context_length=64)
-    info = replace(INFO, words=tuple(words))
+    info = replace(INFO, text=WordPieceText(words))
     renamed = SimpleNamespace(info=info, logits=other.logits, encode=other.encode)
     text = render([one], ".html", renamed)
     assert "<b>&" not in text

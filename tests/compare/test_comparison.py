@@ -295,5 +295,5 @@ def test_no_view_steers_a_terminal():
         page = drawn(view)
         assert not set("\x1b\x07\x9b\u202e\x7f") & set(page)
         assert "x1b]52" in page.replace("\n", "")
-    info = replace(FakeEngine().info, words=(evil,))
+    info = replace(FakeEngine().info, text=WordPieceText((evil,)))
     assert visible(0, info) == "·a \\x1b]52;c;aGk=\\x07 \\x9b2J\\u202e\\x7f"

@@ -278,12 +278,11 @@ class Stepping:
 
     def _ids_of(self, word: str) -> list[int]:
         """The tokens of what the user wrote behind the text."""
-        engine = self.context.engine
-        if word in engine.info.words:
-            return [engine.info.words.index(word)]
-        after = f" {word}" if engine.info.tokenizer == "bpe" else word
-        ids = list(engine.encode(after))
-        if not ids or engine.info.text.unknown_id in ids:
+        engine, text = self.context.engine, self.context.engine.info.text
+        if word in text.pieces:
+            return [text.pieces.index(word)]
+        ids = list(engine.encode(f" {word}"))
+        if not ids or text.unknown_id in ids:
             raise UsageError(f"the model has no tokens for {quoted(word)}")
         return ids
 

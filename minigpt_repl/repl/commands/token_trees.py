@@ -28,7 +28,7 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.context import Context, current_ids
 from minigpt_repl.repl.tables import FAINT, NAME, STRONG
-from minigpt_repl.shown import as_share, in_nats, quoted, shown
+from minigpt_repl.shown import NO_PROMPT, as_share, in_nats, quoted, shown
 
 SHOWN_DROPPED = 2
 """Of each step of a group, those that nearly survived it."""
@@ -128,7 +128,8 @@ class BeamTree:
     def drawn(self) -> Tree:
         """The tree so far; the best text of its last step is bold."""
         root = Tree(
-            Text(shown(self.request.prompt) or "[BOS]", style="bold"), guide_style=FAINT
+            Text(shown(self.request.prompt) or NO_PROMPT, style="bold"),
+            guide_style=FAINT,
         )
         places: dict[Place, Tree] = {(0, ()): root}
         if "num_groups" in self.request.parameters:
