@@ -30,14 +30,20 @@ LAYERS = (
 )
 """From the bottom up: a unit imports what is in its own files or below its layer."""
 
+KINDS = tuple(
+    f"minigpt_repl.models.{name}"
+    for name in ("backbone", "tokenizer", "text.bytelevel", "text.wordpiece")
+)
+"""Kinds of models and of tokens: the rest knows `LanguageModel` and `TextCodec`."""
+
 FORBIDDEN = {
     "models": SCREEN,
-    "sampling": (*SCREEN, "keras_hub.models"),
-    "engine": SCREEN,
+    "sampling": (*SCREEN, "keras_hub.models", *KINDS),
+    "engine": (*SCREEN, *KINDS),
     "training": ("prompt_toolkit",),
     "models/text": (*SCREEN, *HEAVY),
-    "repl": tuple(name for name in HEAVY if name != "numpy"),
-    "compare": tuple(name for name in HEAVY if name != "numpy"),
+    "repl": (*(name for name in HEAVY if name != "numpy"), *KINDS),
+    "compare": (*(name for name in HEAVY if name != "numpy"), *KINDS),
 }
 """What no module of a folder may import, not even inside a function."""
 
