@@ -23,6 +23,7 @@ from minigpt_repl.sampling.stage import (
     "greedy search",
     "worked by hand",
     is_last=True,
+    is_random=False,
 )
 def greedy(ns: Any, shares: Any) -> Any:
     """The highest probability.

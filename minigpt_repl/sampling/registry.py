@@ -305,7 +305,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         ),
         sampler="minigpt_repl.sampling.samplers:Chain",
         parameters=chain.parameters_of(stages),
-        is_random=all(stage.name != "greedy" for stage in stages),
+        is_random=all(stage.is_random for stage in stages),
         takes_rows=True,
         use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
         stages=stages,

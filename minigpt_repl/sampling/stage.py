@@ -59,6 +59,7 @@ class Stage:
             `learned`: float `(rows, 1)`, what `learns` gave after the last token, at
             the beginning of a text 0.
         is_last: whether it chooses the token, so that none can stand behind it.
+        is_random: whether it leaves a choice to chance.
         can_empty: whether it can remove all tokens.
         learns: of a rule that follows its own choices, from the array namespace,
             `learned`, the probability of the token that was chosen before the rule
@@ -78,6 +79,7 @@ class Stage:
     oracle: str
     needs: tuple[str, ...] = ()
     is_last: bool = False
+    is_random: bool = True
     can_empty: bool = False
     learns: Callable[..., Any] | None = None
 
@@ -122,6 +124,7 @@ def stage(
     *parameters: Parameter,
     needs: tuple[str, ...] = (),
     is_last: bool = False,
+    is_random: bool = True,
     can_empty: bool = False,
     learns: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Stage]:
@@ -143,6 +146,7 @@ def stage(
             oracle=oracle,
             needs=needs,
             is_last=is_last,
+            is_random=is_random,
             can_empty=can_empty,
             learns=learns,
         )

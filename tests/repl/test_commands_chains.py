@@ -130,6 +130,8 @@ def test_a_sampler_becomes_a_chain_of_its_rule():
     assert talk.notices[0].endswith("-> temperature=0.5 + top_k=4 + min_p=0.1")
     talk.type(":sampler beam", ":chain")
     assert "beam is no rule of a chain" in str(talk.error)
+    talk.type(":sampler top_p p=0.9 k=5", ":chain")
+    assert "top_p with k is no chain: :set k off first" in str(talk.error)
     talk.type(":sampler greedy", ":chain", ":chain drop greedy")
     assert "at least one stage" in str(talk.error)
 

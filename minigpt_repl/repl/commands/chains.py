@@ -264,8 +264,11 @@ def _edit_of(settings: Settings) -> Edit:
         texts.append(f"temperature={values['temperature']}")
     main = next(iter(STAGES[spec.name].parameters), None)
     texts.append(spec.name if main is None else f"{spec.name}={values[main.name]}")
-    if spec.name == "top_p" and values["k"] is not None:
-        raise UsageError("top_p with a k is no chain; :set k off, then add top_k")
+    for other in values.keys() - {"temperature", main and main.name}:
+        if values[other] is not None:
+            raise UsageError(
+                f"{spec.name} with {other} is no chain: :set {other} off first"
+            )
     return Edit(tuple(texts))
 
 

@@ -284,7 +284,11 @@ def _choose(
     the one that bears out the most."""
     settings = context.session.settings
     has_draft = context.engine.info.has_draft
-    stops = [stop for stop in STOPS if has_draft or stop.sampler != "speculative"]
+    stops = [
+        stop
+        for stop in STOPS
+        if has_draft or not find_sampler(stop.sampler).needs_draft
+    ]
     if not has_draft:
         yield Notice("speculative is left out: the checkpoint has no draft model")
     strategies = [
