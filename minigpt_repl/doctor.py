@@ -1,7 +1,7 @@
 """What `minigpt-repl doctor` looks at: is everything there that a text needs?
 
-Each check yields one finding, with what to do if it is not well. Knows neither
-click nor exit codes; imports TensorFlow only for its own checks.
+Each check yields one finding, with what to do if it is not well. TensorFlow is imported
+only for its own checks.
 """
 
 import os

@@ -1,9 +1,8 @@
 """Files and folders that are written whole or not at all, and files that users name.
 
-Everything is written beside its place, forced to the disk and then renamed, so
-that whatever kills the program, a reader finds the old content or the new one. What
-the user names is found, and read within bounds. Knows file systems only: nothing of
-what is written.
+Everything is written beside its place, forced to the disk and then renamed, so that
+whatever kills the program, a reader finds the old content or the new one. What the user
+names is found, and read within bounds.
 """
 
 import contextlib

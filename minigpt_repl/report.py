@@ -1,7 +1,7 @@
 """Texts as JSON, for programs: what `--json` and `--jsonl` print.
 
 `formats.Generation` and `formats.TokenLine` are the shapes; `WatchedEngine` lets a
-`JsonWriter` see a text's events while it is made. Knows no terminal and no model.
+`JsonWriter` see a text's events while it is made.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -82,7 +82,7 @@ class Soak:
         self._engine = engine
         self._random = random.Random(seed)
         self._settling = settling
-        self._words = engine.info.words[RESERVED:]
+        self._words = engine.info.text.pieces[RESERVED:]
         self._specs = [
             spec
             for spec in all_samplers()
@@ -96,7 +96,7 @@ class Soak:
         request = self._draw()
         is_stopped = self._random.random() < 0.1
         made = self._make(request, is_stopped)
-        check(made, request, len(self._engine.info.words), is_stopped)
+        check(made, request, len(self._engine.info.text.pieces), is_stopped)
         if self.figures.generations % REPEATED == 0 and not is_stopped:
             again = self._make(replace(request, seed=made.seed))
             if again.token_ids != made.token_ids or again.text != made.text:
@@ -136,7 +136,7 @@ class Soak:
         )
 
     def _parameters(self, spec: SamplerSpec) -> dict[str, Value]:
-        limits = {"vocabulary": len(self._engine.info.words)}
+        limits = {"vocabulary": len(self._engine.info.text.pieces)}
         values = {
             p.name: self._size(spec, p, limits)
             if p.is_structural

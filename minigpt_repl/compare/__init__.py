@@ -1,4 +1,1 @@
-"""The same prompt through several strategies: run, shown, exported, replayed.
-
-Knows the engine's interface and rich; no terminal loop, no TensorFlow.
-"""
+"""The same prompt through several strategies: run, shown, exported, replayed."""

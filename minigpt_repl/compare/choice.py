@@ -1,7 +1,5 @@
 """Why a token was chosen: the model's figures, what the rule removed and what it left;
 and which rule parted texts of a comparison that were drawn by one luck.
-
-Works on logits that an engine gave. Knows no terminal.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """A comparison: its texts and their figures.
 
-`run_plan` yields the comparison as it grows, so that a view can be redrawn. The
-engine makes texts of one sampler together. Knows no terminal.
+`run_plan` yields the comparison as it grows, so that a view can be redrawn. The engine
+makes texts of one sampler together.
 """
 
 import random

@@ -1,7 +1,5 @@
 """What there is to say of a text: the part that each of its tokens made, how it came
 about and how it ended, and what a reader should know of it.
-
-Asks the model's codec; knows no model and no terminal.
 """
 
 from collections import Counter

@@ -2,7 +2,6 @@
 
 The JSON form, `formats.Comparison`, is for `minigpt-repl replay` and for programs; the
 Markdown is quotations and a table of figures; `page` makes the HTML.
-Knows no terminal and no engine.
 """
 
 import re

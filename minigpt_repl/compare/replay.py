@@ -1,7 +1,7 @@
 """An exported comparison run again, token for token.
 
 `formats.Comparison` is the shape of the file; whether its seeds and samplers fit
-together is told here. Knows no terminal.
+together is told here.
 """
 
 from collections.abc import Iterator, Mapping

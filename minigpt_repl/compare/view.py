@@ -1,8 +1,8 @@
 """Texts as rich draws them: those of a comparison side by side, several of one prompt
 in rows, one by the surprisal of its tokens.
 
-Each view asks for the room when it is drawn, so it fits any terminal and a pipe
-alike. What colour says is said by a mark too. Knows no engine and no command.
+Each view asks for the room when it is drawn, so it fits any terminal and a pipe alike.
+What colour says is said by a mark too.
 """
 
 import re

@@ -1,8 +1,7 @@
 """Texts that are asked for together: which are copies, which are made together.
 
 Where chance plays no part the seed makes no difference: such a text is made once,
-however many seeds it is asked for. Knows requests and events, no model and no
-sampler's class.
+however many seeds it is asked for.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,9 +1,8 @@
 """What the model thought of a token, and what each sampler's rule made of it.
 
 Works on logits that the engine gave, `(vocabulary,)` for one place in a text or
-`(tokens, vocabulary)` for a text; probabilities are float64 of the same shape.
-numpy is imported where it is used, so that a prompt need not wait for it. Knows
-no TensorFlow, no terminal and no words.
+`(tokens, vocabulary)` for a text; probabilities are float64 of the same shape. numpy is
+imported where it is used, so that a prompt need not wait for it.
 """
 
 import math

@@ -1,9 +1,9 @@
 """Keeps TensorFlow's own log lines out of the terminal.
 
 TensorFlow, absl and XLA write some lines in C, straight to descriptor 2, and no
-environment variable silences them all. So the descriptor is pointed elsewhere
-while they work, and Python's `sys.stderr` goes on writing to the real one: what
-this program says is never lost. Knows nothing of TensorFlow itself.
+environment variable silences them all. So the descriptor is pointed elsewhere while
+they work, and Python's `sys.stderr` goes on writing to the real one: what this program
+says is never lost.
 """
 
 import contextlib

@@ -1,7 +1,4 @@
-"""How little a model expected each token of a text that it did not make.
-
-Asks an engine for logits; knows no terminal.
-"""
+"""How little a model expected each token of a text that it did not make."""
 
 import math
 from collections.abc import Iterator, Sequence

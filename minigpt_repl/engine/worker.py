@@ -2,8 +2,8 @@
 
 `remote.py` starts it and talks to it over one connection. It reads that in a thread of
 its own, so that a stop is heard while the engine computes, and warms samplers in
-another, so that no text waits for one. The process ends when its parent does. Knows no
-terminal: what it and TensorFlow write goes to the engine's log.
+another, so that no text waits for one. The process ends when its parent does. What it
+and TensorFlow write goes to the engine's log.
 """
 
 import os

@@ -23,7 +23,7 @@ from minigpt_repl.models.record import (
     TOKENIZERS,
     hash_files,
 )
-from minigpt_repl.models.text.wordpiece import RESERVED_WORDS
+from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.paths import RECORD_FILE
 from minigpt_repl.shown import quoted, shown_path
 
@@ -146,10 +146,10 @@ def _check_agreement(
 ) -> None:
     tokenizer = causal_lm.preprocessor.tokenizer
     words = tokenizer.get_vocabulary()
-    if tuple(words[: len(RESERVED_WORDS)]) != RESERVED_WORDS:
+    if tuple(words[: len(RESERVED)]) != RESERVED:
         raise CheckpointError(
             f"{shown_path(directory)}: the vocabulary does not begin with "
-            f"{' '.join(RESERVED_WORDS)}: {FIX_HINT}"
+            f"{' '.join(RESERVED)}: {FIX_HINT}"
         )
     rows = causal_lm.backbone.vocabulary_size
     if len(words) > rows:

@@ -10,9 +10,10 @@ from keras_hub.tokenizers import BytePairTokenizer, WordPieceTokenizer
 from tokenizers import models, pre_tokenizers, trainers
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.text.bytelevel import BYTES, RESERVED_PIECES, SPLIT_PATTERN
+from minigpt_repl.models.text.bytelevel import BYTES, SPLIT_PATTERN
+from minigpt_repl.models.text.codec import RESERVED
 
-BYTE_PIECES = (*RESERVED_PIECES, *BYTES)
+BYTE_PIECES = (*RESERVED, *BYTES)
 """The vocabulary that nothing was learned for: the reserved ones and 256 bytes."""
 
 
@@ -125,7 +126,7 @@ def learn_byte_pairs(
     learner.pre_tokenizer = _pre_tokenizer(split_pattern)
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
-        special_tokens=list(RESERVED_PIECES),
+        special_tokens=list(RESERVED),
         initial_alphabet=list(BYTES),
         show_progress=False,
     )

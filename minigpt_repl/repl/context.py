@@ -1,7 +1,6 @@
 """What a command has at hand, and the text that it works on.
 
-A session is a frozen value: settings and a tree of texts. Knows the engine; shows
-nothing.
+A session is a frozen value: settings and a tree of texts.
 """
 
 from collections.abc import Generator, Iterator

@@ -4,8 +4,8 @@ Several texts of one prompt are shown together as they grow, each with its seed:
 terminal they are redrawn in place; elsewhere each is written when it and those before
 it are finished. Where chance plays no part one text stands for all.
 
-Knows settings and the session; knows neither terminals nor models. A text that
-is stopped on the way ends like any other, so nothing here is special about ^C.
+A text that is stopped on the way ends like any other, so nothing here is special about
+^C.
 """
 
 from collections.abc import Generator, Iterator, Sequence

@@ -1,8 +1,8 @@
 """One run of the program: settings from all layers, then a prompt, lines or texts,
 or a comparison.
 
-Decides between the terminal and the plain loop. Knows no click; imports the model's
-modules only when a text is wanted.
+Decides between the terminal and the plain loop. The model's modules are imported only
+when a text is wanted.
 """
 
 import contextlib

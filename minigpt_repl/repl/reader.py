@@ -1,7 +1,6 @@
 """Reads from the terminal: a line with prompt_toolkit, an answer, a text in an editor.
 
 A terminal that can only print gets no escape sequence and edits its lines itself.
-Knows how lines are read, not what becomes of them.
 """
 
 import os

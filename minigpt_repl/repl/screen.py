@@ -1,7 +1,7 @@
 """Shows outputs on a terminal: texts as they stream, tables, blocks redrawn in place.
 
-The model's words and what commands say go to stdout, notices dimmed to stderr;
-both are the same terminal as a rule. Knows neither commands nor the engine.
+The model's words and what commands say go to stdout, notices dimmed to stderr; both are
+the same terminal as a rule.
 """
 
 import io

@@ -1,8 +1,7 @@
 """The REPL on a terminal: reads lines with prompt_toolkit and carries them out.
 
-The prompt is there before any model: the engine is started after the first
-drawing, and a line that comes early waits for it. Knows no command by name and
-imports no TensorFlow.
+The prompt is there before any model: the engine is started after the first drawing, and
+a line that comes early waits for it.
 """
 
 import errno

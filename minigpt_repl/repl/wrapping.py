@@ -1,8 +1,7 @@
 """Text that grows or changes on a terminal, wrapped between words.
 
-`wrap` cuts a text into rows; `TextBlock` keeps a text on the screen in step with
-what comes, rewriting as little as possible. Knows columns and escape sequences,
-nothing of commands or engines.
+`wrap` cuts a text into rows; `TextBlock` keeps a text on the screen in step with what
+comes, rewriting as little as possible.
 """
 
 import re

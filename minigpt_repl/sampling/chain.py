@@ -4,8 +4,6 @@ One grammar for the terminal, flags, files and programs: `STAGE (+ STAGE)*`, a s
 being `name`, `name=value`, which sets its main parameter, or `name:k=v,k=v`. Quotes
 hold a value with spaces, `+` or commas together. A chain's parameters are named
 `top_k` for a stage's main one and `xtc.threshold` for another.
-
-Knows no KerasHub and no sampler.
 """
 
 import re

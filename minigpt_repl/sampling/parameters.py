@@ -1,7 +1,7 @@
 """Settings as data: a name, a type, a range, a default and a line of help.
 
-Knows nothing of samplers, models or terminals. Samplers own their parameters
-and the session owns its settings; both are described by `Parameter`.
+Samplers own their parameters and the session owns its settings; both are described by
+`Parameter`.
 """
 
 import math

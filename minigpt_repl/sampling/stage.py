@@ -12,8 +12,6 @@ are its parameters, numbers or arrays `(rows, 1)`. What it sees depends on its k
   end and -1 where there is none.
 
 A rule that would leave nothing leaves the most probable token.
-
-Knows no KerasHub, no model and no words.
 """
 
 from collections.abc import Callable

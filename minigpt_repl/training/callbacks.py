@@ -1,7 +1,7 @@
 """What watches a training: the display's figures, sample texts, the curve.
 
-Keras callbacks that read the figures `trainer.py` puts into `logs`. They change
-nothing in the training. Knows `Progress`, not terminals.
+Keras callbacks that read the figures `trainer.py` puts into `logs`. They change nothing
+in the training.
 """
 
 import time

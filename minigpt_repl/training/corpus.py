@@ -3,8 +3,7 @@
 SimpleBooks' own layout is taken as it is, and any other text in the documents that
 `documents.py` finds, as it was written. For WordPiece, which loses spaces anyway, it is
 made into one paragraph a line. Books come wrapped at 70 columns, paragraphs apart by
-blank lines, with Project Gutenberg's licence before and after. Knows text; no
-vocabulary, no tokens, no model.
+blank lines, with Project Gutenberg's licence before and after.
 """
 
 import codecs

@@ -1,7 +1,7 @@
 """Token ids of lines -> training windows -> the batches that Keras is fed.
 
 A window is `context_length` input ids and as many labels, each the token after its
-input. Knows shapes and orders; nothing of models or text.
+input.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,6 @@
 """What a document is in a text that is kept as it was written: file, paragraph, line.
 
-A document is what has an end of its own. Nothing of it is changed. Knows text; no
-tokens.
+A document is what has an end of its own. Nothing of it is changed.
 """
 
 import itertools

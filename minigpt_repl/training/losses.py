@@ -7,8 +7,8 @@ the gradient, in two small functions that XLA compiles. Backends other than Tens
 get the plain formula. Perplexity is the exponential of this loss, so no metric needs
 a second softmax.
 
-Validation is the reference's own measure: windows as `cut_windows` makes them, the
-mean over the labels that are a token. Knows models from ids to logits, and windows.
+Validation is the reference's own measure: windows as `cut_windows` makes them, the mean
+over the labels that are a token.
 """
 
 import math

@@ -1,7 +1,6 @@
 """Corpus -> vocabulary -> tokens -> training -> checkpoint: the whole setup.
 
-Knows the stages and the folders that they use; no command line, no terminal. What
-is finished is kept: a next run takes it up.
+What is finished is kept: a next run takes it up.
 """
 
 import hashlib

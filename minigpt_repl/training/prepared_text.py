@@ -1,8 +1,7 @@
 """Corpus -> vocabulary -> token ids: a text made ready to train on.
 
 Token ids are made once, kept on disk and read by memory mapping. Every line is kept
-whole, so that one file serves every way to cut or pack lines. Knows the tokenizer
-and arrays; nothing of windows, batches or models.
+whole, so that one file serves every way to cut or pack lines.
 """
 
 import itertools

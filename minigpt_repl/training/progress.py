@@ -2,7 +2,7 @@
 
 The stages, downloads as well as training, know the interface of `Progress` only. On a
 terminal it is shown as a bar, elsewhere as a plain line a few times a minute. It goes
-to stderr: stdout stays free. Knows nothing of corpora or models.
+to stderr: stdout stays free.
 """
 
 import time

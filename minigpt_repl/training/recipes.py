@@ -1,8 +1,7 @@
 """Training recipes as data: what is fed, what is trained, how it is stepped.
 
-A recipe names everything that decides the result apart from the text, the seed and
-the length of the run. The learning rate of each step is plain arithmetic on the
-three. Knows neither Keras nor files; `trainer.py` carries it out.
+A recipe names everything that decides the result apart from the text, the seed and the
+length of the run. The learning rate of each step is plain arithmetic on the three.
 """
 
 import difflib

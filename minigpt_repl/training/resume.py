@@ -2,9 +2,8 @@
 
 Finished stages are found by a fingerprint of all that they were made from; the folder
 that holds them may be deleted at any time. The state of an unfinished training holds
-arrays and a JSON header, never code. Both are written beside and renamed: whatever
-ends the program, what is read back is whole. Knows nothing of what stages do, nor of
-models: whoever saves arrays gets the same back.
+arrays and a JSON header, never code. Both are written beside and renamed: whatever ends
+the program, what is read back is whole.
 """
 
 import contextlib

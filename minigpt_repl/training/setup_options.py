@@ -1,7 +1,6 @@
 """What a setup is asked to do: each option of `minigpt-setup`, once, as a field.
 
-Whatever can be refused before any work is done is refused here. Does not know
-TensorFlow.
+Whatever can be refused before any work is done is refused here.
 """
 
 # ruff: noqa: RUF009 (what is called there makes fields)

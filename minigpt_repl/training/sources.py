@@ -1,8 +1,7 @@
 """Opens a training text, whatever form it has: file, folder, glob, zip, gz, URL.
 
-Archives are read member by member; nothing of them is ever unpacked to the disk. A
-file from a URL is in the cache folder whole or not at all. Gives names and bytes; does
-not know what a line or a paragraph is.
+Archives are read member by member; nothing of them is ever unpacked to the disk. A file
+from a URL is in the cache folder whole or not at all.
 """
 
 import codecs

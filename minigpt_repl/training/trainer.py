@@ -1,8 +1,7 @@
 """The training itself: steps, evaluations, saved states; to its end or to a stop.
 
-Keras' `fit` makes the steps, paced by a callback that must come first. Whatever
-wants to watch is a Keras callback after that, and finds its figures in `logs`. Knows
-no files but the state's, no terminal and no signals.
+Keras' `fit` makes the steps, paced by a callback that must come first. Whatever wants
+to watch is a Keras callback after that, and finds its figures in `logs`.
 """
 
 import math

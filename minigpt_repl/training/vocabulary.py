@@ -15,8 +15,6 @@ a flow. Each word's count sits on the word; the longest known prefix is cut off,
 and the count moves on to the rest, until nothing is left. The ending a count
 passes through is what it counts for. All endings at once, that is a few array
 operations a pass instead of a walk through each substring of each word.
-
-Knows KerasHub's way to split text; no corpus, no model.
 """
 
 from collections import Counter
@@ -27,13 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
+from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 
 JOINER = "##"
-
-RESERVED = ("[PAD]", "[UNK]", "[BOS]")
-"""The entries with ids 0, 1 and 2."""
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 50_000

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
+from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.models.text.spacing import (
     ABBREVIATIONS,
     DOUBLE_QUOTES,
@@ -17,9 +18,6 @@ from minigpt_repl.models.text.spacing import (
     SINGLE_QUOTES,
     SPACE_MARK,
 )
-
-RESERVED_PIECES = ("[PAD]", "[UNK]", "[BOS]")
-"""The first pieces of every vocabulary that is learned here. No text becomes one."""
 
 
 def _alphabet() -> dict[str, int]:
@@ -113,7 +111,7 @@ class ByteLevelText:
 
     def bytes_of(self, token_id: int) -> bytes:
         """What an id adds to a text."""
-        if token_id < len(RESERVED_PIECES) or token_id >= len(self.pieces):
+        if token_id < len(RESERVED) or token_id >= len(self.pieces):
             return b""
         return bytes(map(BYTES.__getitem__, self.pieces[token_id]))
 

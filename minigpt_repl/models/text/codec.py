@@ -7,6 +7,9 @@ one too.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+RESERVED = ("[PAD]", "[UNK]", "[BOS]")
+"""The first pieces of every vocabulary that is learned here; no text becomes one."""
+
 
 class Decoder(Protocol):
     """Turns tokens that come one by one into parts of a text."""

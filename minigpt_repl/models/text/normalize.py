@@ -4,8 +4,6 @@ Training lines and prompts go through the same function, so a prompt is spelled
 as the model learned it. WordPiece splits at ASCII white space only; a no-break
 or ideographic space would end up inside a vocabulary entry, and an entry that
 ends in a space changes when the vocabulary is saved and loaded.
-
-Knows Unicode; knows no vocabulary and no case folding.
 """
 
 import re

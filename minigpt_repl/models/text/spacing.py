@@ -5,9 +5,8 @@ their neighbours. Most of it can be decided again from the marks themselves;
 quotes need to know which are open, apostrophes need the word that follows.
 One token of look-ahead is enough, so text can be shown while it is generated.
 
-Knows the Unicode categories, and English words with an apostrophe. Cannot know what
-the tokens do not hold: whether a dialect apostrophe belongs to the word before
-or behind it, whether dots stood apart from the word, spaces around a dash.
+What the tokens do not hold stays unknown: whether a dialect apostrophe belongs to the
+word before or behind it, whether dots stood apart from the word, spaces around a dash.
 """
 
 import re

@@ -18,7 +18,6 @@ from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.models.text.spacing import SPACE_MARK, split_piece
 
 WORD = re.compile(r"\w+|[^\w\s]")
-RESERVED_WORDS = ("[PAD]", "[UNK]", "[BOS]")
 
 
 class WordPieceText:

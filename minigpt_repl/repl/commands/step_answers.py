@@ -1,6 +1,6 @@
 """How `:step` is answered: by a key, or by a line where there are no keys.
 
-With keys the screen is redrawn in place. Knows what an answer is, not what it does.
+With keys the screen is redrawn in place.
 """
 
 from collections.abc import Generator
