@@ -116,7 +116,7 @@ def recover_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns an `OSError` about writing `path` into one line for the user."""
+    """Turn an `OSError` about writing `path` into one line for the user."""
     try:
         yield
     except OSError as error:
@@ -247,7 +247,7 @@ def _old(path: Path) -> Path:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Removes what killed processes left beside `path`."""
+    """Remove what killed processes left beside `path`."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         process = left.name.removesuffix(".part").rpartition(".")[2]
         if process.isdecimal() and not _is_running(int(process)):

@@ -310,7 +310,7 @@ def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoo
 
 
 def _spinner() -> "Spinner":
-    """Tells a terminal that we are at work: TensorFlow alone takes seconds."""
+    """Tell a terminal that we are at work: TensorFlow alone takes seconds."""
     from minigpt_repl.repl.screen import Spinner
 
     # A terminal on one side only is none, and gets no escape byte.

@@ -66,7 +66,7 @@ class DrawOneToken:
         raise NotImplementedError
 
     def get_next_token(self, probabilities: Any) -> Any:
-        """Draws a token for each row.
+        """Draw a token for each row.
 
         Args:
             probabilities: `(rows, vocabulary)`.
@@ -235,7 +235,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         return softmax(ops, left[-1].logits)
 
     def get_next_token(self, probabilities: Any) -> Any:
-        """Draws a token for each row; see `DrawOneToken`. A chain learns from it."""
+        """Draw a token for each row; see `DrawOneToken`. A chain learns from it."""
         token_ids = super().get_next_token(probabilities)
         if self.learned is not None:
             last, chosen = self._stages[-1], token_ids[:, None]

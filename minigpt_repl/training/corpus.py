@@ -105,7 +105,7 @@ def load_corpus(
     tokenizer: Tokenizer | None = "wordpiece",
     document: documents.Kind | None = None,
 ) -> Corpus:
-    """Reads a training text.
+    """Read a training text.
 
     Args:
         source: a text file, a folder or a glob of them, a `.zip`, a `.gz`, or a URL.

@@ -195,7 +195,7 @@ def idle_gpus() -> int:
 
 
 def in_any_process(ask: Callable[[], bool]) -> Callable[[], bool]:
-    """Asks all processes, and says yes in each when one does; all must call it."""
+    """Ask all processes, and say yes in each when one does; all must call it."""
     import numpy as np
     from jax.experimental import multihost_utils
 

@@ -236,7 +236,7 @@ def prepared_tokens(
 
 
 def read_tokens(folder: Path) -> TokenizedLines:
-    """Opens the token ids of a folder without reading them into memory.
+    """Open the token ids of a folder without reading them into memory.
 
     Raises:
         OSError: if a file is missing.
@@ -257,7 +257,7 @@ def write_tokens(
     ends: Sequence[bool],
     progress: Progress,
 ) -> None:
-    """Tokenizes lines, into files of a folder; see `prepared_tokens`."""
+    """Tokenize lines, into files of a folder; see `prepared_tokens`."""
     tokenizer = vocabulary.tokenizer()
     dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
     encoded = _ids_as_written if vocabulary.is_lossless else _ids_of_words

@@ -91,7 +91,7 @@ class Source:
 
 
 def open_source(source: str, progress: Progress) -> Source:
-    """Finds the texts that a source means.
+    """Find the texts that a source means.
 
     Args:
         source: a path, a glob pattern or a URL.
@@ -216,7 +216,7 @@ def _download(url: str, file: IO[bytes], progress: Progress, timeout: float) -> 
 
 @contextlib.contextmanager
 def _network(url: str) -> Iterator[None]:
-    """Turns what a server or the way to it does into one line."""
+    """Turn what a server or the way to it does into one line."""
     try:
         yield
     except urllib.error.HTTPError as error:

@@ -194,7 +194,7 @@ class ByteLevelText:
         return parts
 
     def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByteLevelSentenceEnds":
-        """Finds the ends of sentences behind a prompt."""
+        """Find the ends of sentences behind a prompt."""
         return ByteLevelSentenceEnds(self, prompt_ids)
 
     def raw_text(self, token_ids: Iterable[int]) -> str:
@@ -239,7 +239,7 @@ class ByteLevelDecoder:
 
 
 class ByteLevelSentenceEnds:
-    """Finds the ends of sentences in ids; a `SentenceEnds`.
+    """Find the ends of sentences in ids; a `SentenceEnds`.
 
     A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes. The
     stop of an abbreviation or of an initial, and a decimal point, do not end one.

@@ -84,7 +84,7 @@ class TextCodec(Protocol):
         """
 
     def sentence_ends(self, prompt_ids: Iterable[int]) -> SentenceEnds:
-        """Finds the ends of sentences behind a prompt."""
+        """Find the ends of sentences behind a prompt."""
 
     def raw_text(self, token_ids: Iterable[int]) -> str:
         """The pieces joined, with nothing else done to them."""

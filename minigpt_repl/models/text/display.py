@@ -60,7 +60,7 @@ class Casing:
         return self._starts
 
     def cased(self, token: str, following: str | None, spacing: Spacing) -> str:
-        """Reads the next token; returns its characters as they are written.
+        """Read the next token; returns its characters as they are written.
 
         Args:
             token: a word, a mark or a `##` piece, in lower case.
@@ -136,7 +136,7 @@ class SentenceEnds:
         self._last: str | None = None
 
     def push(self, word: str) -> bool:
-        """Takes the next token; returns whether it ends a sentence."""
+        """Take the next token; returns whether it ends a sentence."""
         word = word.lower()
         if self._last is not None:
             _read(self._spacing, self._casing, self._last, word)
@@ -181,7 +181,7 @@ class Typesetter:
         return needs_next(word)
 
     def write(self, word: str, following: str | None) -> str:
-        """Returns a token as displayed, with the space before it if it has one.
+        """A token as displayed, with the space before it if it has one.
 
         Args:
             word: a word, a mark or a `##` piece of the vocabulary.
@@ -198,7 +198,7 @@ class Typesetter:
 
 
 def display_text(words: Sequence[str], lowercase: bool = True) -> str:
-    """Returns the readable form of a text's tokens.
+    """The readable form of a text's tokens.
 
     `i ' m here , said the bo ##y .` becomes `I'm here, said the boy.`
 
@@ -212,7 +212,7 @@ def display_text(words: Sequence[str], lowercase: bool = True) -> str:
 
 
 def raw_text(words: Sequence[str]) -> str:
-    """Returns the tokens with a space between them, `##` pieces joined."""
+    """The tokens with a space between them, `##` pieces joined."""
     parts: list[str] = []
     for word in words:
         text, continues = split_piece(word)
@@ -239,7 +239,7 @@ class TextStream:
     def after(
         cls, prompt: str, prompt_words: Sequence[str], lowercase: bool = True
     ) -> "TextStream":
-        """Returns a stream that continues a prompt.
+        """A stream that continues a prompt.
 
         It begins in the state that the prompt leaves (an open quotation, the
         start of a sentence), and its first part can be put right behind the
@@ -259,7 +259,7 @@ class TextStream:
         return stream
 
     def push(self, word: str) -> str:
-        """Takes the next token; returns the text that is certain now, often `""`
+        """Take the next token; returns the text that is certain now, often `""`
         after a token that has to be held back."""
         text = self._release(word)
         if self._typesetter.needs_next(word):
@@ -268,7 +268,7 @@ class TextStream:
         return text + self._written(word, None)
 
     def flush(self) -> str:
-        """Ends the text; returns what was held back."""
+        """End the text; returns what was held back."""
         return self._release(None)
 
     def _release(self, following: str | None) -> str:

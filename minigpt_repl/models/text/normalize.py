@@ -68,7 +68,7 @@ _PLAIN_CHARACTERS = _PlainCharacters()
 
 
 def normalize_text(text: str) -> str:
-    """Returns the text in the one spelling that the model is trained on.
+    """The text in the one spelling that the model is trained on.
 
     Composed characters (NFC: an accent is part of its letter, a Hangul syllable
     is one character), every Unicode space and control character a plain space,

@@ -32,7 +32,7 @@ a `tight` one both, one that is `alone` neither."""
 
 
 def split_piece(token: str) -> tuple[str, bool]:
-    """Returns a token's characters and whether it continues the word before it."""
+    """A token's characters and whether it continues the word before it."""
     if token.startswith(PIECE) and len(token) > len(PIECE):
         return token[len(PIECE) :], True
     return token, False
@@ -209,7 +209,7 @@ class Spacing:
         return token == "&" or kind_of(token) == "quote"
 
     def space_before(self, token: str, following: str | None) -> bool:
-        """Reads the next token; returns whether a space stands before it.
+        """Read the next token; returns whether a space stands before it.
 
         Args:
             token: a word, a mark or a `##` piece.

@@ -106,7 +106,7 @@ class WordPieceText:
         return parts
 
     def sentence_ends(self, prompt_ids: Iterable[int]) -> "WordPieceSentenceEnds":
-        """Finds the ends of sentences behind a prompt."""
+        """Find the ends of sentences behind a prompt."""
         ends = WordPieceSentenceEnds(self)
         for token_id in prompt_ids:
             ends.push(token_id)
@@ -133,7 +133,7 @@ class WordPieceDecoder:
 
 
 class WordPieceSentenceEnds:
-    """Finds the ends of sentences in ids; a `SentenceEnds`."""
+    """Find the ends of sentences in ids; a `SentenceEnds`."""
 
     def __init__(self, text: WordPieceText) -> None:
         self._text, self._words = text, SentenceEnds()
