@@ -105,8 +105,9 @@ class DecodeLoop:
             self._bind(first_ids)
         self._which = self._places[sampler]
         self._choosers[self._which].set(values)
-        if length > 1:
-            # Of a single token nothing comes before what the first step reads.
+        if length == 1:  # nothing comes before what the first step reads
+            self._cache.clear()
+        else:
             _, _, cache = self._model.prefill(tf.constant(token_ids))
             self._cache.fill(cache)
         self._last = np.broadcast_to(token_ids[:, length - 1], (self.rows,))

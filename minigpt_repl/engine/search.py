@@ -151,7 +151,8 @@ class SearchLoop:
             self._first.assign(never)
         prompt = tf.constant(token_ids)
         if length == 1 and "hidden_states" not in self.search.state:
-            # Of a single token nothing comes before what the first step reads.
+            # Nothing comes before what the first step reads.
+            self._cache.clear()
             hidden_states = tf.zeros((*prompt.shape, self._model.hidden_dim))
         else:
             _, hidden_states, cache = self._model.prefill(prompt)

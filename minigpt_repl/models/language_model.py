@@ -97,13 +97,18 @@ class KVCache:
                 value = tf.repeat(value, self.rows, axis=0)
             variable.assign(_flat(value))
 
+    def clear(self) -> None:
+        """Forget the last texts. Not seen, a NaN of theirs would still be multiplied."""
+        for variable in self._variables:
+            variable.assign(tf.zeros_like(variable))
+
     def select(self, rows: tf.Tensor) -> None:
         """Row i goes on from what row `rows[i]` holds; `rows` is int `(rows,)`."""
         for variable, shape in zip(self._variables, self._shapes, strict=True):
             selected = tf.gather(tf.reshape(variable, shape), rows)
             variable.assign(_flat(selected))
 
-    def read(self) -> Tensors:
+    def values(self) -> Tensors:
         """The keys and values, in the model's own structure."""
         values = [
             tf.reshape(variable, shape)
@@ -174,7 +179,7 @@ class KerasLanguageModel:
         frozen = [(variable, turn(kept)) for variable, kept, turn in weights]
         with keras.StatelessScope(state_mapping=frozen):
             logits, hidden_states, updated = self._causal_lm.call_with_cache(
-                token_ids, cache.read(), index
+                token_ids, cache.values(), index
             )
         cache.fill(updated)
         return self._masked(logits), hidden_states

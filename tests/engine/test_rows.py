@@ -218,6 +218,16 @@ def test_a_row_that_meets_nan_ends_and_leaves_the_others_alone(
             assert with_hole.token_ids == ids
 
 
+@pytest.mark.parametrize("name", ["random", "beam"])
+def test_a_text_that_met_nan_leaves_nothing_behind(engine_with_a_hole, engine, name):
+    met = alone(engine_with_a_hole, ask(name, prompt="cat x"))
+    assert met.stop_reason == "not_finite"
+    # Before the first token of an empty prompt nothing is read.
+    empty = ask(name, prompt="", length=1)
+    after = alone(engine_with_a_hole, empty)
+    assert after.token_ids == alone(engine, empty).token_ids
+
+
 @pytest.fixture
 def fresh_engine(make_checkpoint, tiny_causal_lm, monkeypatch):
     """One that compiles nothing more, once it is told to hold, until let go."""
