@@ -42,7 +42,9 @@ def batches(requests: Sequence[Request]) -> Iterator[list[int]]:
 
     They follow each other, and have one prompt and one sampler; a search is alone.
     """
-    for _, alike in groupby(range(len(requests)), lambda n: _batch_key(requests[n])):
+    for _, alike in groupby(
+        range(len(requests)), lambda number: _batch_key(number, requests[number])
+    ):
         numbers = list(alike)
         for first in range(0, len(numbers), MOST_ROWS):
             yield numbers[first : first + MOST_ROWS]
@@ -70,14 +72,14 @@ def _copies(requests: Sequence[Request]) -> list[list[int]]:
     return list(same.values())
 
 
-def _batch_key(request: Request) -> tuple[object, ...]:
+def _batch_key(number: int, request: Request) -> tuple[object, ...]:
     """Equal for texts that can be rows of one batch."""
     spec, values = choose_sampler(request.sampler, request.parameters)
     prompt = request.prompt, request.prompt_ids
     same: tuple[object, ...] = (spec.name, *prompt, request.noise)
     if spec.takes_rows:
         return same
-    return (*same, *values.items(), id(request) if spec.search else None)
+    return (*same, *values.items(), number if spec.search else None)
 
 
 def _as_asked(event: Event, request: Request) -> Event:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
@@ -75,7 +76,7 @@ class LocalEngine(Engine):
         self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s
         self._programs = Programs(self._model, self._draft, self._note_trace)
-        self._paces: dict[object, Pace] = {}  # by the number of rows and the search
+        self._paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()  # by the loop
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
@@ -147,7 +148,7 @@ class LocalEngine(Engine):
         load_s, self._unreported_load_s = self._unreported_load_s, 0.0
         loop = program.result()
         clock = time.perf_counter()  # of the text, not of a compile
-        pace = self._paces.setdefault((loop.rows, spec.search), Pace())
+        pace = self._paces.setdefault(loop, Pace())
         stopped = self._stopping.is_set
         if spec.search is None:
             events = Decoding(

@@ -98,7 +98,7 @@ class KVCache:
             variable.assign(_flat(value))
 
     def clear(self) -> None:
-        """Forget the last texts. Not seen, a NaN of theirs would still be multiplied."""
+        """Forget the last texts: a NaN counts where nothing is seen too."""
         for variable in self._variables:
             variable.assign(tf.zeros_like(variable))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from minigpt_repl.engine.batches import made_once, programs
+from minigpt_repl.engine.batches import batches, made_once, programs
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
 
 pytestmark = pytest.mark.slow
@@ -16,6 +16,13 @@ def ask(sampler, seed, length=8, **parameters):
 
 def generations(events):
     return {row: e.generation for row, e in events if isinstance(e, Finished)}
+
+
+def test_a_search_is_alone_even_if_the_same_request_comes_twice():
+    search = ask("beam", 3)
+    assert list(batches([search, search])) == [[0], [1]]
+    drawn = ask("top_k", 3, k=4)
+    assert list(batches([drawn, drawn])) == [[0, 1]]
 
 
 def test_what_differs_in_nothing_but_its_seed_is_made_once(engine):

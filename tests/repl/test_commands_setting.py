@@ -206,3 +206,10 @@ def test_what_is_named_is_compiled_at_once_where_someone_is_typing():
     assert talk.engine.warmed_noise[2:] == ["own", "shared", "own"]
     piped = Talk(is_terminal=False).type(":sampler beam")
     assert piped.engine.warmed == []
+
+
+def test_what_is_taken_back_or_loaded_is_prepared_too(tmp_path):
+    talk = Talk().type(":sampler beam", f":save {tmp_path / 'a.json'}", ":reset")
+    assert talk.engine.warmed == ["beam", "top_k"]
+    talk.type(f":load {tmp_path / 'a.json'}")
+    assert talk.engine.warmed == ["beam", "top_k", "beam"]

@@ -28,7 +28,7 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file, user_path, write_user_file
 from minigpt_repl.models.text.normalize import as_typed
-from minigpt_repl.repl.commands.setting import describe_fitting
+from minigpt_repl.repl.commands.setting import describe_fitting, prepare
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Node, Session, Steps, is_of_this_model
@@ -75,6 +75,7 @@ def load(context: Context, arguments: str) -> Steps:
     yield Notice(f"loaded {_texts(len(session.nodes))} from {shown_path(path)}")
     settings, changes = session.settings.fitted_to(session.settings.limits)
     yield from map(Notice, describe_fitting(changes))
+    prepare(context, settings)
     return session.with_settings(settings)
 
 

@@ -98,7 +98,7 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         switched = f"{switched}, as before"
     yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
     yield from map(Notice, describe_changes(changes[1:]))
-    _prepare(context, after)
+    prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -109,7 +109,7 @@ def switch_to_chain(context: Context, after: Settings) -> Steps:
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
     told = f"{now}, as before" if was == now else f"{was} -> {now}"
     yield Notice(f"sampler: {told}")
-    _prepare(context, after)
+    prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -135,7 +135,7 @@ def set_values(context: Context, arguments: str) -> Steps:
     after, changes = settings.set(read_assignments(arguments))
     _check_words(context, after)
     yield from map(Notice, describe_changes(changes))
-    _prepare(context, after)
+    prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -151,7 +151,7 @@ def unset_values(context: Context, arguments: str) -> Steps:
         after, change = after.unset(name)
         lines.append(f"{_arrow(change)} ({origin_word(after, key)})")
     yield from map(Notice, lines)
-    _prepare(context, after)
+    prepare(context, after)
     return context.session.with_settings(after)
 
 
@@ -168,10 +168,11 @@ def reset(context: Context, arguments: str) -> Steps:
     yield from map(Notice, map(_arrow, changes))
     if not changes:
         yield Notice("nothing was set")
+    prepare(context, after)
     return context.session.with_settings(after)
 
 
-def _prepare(context: Context, after: Settings) -> None:
+def prepare(context: Context, after: Settings) -> None:
     """Let the engine compile what the next text needs, while the user types it."""
     was, now = (
         (each.sampler.name, each.parameters(), each.value("noise"))
