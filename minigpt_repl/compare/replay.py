@@ -82,7 +82,7 @@ def warnings(recorded: Recorded, info: EngineInfo) -> Iterator[str]:
         )
     now = library_versions()
     for name, version in recorded.versions.items():
-        if name != "minigpt-repl" and now.get(name, version) != version:
+        if now.get(name, version) != version:
             yield f"the file was made with {name} {plain(version)}, this is {now[name]}"
 
 

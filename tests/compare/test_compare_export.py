@@ -311,9 +311,11 @@ def test_another_checkpoint_or_version_is_warned_of(comparison):
     content = as_json(comparison)
     assert list(warnings(read_recorded(json.dumps(content), "a")[0], INFO)) == []
     content["checkpoint_sha256"] = "0" * 64
-    content["versions"]["keras"] = "1.0"
-    first, second = warnings(read_recorded(json.dumps(content), "a")[0], INFO)
-    assert "checkpoint 000000000000" in first and "keras 1.0" in second
+    content["versions"] |= {"keras": "1.0", "minigpt-repl": "0.1.0"}
+    told = list(warnings(read_recorded(json.dumps(content), "a")[0], INFO))
+    assert len(told) == 3 and "checkpoint 000000000000" in told[0]
+    assert any("with keras 1.0" in line for line in told)
+    assert any("with minigpt-repl 0.1.0, this is 0.2" in line for line in told)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.repl.tables import NAME, STRONG, make_table
-from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.shown import (
     as_mean,
     as_score,
@@ -118,19 +118,18 @@ def drafts(context: Context, arguments: str) -> Steps:
     return (yield from _finish(context, request, generation))
 
 
-_USUAL = {
-    "beams": ("hypotheses", "beam"),
-    "candidates": ("candidates", "contrastive"),
-    "drafts": ("drafts", "speculative"),
-}
-"""What a command shows, and of which sampler where that in use has no such thing."""
+_SHOWN_BY = {"beams": "hypotheses", "candidates": "candidates", "drafts": "drafts"}
+"""What a search shows to be looked at by a command."""
 
 
 def _spec(context: Context, view: str) -> SamplerSpec:
-    """The sampler in use if it shows this, else the usual one."""
-    spec, (shows, usual) = context.session.settings.sampler, _USUAL[view]
-    has_it = spec.search is not None and spec.search.shows == shows
-    return spec if has_it else find_sampler(usual)
+    """The sampler in use if it shows this, else the first one that does."""
+    in_use, shows = context.session.settings.sampler, _SHOWN_BY[view]
+    return next(
+        spec
+        for spec in (in_use, *all_samplers())
+        if spec.search is not None and spec.search.shows == shows
+    )
 
 
 def _typed(context: Context, shows: str, arguments: str) -> Request:
