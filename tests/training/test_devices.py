@@ -261,9 +261,13 @@ def test_how_a_watched_process_ended_is_told(ending, code, told):
 
 
 def test_a_watched_process_gets_signals_and_ends_with_its_parent():
-    process = watched("signal.signal(15, lambda *_: sys.exit(3)); time.sleep(600)")
-    process.stdout.readline()
-    time.sleep(0.3)  # for its handler
+    process = watched(
+        "signal.signal(15, lambda *_: sys.exit(3))\n"
+        "print('it listens', flush=True)\n"
+        "time.sleep(600)"
+    )
+    assert process.stdout.readline().strip().isdigit()
+    assert process.stdout.readline() == "it listens\n"
     process.terminate()
     assert process.wait(60) == 3
     orphan = watched("time.sleep(600)")
