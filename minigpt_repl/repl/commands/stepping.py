@@ -243,8 +243,8 @@ class Stepping:
 
     def _request(self, strategy: Strategy, length: int) -> Request:
         stand = self.stands[-1]
-        return Request(
-            prompt=stand.text,
+        return replace(
+            self.context.session.settings.request(stand.text),
             sampler=strategy.sampler,
             parameters=dict(strategy.parameters),
             length=length,
