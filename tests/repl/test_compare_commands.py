@@ -95,7 +95,10 @@ def test_a_stop_ends_the_comparison_and_keeps_it():
     assert first.generations[0].stop_reason == "length"
     assert second.generations[0].stop_reason == "interrupted"
     assert third.generations == ()
-    assert "2 of 3 texts had begun" in after.notices[-1]
+    assert after.notices[-2:] == [
+        "stopped: 2 of 3 texts had begun",
+        ":export keeps what is here",
+    ]
 
 
 def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():

@@ -7,13 +7,7 @@ from typing import Any
 
 from minigpt_repl.compare.choice import partings
 from minigpt_repl.compare.comparison import Comparison, run_plan
-from minigpt_repl.compare.figures_view import (
-    NOT_QUALITY,
-    FiguresView,
-    SpreadView,
-    spreads,
-)
-from minigpt_repl.compare.pieces import NOT_FINITE
+from minigpt_repl.compare.figures_view import below_texts, notes
 from minigpt_repl.compare.spec import (
     Plan,
     Strategy,
@@ -112,20 +106,10 @@ def show_comparison(
             if pace.is_due():
                 yield Live(GrowingView(comparison))
     yield Live(TextsView(comparison))
-    yield Say("")
-    yield Say(FiguresView(comparison))
-    yield Notice(NOT_QUALITY)
-    if any(spreads(comparison)):
-        yield Say("")
-        yield Say(SpreadView(comparison))
+    yield from map(Say, below_texts(comparison))
+    yield from map(Notice, notes(comparison))
     if comparison.is_interrupted:
-        made = sum(len(column.generations) for column in comparison.columns)
-        wanted = plan.count * len(plan.strategies)
-        yield Notice(
-            f"stopped: {made} of {wanted} texts had begun; :export keeps what is here"
-        )
-    if comparison.is_damaged:
-        yield Notice(NOT_FINITE)
+        yield Notice(":export keeps what is here")
     return comparison
 
 
