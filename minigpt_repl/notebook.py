@@ -117,7 +117,7 @@ class Model:
         strategies = parse_strategies(samplers, self._settings())
         ids = self._engine.encode(_checked(prompt))
         where = inspection.next_place(ids, self._engine)
-        logits = self._engine.logits(ids)[-1]
+        logits = inspection.next_logits(self._engine, ids)
         return Next(
             next_distribution(logits, strategies, self._info, count, where=where)
         )

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import FakeEngine
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from rich.console import Console
 from talk import Talk
 
 from minigpt_repl.engine.request import TokenChosen
+from minigpt_repl.errors import EngineError
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import find_command
 from minigpt_repl.repl.output import Live
@@ -463,3 +465,25 @@ def test_with_shared_noise_it_is_told_where_texts_part_and_why():
     (told,) = [n for n in after.type(line).notices if " part at token " in n]
     assert told.endswith("diverse_beam does not choose by this noise")
     assert not any(" part at " in n for n in talk(":compare greedy random").notices)
+
+
+class Damaged(FakeEngine):
+    """Of weights that are no numbers."""
+
+    def logits(self, token_ids):
+        return np.full_like(super().logits(token_ids), np.nan)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [":next", ":tree --auto", ":chain", ":explain top_k", ":explain beam", ":step the"],
+)
+def test_scores_that_are_no_numbers_are_told_in_one_line(line):
+    # It ended in a trace, as a defect of this program.
+    with pytest.raises(EngineError, match="scores are not finite numbers: its weights"):
+        raise Talk(Damaged()).type(line).error
+
+
+def test_a_step_without_a_token_says_why():
+    after = talk(":step the", engine=FakeEngine(not_finite_at={3: 0}))
+    assert "scores are not finite" in after.notices[-1]
