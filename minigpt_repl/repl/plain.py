@@ -279,7 +279,7 @@ class PlainLoop:
         self._page = Page(
             out, err, self._answer, only_new, hide, width, size, self._spinner
         )
-        self._app: App[Engine] = App(
+        self._app = App(
             session,
             lambda folder: WatchedEngine(open_engine(folder), watch, top),
             directory,
