@@ -383,4 +383,4 @@ def _nothing(request: Request, started: Started, info: EngineInfo) -> Generation
 def _stopped(process: _Process) -> EngineStopped:
     if process.status.info is None:
         return EngineStopped("stopped: the model is still loading")
-    return EngineStopped("stopped before the first token")
+    return EngineStopped()

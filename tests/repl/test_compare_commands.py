@@ -62,7 +62,7 @@ def test_without_a_draft_model_speculative_is_left_out_and_it_is_said():
     names = [each.strategy.sampler for each in after.session.comparison.columns]
     drafted = {"speculative", "speculative_sampling", "contrastive_decoding"}
     assert "greedy" in names and not drafted & set(names)
-    assert "no draft model" in after.notices[0]
+    assert "contrastive_decoding need a draft model" in after.notices[0]
 
 
 def test_named_strategies_count_and_prompt():
@@ -297,7 +297,7 @@ def test_drafts_are_marked_and_the_rate_is_told():
     assert "+·" in after.lives and " -" in after.lives and " =" in after.lives
     assert "accepted 12 of 24 drafted tokens (50.0%)" in after.notices[0]
     engine = FakeEngine(has_draft=False)
-    assert "draft model" in str(talk(":drafts -- a", engine=engine).error)
+    assert "setup --draft makes one" in str(talk(":drafts -- a", engine=engine).error)
 
 
 def test_a_view_says_where_the_prompt_goes():

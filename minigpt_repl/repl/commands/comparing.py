@@ -19,7 +19,7 @@ from minigpt_repl.compare.spec import (
     sweep_strategies,
 )
 from minigpt_repl.compare.view import GrowingView, TextsView
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps, again_request
 from minigpt_repl.repl.dispatch import command
@@ -67,10 +67,7 @@ def compare(context: Context, arguments: str) -> Steps:
         strategies = all_strategies(session.settings, has_draft)
         if not has_draft:
             left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
-            yield Notice(
-                f"left out, for the checkpoint has no draft model: "
-                f"{', '.join(left_out)}"
-            )
+            yield Notice(f"left out: {no_draft(*left_out)}")
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
     if plan.noise == "shared" and not comparison.is_interrupted:

@@ -14,7 +14,7 @@ from rich.text import Text
 from minigpt_repl.compare.pieces import next_token_place, visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.commands.chains import stages_work_out
 from minigpt_repl.repl.commands.searches import DraftsView, search_request
 from minigpt_repl.repl.commands.token_trees import BeamTree
@@ -125,9 +125,7 @@ def _search(
     assert spec.search is not None
     shows, info = spec.search.shows, context.engine.info
     if spec.needs_draft and not info.has_draft:
-        raise UsageError(
-            f"{spec.name} needs a draft model, and the checkpoint has none"
-        )
+        raise UsageError(no_draft(spec.name))
     request = replace(
         search_request(context, spec.name, prompt, ids),
         parameters=dict(values),

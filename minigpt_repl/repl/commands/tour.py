@@ -17,7 +17,7 @@ from minigpt_repl.compare.figures_view import NOT_QUALITY, FiguresView
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, make_plan, split_prompt
 from minigpt_repl.compare.view import seed_label
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.files import user_path
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.completion import sampler_words
@@ -290,7 +290,7 @@ def _choose(
         if has_draft or not find_sampler(stop.sampler).needs_draft
     ]
     if not has_draft:
-        yield Notice("speculative is left out: the checkpoint has no draft model")
+        yield Notice(f"left out: {no_draft('speculative')}")
     strategies = [
         Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))
         for stop in stops
