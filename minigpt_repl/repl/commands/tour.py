@@ -97,7 +97,7 @@ def _surprise(figures: Figures, sampler: str) -> float:
     return figures[sampler].get("perplexity", 1.0)
 
 
-def _mends(figures: Figures, sampler: str) -> bool:
+def _improves_on_greedy(figures: Figures, sampler: str) -> bool:
     return _repeats(figures, sampler) < _repeats(figures, "greedy") and _surprise(
         figures, sampler
     ) < _surprise(figures, "random")
@@ -140,7 +140,7 @@ STOPS = (
         "top_k",
         "Top-k draws from the k most probable tokens only. "
         "It wanders less, and repeats itself less than greedy.",
-        lambda figures: _mends(figures, "top_k"),
+        lambda figures: _improves_on_greedy(figures, "top_k"),
         "Perplexity {perplexity} against {random_perplexity} of random, "
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "It is no better on one of the two; :compare n=5 tells more than one text can.",
@@ -149,7 +149,7 @@ STOPS = (
         "top_p",
         "Top-p draws from the fewest tokens that reach probability p: "
         "few where the model is sure, many where it is not.",
-        lambda figures: _mends(figures, "top_p"),
+        lambda figures: _improves_on_greedy(figures, "top_p"),
         "It left {kept_mass} of the probability to choose from; perplexity "
         "{perplexity}, {repeated} repeated 4-grams.",
         "It is no better than random or than greedy; :sweep p 0.3..0.95/5 shows where "
@@ -161,8 +161,8 @@ STOPS = (
         "The penalty on similarity breaks the loops without any chance.",
         lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
-        "Greedy repeated itself no more than this, so there was nothing to mend; "
-        ":set alpha makes the penalty stronger.",
+        "Greedy repeated itself no more than this, so there was nothing to "
+        "improve; :set alpha makes the penalty stronger.",
     ),
     Stop(
         "speculative",
