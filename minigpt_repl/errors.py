@@ -36,3 +36,15 @@ class EngineError(MiniGPTError):
 
 class EngineStopped(EngineError):
     """Someone stopped the engine before it had begun what was asked."""
+
+    def __init__(self, message: str = "stopped before the first token") -> None:
+        super().__init__(message)
+
+
+def no_draft(*names: str) -> str:
+    """That something needs a draft model where there is none, and the remedy."""
+    need = "needs" if len(names) == 1 else "need"
+    return (
+        f"{', '.join(names)} {need} a draft model, and this checkpoint has none; "
+        "minigpt-setup --draft makes one"
+    )

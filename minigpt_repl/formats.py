@@ -337,6 +337,7 @@ class SavedGeneration(Struct, frozen=True):
     reprimed: tuple[Whole, ...]
     accepted: tuple[Whole, Whole] | None
     checkpoint_sha256: Sha256
+    rescued: tuple[tuple[str, Whole], ...] = ()
 
 
 class Turn(Struct, frozen=True):

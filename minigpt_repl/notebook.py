@@ -28,7 +28,7 @@ from minigpt_repl.compare.choice import (
     why_chosen,
 )
 from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.figures_view import FiguresView, SpreadView
+from minigpt_repl.compare.figures_view import below_texts, notes
 from minigpt_repl.compare.spec import (
     all_strategies,
     make_plan,
@@ -117,7 +117,7 @@ class Model:
         strategies = parse_strategies(samplers, self._settings())
         ids = self._engine.encode(_checked(prompt))
         where = inspection.next_place(ids, self._engine)
-        logits = self._engine.logits(ids)[-1]
+        logits = inspection.next_logits(self._engine, ids)
         return Next(
             next_distribution(logits, strategies, self._info, count, where=where)
         )
@@ -330,10 +330,9 @@ class Compared(_Shown):
 
     def _views(self) -> Iterator[RenderableType]:
         yield TextsView(self.comparison)
+        yield from below_texts(self.comparison)
         yield Line()
-        yield FiguresView(self.comparison)
-        yield Line()
-        yield SpreadView(self.comparison)
+        yield from notes(self.comparison)
 
     def _repr_html_(self) -> str:
         return page.comparison_fragment(self.comparison, self._engine)

@@ -4,7 +4,7 @@
 `JsonWriter` see a text's events while it is made.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TextIO, cast
 
@@ -22,6 +22,7 @@ from minigpt_repl.engine.request import (
     Request,
     RowEvents,
     Started,
+    Status,
     Token,
     TokenChosen,
 )
@@ -140,15 +141,18 @@ class WatchedEngine:
         self._warmed: set[object] = set()
         self.encode, self.logits = engine.encode, engine.logits
         self.warm, self.prepare = engine.warm, engine.prepare
-        self.stop, self.close = engine.stop, engine.close
+        self.start, self.stop, self.close = engine.start, engine.stop, engine.close
+        self.when_changed = engine.when_changed
 
     @property
     def info(self) -> EngineInfo:
         return self._engine.info
 
-    def generate(self, request: Request) -> Generator[Event, None, None]:
-        for _, event in self.generate_rows([request]):
-            yield event
+    @property
+    def status(self) -> Status:
+        return self._engine.status
+
+    generate = Engine.generate
 
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         for request, rows, key in programs(requests):

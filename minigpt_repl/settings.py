@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from minigpt_repl.engine.request import SEEDS, EngineInfo, Request
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.formats import Record
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
@@ -293,10 +293,7 @@ def check_value(key: str, value: Value, limits: Limits) -> None:
     if key != "sampler":
         parameter_of(key).check(value, limits)
     elif limits.get(DRAFT) == 0 and find_sampler(str(value)).needs_draft:
-        raise UsageError(
-            f"{value} needs a draft model, and this checkpoint has none; "
-            "minigpt-setup --draft makes one"
-        )
+        raise UsageError(no_draft(str(value)))
     if (key, value) == ("stop", "end") and limits and ENDS not in limits:
         raise UsageError(
             "stop = end: this model did not learn where a document ends; "

@@ -15,7 +15,6 @@ import numpy as np
 
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import made_once
-from minigpt_repl.engine.remote import Status
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -93,7 +92,6 @@ class FakeEngine(Engine):
         self.warmed_rows: list[int] = []
         self.warmed_noise: list[str] = []
         self.closed = False
-        self.on_change = lambda: None
         self._stopping = threading.Event()
         size = len(VOCABULARY)
         # Row i: scores after token i. Spread, so that rules differ visibly.
@@ -117,13 +115,6 @@ class FakeEngine(Engine):
             load_s=0.5,
             training={"recipe": "fake", "metrics": {"validation_perplexity": 12.5}},
         )
-
-    @property
-    def status(self) -> Status:
-        return Status("ready", self.info)
-
-    def start(self) -> None:
-        """It is there already."""
 
     def encode(self, text: str) -> tuple[int, ...]:
         self._check()

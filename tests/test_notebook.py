@@ -115,6 +115,7 @@ def test_figures_are_numbers(model):
     compared = model.compare("the king", "greedy", "random", n=3, length=12, seed=1)
     assert set(compared.figures) == {"greedy", "random"}
     assert 0 <= compared.figures["greedy"]["repeated_4"] <= 1
+    assert repr(compared).splitlines()[-1].startswith("Low perplexity is not quality")
 
 
 def test_loading_says_what_is_wrong_and_keeps_no_process(tmp_path):

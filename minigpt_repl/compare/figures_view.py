@@ -16,6 +16,7 @@ from rich.text import Text
 
 from minigpt_repl.compare.comparison import Comparison, figures
 from minigpt_repl.compare.measures import MEASURES, TIMINGS, Interval, Measure
+from minigpt_repl.compare.pieces import NOT_FINITE
 from minigpt_repl.compare.view import (
     FAINT,
     GAP,
@@ -54,6 +55,26 @@ def comparison_facts(comparison: Comparison) -> dict[str, str]:
         "checkpoint": comparison.checkpoint_sha256,
         **comparison.versions,
     }
+
+
+def below_texts(comparison: Comparison) -> Iterator[RenderableType]:
+    """What is shown below the texts: the figures and, from some texts on, the dots."""
+    yield ""
+    yield FiguresView(comparison)
+    if any(spreads(comparison)):
+        yield ""
+        yield SpreadView(comparison)
+
+
+def notes(comparison: Comparison) -> Iterator[str]:
+    """What a reader of a comparison should know, a line each."""
+    yield NOT_QUALITY
+    if comparison.is_interrupted:
+        made = sum(len(column.generations) for column in comparison.columns)
+        wanted = comparison.plan.count * len(comparison.columns)
+        yield f"stopped: {made} of {wanted} texts had begun"
+    if comparison.is_damaged:
+        yield NOT_FINITE
 
 
 @dataclass(frozen=True)

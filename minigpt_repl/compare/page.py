@@ -210,6 +210,5 @@ def _render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
     )
     page = environment.get_template(template)
-    return (
-        page.render(level_names=LEVEL_NAMES, glossary=ENTRIES, **values).strip() + "\n"
-    )
+    fixed = {"level_names": LEVEL_NAMES, "glossary": ENTRIES, "no_prompt": NO_PROMPT}
+    return page.render(fixed, **values).strip() + "\n"

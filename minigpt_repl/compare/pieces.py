@@ -156,6 +156,12 @@ def ending_in_a_line(text: str, length: int = 60) -> str:
     return ending(" ".join(text.split()), length)
 
 
+def next_token_place(text: str) -> str:
+    """Where a next token stands, in words: behind a text, or where one begins."""
+    where = f"after: {ending_in_a_line(text)}" if text else "at the start"
+    return f"the next token {where}"
+
+
 def stats_line(generation: Generation) -> str:
     """One line: how the text was made, how fast, and why it ended."""
     count = len(generation.tokens)

@@ -30,7 +30,7 @@ from minigpt_repl.compare.view import column_names, seed_label
 from minigpt_repl.engine.request import Engine, Generation, Token
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, write_user_file
-from minigpt_repl.shown import quoted, shown
+from minigpt_repl.shown import NO_PROMPT, quoted, shown
 
 TITLE = "Decoding strategies compared"
 MARK: Final = "minigpt-repl"
@@ -204,7 +204,7 @@ def escape(text: str) -> str:
 
 def _markdown(comparison: Comparison) -> Iterator[str]:
     prompt = comparison.plan.prompt
-    yield f"## {escape(' '.join(prompt.split())) or 'From the start'}"
+    yield f"## {escape(' '.join(prompt.split())) or NO_PROMPT}"
     for column in comparison.columns:
         yield f"### {escape(column.strategy.label)}"
         for index, generation in enumerate(column.different):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from minigpt_repl.engine.request import Engine, Generation, TokenScore
 from minigpt_repl.engine.texts import spans
 from minigpt_repl.engine.wording import Wording
+from minigpt_repl.errors import EngineError
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.bans import NO_WORDS
@@ -22,6 +23,20 @@ from minigpt_repl.sampling.stage import Left
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+def next_logits(engine: Engine, token_ids: Sequence[int]) -> "np.ndarray":
+    """The scores of the token behind a text, `(vocabulary,)`.
+
+    Raises:
+        EngineError: if they are not finite numbers.
+    """
+    logits: np.ndarray = engine.logits(token_ids)[-1]
+    if not math.isfinite(logits.max()):  # NaN if one is; reserved ids are -inf
+        raise EngineError(
+            "the model's scores are not finite numbers: its weights may be damaged"
+        )
+    return logits
 
 
 def probabilities(logits: "np.ndarray", temperature: float = 1.0) -> "np.ndarray":

@@ -16,7 +16,7 @@ import numpy as np
 from minigpt_repl.engine.decode import ROW_COUNTS, DecodeLoop, filled_up
 from minigpt_repl.engine.rows import prompt_window
 from minigpt_repl.engine.search import SearchLoop, search_size
-from minigpt_repl.errors import EngineError
+from minigpt_repl.errors import EngineError, no_draft
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
@@ -71,10 +71,7 @@ class Programs:
             EngineError: if the sampler needs a draft model and there is none.
         """
         if spec.needs_draft and self._draft is None:
-            raise EngineError(
-                f"{spec.name} needs a draft model and this checkpoint has none: "
-                "train it with minigpt-setup --draft"
-            )
+            raise EngineError(no_draft(spec.name))
         size = self._size(spec, values, rows)
         key = _key(spec, values, size, noise)
         with self._lock:

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minigpt_repl.engine.request import (
     Engine,
@@ -28,6 +28,8 @@ from minigpt_repl.engine.request import (
     Request,
     RowEvents,
     Started,
+    State,
+    Status,
     Timings,
     TokenChosen,
 )
@@ -50,26 +52,6 @@ BOOT = (
     "from minigpt_repl.engine.worker import main; main(int(sys.argv[1]))"
 )
 
-State = Literal["stopped", "starting", "loading", "warming", "ready", "failed"]
-"""What an engine is at; `stopped` if its process is not there or ended by itself."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How an engine in a process of its own is.
-
-    Attributes:
-        state: what it is at.
-        info: what is loaded, or `None` while nothing is.
-        failure: why the process ended, if it did.
-        is_stuck: whether a request would have to wait for something else.
-    """
-
-    state: State = "stopped"
-    info: EngineInfo | None = None
-    failure: MiniGPTError | None = None
-    is_stuck: bool = False
-
 
 class RemoteEngine(Engine):
     """An engine in a process of its own, which tells how it is without waiting.
@@ -81,9 +63,6 @@ class RemoteEngine(Engine):
         factory: import path `module:function` of what makes the engine in that
             process, of `directory` and `verify`.
         shows_log: whether its log lines go to stderr in place of the log.
-
-    Attributes:
-        on_change: called, from another thread, whenever the status changes.
 
     The process starts with `start()` or the first call, and again with the first
     call after it ended.
@@ -102,20 +81,23 @@ class RemoteEngine(Engine):
         self._shows_log = shows_log
         self._process: _Process | None = None
         self._is_closed = False
-        self.on_change: Callable[[], None] = lambda: None
+        self._on_change: Callable[[], None] = lambda: None
 
-    def start(self) -> "_Process":
-        """The process, started if there is none that runs; does not wait for it.
+    def start(self) -> None:
+        """Start the process if there is none that runs; does not wait for it.
 
         Raises:
             EngineError: if the engine is closed or no process can be started.
         """
+        self._started()
+
+    def _started(self) -> "_Process":
         if self._is_closed:
             raise EngineError("the engine is closed")
         if self._process is None or self._process.status.failure is not None:
             try:
                 self._process = _Process(
-                    self._load, self._shows_log, lambda: self.on_change()
+                    self._load, self._shows_log, lambda: self._on_change()
                 )
             except OSError as error:
                 raise EngineError(
@@ -127,6 +109,10 @@ class RemoteEngine(Engine):
     def status(self) -> Status:
         """How the process is; never waits."""
         return Status() if self._process is None else self._process.status
+
+    def when_changed(self, call: Callable[[], None]) -> None:
+        """Have that called, from another thread, whenever the status changes."""
+        self._on_change = call
 
     @property
     def info(self) -> EngineInfo:
@@ -141,7 +127,7 @@ class RemoteEngine(Engine):
             EngineStopped: if `stop()` was called and the texts had not begun
                 within `PATIENCE`, as while the model is loading.
         """
-        process = self.start()
+        process = self._started()
         was_held_up = process.is_held_up
         open_rows: dict[int, Started] = {}
         patience: float | None = None
@@ -209,7 +195,7 @@ class RemoteEngine(Engine):
             self._process.kill(EngineError("the engine is closed"))
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        process = self.start()
+        process = self._started()
         with process.asked(method, *arguments) as replies:
             kind, content = replies.get()
         if kind == STOP:
@@ -397,4 +383,4 @@ def _nothing(request: Request, started: Started, info: EngineInfo) -> Generation
 def _stopped(process: _Process) -> EngineStopped:
     if process.status.info is None:
         return EngineStopped("stopped: the model is still loading")
-    return EngineStopped("stopped before the first token")
+    return EngineStopped()

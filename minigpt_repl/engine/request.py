@@ -4,11 +4,11 @@ They are pickled between the engine's process and the terminal's, so nothing
 here holds a tensor, and importing this module loads no numpy and no TensorFlow.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from minigpt_repl.errors import EngineError
+from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling.parameters import Value
 
@@ -321,6 +321,27 @@ class EngineInfo:
         return self.text.end_id is not None
 
 
+State = Literal["stopped", "starting", "loading", "warming", "ready", "failed"]
+"""What an engine is at; `stopped` if its process is not there or ended by itself."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an engine is.
+
+    Attributes:
+        state: what it is at.
+        info: what is loaded, or `None` while nothing is.
+        failure: why the process ended, if it did.
+        is_stuck: whether a request would have to wait for something else.
+    """
+
+    state: State = "stopped"
+    info: EngineInfo | None = None
+    failure: MiniGPTError | None = None
+    is_stuck: bool = False
+
+
 class Engine(Protocol):
     """Generates text. The engine in this process and the one in a child process
     have this interface, and so has every fake in the tests.
@@ -332,6 +353,22 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo:
         """What is loaded; waits until it is."""
+
+    @property
+    def status(self) -> Status:
+        """How it is, told without waiting."""
+        return Status("ready", self.info)
+
+    def when_changed(self, call: Callable[[], None]) -> None:
+        """Have that called, from another thread, whenever the status changes.
+
+        By default it never does: an engine in this process is there at once.
+        """
+        return None
+
+    def start(self) -> None:
+        """Begin to load, if nothing is loaded; does not wait."""
+        return None
 
     def generate(self, request: Request) -> Generator[Event, None, None]:
         """Events of one text, as they happen: `Started`, tokens, `Finished`.

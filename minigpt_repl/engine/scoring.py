@@ -39,7 +39,7 @@ class Scored:
 
     @property
     def summary(self) -> str:
-        """Tokens, perplexity and bits per byte in one line."""
+        """Tokens, perplexity and bits a byte in one line."""
         known = [bits for bits in self.bits if math.isfinite(bits)]
         unknown = len(self.bits) - len(known)
         left_out = f"; {unknown:,} unknown to the model, left out" if unknown else ""

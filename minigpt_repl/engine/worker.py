@@ -78,7 +78,7 @@ class Worker:
 
     def _answer(self, engine: Engine, number: int, method: str, arguments: Any) -> Any:
         if number <= self._stopped_until:
-            raise EngineStopped("stopped before the first token")
+            raise EngineStopped()
         if method != "generate_rows":
             return (
                 engine.info if method == "info" else getattr(engine, method)(*arguments)

@@ -236,7 +236,7 @@ def show_rows(
             pass  # what is there is kept
     growing = [text for text in growing if text.has_begun]
     if not growing:
-        raise EngineStopped("stopped before the first token")
+        raise EngineStopped()
     if context.is_terminal:
         yield Live(_draw(shown, growing, is_whole=True))
     made = [text.generation for text in growing if text.generation is not None]

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
@@ -229,10 +228,7 @@ def _split(line: str) -> tuple[Command, str]:
     return find_command(name), rest[0].strip() if rest else ""
 
 
-AnyEngine = TypeVar("AnyEngine", bound=Engine)
-
-
-class App(Generic[AnyEngine]):
+class App:
     """A session, the engine in use and the display.
 
     Args:
@@ -253,14 +249,14 @@ class App(Generic[AnyEngine]):
     def __init__(
         self,
         session: Session,
-        open_engine: Callable[[str], AnyEngine],
+        open_engine: Callable[[str], Engine],
         directory: str,
         display: Display,
         is_terminal: bool,
     ) -> None:
         self.session = session
         self.engine = open_engine(directory)
-        self.opening: AnyEngine | None = None
+        self.opening: Engine | None = None
         self.directory = directory
         self.has_quit = False
         self._open_engine = open_engine

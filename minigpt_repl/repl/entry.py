@@ -320,32 +320,22 @@ def _spinner() -> "Spinner":
 
 
 def _print(comparison: "Comparison", color: str) -> None:
-    from rich.console import Group, RenderableType
+    from rich.console import Group
 
-    from minigpt_repl.compare.figures_view import (
-        NOT_QUALITY,
-        FiguresView,
-        SpreadView,
-        spreads,
-    )
-    from minigpt_repl.compare.pieces import NOT_FINITE
+    from minigpt_repl.compare.figures_view import below_texts, notes
     from minigpt_repl.compare.view import TextsView
     from minigpt_repl.repl.output import wants_color
     from minigpt_repl.repl.tables import draw
 
     has_color = wants_color(color, os.environ, sys.stdout.isatty())
-    views: list[RenderableType] = [TextsView(comparison), "", FiguresView(comparison)]
-    if any(spreads(comparison)):
-        views += ["", SpreadView(comparison)]
     draw(
-        Group(*views),
+        Group(TextsView(comparison), *below_texts(comparison)),
         sys.stdout,
         shutil.get_terminal_size().columns,
         has_color=has_color,
     )
-    _tell(NOT_QUALITY)
-    if comparison.is_damaged:
-        _tell(NOT_FINITE)
+    for note in notes(comparison):
+        _tell(note)
 
 
 @contextlib.contextmanager

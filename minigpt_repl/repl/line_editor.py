@@ -19,8 +19,7 @@ from prompt_toolkit.filters import emacs_insert_mode, has_focus, vi_insert_mode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from minigpt_repl.engine.remote import State, Status
-from minigpt_repl.engine.request import EngineInfo
+from minigpt_repl.engine.request import EngineInfo, State, Status
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.context import Context, Node, Session
 from minigpt_repl.repl.dispatch import whole_input

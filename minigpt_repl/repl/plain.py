@@ -2,7 +2,7 @@
 
 Each line is handled as if it had been typed. Only text goes to stdout, flushed as
 it comes; everything else goes to stderr, and no escape byte is written unless
-colour is forced. Imports no TensorFlow and no prompt_toolkit.
+colour is forced.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from os import terminal_size
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 from rich.console import RenderableType
 
@@ -34,11 +34,9 @@ from minigpt_repl.repl.output import (
 from minigpt_repl.repl.screen import Spinner
 from minigpt_repl.repl.signals import Signals
 from minigpt_repl.repl.tables import draw
+from minigpt_repl.repl.wrapping import TextBlock, wrap
 from minigpt_repl.report import WatchedEngine
 from minigpt_repl.shown import shown, shown_line
-
-if TYPE_CHECKING:
-    from minigpt_repl.repl.wrapping import TextBlock
 
 BYTE_ORDER_MARK = "\ufeff"
 LONGEST_INPUT = 4 * 1024 * 1024
@@ -149,7 +147,7 @@ class Page:
     def _write_text(self, text: str) -> None:
         if text and not self._hide_texts:
             if self._size is not None and self._block is None:
-                self._block = self._open_block(self._size)
+                self._block = TextBlock(self._write, self._size)
             if self._block is None:
                 self._write(shown(text))
             else:
@@ -162,11 +160,6 @@ class Page:
         self._is_in_line = False
         self._block = None
 
-    def _open_block(self, size: Callable[[], terminal_size]) -> "TextBlock":
-        from minigpt_repl.repl.wrapping import TextBlock
-
-        return TextBlock(self._write, size)
-
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
@@ -178,8 +171,6 @@ class Page:
 
     def _write_line(self, stream: TextIO, text: str) -> None:
         if self._size is not None and stream.isatty():
-            from minigpt_repl.repl.wrapping import wrap
-
             rows = wrap(text, self._size().columns - 1)
             text = "\n".join(row.rstrip() for row in rows)
         stream.write(f"{text}\n")
@@ -279,7 +270,7 @@ class PlainLoop:
         self._page = Page(
             out, err, self._answer, only_new, hide, width, size, self._spinner
         )
-        self._app: App[Engine] = App(
+        self._app = App(
             session,
             lambda folder: WatchedEngine(open_engine(folder), watch, top),
             directory,

@@ -20,7 +20,7 @@ from typing import TextIO
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from minigpt_repl.engine.remote import RemoteEngine
+from minigpt_repl.engine.request import Engine
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.repl import output as outputs
 from minigpt_repl.repl.context import Session
@@ -67,7 +67,7 @@ class Terminal:
     def __init__(
         self,
         session: Session,
-        open_engine: Callable[[str], RemoteEngine],
+        open_engine: Callable[[str], Engine],
         directory: str,
         *,
         history: Path | None = None,
@@ -212,9 +212,9 @@ class Terminal:
             if self._signals.interrupts:
                 self._interrupted_at = time.monotonic()
 
-    def _open(self, directory: str) -> RemoteEngine:
+    def _open(self, directory: str) -> Engine:
         engine = self._open_engine(directory)
-        engine.on_change = partial(self._on_change, engine)
+        engine.when_changed(partial(self._on_change, engine))
         return engine
 
     def _give_up(self) -> None:
@@ -240,7 +240,7 @@ class Terminal:
         importing.start()
         self._app.engine.start()
 
-    def _on_change(self, engine: RemoteEngine) -> None:
+    def _on_change(self, engine: Engine) -> None:
         """An engine's status changed; called from another thread."""
         if engine is not self._app.engine:
             return

@@ -325,7 +325,7 @@ def register(spec: SamplerSpec) -> None:
     }
     for name in (spec.name, *spec.aliases):
         if chain.plain(name) in taken:
-            raise UsageError(f"a sampler named {name!r} is registered already")
+            raise UsageError(f"a sampler named {quoted(name)} is registered already")
     _SPECS[spec.name] = spec
 
 

@@ -18,6 +18,7 @@ from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.causal_lm import text_of
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec
+from minigpt_repl.shown import as_perplexity, in_bits_a_byte
 from minigpt_repl.training.devices import alone
 from minigpt_repl.training.losses import Evaluation
 from minigpt_repl.training.progress import Progress
@@ -86,8 +87,8 @@ class ShowProgress(keras.callbacks.Callback):
         self._perplexity = logs["val_perplexity"]
         self._progress.say(
             f"step {logs['step']}: loss {logs['loss']:.3f}, validation perplexity "
-            f"{logs['val_perplexity']:.2f}, {logs['val_bits_per_byte']:.3f} bits per "
-            "byte"
+            f"{as_perplexity(logs['val_perplexity'])}, "
+            f"{in_bits_a_byte(logs['val_bits_per_byte'])} bits a byte"
         )
         self._tell_overfitting(logs)
 

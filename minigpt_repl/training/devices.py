@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minigpt_repl.errors import MiniGPTError, UsageError
+from minigpt_repl.shown import quoted
 
 BACKEND = "KERAS_BACKEND"
 
@@ -42,13 +43,13 @@ class Cluster:
         host, _, port = self.coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(
-                "--coordinator must be the HOST:PORT at which process 0 listens, but "
-                f"{self.coordinator!r} was given"
+                "--coordinator must be the HOST:PORT at which process 0 listens; got "
+                f"{quoted(self.coordinator)}"
             )
         if not 0 <= self.process_id < self.num_processes:
             raise UsageError(
                 f"--process-id must be from 0 to {self.num_processes - 1} of "
-                f"{self.num_processes}, but {self.process_id} was given"
+                f"{self.num_processes}; got {self.process_id}"
             )
 
 

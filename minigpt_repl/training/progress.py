@@ -12,7 +12,7 @@ from rich import progress
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from minigpt_repl.shown import shown
+from minigpt_repl.shown import as_perplexity, in_tokens_per_second, shown
 
 PLAIN_EVERY = 20.0
 """Seconds between the plain lines of a stage."""
@@ -175,7 +175,7 @@ class _Stage:
         scale, unit = _UNITS.get(self.unit, (1, self.unit))
         figures, parts = self.figures, []
         if "tokens_per_second" in figures:
-            parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
+            parts.append(in_tokens_per_second(float(figures["tokens_per_second"])))
         elif self.rate(now):
             rate = self.rate(now) / scale
             parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")
@@ -188,11 +188,11 @@ class _Stage:
 
     def results(self) -> str:
         """Loss, perplexity and the like."""
-        formats = {
-            "step": ("step", "{:,.0f}"),
-            "loss": ("loss", "{:.3f}"),
-            "val_perplexity": ("validation perplexity", "{:.2f}"),
-            "learning_rate": ("rate", "{:.2e}"),
+        formats: dict[str, tuple[str, Callable[..., str]]] = {
+            "step": ("step", "{:,.0f}".format),
+            "loss": ("loss", "{:.3f}".format),
+            "val_perplexity": ("validation perplexity", as_perplexity),
+            "learning_rate": ("rate", "{:.2e}".format),
         }
         parts = []
         for name, value in self.figures.items():
@@ -200,8 +200,8 @@ class _Stage:
                 continue
             if name == "step" and self.unit == "steps":
                 continue
-            label, form = formats.get(name, (name.replace("_", " "), "{}"))
-            parts.append(f"{label} {form.format(value)}")
+            label, form = formats.get(name, (name.replace("_", " "), str))
+            parts.append(f"{label} {form(value)}")
         return ", ".join(parts)
 
 

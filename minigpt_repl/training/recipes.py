@@ -131,13 +131,11 @@ def _check(recipe: Recipe) -> None:
     for field, minimum in least.items():
         value = getattr(recipe, field)
         if value < minimum:
-            raise UsageError(
-                f"{field} must be {minimum} or more, but {value} was given"
-            )
+            raise UsageError(f"{field} must be {minimum} or more; got {value}")
     if recipe.hidden_dim < recipe.num_heads:
         raise UsageError(
             f"{recipe.num_heads} heads need a hidden_dim of {recipe.num_heads} or "
-            f"more, but {recipe.hidden_dim} was given"
+            f"more; got {recipe.hidden_dim}"
         )
     head_dim = recipe.hidden_dim // recipe.num_heads
     if recipe.rotary and head_dim % 2:
@@ -146,17 +144,13 @@ def _check(recipe: Recipe) -> None:
             f"{head_dim} dimensions each, which must be an even number"
         )
     if not 0 <= recipe.beginnings <= 1:
-        raise UsageError(
-            f"beginnings must be from 0 to 1, but {recipe.beginnings} was given"
-        )
+        raise UsageError(f"beginnings must be from 0 to 1; got {recipe.beginnings}")
     if not 0 <= recipe.dropout < 1:
         raise UsageError(
-            f"dropout must be from 0 up to but not 1, but {recipe.dropout} was given"
+            f"dropout must be from 0 up to but not 1; got {recipe.dropout}"
         )
     if recipe.learning_rate <= 0:
-        raise UsageError(
-            f"learning_rate must be above 0, but {recipe.learning_rate} was given"
-        )
+        raise UsageError(f"learning_rate must be above 0; got {recipe.learning_rate}")
 
 
 TUTORIAL = Recipe(

@@ -22,7 +22,7 @@ from rich.console import Console
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
-from minigpt_repl.shown import shown_line
+from minigpt_repl.shown import as_perplexity, in_bits_a_byte, shown_line
 from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.resume import clear, locked
@@ -133,7 +133,8 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
     best = "" if is_last else f", the best after step {run.best.step:,}"
     progress.say(
         f"saved in {out}: {run.step:,} steps{best}, validation perplexity "
-        f"{run.best.perplexity:.2f}, {run.best.bits_per_byte:.3f} bits per byte"
+        f"{as_perplexity(run.best.perplexity)}, "
+        f"{in_bits_a_byte(run.best.bits_per_byte)} bits a byte"
     )
     progress.say(_by_heart(run))
     progress.say(f"try it: {_typed('minigpt-repl', '--checkpoint', str(out))}")
@@ -149,8 +150,8 @@ def _by_heart(run: "Run") -> str:
     if times > 10:
         told = "learned by heart: more text helps"
     return (
-        f"{told}: perplexity {seen:.2f} on the text that it learned from, "
-        f"{unseen:.2f} on text that it never saw (:next and :score show it)"
+        f"{told}: perplexity {as_perplexity(seen)} on the text that it learned from, "
+        f"{as_perplexity(unseen)} on text that it never saw (:next and :score show it)"
     )
 
 

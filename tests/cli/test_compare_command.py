@@ -3,6 +3,10 @@
 import json
 
 import pytest
+from fakes import FakeEngine
+
+from minigpt_repl.engine.request import TokenChosen
+from minigpt_repl.repl import entry
 
 
 @pytest.fixture
@@ -35,6 +39,27 @@ def test_options_before_the_subcommand_count(run, engines):
     run("--seed", "5", "--length", "3", "compare", "-p", "the king", "greedy")
     (request,) = engines[0].requests
     assert (request.seed, request.length) == (5, 3)
+
+
+def test_what_the_repl_says_of_a_comparison_is_said_here_too(run, monkeypatch):
+    # The shell never said that a comparison was stopped.
+    engine = FakeEngine(not_finite_at={4: 2})
+    generate_rows = engine.generate_rows
+
+    def stopping(requests):
+        for row, event in generate_rows(requests):
+            yield row, event
+            if requests[row].sampler == "random" and isinstance(event, TokenChosen):
+                engine.stop()
+
+    engine.generate_rows = stopping
+    monkeypatch.setattr(entry, "open_engine", lambda *_: engine)
+    strategies = ("top_k", "random", "greedy")
+    result = run("compare", "-p", "the king", *strategies, "--seed", "4")
+    assert result.code == 0
+    quality, stopped, damaged = result.err_lines
+    assert "not quality" in quality and "not finite" in damaged
+    assert stopped == "minigpt-repl: stopped: 2 of 3 texts had begun"
 
 
 @pytest.mark.parametrize("name", ["made.md", "made.html"])

@@ -12,6 +12,7 @@ from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.compare.comparison import finish, run_plan
 from minigpt_repl.compare.measures import MEASURES
+from minigpt_repl.compare.page import comparison_fragment
 from minigpt_repl.compare.render import (
     comparison_of,
     comparison_to_json,
@@ -156,6 +157,13 @@ def test_a_strategy_has_one_colour_on_a_whole_page(comparison):
     headings = re.findall('<article class="(s[0-7])"><h3>([a-z_]+)', shown)
     rows = re.findall('<g class="(s[0-7])"><text class="name"[^>]*>([a-z_]+)', shown)
     assert len(set(headings)) == 3 and set(headings) == set(rows)
+
+
+def test_where_a_text_began_with_nothing_every_format_says_so():
+    promptless = make_comparison("", count=1)
+    assert "<h2>(no prompt)</h2>" in render([promptless], ".html", ENGINE)
+    assert "<b>(no prompt)</b>" in comparison_fragment(promptless, ENGINE)
+    assert render([promptless], ".md", ENGINE).splitlines()[2] == "## (no prompt)"
 
 
 def test_whatever_a_prompt_holds_it_stays_text():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Finished, Request
+from minigpt_repl.errors import EngineError
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 
 # Probabilities 1/2, 1/4, 1/8, 1/8 of ids 3, 1, 2, 4; id 0 is reserved.
@@ -24,6 +25,17 @@ def test_softmax_with_reserved_ids_at_0():
     assert inspection.probabilities(LOGITS) == pytest.approx(
         [0, 1 / 4, 1 / 8, 1 / 2, 1 / 8]
     )
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf, -np.inf])
+def test_the_scores_of_the_next_token_are_numbers_or_an_error(damage):
+    engine = FakeEngine()
+    logits = engine.logits((5, 6))
+    assert (inspection.next_logits(engine, (5, 6)) == logits[-1]).all()
+    logits[-1, 5 if np.isnan(damage) else slice(None)] = damage
+    engine.logits = lambda token_ids: logits
+    with pytest.raises(EngineError, match="not finite"):
+        inspection.next_logits(engine, (5, 6))
 
 
 def test_temperature_one_half_squares_the_odds():

@@ -124,7 +124,7 @@ def test_samplers_are_warmed_while_nothing_is_asked(open_engine):
     engine = open_engine(
         warm=[(Request("", name, {}), 1) for name in ("top_k", "nonsense", "beam")],
     )
-    engine.on_change = changes.release
+    engine.when_changed(changes.release)
     assert engine.status.state == "stopped"
     engine.start()
     wait_until(lambda: engine.status.state == "ready")

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import FakeEngine
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from rich.console import Console
 from talk import Talk
 
 from minigpt_repl.engine.request import TokenChosen
+from minigpt_repl.errors import EngineError
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import find_command
 from minigpt_repl.repl.output import Live
@@ -60,7 +62,7 @@ def test_without_a_draft_model_speculative_is_left_out_and_it_is_said():
     names = [each.strategy.sampler for each in after.session.comparison.columns]
     drafted = {"speculative", "speculative_sampling", "contrastive_decoding"}
     assert "greedy" in names and not drafted & set(names)
-    assert "no draft model" in after.notices[0]
+    assert "contrastive_decoding need a draft model" in after.notices[0]
 
 
 def test_named_strategies_count_and_prompt():
@@ -95,7 +97,10 @@ def test_a_stop_ends_the_comparison_and_keeps_it():
     assert first.generations[0].stop_reason == "length"
     assert second.generations[0].stop_reason == "interrupted"
     assert third.generations == ()
-    assert "2 of 3 texts had begun" in after.notices[-1]
+    assert after.notices[-2:] == [
+        "stopped: 2 of 3 texts had begun",
+        ":export keeps what is here",
+    ]
 
 
 def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():
@@ -292,7 +297,7 @@ def test_drafts_are_marked_and_the_rate_is_told():
     assert "+·" in after.lives and " -" in after.lives and " =" in after.lives
     assert "accepted 12 of 24 drafted tokens (50.0%)" in after.notices[0]
     engine = FakeEngine(has_draft=False)
-    assert "draft model" in str(talk(":drafts -- a", engine=engine).error)
+    assert "setup --draft makes one" in str(talk(":drafts -- a", engine=engine).error)
 
 
 def test_a_view_says_where_the_prompt_goes():
@@ -460,3 +465,25 @@ def test_with_shared_noise_it_is_told_where_texts_part_and_why():
     (told,) = [n for n in after.type(line).notices if " part at token " in n]
     assert told.endswith("diverse_beam does not choose by this noise")
     assert not any(" part at " in n for n in talk(":compare greedy random").notices)
+
+
+class Damaged(FakeEngine):
+    """Of weights that are no numbers."""
+
+    def logits(self, token_ids):
+        return np.full_like(super().logits(token_ids), np.nan)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [":next", ":tree --auto", ":chain", ":explain top_k", ":explain beam", ":step the"],
+)
+def test_scores_that_are_no_numbers_are_told_in_one_line(line):
+    # It ended in a trace, as a defect of this program.
+    with pytest.raises(EngineError, match="scores are not finite numbers: its weights"):
+        raise Talk(Damaged()).type(line).error
+
+
+def test_a_step_without_a_token_says_why():
+    after = talk(":step the", engine=FakeEngine(not_finite_at={3: 0}))
+    assert "scores are not finite" in after.notices[-1]

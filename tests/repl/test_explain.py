@@ -115,7 +115,7 @@ def test_explain_reads_values_and_refuses_those_that_are_none():
 
 def test_explain_starts_from_nothing_and_means_the_sampler_in_use():
     talk = Talk().set(sampler="greedy").type(":explain")
-    assert talk.notices == ["greedy, the next token after: at the start"]
+    assert talk.notices == ["greedy, the next token at the start"]
     best = int(talk.engine.logits(())[-1].argmax())
     kept = [line.split() for line in talk.said.splitlines() if "100.0%" in line]
     assert [row[0].removeprefix("·") for row in kept] == [VOCABULARY[best]]

@@ -1,6 +1,7 @@
 """Sessions saved and loaded; whatever else a file holds gives one line."""
 
 import json
+from dataclasses import fields, replace
 
 import pytest
 from fakes import FakeEngine
@@ -8,6 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from talk import Talk
 
+from minigpt_repl import formats
+from minigpt_repl.engine.request import (
+    Generation,
+    Request,
+    Started,
+    Timings,
+    Token,
+    TokenScore,
+)
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.commands.saving import dump_session, parse_session
 from minigpt_repl.repl.context import Session
@@ -135,3 +145,33 @@ def test_what_this_model_does_not_allow_is_taken_back_and_told(tmp_path):
         "top_k.k: 30 -> 10, the model's vocabulary is smaller",
     ]
     assert smaller.session.settings.sampler.name == "top_k"
+
+
+SAVED = [
+    (formats.SavedGeneration, Generation),
+    (formats.SavedToken, Token),
+    (formats.Started, Started),
+    (formats.Request, Request),
+    (formats.Score, TokenScore),
+    (formats.Timings, Timings),
+]
+
+
+@pytest.mark.parametrize(("saved", "made"), SAVED)
+def test_every_field_of_a_text_is_saved(saved, made):
+    # What a chain had rescued was forgotten.
+    names = {field.name for field in fields(made)}
+    assert names - {"top"} == set(saved.__struct_fields__)  # of `--json --top` only
+
+
+def test_what_a_chain_rescued_comes_back():
+    session = a_session()
+    first = session.nodes[0]
+    made = replace(first.generation, rescued=(("min_p", 2),))
+    session = replace(
+        session, nodes=(replace(first, generation=made), *session.nodes[1:])
+    )
+    assert reload(session).nodes == session.nodes
+    older = dump_session(a_session()).replace(',\n    "rescued": []', "")
+    assert "rescued" not in json.loads(older)["turns"][0]["generation"]
+    assert parse_session(older, "file.json", Settings()).nodes == a_session().nodes

@@ -167,3 +167,14 @@ def test_a_prompt_may_have_two_dashes_in_it():
         assert after.error is None and after.session.nodes[0].prompt == prompt
     for line in (":step gredy -- the king", ":step top_k:k=3 the -- king"):
         assert "no sampler" in str(talk(line).error)
+
+
+@pytest.mark.parametrize("keys", [["enter", ">"], None])
+def test_steps_and_what_runs_on_heed_every_setting(keys):
+    # Noise and the stop rule were forgotten.
+    after = talk(":set noise shared", ":set stop sentence")
+    after.keys, after.answers = keys and iter(keys), iter(["", "c"])
+    after.type(":step the king")
+    assert [len(one.generation.tokens) for one in after.session.nodes] == [1, 11]
+    heeded = {(one.noise, one.stop) for one in after.engine.requests}
+    assert heeded == {("shared", "sentence")}

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 from fakes import FakeEngine
 
-from minigpt_repl.engine.remote import Status
-from minigpt_repl.engine.request import Finished
+from minigpt_repl.engine.request import Finished, Status
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.line_editor import colors, toolbar

@@ -139,6 +139,8 @@ def test_learning_by_heart_is_said_once():
         shown.on_epoch_end(
             round_number, {"step": step, "loss": loss, "best_step": best, **figures}
         )
+    figures = "validation perplexity 9.0, 1.000 bits a byte"
+    assert lines[0] == f"step 10: loss 4.000, {figures}"
     told = [line for line in lines if "by heart" in line]
     assert len(told) == 1
     assert "best after step 20" in told[0]

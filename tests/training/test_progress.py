@@ -82,7 +82,7 @@ def test_training_figures_are_named(stream, clock):
     for part in (
         "10/1,000 steps",
         "loss 4.250",
-        "validation perplexity 70.12",
+        "validation perplexity 70.1",
         "rate 8.00e-03",
         "16,384 tokens/s",
         "1h05m left",

@@ -94,7 +94,7 @@ def test_an_unknown_recipe_names_the_nearest():
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"num_layers": 0}, "num_layers must be 1 or more, but 0"),
+        ({"num_layers": 0}, "num_layers must be 1 or more; got 0"),
         ({"context_length": 1}, "context_length must be 2 or more"),
         ({"hidden_dim": 2, "num_heads": 4}, "4 heads need a hidden_dim of 4"),
         ({"num_heads": 5}, "51 dimensions each, which must be an even number"),

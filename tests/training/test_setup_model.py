@@ -413,7 +413,7 @@ def test_tutorial_prints_its_model_and_a_sample_at_each_epochs_end(place):
         (["--sampler", "min_p=0.1 + greedy + xtc"], "greedy chooses the token"),
         (["--sampler", "ban=king + min_p"], "ban can't write samples during training"),
         (["--sampler", "mirostat"], "mirostat can't write samples during training"),
-        (["--layers", "0"], "num_layers must be 1 or more, but 0"),
+        (["--layers", "0"], "num_layers must be 1 or more; got 0"),
         (["--steps", "x"], "'x' is not a valid integer"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import ending_in_a_line, visible, visible_all
+from minigpt_repl.compare.pieces import next_token_place, visible, visible_all
 from minigpt_repl.compare.spec import read_whole
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
@@ -161,14 +161,12 @@ def show_chain(context: Context, arguments: str) -> Steps:
     if not spec.stages:
         spec, values = _as_chain(settings)
     ids, info = current_ids(context), context.engine.info
-    logits = context.engine.logits(ids)[-1]  # (vocabulary,)
+    logits = inspection.next_logits(context.engine, ids)
     place = inspection.next_place(ids, context.engine)
     after_each = inspection.chain_left(spec, values, logits, place)
     node = context.session.node
-    where = "at the start"
-    if node is not None:
-        where = f"after: {ending_in_a_line(node.text)}"
-    yield Notice(f"{spec.text(values)}, the next token {where}")
+    where = next_token_place("" if node is None else node.text)
+    yield Notice(f"{spec.text(values)}, {where}")
     for stage in spec.stages:
         if "chance" in stage.needs:
             yield Notice(f"{stage.name} acts now and then; it is shown as it acts")

@@ -7,13 +7,7 @@ from typing import Any
 
 from minigpt_repl.compare.choice import partings
 from minigpt_repl.compare.comparison import Comparison, run_plan
-from minigpt_repl.compare.figures_view import (
-    NOT_QUALITY,
-    FiguresView,
-    SpreadView,
-    spreads,
-)
-from minigpt_repl.compare.pieces import NOT_FINITE
+from minigpt_repl.compare.figures_view import below_texts, notes
 from minigpt_repl.compare.spec import (
     Plan,
     Strategy,
@@ -25,7 +19,7 @@ from minigpt_repl.compare.spec import (
     sweep_strategies,
 )
 from minigpt_repl.compare.view import GrowingView, TextsView
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps, again_request
 from minigpt_repl.repl.dispatch import command
@@ -73,10 +67,7 @@ def compare(context: Context, arguments: str) -> Steps:
         strategies = all_strategies(session.settings, has_draft)
         if not has_draft:
             left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
-            yield Notice(
-                f"left out, for the checkpoint has no draft model: "
-                f"{', '.join(left_out)}"
-            )
+            yield Notice(f"left out: {no_draft(*left_out)}")
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
     if plan.noise == "shared" and not comparison.is_interrupted:
@@ -112,20 +103,10 @@ def show_comparison(
             if pace.is_due():
                 yield Live(GrowingView(comparison))
     yield Live(TextsView(comparison))
-    yield Say("")
-    yield Say(FiguresView(comparison))
-    yield Notice(NOT_QUALITY)
-    if any(spreads(comparison)):
-        yield Say("")
-        yield Say(SpreadView(comparison))
+    yield from map(Say, below_texts(comparison))
+    yield from map(Notice, notes(comparison))
     if comparison.is_interrupted:
-        made = sum(len(column.generations) for column in comparison.columns)
-        wanted = plan.count * len(plan.strategies)
-        yield Notice(
-            f"stopped: {made} of {wanted} texts had begun; :export keeps what is here"
-        )
-    if comparison.is_damaged:
-        yield Notice(NOT_FINITE)
+        yield Notice(":export keeps what is here")
     return comparison
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import ending_in_a_line, visible
+from minigpt_repl.compare.pieces import next_token_place, visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.commands.chains import stages_work_out
 from minigpt_repl.repl.commands.searches import DraftsView, search_request
 from minigpt_repl.repl.commands.token_trees import BeamTree
@@ -63,22 +63,21 @@ def explain(context: Context, arguments: str) -> Steps:
     yield Say(Text("\n".join(_story(spec))))
     node = context.session.node
     ids: tuple[int, ...] = ()
-    prompt, where = "", "at the start"
+    prompt = ""
     if node is not None:
         prompt = node.text if spec.needs_history else node.prompt
         ids = (
             current_ids(context) if spec.needs_history else prompt_ids_of(context, node)
         )
-        where = ending_in_a_line(prompt)
     named = spec.text(values)
     if not spec.stages:
         pairs = (f"{name}={format_value(value)}" for name, value in values.items())
         named = " ".join((spec.name, *pairs))
-    yield Notice(f"{named}, the next token after: {where}")
+    yield Notice(f"{named}, {next_token_place(prompt)}")
     if spec.search is not None:
         yield from _search(context, spec, values, prompt, ids)
     else:
-        scores = context.engine.logits(ids)[-1]  # (vocabulary,)
+        scores = inspection.next_logits(context.engine, ids)
         info = context.engine.info
         place = inspection.next_place(ids, context.engine)
         yield Say(_rule(spec, values, scores, info, place))
@@ -126,9 +125,7 @@ def _search(
     assert spec.search is not None
     shows, info = spec.search.shows, context.engine.info
     if spec.needs_draft and not info.has_draft:
-        raise UsageError(
-            f"{spec.name} needs a draft model, and the checkpoint has none"
-        )
+        raise UsageError(no_draft(spec.name))
     request = replace(
         search_request(context, spec.name, prompt, ids),
         parameters=dict(values),

@@ -24,7 +24,7 @@ from minigpt_repl.engine.request import (
     TokenChosen,
     finished,
 )
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.commands.comparing import prompt_for
 from minigpt_repl.repl.commands.token_trees import BeamTree, ranking
 from minigpt_repl.repl.context import Context, Steps
@@ -139,7 +139,7 @@ def _typed(context: Context, shows: str, arguments: str) -> Request:
         raise UsageError(f":{shows} takes a prompt after --; got {quoted(words)}")
     spec = _spec(context, shows)
     if spec.needs_draft and not context.engine.info.has_draft:
-        raise UsageError(f":{shows} needs a draft model, and the checkpoint has none")
+        raise UsageError(no_draft(f":{shows}"))
     text, ids = prompt_for(context, prompt, f":{shows}")
     return search_request(context, spec.name, text, ids)
 

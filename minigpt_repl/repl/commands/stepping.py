@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.pieces import count_tokens, ending, visible
+from minigpt_repl.compare.pieces import NOT_FINITE, count_tokens, ending, visible
 from minigpt_repl.compare.spec import (
     Strategy,
     is_sampler,
@@ -51,6 +51,8 @@ MOST_STEPPED = 2
 SHOWN_TOKENS = 10
 SHOWN_BEFORE = 150
 CONTEXT_FULL = "the sampler can't go on from here: the context is full"
+NO_TOKEN = {"interrupted": "stopped", "not_finite": NOT_FINITE}
+"""Why there was no token, where it is not for want of room."""
 
 
 @dataclass(frozen=True)
@@ -153,15 +155,14 @@ class Stepping:
                 return False
             made = finished(last)
             if not made.tokens:
-                is_stopped = made.stop_reason == "interrupted"
-                self.why_ended = "stopped" if is_stopped else CONTEXT_FULL
+                self.why_ended = NO_TOKEN.get(made.stop_reason, CONTEXT_FULL)
                 return False
             if self.seed is None:  # drawn by the first of all
                 self.seed = made.seed - stand.done
             self.proposed.append(made)
         # What the sampler saw: a long text is cropped.
         ids = self.proposed[0].started.prompt_ids
-        self.logits = self.context.engine.logits(ids)[-1]
+        self.logits = inspection.next_logits(self.context.engine, ids)
         return True
 
     def answer(self) -> Generator[Output, Any, Answer]:
@@ -243,8 +244,8 @@ class Stepping:
 
     def _request(self, strategy: Strategy, length: int) -> Request:
         stand = self.stands[-1]
-        return Request(
-            prompt=stand.text,
+        return replace(
+            self.context.session.settings.request(stand.text),
             sampler=strategy.sampler,
             parameters=dict(strategy.parameters),
             length=length,

@@ -15,7 +15,12 @@ from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import visible
 from minigpt_repl.compare.spec import read_whole
-from minigpt_repl.engine.inspection import probabilities, temperature_of, top_ids
+from minigpt_repl.engine.inspection import (
+    next_logits,
+    probabilities,
+    temperature_of,
+    top_ids,
+)
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -107,7 +112,8 @@ class BeamTree:
         for parent in self.parents if self.steps else (start,):
             if parent.group != group:
                 continue
-            scores = self.engine.logits((*self.prompt_ids, *parent.token_ids))[-1]
+            ids = (*self.prompt_ids, *parent.token_ids)
+            scores = next_logits(self.engine, ids)
             with np.errstate(divide="ignore"):
                 logprobs = np.log(probabilities(scores, temperature_of(values)))
             logprobs, penalties = logprobs + parent.logprob, np.zeros_like(logprobs)
@@ -200,7 +206,7 @@ def grown_tree(context: Context, arguments: str) -> Tree:
     root = Tree("", hide_root=True, guide_style=FAINT)
 
     def grow(under: Tree, ids: tuple[int, ...], share: float, left: int) -> None:
-        shares = probabilities(context.engine.logits(ids)[-1])
+        shares = probabilities(next_logits(context.engine, ids))
         for token_id in top_ids(shares, children):
             word, own = visible(token_id, context.engine.info), float(shares[token_id])
             label = Text(word, style=NAME, no_wrap=True, overflow="ellipsis")

@@ -17,7 +17,7 @@ from minigpt_repl.compare.figures_view import NOT_QUALITY, FiguresView
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, make_plan, split_prompt
 from minigpt_repl.compare.view import seed_label
-from minigpt_repl.errors import UsageError
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.files import user_path
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.completion import sampler_words
@@ -97,7 +97,7 @@ def _surprise(figures: Figures, sampler: str) -> float:
     return figures[sampler].get("perplexity", 1.0)
 
 
-def _mends(figures: Figures, sampler: str) -> bool:
+def _improves_on_greedy(figures: Figures, sampler: str) -> bool:
     return _repeats(figures, sampler) < _repeats(figures, "greedy") and _surprise(
         figures, sampler
     ) < _surprise(figures, "random")
@@ -140,7 +140,7 @@ STOPS = (
         "top_k",
         "Top-k draws from the k most probable tokens only. "
         "It wanders less, and repeats itself less than greedy.",
-        lambda figures: _mends(figures, "top_k"),
+        lambda figures: _improves_on_greedy(figures, "top_k"),
         "Perplexity {perplexity} against {random_perplexity} of random, "
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "It is no better on one of the two; :compare n=5 tells more than one text can.",
@@ -149,7 +149,7 @@ STOPS = (
         "top_p",
         "Top-p draws from the fewest tokens that reach probability p: "
         "few where the model is sure, many where it is not.",
-        lambda figures: _mends(figures, "top_p"),
+        lambda figures: _improves_on_greedy(figures, "top_p"),
         "It left {kept_mass} of the probability to choose from; perplexity "
         "{perplexity}, {repeated} repeated 4-grams.",
         "It is no better than random or than greedy; :sweep p 0.3..0.95/5 shows where "
@@ -161,8 +161,8 @@ STOPS = (
         "The penalty on similarity breaks the loops without any chance.",
         lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
-        "Greedy repeated itself no more than this, so there was nothing to mend; "
-        ":set alpha makes the penalty stronger.",
+        "Greedy repeated itself no more than this, so there was nothing to "
+        "improve; :set alpha makes the penalty stronger.",
     ),
     Stop(
         "speculative",
@@ -290,7 +290,7 @@ def _choose(
         if has_draft or not find_sampler(stop.sampler).needs_draft
     ]
     if not has_draft:
-        yield Notice("speculative is left out: the checkpoint has no draft model")
+        yield Notice(f"left out: {no_draft('speculative')}")
     strategies = [
         Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))
         for stop in stops

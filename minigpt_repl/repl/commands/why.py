@@ -9,7 +9,12 @@ from rich.text import Text
 
 from minigpt_repl.compare.choice import Inspected, find_place, why_chosen
 from minigpt_repl.compare.distribution import next_distribution
-from minigpt_repl.compare.pieces import ending_in_a_line, visible, visible_all
+from minigpt_repl.compare.pieces import (
+    ending_in_a_line,
+    next_token_place,
+    visible,
+    visible_all,
+)
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
@@ -166,13 +171,10 @@ def next_token(context: Context, arguments: str) -> Steps:
     settings = context.session.settings
     strategies = parse_strategies(words, settings) or _drawing(settings)
     ids, info = current_ids(context), context.engine.info
-    logits = context.engine.logits(ids)[-1]  # (vocabulary,)
+    logits = inspection.next_logits(context.engine, ids)
     place = inspection.next_place(ids, context.engine)
     node = context.session.node
-    where = "at the start"
-    if node is not None:
-        where = f"after: {ending_in_a_line(node.text)}"
-    yield Notice(f"the next token {where}")
+    yield Notice(next_token_place("" if node is None else node.text))
     yield Say(next_distribution(logits, strategies, info, count, where=place))
     return context.session
 
