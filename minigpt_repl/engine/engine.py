@@ -47,19 +47,14 @@ class LocalEngine(Engine):
     Args:
         checkpoint: what to decode with.
         load_s: seconds that loading it took.
-
-    Attributes:
-        trace_count: graphs traced so far. Only a sampler, a number of rows, or a
-            value that shapes a graph, that was not used before adds to it.
     """
 
     def __init__(self, checkpoint: Checkpoint, load_s: float = 0.0) -> None:
-        self.trace_count = 0
         record = checkpoint.record
-        self._model = language_model(checkpoint.causal_lm, self._note_trace)
+        self._model = language_model(checkpoint.causal_lm)
         self._draft: LanguageModel | None = None
         if checkpoint.draft is not None:
-            self._draft = language_model(checkpoint.draft, self._note_trace)
+            self._draft = language_model(checkpoint.draft)
         self._info = EngineInfo(
             directory=str(checkpoint.directory),
             checkpoint_sha256=record.sha256,
@@ -74,7 +69,7 @@ class LocalEngine(Engine):
         )
         self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s
-        self._programs = Programs(self._model, self._draft, self._note_trace)
+        self._programs = Programs(self._model, self._draft)
         self._paces: dict[object, Pace] = {}  # by the number of rows and the search
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
@@ -206,9 +201,6 @@ class LocalEngine(Engine):
         # Raises for what this model has no tokens for.
         self._wording.values(spec, values, self._model.logits_size)
         return spec, values
-
-    def _note_trace(self) -> None:
-        self.trace_count += 1
 
     def _check_open(self) -> None:
         if self._is_closed:
