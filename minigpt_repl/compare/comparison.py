@@ -87,7 +87,6 @@ class Comparison:
     Attributes:
         plan: what was asked; its seed is the one in use.
         columns: one for each strategy.
-        checkpoint: the folder of the model, for the reader.
         checkpoint_sha256: identifies the weights and the vocabulary.
         versions: of this program and the libraries that choose the tokens.
         is_interrupted: whether someone stopped it before all texts were made.
@@ -96,7 +95,6 @@ class Comparison:
 
     plan: Plan
     columns: tuple[Column, ...]
-    checkpoint: str
     checkpoint_sha256: str
     versions: dict[str, str]
     is_interrupted: bool = False
@@ -135,7 +133,6 @@ def run_plan(
     comparison = Comparison(
         plan=plan,
         columns=tuple(Column(strategy) for strategy in plan.strategies),
-        checkpoint=engine.info.directory,
         checkpoint_sha256=engine.info.checkpoint_sha256,
         versions=library_versions(),
         varied=varied,

@@ -151,9 +151,9 @@ def ending(text: str, length: int) -> str:
     return f"... {rest if space else tail}"
 
 
-def ending_in_a_line(text: str, length: int = 60) -> str:
-    """As `ending`, with a space for each break of a line and each gap."""
-    return ending(" ".join(text.split()), length)
+def ending_in_a_line(text: str) -> str:
+    """As `ending`, short, with a space for each break of a line and each gap."""
+    return ending(" ".join(text.split()), 60)
 
 
 def stats_line(generation: Generation) -> str:

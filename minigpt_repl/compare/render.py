@@ -120,7 +120,7 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
     )
 
 
-def comparison_of(prompt: str, generation: Generation, directory: str) -> Comparison:
+def comparison_of(prompt: str, generation: Generation) -> Comparison:
     """One text of a session as a comparison of a single strategy."""
     request = generation.request
     strategy = Strategy(request.sampler, request.parameters)
@@ -136,7 +136,6 @@ def comparison_of(prompt: str, generation: Generation, directory: str) -> Compar
     return Comparison(
         plan=plan,
         columns=(Column(strategy, (generation,)),),
-        checkpoint=directory,
         checkpoint_sha256=generation.checkpoint_sha256,
         versions=library_versions(),
         is_interrupted=generation.stop_reason == "interrupted",

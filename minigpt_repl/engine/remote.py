@@ -197,10 +197,10 @@ class RemoteEngine(Engine):
         """Trace and compile now what so many such texts need."""
         self._call("warm", request, rows)
 
-    def prepare(self, request: Request, rows: int = 1) -> None:
+    def prepare(self, request: Request) -> None:
         """Have that done when nothing else is to do; does not wait."""
         if self._process is not None:
-            self._process.tell("prepare", request, rows)
+            self._process.tell("prepare", request, 1)
 
     def close(self) -> None:
         """End the process."""

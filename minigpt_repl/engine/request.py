@@ -370,8 +370,8 @@ class Engine(Protocol):
     def warm(self, request: Request, rows: int = 1) -> None:
         """Trace and compile now what so many such texts need, so that they are fast."""
 
-    def prepare(self, request: Request, rows: int = 1) -> None:
-        """The same when nothing else is to do; does not wait, and never fails.
+    def prepare(self, request: Request) -> None:
+        """As `warm`, when nothing else is to do; does not wait, and never fails.
 
         By default nothing is done: an engine in this process has no time of its own.
         """

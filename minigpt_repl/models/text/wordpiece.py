@@ -58,10 +58,6 @@ class WordPieceText:
             return ""
         return split_piece(self.piece(token_id))[0]
 
-    def is_continuation(self, token_id: int) -> bool:
-        """Whether an id is a `##` piece, which continues the word before it."""
-        return split_piece(self.piece(token_id))[1]
-
     def visible(self, token_id: int) -> str:
         """A word as it stands in a text: `·king` begins one, `##ing` goes on with one.
 
@@ -86,7 +82,7 @@ class WordPieceText:
     @cached_property
     def _beginnings(self) -> frozenset[int]:
         ids = set(range(len(self.pieces))) - self.special_ids
-        return frozenset(id for id in ids if not self.is_continuation(id))
+        return frozenset(id for id in ids if not split_piece(self.pieces[id])[1])
 
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
         """A decoder whose text is put right behind a prompt."""
