@@ -293,6 +293,12 @@ def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
     return spec, values
 
 
+def as_chain(text: str) -> str:
+    """The same as a chain: one stage alone, such as top_k, may be a sampler's name."""
+    is_chain = read_sampler(text)[0].stages
+    return text if is_chain else f"{text}{chain.SEPARATOR}random"
+
+
 @lru_cache
 def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
     return SamplerSpec(
