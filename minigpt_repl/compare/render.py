@@ -24,7 +24,7 @@ from minigpt_repl.compare.figures_view import (
     format_interval,
 )
 from minigpt_repl.compare.measures import Interval
-from minigpt_repl.compare.page import comparison_page
+from minigpt_repl.compare.page import TITLE, comparison_page
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import column_names, seed_label
 from minigpt_repl.engine.request import Engine, Generation, Token
@@ -32,7 +32,6 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.shown import quoted, shown
 
-TITLE = "Decoding strategies compared"
 MARK: Final = "minigpt-repl"
 GENERATOR = f'<meta name="generator" content="{MARK}">'
 SUFFIXES = (".md", ".html", ".json")

@@ -6,9 +6,10 @@ here holds a tensor, and importing this module loads no numpy and no TensorFlow.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from minigpt_repl.errors import EngineError
+from minigpt_repl.formats import StopReason
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling.parameters import Value
 
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 SEEDS = 2**31
 """Seeds are 0 to one less; after the last comes the first."""
-
-StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
-"""Why a text ended: the length was reached, the stop rule held, the model's
-context was full (searches), someone stopped it, someone picked its only token
-(`:step`), or the model's logits were no finite numbers."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import is_own_text, maker, part_of_time
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.sampling.chain import STAGES
@@ -28,7 +29,6 @@ from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 
 NAME = "bold cyan"
 STRONG = "bold"
-FAINT = "dim"
 LEAST_CELL = 18
 """Columns under which words are broken so often that lines read better."""
 

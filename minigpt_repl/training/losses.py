@@ -19,7 +19,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from minigpt_repl.training.dataset import PAD_ID, Windows, for_predict
+from minigpt_repl.models.text.codec import PAD_ID
+from minigpt_repl.training.dataset import Windows, for_predict
 from minigpt_repl.training.devices import jit_compile, local_devices, own_rows, whole
 
 EVALUATED_AT_ONCE = 64
@@ -29,7 +30,7 @@ EVALUATED_AT_ONCE = 64
 class FusedCrossEntropy(keras.losses.Loss):
     """Mean of `-log softmax(logits)[label]` over the positions with a label.
 
-    Positions whose label is `[PAD]`, 0, count for nothing. The result is float32
+    Positions whose label is `[PAD]` count for nothing. The result is float32
     whatever the logits are, and so is all arithmetic between.
     """
 
@@ -46,7 +47,7 @@ class FusedCrossEntropy(keras.losses.Loss):
             sample_weight: weights of the positions, `(batch, length)`, or `None`.
         """
         labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-        weights = ops.cast(ops.not_equal(labels, 0), "float32")
+        weights = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
         if sample_weight is not None:
             weights *= ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
         weights /= ops.maximum(ops.sum(weights), 1.0)

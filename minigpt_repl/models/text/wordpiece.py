@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
+from minigpt_repl.models.text.codec import BOS_ID, PAD_ID, UNKNOWN_ID
 from minigpt_repl.models.text.display import (
     SentenceEnds,
     TextStream,
@@ -33,11 +34,11 @@ class WordPieceText:
 
     """
 
-    pad_id = 0
-    unknown_id: int | None = 1
-    start_id = 2
+    pad_id = PAD_ID
+    unknown_id: int | None = UNKNOWN_ID
+    start_id = BOS_ID
     end_id: int | None = None
-    special_ids = frozenset((0, 1, 2))
+    special_ids = frozenset((PAD_ID, UNKNOWN_ID, BOS_ID))
 
     def __init__(self, pieces: Sequence[str], lowercase: bool = True) -> None:
         self.pieces = tuple(pieces)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import ending_in_a_line, visible
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError
@@ -22,7 +23,7 @@ from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
+from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
 from minigpt_repl.sampling.parameters import Value, format_value
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.shown import (

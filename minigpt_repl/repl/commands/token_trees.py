@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import visible
 from minigpt_repl.compare.spec import read_whole
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine.inspection import probabilities, temperature_of, top_ids
 from minigpt_repl.engine.request import (
     Engine,
@@ -27,7 +28,7 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.context import Context, current_ids
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG
+from minigpt_repl.repl.tables import NAME, STRONG
 from minigpt_repl.shown import NO_PROMPT, as_share, in_nats, quoted, shown
 
 SHOWN_DROPPED = 2

@@ -20,6 +20,7 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import read_count, read_whole, text_seed
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
 from minigpt_repl.engine.scoring import as_generation, score
@@ -41,7 +42,7 @@ from minigpt_repl.repl.context import (
 from minigpt_repl.repl.continuation import continue_prompt, continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG
+from minigpt_repl.repl.tables import NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import as_share, quoted, shown
 
