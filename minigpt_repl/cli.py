@@ -1,8 +1,7 @@
 """The commands `minigpt-repl` and its subcommands, and what they exit with.
 
-The only module that chooses exit codes: 0 ok, 1 runtime, 2 usage, 130
-interrupted. Importing it loads no TensorFlow, no numpy and no rich, so that
-`--help` answers at once; what a run needs is imported where it is needed.
+Exit codes: 0 ok, 1 runtime, 2 usage, 130 interrupted. What a run needs is imported
+where it is needed, so that `--help` answers at once.
 """
 
 import contextlib

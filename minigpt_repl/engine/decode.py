@@ -147,7 +147,7 @@ class DecodeLoop:
         return token_ids, rescued
 
     def _bind(self, first_ids: frozenset[int] | None) -> None:
-        """Leave no others than these for the next token, or all."""
+        """Restrict the next token to these ids; `None` allows all again."""
         self._is_bound = first_ids is not None
         never = np.zeros(self._first.shape, np.float32)
         if first_ids is not None:

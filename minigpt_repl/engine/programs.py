@@ -53,7 +53,7 @@ class Programs:
         rows: int = 1,
         noise: str = "own",
     ) -> "Future[Any]":
-        """The program of a sampler, which is compiled beside us if there is none.
+        """The program of a sampler, compiled in the background if there is none yet.
 
         Args:
             spec: the sampler.

@@ -2,8 +2,7 @@
 
 Loading TensorFlow and compiling a graph can't be interrupted, so both happen in a
 process of its own (`worker.py`), which can be stopped, abandoned, killed and started
-anew. Here there is no TensorFlow. A call waits until the model is loaded, and
-`stop()` ends every wait.
+anew. A call waits until the model is loaded, and `stop()` ends every wait.
 """
 
 import contextlib

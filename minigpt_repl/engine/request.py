@@ -1,7 +1,7 @@
 """What goes into an engine and what comes out: plain frozen values.
 
-They are pickled between the engine's process and the terminal's, so nothing
-here holds a tensor, and importing this module loads no numpy and no TensorFlow.
+They are pickled between the engine's process and the terminal's, so nothing here
+holds a tensor.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -231,7 +231,7 @@ class Generation:
 
     @property
     def seed(self) -> int:
-        """The seed in use."""
+        """The seed that was asked for, or the one that was drawn."""
         return self.started.seed
 
     @property

@@ -1,9 +1,9 @@
 """The samplers, as data: one entry is the whole feature.
 
 Help, completion, `--sampler` choices, validation, the README's tables and the
-parametrised tests all derive from these entries. Importing this module loads no
-TensorFlow; an entry names the class of its sampler, and the engine imports it.
-A chain of rules is a sampler too, made of its name: see `chain` and `stages`.
+parametrised tests all derive from these entries. An entry names the class of its
+sampler, which the engine imports. A chain of rules is a sampler too, made of its name:
+see `chain` and `stage`.
 
 A package adds a sampler through an entry point of the group
 `minigpt_repl.samplers` that loads a `SamplerSpec`; a program calls `register()`.
@@ -193,7 +193,6 @@ class SamplerSpec:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Names of its parameters, in order."""
         return tuple(parameter.name for parameter in self.parameters)
 
     def defaults(self) -> dict[str, Value]:

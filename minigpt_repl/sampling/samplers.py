@@ -266,7 +266,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         return super().__call__(next_seen, prompt, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """What makes it again."""
+        """The constructor's arguments."""
         return {"stages": self._text, "seed": self._seed}
 
 

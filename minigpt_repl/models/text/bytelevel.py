@@ -1,8 +1,7 @@
 """Byte-level ids as text: every text comes back exactly as it was written.
 
 A piece is some bytes, spelled with a visible character for each as GPT-2 does it (`Ġ`
-is the space). Works without TensorFlow, so the terminal's process has one too. Does
-not tokenize text; that is the tokenizer's work.
+is the space). Does not tokenize text; that is the tokenizer's work.
 """
 
 import codecs

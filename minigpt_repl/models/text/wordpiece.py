@@ -1,7 +1,6 @@
 """WordPiece ids as text: words, `##` pieces, and the display form of lowercased text.
 
-Works without TensorFlow, so the terminal's process has one too. Does not tokenize
-text; that is the tokenizer's work.
+Does not tokenize text; that is the tokenizer's work.
 """
 
 import re

@@ -51,7 +51,6 @@ class Edit:
 
     @property
     def names(self) -> list[str]:
-        """The name of each stage."""
         return [chain.parse(text)[0].name for text in self.texts]
 
     def place_of(self, name: str) -> int:

@@ -288,7 +288,7 @@ class DraftsView:
         return Drawn(lambda: Text("\n").join(map(self._line, rounds)))
 
     def whole(self) -> Text:
-        """All rounds."""
+        """What was drawn, to be shown once."""
         return Text("\n").join(map(self._line, self.rounds))
 
     def rate(self, made: int) -> str:

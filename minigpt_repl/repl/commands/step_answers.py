@@ -122,7 +122,7 @@ def by_line(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
     """An answer by a line, asked for until it can be carried out.
 
     Raises:
-        UsageError: where nobody looks, for a line that is no answer.
+        UsageError: when not interactive, for a line that is no answer.
     """
     ids = [one.id for one in scene.table.candidates]
     yield Say(scene.text)
