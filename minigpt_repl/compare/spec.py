@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
-from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import Settings, check_value
 from minigpt_repl.shown import quoted
@@ -42,11 +42,7 @@ class Strategy:
         """Its parameters in words, `k=10 temperature=1`; a chain's name has them."""
         if find_sampler(self.sampler).stages:
             return ""
-        return " ".join(
-            f"{name}={format_value(value)}"
-            for name, value in self.parameters.items()
-            if value is not None
-        )
+        return format_values(self.parameters)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,12 @@ from minigpt_repl.compare.view import FAINT
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
+from minigpt_repl.sampling.parameters import (
+    Limits,
+    Parameter,
+    format_value,
+    format_values,
+)
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
@@ -147,8 +152,7 @@ def samplers_table(settings: Settings) -> Sheet:
     rows = []
     for spec in settings.samplers():
         is_current = spec.name == settings.sampler.name
-        values = settings.parameters(spec)
-        pairs = " ".join(f"{name}={format_value(v)}" for name, v in values.items())
+        pairs = format_values(settings.parameters(spec), shows_off=True)
         rows.append(
             (
                 Text("*" if is_current else " ", style=STRONG),

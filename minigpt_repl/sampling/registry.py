@@ -18,7 +18,7 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
+from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_values
 from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
 from minigpt_repl.sampling.stage import Stage
 from minigpt_repl.shown import did_you_mean, quoted
@@ -158,11 +158,7 @@ class SamplerSpec:
         """As the user would type it: `top_k:k=10,temperature=1`, or a chain."""
         if self.stages:
             return chain.chain_text(self.stages, values)
-        pairs = ",".join(
-            f"{name}={format_value(value)}"
-            for name, value in values.items()
-            if value is not None
-        )
+        pairs = format_values(values, sep=",")
         return f"{self.name}:{pairs}" if pairs else self.name
 
     def brief(self, values: Mapping[str, Value]) -> str:

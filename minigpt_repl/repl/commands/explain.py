@@ -24,7 +24,7 @@ from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
-from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.shown import (
     as_score,
@@ -73,8 +73,7 @@ def explain(context: Context, arguments: str) -> Steps:
         where = ending_in_a_line(prompt)
     named = spec.text(values)
     if not spec.stages:
-        pairs = (f"{name}={format_value(value)}" for name, value in values.items())
-        named = " ".join((spec.name, *pairs))
+        named = f"{spec.name} {format_values(values, shows_off=True)}".rstrip()
     yield Notice(f"{named}, the next token after: {where}")
     if spec.search is not None:
         yield from _search(context, spec, values, prompt, ids)
