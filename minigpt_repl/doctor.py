@@ -21,7 +21,7 @@ from minigpt_repl.engine.request import Engine, Finished
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import in_seconds
+from minigpt_repl.shown import and_more, in_seconds
 from minigpt_repl.version import __version__
 
 PACKAGES = ("tensorflow", "keras", "keras-hub", "prompt-toolkit", "click", "rich")
@@ -136,8 +136,8 @@ def _checkpoint(directory: Path, verify: bool) -> Finding:
 def _settings(problems: Sequence[str]) -> Finding:
     if not problems:
         return Finding("settings", "config file and environment are understood")
-    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return Finding("settings", f"{problems[0]}{more}", "correct it or take it out")
+    found = f"{problems[0]}{and_more(len(problems) - 1)}"
+    return Finding("settings", found, "correct it or take it out")
 
 
 def _folders() -> dict[str, Path]:

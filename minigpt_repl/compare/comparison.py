@@ -4,7 +4,6 @@
 makes texts of one sampler together.
 """
 
-import random
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -24,9 +23,9 @@ from minigpt_repl.compare.pieces import Growing
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
-    SEEDS,
     Engine,
     Generation,
+    draw_seed,
 )
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.version import __version__
@@ -129,7 +128,7 @@ def run_plan(
         UsageError: from the engine, for parameters that it can't use.
     """
     if plan.seed is None:
-        plan = replace(plan, seed=random.SystemRandom().randrange(SEEDS))
+        plan = replace(plan, seed=draw_seed())
     comparison = Comparison(
         plan=plan,
         columns=tuple(Column(strategy) for strategy in plan.strategies),

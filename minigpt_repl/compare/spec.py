@@ -181,6 +181,12 @@ def read_whole(text: str) -> int | None:
         return None
 
 
+def read_wholes(words: Sequence[str], defaults: Sequence[int]) -> list[int]:
+    """Whole numbers that were typed, 0 for what is none, then the other defaults."""
+    typed = [read_whole(word) or 0 for word in words]
+    return [*typed, *defaults[len(typed) :]]
+
+
 def read_count(text: str, most: int, wants: str, why: str = "") -> int:
     """A whole number from 1 on that was typed.
 

@@ -4,7 +4,6 @@ A request becomes token ids, a prompt that fits, and a row of a batch; `rows`
 drives the loops of `decode` and `search`, `texts` holds what is shown.
 """
 
-import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,6 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import batches, made_once
 from minigpt_repl.engine.programs import Programs
 from minigpt_repl.engine.request import (
-    SEEDS,
     Engine,
     EngineInfo,
     Finished,
@@ -28,6 +26,7 @@ from minigpt_repl.engine.request import (
     RowEvents,
     Started,
     Timings,
+    draw_seed,
 )
 from minigpt_repl.engine.rows import Decoding, Pace, prompt_window
 from minigpt_repl.engine.search_text import Searching
@@ -188,7 +187,7 @@ class LocalEngine(Engine):
         kept = crop(ids, self._info.context_length, new)
         seed = request.seed
         if seed is None:
-            seed = random.SystemRandom().randrange(SEEDS)
+            seed = draw_seed()
         started = Started(kept, seed, len(ids) - len(kept), unknown)
         return Text(
             replace(request, seed=seed), started, ids, self._model.text, first_ids

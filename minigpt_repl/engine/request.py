@@ -4,6 +4,7 @@ They are pickled between the engine's process and the terminal's, so nothing her
 holds a tensor.
 """
 
+import random
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 SEEDS = 2**31
 """Seeds are 0 to one less; after the last comes the first."""
+
+
+def draw_seed() -> int:
+    """A fresh seed, for a text that was given none."""
+    return random.SystemRandom().randrange(SEEDS)
 
 
 @dataclass(frozen=True)

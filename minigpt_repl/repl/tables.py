@@ -17,7 +17,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import is_own_text, maker, part_of_time
+from minigpt_repl.compare.pieces import (
+    beginning_in_a_line,
+    is_own_text,
+    maker,
+    part_of_time,
+)
 from minigpt_repl.compare.view import FAINT
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command
@@ -230,7 +235,6 @@ def history_table(session: Session, width: int) -> Sheet:
     rows = []
     for node in session.nodes:
         room = max(20, width - 40)
-        text = " ".join(node.text.split())
         rows.append(
             (
                 Text("*" if node.id == session.current else " ", style=STRONG),
@@ -238,7 +242,7 @@ def history_table(session: Session, width: int) -> Sheet:
                 "" if node.parent is None else str(node.parent),
                 maker(node.generation),
                 "" if is_own_text(node.generation) else str(node.generation.seed),
-                text if len(text) <= room else f"{text[: room - 3]}...",
+                beginning_in_a_line(node.text, room),
             )
         )
     headings = ("", "text", "after", "sampler", "seed", "words")

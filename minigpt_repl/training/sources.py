@@ -27,6 +27,7 @@ from typing import IO, Any
 from minigpt_repl import paths
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.files import explained, open_atomically
+from minigpt_repl.shown import and_more
 from minigpt_repl.training.progress import Progress
 
 SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.zip"
@@ -282,8 +283,9 @@ def _tell(
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(9))
     progress.say(f"files: {len(found):,} read ({told})")
     if left:
-        more = f" and {len(left) - 5:,} more" if len(left) > 5 else ""
-        progress.say(f"left out, no text: {', '.join(left[:5])}{more}")
+        progress.say(
+            f"left out, no text: {', '.join(left[:5])}{and_more(len(left) - 5)}"
+        )
 
 
 def _open_several(

@@ -202,14 +202,13 @@ class Cut:
 
     def _row(self, i: int) -> Row:
         is_kept = self.left[i] > 0
-        # Of equal ones those with lower ids come first, as in `top_ids`.
-        is_before = self.seen > self.seen[i]
-        is_before[: i + 1] |= self.seen[: i + 1] == self.seen[i]
+        is_reached = inspection.comes_before(self.seen, i)
+        is_reached[i] = True
         return (
             Text(visible(i, self.info), style=NAME if is_kept else FAINT),
             percent(float(self.model[i])),
             *[percent(float(self.seen[i]))] * self.has_temperature,
-            percent(float(self.seen[is_before].sum())),
+            percent(float(self.seen[is_reached].sum())),
             Text(percent(float(self.left[i])), style=STRONG if is_kept else FAINT),
         )
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import (
+    beginning_in_a_line,
     describe_sampler,
     display_pieces,
     ending,
@@ -293,9 +294,7 @@ def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> 
     words = "".join(node.generation.text for node in run)
     if is_root:
         words = f"{first.prompt}|{words}"
-    room = max(20, width - 40)
-    words = " ".join(words.split())
-    cut = words if len(words) <= room else f"{words[: room - 3]}..."
+    cut = beginning_in_a_line(words, max(20, width - 40))
     label.append(f" {shown(cut)}", style="not bold default")
     return label
 
