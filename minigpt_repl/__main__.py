@@ -1,7 +1,7 @@
 """The programs `minigpt-repl`, `python -m minigpt_repl` and `minigpt-setup`.
 
-Begins with ^C, before anything that takes time is imported: until someone has their
-own way with it, it ends us at once and without a word.
+^C is set up before the slow imports: until the program installs a handler of its own,
+it ends the process at once, without a traceback.
 """
 
 import os

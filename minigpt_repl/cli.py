@@ -1,8 +1,7 @@
 """The commands `minigpt-repl` and its subcommands, and what they exit with.
 
-The only module that chooses exit codes: 0 ok, 1 runtime, 2 usage, 130
-interrupted. Importing it loads no TensorFlow, no numpy and no rich, so that
-`--help` answers at once; what a run needs is imported where it is needed.
+Exit codes: 0 ok, 1 runtime, 2 usage, 130 interrupted. What a run needs is imported
+where it is needed, so that `--help` answers at once.
 """
 
 import contextlib
@@ -30,7 +29,14 @@ from minigpt_repl.paths import known_checkpoints
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS
-from minigpt_repl.shown import did_you_mean, quoted, shortened, shown_line, shown_path
+from minigpt_repl.shown import (
+    defect,
+    did_you_mean,
+    quoted,
+    shortened,
+    shown_line,
+    shown_path,
+)
 from minigpt_repl.version import __version__
 
 PROGRAM = "minigpt-repl"
@@ -372,10 +378,7 @@ def _explain(error: BaseException, is_debug: bool) -> int:
         where = f" {shown_path(error.filename)}" if error.filename else ""
         _complain(f"can't read or write{where}: {error.strerror or error}")
         return EXIT_RUNTIME
-    _complain(
-        f"a defect of this program, {type(error).__name__}: {shortened(str(error))}; "
-        "--debug shows where"
-    )
+    _complain(f"a defect of this program, {defect(error)}; --debug shows where")
     return EXIT_RUNTIME
 
 

@@ -291,7 +291,7 @@ def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
         except UsageError as error:
             problems.append(f"{name}: {key}: {error}; left out")
     for problem in problems:
-        _tell(problem)
+        tell(problem)
     return values
 
 
@@ -314,5 +314,6 @@ def _with_flags(settings: Settings, options: Options) -> Settings:
     return settings.set(values | dict(options.assignments), origin="flag")[0]
 
 
-def _tell(message: str) -> None:
+def tell(message: str) -> None:
+    """Write a line to stderr."""
     sys.stderr.write(f"minigpt-repl: {shown_line(message)}\n")

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,13 +21,11 @@ from minigpt_repl.engine.request import Engine, Finished
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import in_seconds
+from minigpt_repl.shown import and_more, in_seconds
 from minigpt_repl.version import __version__
 
-PACKAGES = ("tensorflow", "keras", "keras-hub", "prompt-toolkit", "click", "rich")
 DISTRIBUTION = "minigpt-repl"
 TEST_TOKENS = 20
-OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Finding:
 
     def __str__(self) -> str:
         state, advice = ("fix", f"; {self.advice}") if self.advice else ("ok", "")
-        return f"{state:<4} {self.subject:<15} {self.detail}{advice}"
+        return f"{state:<4} {self.subject:<18} {self.detail}{advice}"
 
 
 def examine(
@@ -63,11 +61,12 @@ def examine(
         problems: what is wrong in the config file and the environment.
         open_engine: makes the engine for the test of `TEST_TOKENS` tokens.
     """
-    yield _python()
-    versions = {name: _version(name) for name in PACKAGES}
+    wanted = _requirements()
+    yield _python(wanted.pop("python", SpecifierSet()))
+    versions = {name: _version(name) for name in wanted}
     for name, version in versions.items():
-        yield _package(name, version)
-    if versions["tensorflow"]:
+        yield _package(name, version, wanted[name])
+    if versions.get("tensorflow"):
         yield _devices()
     yield _checkpoint(checkpoint, verify)
     yield _settings(problems)
@@ -77,11 +76,10 @@ def examine(
         yield _generates(checkpoint, open_engine)
 
 
-def _python() -> Finding:
+def _python(wanted: SpecifierSet) -> Finding:
     detail = f"{platform.python_version()} on {platform.platform(terse=True)}"
-    wanted = ".".join(map(str, OLDEST_PYTHON))
-    is_new = sys.version_info >= OLDEST_PYTHON
-    return Finding("python", detail, "" if is_new else f"install Python {wanted}")
+    is_right = ".".join(map(str, sys.version_info[:3])) in wanted
+    return Finding("python", detail, "" if is_right else f"install Python {wanted}")
 
 
 def _version(package: str) -> str:
@@ -91,20 +89,20 @@ def _version(package: str) -> str:
         return ""
 
 
-def _package(name: str, version: str) -> Finding:
-    wanted = _requirements().get(name, SpecifierSet())
+def _package(name: str, version: str, wanted: SpecifierSet) -> Finding:
     install = f"run: pip install '{name}{wanted}'"
     if not version:
         return Finding(name, "is not installed", install)
     return Finding(name, version, "" if version in wanted else install)
 
 
-def _requirements() -> Mapping[str, SpecifierSet]:
-    """The range of versions that each dependency must be in, such as `>=8.1,<9`."""
+def _requirements() -> dict[str, SpecifierSet]:
+    """The versions that Python and each dependency must have, such as `>=8.1,<9`."""
     try:
         lines = metadata.requires(DISTRIBUTION) or []
+        lines = [f"python{metadata.metadata(DISTRIBUTION)['Requires-Python']}", *lines]
     except metadata.PackageNotFoundError:  # run from a clone that is not installed
-        lines = []
+        lines = ["tensorflow"]
     parsed = map(Requirement, lines)
     return {each.name: each.specifier for each in parsed if each.marker is None}
 
@@ -136,8 +134,8 @@ def _checkpoint(directory: Path, verify: bool) -> Finding:
 def _settings(problems: Sequence[str]) -> Finding:
     if not problems:
         return Finding("settings", "config file and environment are understood")
-    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return Finding("settings", f"{problems[0]}{more}", "correct it or take it out")
+    found = f"{problems[0]}{and_more(len(problems) - 1)}"
+    return Finding("settings", found, "correct it or take it out")
 
 
 def _folders() -> dict[str, Path]:

@@ -38,9 +38,13 @@ Value = int | float | str | bool | None
 """A parameter of a sampler, or a setting."""
 
 StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
+"""Why a text ended: the length was reached, the stop rule held, the model's
+context was full (searches), someone stopped it, someone picked its only token
+(`:step`), or the model's logits were no finite numbers."""
 StopRule = Literal["none", "sentence", "end"]
 Stop = Annotated[StopRule, says("the rule to end early")]
 NoiseKind = Literal["own", "shared"]
+DocumentKind = Literal["file", "paragraph", "line"]
 Noise = Annotated[
     NoiseKind, says("shared where draws hang on seed, place and token only")
 ]
@@ -388,7 +392,7 @@ class Record(Document, frozen=True):
         says("words whose spaces are guessed, or bytes that come back as they were"),
     ] = "wordpiece"
     document: Annotated[
-        Literal["file", "paragraph", "line"] | None,
+        DocumentKind | None,
         says("what has an end that the model learned"),
     ] = None
     version: Literal[1] = 1

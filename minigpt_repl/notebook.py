@@ -233,7 +233,7 @@ class Text(_Shown):
 
     @property
     def seed(self) -> int:
-        """The seed in use."""
+        """The seed that was asked for, or the one that was drawn."""
         return self.generation.seed
 
     def why(self, token: int | str = "") -> "Why":

@@ -1,7 +1,6 @@
 """Where things are: the XDG folders, and how a checkpoint is found."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 APP = "minigpt-repl"
@@ -42,14 +41,12 @@ def bundled_checkpoint() -> Path:
 def find_checkpoint(
     flag: str | Path | None = None,
     config: str | Path | None = None,
-    environment: Mapping[str, str] | None = None,
 ) -> Path:
     """The checkpoint to load: flag, then environment, then config, then bundled.
 
     Each may be a folder, or the name of one of the `known_checkpoints`.
     """
-    variables = os.environ if environment is None else environment
-    for place in (flag, variables.get(CHECKPOINT_VARIABLE), config):
+    for place in (flag, os.environ.get(CHECKPOINT_VARIABLE), config):
         if place:
             folder = Path(os.path.expanduser(place))
             is_name = len(folder.parts) == 1 and not os.path.exists(folder)

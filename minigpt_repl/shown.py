@@ -93,6 +93,11 @@ def as_score(number: float) -> str:
     return f"{number:+.3f}"
 
 
+def and_more(count: int) -> str:
+    """What stands behind a list of which so many are left out."""
+    return f" and {count:,} more" if count > 0 else ""
+
+
 def in_seconds(number: float) -> str:
     """A time, in milliseconds where it is short."""
     if number >= 100:
@@ -157,6 +162,12 @@ def shown_path(path: object) -> str:
     short it would be of no use, unless it is longer than any name can be."""
     name = "".join(c if c.isprintable() else "?" for c in str(path))
     return shortened(name, LONGEST_PATH)
+
+
+def defect(error: BaseException) -> str:
+    """An error that we did not foresee: its kind and the first line of what it says."""
+    line = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {shortened(line)}"
 
 
 def shortened(text: str, most: int = 400) -> str:

@@ -79,7 +79,10 @@ class Soak:
     """
 
     def __init__(self, engine: "LocalEngine", seed: int, settling: int = SETTLING):
-        self._engine = engine
+        # Here, as the import of TensorFlow is to be quiet.
+        from minigpt_repl.models.language_model import traces
+
+        self._engine, self._traces = engine, traces
         self._random = random.Random(seed)
         self._settling = settling
         self._words = engine.info.text.pieces[RESERVED:]
@@ -104,7 +107,7 @@ class Soak:
         self.figures.generations += 1
         self.figures.tokens += len(made.tokens)
         self.figures.stopped += is_stopped
-        self.figures.traces = self._engine.trace_count
+        self.figures.traces = self._traces.total()
         self.figures.memory_at_end = resident_bytes()
         self.figures.held_at_end = held()
         if self.figures.generations == self._settling:

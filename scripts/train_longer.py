@@ -317,7 +317,8 @@ def is_same_choice(logits: Any) -> Any:
 
 def agreement(choices: Any, windows: Any) -> float:
     """Share of the windows' labels before which both hold one token most probable."""
-    from minigpt_repl.training.dataset import PAD_ID, for_predict
+    from minigpt_repl.models.text.codec import PAD_ID
+    from minigpt_repl.training.dataset import for_predict
 
     inputs = [windows.inputs.astype("int32")]
     is_same = choices.predict(**for_predict(inputs, 64), verbose=0)

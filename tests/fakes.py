@@ -28,12 +28,12 @@ from minigpt_repl.engine.request import (
     Request,
     RowEvent,
     Started,
-    StopReason,
     Timings,
     Token,
     TokenChosen,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.formats import StopReason
 from minigpt_repl.models.text.wordpiece import WordPieceText
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler

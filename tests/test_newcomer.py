@@ -119,7 +119,8 @@ def checkpoints(tmp_path, monkeypatch):
 def test_a_checkpoint_is_found_by_its_name(checkpoints, monkeypatch):
     assert paths.find_checkpoint("mine") == checkpoints / "mine"
     assert paths.find_checkpoint("default") == paths.bundled_checkpoint()
-    assert paths.find_checkpoint(None, "plain", {}) == checkpoints / "plain"
+    monkeypatch.delenv("MINIGPT_CHECKPOINT", raising=False)
+    assert paths.find_checkpoint(None, "plain") == checkpoints / "plain"
     monkeypatch.chdir(checkpoints / "plain")
     (checkpoints / "plain" / "mine").mkdir()
     assert str(paths.find_checkpoint("mine")) == "mine"  # a folder that is here

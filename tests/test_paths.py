@@ -7,22 +7,27 @@ import pytest
 from minigpt_repl import paths
 
 
-def test_a_flag_beats_the_environment_and_that_beats_the_config():
-    environment = {"MINIGPT_CHECKPOINT": "/from/environment"}
-    found = paths.find_checkpoint("/from/flag", "/from/config", environment)
+@pytest.fixture(autouse=True)
+def no_checkpoint_in_the_environment(monkeypatch):
+    monkeypatch.delenv("MINIGPT_CHECKPOINT", raising=False)
+
+
+def test_a_flag_beats_the_environment_and_that_beats_the_config(monkeypatch):
+    assert paths.find_checkpoint(None, "/from/config") == Path("/from/config")
+    monkeypatch.setenv("MINIGPT_CHECKPOINT", "/from/environment")
+    found = paths.find_checkpoint("/from/flag", "/from/config")
     assert found == Path("/from/flag")
-    found = paths.find_checkpoint(None, "/from/config", environment)
+    found = paths.find_checkpoint(None, "/from/config")
     assert found == Path("/from/environment")
-    assert paths.find_checkpoint(None, "/from/config", {}) == Path("/from/config")
 
 
 def test_with_nothing_said_the_bundled_checkpoint_is_used():
-    assert paths.find_checkpoint(None, None, {}) == paths.bundled_checkpoint()
+    assert paths.find_checkpoint() == paths.bundled_checkpoint()
     assert paths.bundled_checkpoint().parts[-2:] == ("checkpoints", "default")
 
 
 def test_a_home_folder_is_understood():
-    found = paths.find_checkpoint("~/mine", None, {})
+    found = paths.find_checkpoint("~/mine")
     assert found == Path.home() / "mine"
 
 

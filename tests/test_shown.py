@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.shown import shown, shown_line
+from minigpt_repl.shown import and_more, defect, shown, shown_line
 
 any_text = st.text(st.characters(exclude_categories=()))
 BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -59,3 +59,18 @@ def test_a_line_stays_one(text):
 )
 def test_what_is_written_for_it(text, expected):
     assert shown(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(-2, ""), (0, ""), (1, " and 1 more"), (1234, " and 1,234 more")],
+)
+def test_what_a_list_leaves_out_is_counted(count, expected):
+    assert and_more(count) == expected
+
+
+@pytest.mark.parametrize("said", ["", " \n"])
+def test_a_defect_is_one_line(said):
+    assert defect(KeyError(7)) == "KeyError: 7"
+    assert defect(ValueError("\nno shape\nat all")) == "ValueError: no shape"
+    assert defect(ValueError(said)) == "ValueError: no message"

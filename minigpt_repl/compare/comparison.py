@@ -4,7 +4,6 @@
 makes texts of one sampler together.
 """
 
-import random
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -24,9 +23,9 @@ from minigpt_repl.compare.pieces import Growing
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
-    SEEDS,
     Engine,
     Generation,
+    draw_seed,
 )
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.version import __version__
@@ -87,7 +86,6 @@ class Comparison:
     Attributes:
         plan: what was asked; its seed is the one in use.
         columns: one for each strategy.
-        checkpoint: the folder of the model, for the reader.
         checkpoint_sha256: identifies the weights and the vocabulary.
         versions: of this program and the libraries that choose the tokens.
         is_interrupted: whether someone stopped it before all texts were made.
@@ -96,7 +94,6 @@ class Comparison:
 
     plan: Plan
     columns: tuple[Column, ...]
-    checkpoint: str
     checkpoint_sha256: str
     versions: dict[str, str]
     is_interrupted: bool = False
@@ -131,11 +128,10 @@ def run_plan(
         UsageError: from the engine, for parameters that it can't use.
     """
     if plan.seed is None:
-        plan = replace(plan, seed=random.SystemRandom().randrange(SEEDS))
+        plan = replace(plan, seed=draw_seed())
     comparison = Comparison(
         plan=plan,
         columns=tuple(Column(strategy) for strategy in plan.strategies),
-        checkpoint=engine.info.directory,
         checkpoint_sha256=engine.info.checkpoint_sha256,
         versions=library_versions(),
         varied=varied,

@@ -33,17 +33,15 @@ def distinct_n(token_ids: Sequence[int], n: int) -> float | None:
     return len(grams) / count
 
 
-def repeated_ngram_rate(
-    token_ids: Sequence[int], n: int = REPEATED_NGRAM
-) -> float | None:
-    """1 - distinct-n: the part of the n-grams that had occurred before.
+def repeated_ngram_rate(token_ids: Sequence[int]) -> float | None:
+    """1 - distinct-4: the part of the 4-grams that had occurred before.
 
     `seq-rep-n` of Welleck et al. 2020, "Neural Text Generation with Unlikelihood
     Training", arXiv:1908.04319, section 6.
 
-    Returns `None` if the text is shorter than `n` tokens.
+    Returns `None` if the text is shorter than that.
     """
-    distinct = distinct_n(token_ids, n)
+    distinct = distinct_n(token_ids, REPEATED_NGRAM)
     return None if distinct is None else 1.0 - distinct
 
 

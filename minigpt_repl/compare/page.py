@@ -46,6 +46,7 @@ def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
     return _render(
         "page.html.jinja",
         title=f"{TITLE}: {first}" if first else TITLE,
+        heading=TITLE,
         comparisons=[comparison_part(one, engine, colors) for one in comparisons],
     )
 

@@ -20,6 +20,7 @@ from minigpt_repl.engine.request import (
     TokenChosen,
 )
 from minigpt_repl.shown import (
+    and_more,
     in_seconds,
     in_tokens_per_second,
     percent,
@@ -151,9 +152,15 @@ def ending(text: str, length: int) -> str:
     return f"... {rest if space else tail}"
 
 
-def ending_in_a_line(text: str, length: int = 60) -> str:
-    """As `ending`, with a space for each break of a line and each gap."""
-    return ending(" ".join(text.split()), length)
+def ending_in_a_line(text: str) -> str:
+    """As `ending`, short, with a space for each break of a line and each gap."""
+    return ending(" ".join(text.split()), 60)
+
+
+def beginning_in_a_line(text: str, length: int) -> str:
+    """The start of a text, with dots for what is left out, on one line as above."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 3]}..."
 
 
 def next_token_place(text: str) -> str:
@@ -224,8 +231,7 @@ def notices_before(started: Started, shown: str) -> Iterator[str]:
     unknown = [w for w in started.unknown_words if w.lower() in shown.lower()]
     if unknown:
         words = ", ".join(plain(word) for word in unknown[:SHOWN_WORDS])
-        more = len(unknown) - SHOWN_WORDS
-        yield f"unknown to the model: {words}" + (f" and {more} more" * (more > 0))
+        yield f"unknown to the model: {words}{and_more(len(unknown) - SHOWN_WORDS)}"
 
 
 def notices_after(generation: Generation) -> Iterator[str]:
@@ -260,8 +266,7 @@ def notices_of(made: Sequence[Generation], wanted: int) -> Iterator[str]:
             yield notice
         else:
             names = ", ".join(map(str, those[:SHOWN_SEEDS]))
-            more = f" and {len(those) - SHOWN_SEEDS} more"
-            yield f"seed {names}{more * (len(those) > SHOWN_SEEDS)}: {notice}"
+            yield f"seed {names}{and_more(len(those) - SHOWN_SEEDS)}: {notice}"
     stopped = [one for one in made if one.stop_reason == "interrupted"]
     if stopped or len(made) < wanted:
         count = sum(len(generation.tokens) for generation in made)

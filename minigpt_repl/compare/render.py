@@ -24,7 +24,7 @@ from minigpt_repl.compare.figures_view import (
     format_interval,
 )
 from minigpt_repl.compare.measures import Interval
-from minigpt_repl.compare.page import comparison_page
+from minigpt_repl.compare.page import TITLE, comparison_page
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import column_names, seed_label
 from minigpt_repl.engine.request import Engine, Generation, Token
@@ -32,7 +32,6 @@ from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.shown import NO_PROMPT, quoted, shown
 
-TITLE = "Decoding strategies compared"
 MARK: Final = "minigpt-repl"
 GENERATOR = f'<meta name="generator" content="{MARK}">'
 SUFFIXES = (".md", ".html", ".json")
@@ -120,7 +119,7 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
     )
 
 
-def comparison_of(prompt: str, generation: Generation, directory: str) -> Comparison:
+def comparison_of(prompt: str, generation: Generation) -> Comparison:
     """One text of a session as a comparison of a single strategy."""
     request = generation.request
     strategy = Strategy(request.sampler, request.parameters)
@@ -136,7 +135,6 @@ def comparison_of(prompt: str, generation: Generation, directory: str) -> Compar
     return Comparison(
         plan=plan,
         columns=(Column(strategy, (generation,)),),
-        checkpoint=directory,
         checkpoint_sha256=generation.checkpoint_sha256,
         versions=library_versions(),
         is_interrupted=generation.stop_reason == "interrupted",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
-from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import Settings, check_value
 from minigpt_repl.shown import quoted
@@ -42,11 +42,7 @@ class Strategy:
         """Its parameters in words, `k=10 temperature=1`; a chain's name has them."""
         if find_sampler(self.sampler).stages:
             return ""
-        return " ".join(
-            f"{name}={format_value(value)}"
-            for name, value in self.parameters.items()
-            if value is not None
-        )
+        return format_values(self.parameters)
 
 
 @dataclass(frozen=True)
@@ -183,6 +179,12 @@ def read_whole(text: str) -> int | None:
         return int(text)
     except ValueError:  # also for more digits than Python reads
         return None
+
+
+def read_wholes(words: Sequence[str], defaults: Sequence[int]) -> list[int]:
+    """Whole numbers that were typed, 0 for what is none, then the other defaults."""
+    typed = [read_whole(word) or 0 for word in words]
+    return [*typed, *defaults[len(typed) :]]
 
 
 def read_count(text: str, most: int, wants: str, why: str = "") -> int:

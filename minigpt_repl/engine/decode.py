@@ -5,7 +5,7 @@ token's step, as many times as it is told. What is chosen, and how, is the sampl
 `compute_probabilities(logits)` and `get_next_token(probabilities)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from minigpt_repl.engine.batches import MOST_ROWS
 from minigpt_repl.engine.wording import Wording
-from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.language_model import LanguageModel, traces
 from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
@@ -46,7 +46,6 @@ class DecodeLoop:
             are fixed from now on.
         rows: texts made together.
         noise: how chance is drawn; see `Request`.
-        on_trace: called whenever a graph is traced.
     """
 
     def __init__(
@@ -54,11 +53,10 @@ class DecodeLoop:
         model: LanguageModel,
         samplers: Sequence[tuple[SamplerSpec, Mapping[str, Value]]],
         rows: int,
-        on_trace: Callable[[], None],
         noise: str = "own",
     ) -> None:
         self.rows = rows
-        self._model, self._on_trace = model, on_trace
+        self._model = model
         self._cache = model.new_cache(rows)
         # Added to the logits of the first token: what a prompt's end demands of it.
         self._first = tf.Variable(tf.zeros(model.logits_size), trainable=False)
@@ -150,7 +148,7 @@ class DecodeLoop:
         return token_ids, rescued
 
     def _bind(self, first_ids: frozenset[int] | None) -> None:
-        """Leave no others than these for the next token, or all."""
+        """Restrict the next token to these ids; `None` allows all again."""
         self._is_bound = first_ids is not None
         never = np.zeros(self._first.shape, np.float32)
         if first_ids is not None:
@@ -180,7 +178,7 @@ class DecodeLoop:
         which: tf.Tensor,
         seen: tf.Tensor,
     ) -> tf.Tensor:
-        self._on_trace()
+        traces["decode"] += 1
         made = tf.fill((2, MOST_TOKENS, self.rows), NOT_FINITE)
 
         def body(

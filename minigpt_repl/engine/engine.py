@@ -4,7 +4,6 @@ A request becomes token ids, a prompt that fits, and a row of a batch; `rows`
 drives the loops of `decode` and `search`, `texts` holds what is shown.
 """
 
-import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import batches, made_once
 from minigpt_repl.engine.programs import Programs
 from minigpt_repl.engine.request import (
-    SEEDS,
     Engine,
     EngineInfo,
     Finished,
@@ -29,6 +27,7 @@ from minigpt_repl.engine.request import (
     RowEvents,
     Started,
     Timings,
+    draw_seed,
 )
 from minigpt_repl.engine.rows import Decoding, Pace, prompt_window
 from minigpt_repl.engine.search_text import Searching
@@ -48,19 +47,14 @@ class LocalEngine(Engine):
     Args:
         checkpoint: what to decode with.
         load_s: seconds that loading it took.
-
-    Attributes:
-        trace_count: graphs traced so far. Only a sampler, a number of rows, or a
-            value that shapes a graph, that was not used before adds to it.
     """
 
     def __init__(self, checkpoint: Checkpoint, load_s: float = 0.0) -> None:
-        self.trace_count = 0
         record = checkpoint.record
-        self._model = language_model(checkpoint.causal_lm, self._note_trace)
+        self._model = language_model(checkpoint.causal_lm)
         self._draft: LanguageModel | None = None
         if checkpoint.draft is not None:
-            self._draft = language_model(checkpoint.draft, self._note_trace)
+            self._draft = language_model(checkpoint.draft)
         self._info = EngineInfo(
             directory=str(checkpoint.directory),
             checkpoint_sha256=record.sha256,
@@ -75,7 +69,7 @@ class LocalEngine(Engine):
         )
         self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s
-        self._programs = Programs(self._model, self._draft, self._note_trace)
+        self._programs = Programs(self._model, self._draft)
         self._paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()  # by the loop
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
@@ -194,7 +188,7 @@ class LocalEngine(Engine):
         kept = crop(ids, self._info.context_length, new)
         seed = request.seed
         if seed is None:
-            seed = random.SystemRandom().randrange(SEEDS)
+            seed = draw_seed()
         started = Started(kept, seed, len(ids) - len(kept), unknown)
         return Text(
             replace(request, seed=seed), started, ids, self._model.text, first_ids
@@ -207,9 +201,6 @@ class LocalEngine(Engine):
         # Raises for what this model has no tokens for.
         self._wording.values(spec, values, self._model.logits_size)
         return spec, values
-
-    def _note_trace(self) -> None:
-        self.trace_count += 1
 
     def _check_open(self) -> None:
         if self._is_closed:

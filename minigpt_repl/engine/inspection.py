@@ -15,7 +15,7 @@ from minigpt_repl.engine.texts import spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.text.codec import TextCodec
-from minigpt_repl.sampling import chain
+from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.bans import NO_WORDS
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler, find_sampler
@@ -293,13 +293,20 @@ class Verdict:
         return surprisal(math.log(self.probability)) if self.probability else math.inf
 
 
+def comes_before(distribution: "np.ndarray", token_id: int) -> "np.ndarray":
+    """Which tokens come before one, bool `(vocabulary,)`, as in `rules.before`."""
+    import numpy as np
+
+    rows = rules.before(np, distribution[None], np.array([[token_id]]))
+    is_before: np.ndarray = rows[0]
+    return is_before
+
+
 def verdict(distribution: "np.ndarray", token_id: int) -> Verdict:
     """What a distribution `(vocabulary,)` says of one of its tokens."""
-    probability = distribution[token_id]
-    is_before = distribution > probability
-    is_before[:token_id] |= distribution[:token_id] == probability  # equal ones by id
+    is_before = comes_before(distribution, token_id)
     return Verdict(
-        probability=float(probability),
+        probability=float(distribution[token_id]),
         rank=int(is_before.sum()) + 1,
         entropy=entropy(distribution),
         smallest_p=float(distribution[is_before].sum()),

@@ -7,7 +7,7 @@ keeps no more texts than it can.
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -38,16 +38,10 @@ class Programs:
     Args:
         model: the model.
         draft: the draft model, if there is one.
-        on_trace: called whenever a graph is traced.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        draft: LanguageModel | None,
-        on_trace: Callable[[], None],
-    ) -> None:
-        self._model, self._draft, self._on_trace = model, draft, on_trace
+    def __init__(self, model: LanguageModel, draft: LanguageModel | None) -> None:
+        self._model, self._draft = model, draft
         self._made: dict[Key, Future[Any]] = {}  # the one used last comes last
         self._lock = threading.Lock()
         self._compiler = ThreadPoolExecutor(2)  # a text waits for none but its own
@@ -59,7 +53,7 @@ class Programs:
         rows: int = 1,
         noise: str = "own",
     ) -> "Future[Any]":
-        """The program of a sampler, which is compiled beside us if there is none.
+        """The program of a sampler, compiled in the background if there is none yet.
 
         Args:
             spec: the sampler.
@@ -131,7 +125,7 @@ class Programs:
         self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
     ) -> DecodeLoop:
         samplers = [(s, values if s is spec else s.defaults()) for s in _sharing(spec)]
-        loop = DecodeLoop(self._model, samplers, rows, self._on_trace, noise)
+        loop = DecodeLoop(self._model, samplers, rows, noise)
         loop.begin(spec.name, [values], self._any_prompt(), 2)
         loop.decode(1, np.zeros(rows, np.int32), 0)
         _give_back_memory()
@@ -140,7 +134,7 @@ class Programs:
     def _search_loop(
         self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
     ) -> SearchLoop:
-        loop = SearchLoop(spec, values, rows, self._model, self._draft, self._on_trace)
+        loop = SearchLoop(spec, values, rows, self._model, self._draft)
         loop.advance(1, loop.begin(values, self._any_prompt(), 2))
         _give_back_memory()
         return loop

@@ -2,8 +2,7 @@
 
 Loading TensorFlow and compiling a graph can't be interrupted, so both happen in a
 process of its own (`worker.py`), which can be stopped, abandoned, killed and started
-anew. Here there is no TensorFlow. A call waits until the model is loaded, and
-`stop()` ends every wait.
+anew. A call waits until the model is loaded, and `stop()` ends every wait.
 """
 
 import contextlib
@@ -183,10 +182,10 @@ class RemoteEngine(Engine):
         """Trace and compile now what so many such texts need."""
         self._call("warm", request, rows)
 
-    def prepare(self, request: Request, rows: int = 1) -> None:
+    def prepare(self, request: Request) -> None:
         """Have that done when nothing else is to do; does not wait."""
         if self._process is not None:
-            self._process.tell("prepare", request, rows)
+            self._process.tell("prepare", request, 1)
 
     def close(self) -> None:
         """End the process."""

@@ -1,14 +1,16 @@
 """What goes into an engine and what comes out: plain frozen values.
 
-They are pickled between the engine's process and the terminal's, so nothing
-here holds a tensor, and importing this module loads no numpy and no TensorFlow.
+They are pickled between the engine's process and the terminal's, so nothing here
+holds a tensor.
 """
 
+import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.formats import StopReason
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling.parameters import Value
 
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 SEEDS = 2**31
 """Seeds are 0 to one less; after the last comes the first."""
 
-StopReason = Literal["length", "stop", "context", "interrupted", "picked", "not_finite"]
-"""Why a text ended: the length was reached, the stop rule held, the model's
-context was full (searches), someone stopped it, someone picked its only token
-(`:step`), or the model's logits were no finite numbers."""
+
+def draw_seed() -> int:
+    """A fresh seed, for a text that was given none."""
+    return random.SystemRandom().randrange(SEEDS)
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class Generation:
 
     @property
     def seed(self) -> int:
-        """The seed in use."""
+        """The seed that was asked for, or the one that was drawn."""
         return self.started.seed
 
     @property
@@ -407,8 +409,8 @@ class Engine(Protocol):
     def warm(self, request: Request, rows: int = 1) -> None:
         """Trace and compile now what so many such texts need, so that they are fast."""
 
-    def prepare(self, request: Request, rows: int = 1) -> None:
-        """The same when nothing else is to do; does not wait, and never fails.
+    def prepare(self, request: Request) -> None:
+        """As `warm`, when nothing else is to do; does not wait, and never fails.
 
         By default nothing is done: an engine in this process has no time of its own.
         """

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.language_model import LanguageModel, traces
 from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
@@ -49,7 +49,6 @@ class SearchLoop:
         rows: texts that it can keep; it keeps as many as its parameter says.
         model: the model.
         draft: the draft model, for a sampler that needs one.
-        on_trace: called whenever a graph is traced.
 
     Attributes:
         search: how the sampler searches, and what it shows.
@@ -63,14 +62,13 @@ class SearchLoop:
         rows: int,
         model: LanguageModel,
         draft: LanguageModel | None,
-        on_trace: Callable[[], None],
     ) -> None:
         assert spec.search is not None
         self.search: Search = spec.search
         self.rows = rows
         if not spec.needs_draft:
             draft = None
-        self._model, self._draft, self._on_trace = model, draft, on_trace
+        self._model, self._draft = model, draft
         self._variables = {
             parameter.name: tf.Variable(
                 1, dtype=tf.int32 if parameter.kind is int else tf.float32
@@ -193,7 +191,7 @@ class SearchLoop:
         mask: tf.Tensor,
         hidden_states: tf.Tensor,
     ) -> list[tf.Tensor]:
-        self._on_trace()
+        traces["start"] += 1
         self._sampler.injected = None
         self._call(prompt, length, mask, hidden_states)
         return [tf.convert_to_tensor(each) for each in self._sampler.loop_vars]
@@ -201,7 +199,7 @@ class SearchLoop:
     def _run_advance(
         self, state: list[tf.Tensor], mask: tf.Tensor, steps: tf.Tensor
     ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
-        self._on_trace()
+        traces["advance"] += 1
         sampler = self._sampler
         sampler.injected = state
         sampler.run_steps = partial(self.run_steps, steps=steps)

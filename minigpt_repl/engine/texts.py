@@ -15,11 +15,11 @@ from minigpt_repl.engine.request import (
     Hypothesis,
     Request,
     Started,
-    StopReason,
     Timings,
     Token,
     TokenChosen,
 )
+from minigpt_repl.formats import StopReason
 from minigpt_repl.models.text.codec import Decoder, TextCodec
 from minigpt_repl.sampling.registry import find_sampler
 

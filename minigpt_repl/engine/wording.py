@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_SPELLINGS = 128
 MOST_TOKENS = 8
-"""Of a word."""
+"""Most tokens of one word."""
 MOST_BREAKERS = 16
 """Ways to write those that are several tokens."""
 

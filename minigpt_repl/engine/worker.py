@@ -20,6 +20,7 @@ from typing import Any
 from minigpt_repl.engine.request import Engine, Request
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.models.checks import check_checkpoint
+from minigpt_repl.shown import defect
 
 PREPARE = "prepare"
 STOP = "stop"
@@ -148,8 +149,7 @@ def _as_our_error(error: Exception) -> MiniGPTError:
     if isinstance(error, MiniGPTError):
         return error
     traceback.print_exception(error)
-    line = (str(error).strip() or "no message").splitlines()[0]
-    return EngineError(f"the engine failed: {type(error).__name__}: {line[:200]}")
+    return EngineError(f"the engine failed: {defect(error)}")
 
 
 def main(descriptor: int) -> None:

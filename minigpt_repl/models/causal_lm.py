@@ -1,7 +1,7 @@
 """MiniGPT as KerasHub generates with it, and as the engine's `LanguageModel`."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -136,7 +136,7 @@ class MiniGPTCausalLM(CausalLM):
     generate_step = GPT2CausalLM.generate_step
 
 
-def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> KerasLanguageModel:
+def language_model(causal_lm: Any) -> KerasLanguageModel:
     """The language model of a `MiniGPTCausalLM` with its preprocessor."""
     tokenizer = causal_lm.preprocessor.tokenizer
     text = text_of(tokenizer)
@@ -152,7 +152,7 @@ def language_model(causal_lm: Any, on_trace: Callable[[], None]) -> KerasLanguag
         ends = [] if text.end_id is None else [text.end_id]
         return [*itertools.chain.from_iterable([*ids, *ends] for ids in ended), *last]
 
-    return KerasLanguageModel(causal_lm, text, encode, on_trace)
+    return KerasLanguageModel(causal_lm, text, encode)
 
 
 def text_of(tokenizer: Any) -> TextCodec:

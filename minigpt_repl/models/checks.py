@@ -2,8 +2,7 @@
 
 A checkpoint comes from anywhere. Its configurations are data and name no class but
 ours; they agree with each other, with the record and with the weights' files, so that
-none makes us build more than there is; and the weights are numbers. No TensorFlow
-here: what can't be loaded is refused at once.
+none makes us build more than there is; and the weights are numbers.
 """
 
 from collections.abc import Iterator

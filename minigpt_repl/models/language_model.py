@@ -4,6 +4,7 @@ The engine knows `LanguageModel` only. `KerasLanguageModel` makes one of any
 KerasHub `CausalLM` with a `call_with_cache`, whatever the shape of its cache.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,6 +17,10 @@ from minigpt_repl.models.text.codec import TextCodec
 
 Tensors = Any
 """Tensors in any structure, each with the rows as its first axis."""
+
+traces: Counter[str] = Counter()
+"""Graphs traced so far in this process, by what was traced: nothing but a sampler, a
+number of rows or a value that shapes a graph, that was not used before, may add one."""
 
 
 class LanguageModel(Protocol):
@@ -129,7 +134,6 @@ class KerasLanguageModel:
             index)` and `_build_cache(token_ids)`.
         text: its tokens as text.
         encode: from text to token ids.
-        on_trace: called whenever a graph of the model is traced.
     """
 
     def __init__(
@@ -137,12 +141,10 @@ class KerasLanguageModel:
         causal_lm: Any,
         text: TextCodec,
         encode: Callable[[str], Sequence[int]],
-        on_trace: Callable[[], None] = lambda: None,
     ) -> None:
         backbone = causal_lm.backbone
         self._causal_lm = causal_lm
         self._encode = encode
-        self._on_trace = on_trace
         self.text = text
         self.context_length = int(backbone.max_sequence_length)
         self.vocabulary_size = len(text.pieces)
@@ -173,7 +175,7 @@ class KerasLanguageModel:
         self, token_ids: tf.Tensor, cache: KVCache, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Add tokens to the texts of a cache; see `LanguageModel`."""
-        self._on_trace()
+        traces["decode_step"] += 1
         with tf.init_scope():  # where variables have values
             weights = self._weights
         frozen = [(variable, turn(kept)) for variable, kept, turn in weights]
@@ -185,7 +187,7 @@ class KerasLanguageModel:
         return self._masked(logits), hidden_states
 
     def _run_prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        self._on_trace()
+        traces["prefill"] += 1
         rows = tf.shape(token_ids)[0]
         cache = tf.nest.map_structure(
             lambda each: tf.zeros((rows, *each.shape[1:]), each.dtype), self._empty_row

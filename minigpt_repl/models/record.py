@@ -1,8 +1,7 @@
 """A checkpoint's record, `training.json`: what it is made of and how it was made.
 
 The record lets a terminal know the vocabulary's size before any model is
-loaded, and lets the loader tell a damaged checkpoint from a whole one. No
-TensorFlow here.
+loaded, and lets the loader tell a damaged checkpoint from a whole one.
 """
 
 import hashlib
@@ -133,7 +132,7 @@ def _read(path: Path) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file.
+    """As `Path.is_file`, with an error of ours.
 
     Raises:
         CheckpointError: if the system does not let us look.

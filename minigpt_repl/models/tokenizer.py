@@ -113,17 +113,16 @@ class MiniGPTBytePairTokenizer(BytePairTokenizer):
 
 
 def learn_byte_pairs(
-    texts: Iterable[str], vocabulary_size: int, split_pattern: str = SPLIT_PATTERN
+    texts: Iterable[str], vocabulary_size: int
 ) -> tuple[list[str], list[str]]:
     """Pieces in order of their ids, and the pairs that make them, in order of rank.
 
     Args:
         texts: what is learned from.
         vocabulary_size: most pieces, the reserved ones and 256 bytes included.
-        split_pattern: as for the tokenizer.
     """
     learner = tokenizers.Tokenizer(models.BPE())
-    learner.pre_tokenizer = _pre_tokenizer(split_pattern)
+    learner.pre_tokenizer = _pre_tokenizer(SPLIT_PATTERN)
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         special_tokens=list(RESERVED),

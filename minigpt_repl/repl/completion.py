@@ -109,7 +109,7 @@ MOST_FILES = 200
 
 
 def command_words(context: Context, typed: str) -> Iterable[str]:
-    """Names of commands."""
+    """For an argument that is a command."""
     return (command.name for command in all_commands())
 
 

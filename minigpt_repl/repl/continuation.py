@@ -11,7 +11,6 @@ A text that is stopped on the way ends like any other, so nothing here is specia
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from random import SystemRandom
 from typing import Any
 
 from minigpt_repl.compare.pieces import (
@@ -31,7 +30,6 @@ from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.compare.view import SAME, Row, RowsView
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import (
-    SEEDS,
     Event,
     Finished,
     Generation,
@@ -39,6 +37,7 @@ from minigpt_repl.engine.request import (
     Request,
     Started,
     TokenChosen,
+    draw_seed,
     finished,
 )
 from minigpt_repl.errors import EngineError, EngineStopped
@@ -80,7 +79,7 @@ def continue_times(context: Context, prompt: str, count: int) -> Steps:
     request = context.session.settings.request(prompt)
     first = request.seed
     if first is None and count > 1:
-        first = SystemRandom().randrange(SEEDS)
+        first = draw_seed()
     seeds = [None if first is None else text_seed(first, i) for i in range(count)]
     requests = [replace(request, seed=seed) for seed in seeds]
     return (yield from continue_rows(context, requests, prompt))

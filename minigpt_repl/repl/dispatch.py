@@ -114,8 +114,8 @@ CLOSING = ":}"
 
 
 def whole_input(text: str) -> str | None:
-    """What several lines that came together stand for: what is in their block, if
-    they begin with one, and `None` as long as it is open."""
+    """The input that pasted lines make: what is in the block that the first line opens,
+    `None` while that block is open, and all lines where it opens none."""
     first, *rest = text.split("\n")
     joiner = LineJoiner()
     if joiner.feed(first) is not None:

@@ -21,6 +21,7 @@ from minigpt_repl.config import (
     prepare,
     read_environment,
     read_settings_file,
+    tell,
 )
 from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
@@ -146,7 +147,7 @@ def run_comparison(
         for name, suffix in ((markdown, ".md"), (html, ".html")):
             if name is not None:
                 write_user_file(Path(name), render([comparison], suffix, engine))
-                _tell(f"wrote {name}")
+                tell(f"wrote {name}")
         if as_json:
             sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
         else:
@@ -169,7 +170,7 @@ def run_replay(options: Options, path: Path) -> None:
     with _engine(directory, options) as (engine, _):
         for one in recorded:
             for warning in replaying.warnings(one, engine.info):
-                _tell(warning)
+                tell(warning)
             for line in replaying.replay(engine, one):
                 sys.stdout.write(f"{shown_line(line)}\n")
                 sys.stdout.flush()
@@ -335,7 +336,7 @@ def _print(comparison: "Comparison", color: str) -> None:
         has_color=has_color,
     )
     for note in notes(comparison):
-        _tell(note)
+        tell(note)
 
 
 @contextlib.contextmanager
@@ -347,7 +348,3 @@ def _engine(directory: Path, options: Options) -> Iterator[tuple[Engine, Signals
         signals.stopping(),
     ):
         yield engine, signals
-
-
-def _tell(message: str) -> None:
-    sys.stderr.write(f"minigpt-repl: {shown_line(message)}\n")

@@ -23,7 +23,7 @@ from minigpt_repl.engine.request import EngineInfo, State, Status
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl.context import Context, Node, Session
 from minigpt_repl.repl.dispatch import whole_input
-from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.parameters import format_values
 from minigpt_repl.shown import in_tokens_per_second, shortened, shown_line
 
 CONTINUATION = ". "
@@ -90,9 +90,7 @@ def toolbar(
     """
     settings = session.settings
     values = settings.parameters()
-    shown = " ".join(
-        f"{k}={format_value(v)}" for k, v in values.items() if v is not None
-    )
+    shown = format_values(values)
     name = settings.sampler.name
     if settings.sampler.stages:
         room = columns - len(SEPARATOR) - len(BUSY[status.state])

@@ -73,7 +73,6 @@ class Screen:
 
     @property
     def is_at_line_start(self) -> bool:
-        """Whether the cursor is at the start of a line."""
         return self._block is None
 
     @property

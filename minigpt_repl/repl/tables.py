@@ -17,18 +17,28 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import is_own_text, maker, part_of_time
+from minigpt_repl.compare.pieces import (
+    beginning_in_a_line,
+    is_own_text,
+    maker,
+    part_of_time,
+)
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.parameters import Limits, Parameter, format_value
+from minigpt_repl.sampling.parameters import (
+    Limits,
+    Parameter,
+    format_value,
+    format_values,
+)
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 
 NAME = "bold cyan"
 STRONG = "bold"
-FAINT = "dim"
 LEAST_CELL = 18
 """Columns under which words are broken so often that lines read better."""
 
@@ -147,8 +157,7 @@ def samplers_table(settings: Settings) -> Sheet:
     rows = []
     for spec in settings.samplers():
         is_current = spec.name == settings.sampler.name
-        values = settings.parameters(spec)
-        pairs = " ".join(f"{name}={format_value(v)}" for name, v in values.items())
+        pairs = format_values(settings.parameters(spec), shows_off=True)
         rows.append(
             (
                 Text("*" if is_current else " ", style=STRONG),
@@ -226,7 +235,6 @@ def history_table(session: Session, width: int) -> Sheet:
     rows = []
     for node in session.nodes:
         room = max(20, width - 40)
-        text = " ".join(node.text.split())
         rows.append(
             (
                 Text("*" if node.id == session.current else " ", style=STRONG),
@@ -234,7 +242,7 @@ def history_table(session: Session, width: int) -> Sheet:
                 "" if node.parent is None else str(node.parent),
                 maker(node.generation),
                 "" if is_own_text(node.generation) else str(node.generation.seed),
-                text if len(text) <= room else f"{text[: room - 3]}...",
+                beginning_in_a_line(node.text, room),
             )
         )
     headings = ("", "text", "after", "sampler", "seed", "words")

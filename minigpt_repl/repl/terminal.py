@@ -30,6 +30,7 @@ from minigpt_repl.repl.output import wants_color
 from minigpt_repl.repl.reader import LineHistory, Reader
 from minigpt_repl.repl.screen import Screen, Spinner
 from minigpt_repl.repl.signals import Left, Modes, Signals
+from minigpt_repl.shown import defect
 from minigpt_repl.version import __version__
 
 SECOND_INTERRUPT = 2.0
@@ -290,8 +291,4 @@ def _describe_defect(error: Exception) -> str:
     if trace is not None:
         name = Path(trace.tb_frame.f_code.co_filename).name
         where = f" in {name} line {trace.tb_lineno}"
-    line = (str(error) or "no message").splitlines()[0]
-    return (
-        f"a defect of this program, {type(error).__name__}: {line}{where}; "
-        "the session goes on"
-    )
+    return f"a defect of this program, {defect(error)}{where}; the session goes on"

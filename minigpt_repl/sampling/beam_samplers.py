@@ -38,7 +38,7 @@ class BeamSearch(keras_hub.samplers.BeamSampler):
         self.length_penalty = length_penalty
 
     def get_config(self) -> dict[str, Any]:
-        """What makes it again."""
+        """The constructor's arguments."""
         config: dict[str, Any] = super().get_config()
         return config | {"length_penalty": self.length_penalty}
 
@@ -217,7 +217,7 @@ class DiverseBeamSearch(BeamSearch):
         return parents, tokens, log_probs, taken
 
     def get_config(self) -> dict[str, Any]:
-        """What makes it again."""
+        """The constructor's arguments."""
         return super().get_config() | {
             "num_groups": self.num_groups,
             "diversity_penalty": self.diversity_penalty,

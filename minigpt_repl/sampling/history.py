@@ -10,7 +10,7 @@ from minigpt_repl.sampling.rules import while_loop
 from minigpt_repl.sampling.stage import MINUS_INFINITY, number, stage
 
 BREAKER_TOKENS = 8
-"""Of a breaker, at most."""
+"""Most tokens of one breaker."""
 
 
 def _window() -> Parameter:

@@ -180,6 +180,23 @@ def format_value(value: Value) -> str:
     return str(value)
 
 
+def format_values(
+    values: Mapping[str, Value], sep: str = " ", shows_off: bool = False
+) -> str:
+    """Values by their names, as the user would type them: `k=10 temperature=1`.
+
+    Args:
+        values: the values.
+        sep: what stands between two.
+        shows_off: whether what is off is there too.
+    """
+    return sep.join(
+        f"{name}={format_value(value)}"
+        for name, value in values.items()
+        if shows_off or value is not None
+    )
+
+
 def _bound(bound: float | str) -> str:
     if isinstance(bound, str):
         return bound

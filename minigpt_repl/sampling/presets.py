@@ -166,7 +166,7 @@ def _values(fields: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _bounds(fields: Mapping[str, Any]) -> dict[str, float]:
-    """SillyTavern's bounds of a dynamic temperature as its middle and half its way."""
+    """SillyTavern's bounds of a dynamic temperature as midpoint and half-range."""
     if not fields.get("dynatemp"):
         return {}
     low, high = fields.get("min_temp"), fields.get("max_temp")

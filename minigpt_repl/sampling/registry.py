@@ -1,9 +1,9 @@
 """The samplers, as data: one entry is the whole feature.
 
 Help, completion, `--sampler` choices, validation, the README's tables and the
-parametrised tests all derive from these entries. Importing this module loads no
-TensorFlow; an entry names the class of its sampler, and the engine imports it.
-A chain of rules is a sampler too, made of its name: see `chain` and `stages`.
+parametrised tests all derive from these entries. An entry names the class of its
+sampler, which the engine imports. A chain of rules is a sampler too, made of its name:
+see `chain` and `stage`.
 
 A package adds a sampler through an entry point of the group
 `minigpt_repl.samplers` that loads a `SamplerSpec`; a program calls `register()`.
@@ -18,7 +18,7 @@ from typing import Any
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
+from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_values
 from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
 from minigpt_repl.sampling.stage import Stage
 from minigpt_repl.shown import did_you_mean, quoted
@@ -158,11 +158,7 @@ class SamplerSpec:
         """As the user would type it: `top_k:k=10,temperature=1`, or a chain."""
         if self.stages:
             return chain.chain_text(self.stages, values)
-        pairs = ",".join(
-            f"{name}={format_value(value)}"
-            for name, value in values.items()
-            if value is not None
-        )
+        pairs = format_values(values, sep=",")
         return f"{self.name}:{pairs}" if pairs else self.name
 
     def brief(self, values: Mapping[str, Value]) -> str:
@@ -193,7 +189,6 @@ class SamplerSpec:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Names of its parameters, in order."""
         return tuple(parameter.name for parameter in self.parameters)
 
     def defaults(self) -> dict[str, Value]:
@@ -291,6 +286,12 @@ def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
                 raise UsageError(f"{name} is given twice")
             values[full] = value
     return spec, values
+
+
+def as_chain(text: str) -> str:
+    """The same as a chain: one stage alone, such as top_k, may be a sampler's name."""
+    is_chain = read_sampler(text)[0].stages
+    return text if is_chain else f"{text}{chain.SEPARATOR}random"
 
 
 @lru_cache

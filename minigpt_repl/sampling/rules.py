@@ -16,7 +16,7 @@ from typing import Any
 from minigpt_repl.sampling.stage import number
 
 LANES, LONGEST = 8, 32
-"""Of a CPU's vectors the numbers, and the longest axis that XLA sums in one program."""
+"""SIMD lanes of a CPU, and the longest axis that XLA reduces in one kernel."""
 
 Limit = tuple[Any, Any]
 """Weights that broadcast against the probabilities, and their bound."""

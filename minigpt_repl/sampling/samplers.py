@@ -16,7 +16,7 @@ from keras import ops
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain, noise, rules
 from minigpt_repl.sampling.bans import NO_WORDS
-from minigpt_repl.sampling.registry import read_sampler
+from minigpt_repl.sampling.registry import as_chain, read_sampler
 from minigpt_repl.sampling.stage import probabilities as softmax
 
 MOST = 2**30
@@ -177,9 +177,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         values: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        spec, typed = read_sampler(stages)
-        if not spec.stages:  # a sampler's name that is a rule's too, such as top_k
-            spec, typed = read_sampler(f"{stages} + random")
+        spec, typed = read_sampler(as_chain(stages))
         parsed = {
             name: spec.parameter(name).parse(text) for name, text in typed.items()
         }
@@ -268,7 +266,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         return super().__call__(next_seen, prompt, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """What makes it again."""
+        """The constructor's arguments."""
         return {"stages": self._text, "seed": self._seed}
 
 

@@ -18,7 +18,7 @@ from minigpt_repl.sampling import noise, rules
 from minigpt_repl.sampling.stage import probabilities
 
 DRAFT, ACCEPT, REST = range(3)
-"""Which of the random numbers of a position."""
+"""Index of the stream of random numbers, of which a position has several."""
 
 LONGEST_NGRAM = 8
 
@@ -132,7 +132,7 @@ class _Guessing(keras_hub.samplers.Sampler):
         return ops.where(is_left, rest, after)
 
     def get_config(self) -> dict[str, Any]:
-        """What makes it again."""
+        """The constructor's arguments."""
         config: dict[str, Any] = super().get_config()
         return config | {"num_speculative_tokens": self.num_speculative_tokens}
 

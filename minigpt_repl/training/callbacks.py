@@ -170,7 +170,12 @@ def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
 
 
 def check_installed(module: str, wish: str, extra: str) -> None:
-    """Whether a wish can be fulfilled that needs a module of one of the extras.
+    """Check that an optional dependency is installed.
+
+    Args:
+        module: what is imported.
+        wish: what needs it, for the error.
+        extra: the extra of this package that brings it.
 
     Raises:
         UsageError: if it is not installed.

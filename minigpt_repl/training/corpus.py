@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from charset_normalizer import from_bytes
 
 from minigpt_repl.errors import CorpusError, UsageError
+from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.shown import quoted
 from minigpt_repl.training import documents
@@ -31,7 +32,7 @@ from minigpt_repl.training.sources import (
 )
 
 Tokenizer = Literal["bpe", "wordpiece", "byte"]
-TOKENIZERS: tuple[Tokenizer, ...] = ("bpe", "wordpiece", "byte")
+TOKENIZERS: tuple[Tokenizer, ...] = get_args(Tokenizer)
 
 SIMPLEBOOKS_MIN_LENGTH = 512
 """The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
@@ -82,7 +83,7 @@ class Corpus:
     valid: tuple[str, ...]
     lines_read: int
     tokenizer: Tokenizer = "wordpiece"
-    document: documents.Kind | None = None
+    document: DocumentKind | None = None
     train_ends: tuple[bool, ...] = ()
     valid_ends: tuple[bool, ...] = ()
 
@@ -103,7 +104,7 @@ def load_corpus(
     progress: Progress = SILENT,
     encoding: str | None = None,
     tokenizer: Tokenizer | None = "wordpiece",
-    document: documents.Kind | None = None,
+    document: DocumentKind | None = None,
 ) -> Corpus:
     """Read a training text.
 
@@ -167,9 +168,7 @@ def load_corpus(
     )
 
 
-def _told(
-    kind: documents.Kind, count: int, progress: Progress
-) -> documents.Kind | None:
+def _told(kind: DocumentKind, count: int, progress: Progress) -> DocumentKind | None:
     """What has an end that can be learned, if there are several."""
     if count:
         progress.say(

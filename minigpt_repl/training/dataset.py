@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
+from minigpt_repl.models.text.codec import BOS_ID
 from minigpt_repl.training.prepared_text import Text
 from minigpt_repl.training.recipes import Feeding, Recipe
 from minigpt_repl.training.resume import fingerprint
@@ -25,8 +26,6 @@ Batches = Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
 AHEAD = 2
 """Batches that are made while a step runs."""
 
-PAD_ID = 0
-BOS_ID = 2
 REFERENCE_SHUFFLE = 256
 """Batches that the reference's shuffle buffer holds."""
 

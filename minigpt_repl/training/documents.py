@@ -8,12 +8,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
+from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.bytelevel import BETWEEN
 
-Kind = Literal["file", "paragraph", "line"]
-KINDS: tuple[Kind, ...] = ("file", "paragraph", "line")
+KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 
 _LONG = 80
 """Characters: a longer line may be a sentence or more, with any mark of prose."""
@@ -61,7 +61,7 @@ class Piece:
     is_end: bool
 
 
-def find_kind(texts: Sequence[str]) -> Kind:
+def find_kind(texts: Sequence[str]) -> DocumentKind:
     """What a document is in the texts of a corpus' files.
 
     Args:
@@ -90,7 +90,7 @@ def _is_structured(line: str) -> bool:
     return pattern.search(line) is not None
 
 
-def split_documents(texts: Sequence[str], kind: Kind) -> list[str]:
+def split_documents(texts: Sequence[str], kind: DocumentKind) -> list[str]:
     """The documents of texts, as they were written; blank ones are left out."""
     documents: list[str] = []
     for text in texts:

@@ -19,14 +19,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from minigpt_repl.training.dataset import PAD_ID, Windows, for_predict
+from minigpt_repl.models.text.codec import PAD_ID
+from minigpt_repl.training.dataset import Windows, for_predict
 from minigpt_repl.training.devices import jit_compile, local_devices, own_rows, whole
+
+EVALUATED_AT_ONCE = 64
+"""Windows at once on a device; changes the speed only."""
 
 
 class FusedCrossEntropy(keras.losses.Loss):
     """Mean of `-log softmax(logits)[label]` over the positions with a label.
 
-    Positions whose label is `[PAD]`, 0, count for nothing. The result is float32
+    Positions whose label is `[PAD]` count for nothing. The result is float32
     whatever the logits are, and so is all arithmetic between.
     """
 
@@ -43,7 +47,7 @@ class FusedCrossEntropy(keras.losses.Loss):
             sample_weight: weights of the positions, `(batch, length)`, or `None`.
         """
         labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-        weights = ops.cast(ops.not_equal(labels, 0), "float32")
+        weights = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
         if sample_weight is not None:
             weights *= ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
         weights /= ops.maximum(ops.sum(weights), 1.0)
@@ -188,22 +192,16 @@ class Evaluator:
     Args:
         model: from ids `(batch, length)` to logits `(batch, length, rows)`.
         tokens_per_byte: of the validation text.
-        batch_size: windows at once on a device; changes the speed only.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        tokens_per_byte: float,
-        batch_size: int = 64,
-    ) -> None:
+    def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
         ids = keras.Input((None,), dtype="int32")
         labels = keras.Input((None,), dtype="int32")
         losses = WindowLoss(dtype="float32", autocast=False)([model(ids), labels])
         self._model = keras.Model([ids, labels], losses)
         self._model.compile(jit_compile=jit_compile())
         self._tokens_per_byte = tokens_per_byte
-        self._batch_size = batch_size * local_devices()
+        self._batch_size = EVALUATED_AT_ONCE * local_devices()
 
     def measure(
         self, windows: Windows, step: int = 0, elapsed: float = 0.0

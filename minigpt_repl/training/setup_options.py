@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     PRESET_FILES,
@@ -98,7 +99,7 @@ class Options:
         "wordpiece for SimpleBooks and --recipe tutorial.",
         type=click.Choice(TOKENIZERS),
     )
-    document: documents.Kind | None = _option(
+    document: DocumentKind | None = _option(
         "What has an end that the model learns. By default found, and said.",
         type=click.Choice(documents.KINDS),
     )

@@ -27,7 +27,8 @@ from typing import IO, Any
 from minigpt_repl import paths
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.files import explained, open_atomically
-from minigpt_repl.training.progress import SILENT, Progress
+from minigpt_repl.shown import and_more
+from minigpt_repl.training.progress import Progress
 
 SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.zip"
 """The reference example's data, 282 MB."""
@@ -128,13 +129,12 @@ def is_url(source: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
 
 
-def fetch(url: str, progress: Progress = SILENT, timeout: float = TIMEOUT) -> Path:
+def fetch(url: str, progress: Progress) -> Path:
     """The file of a URL, fetched now or in an earlier run.
 
     Args:
         url: `http://`, `https://` or `file://`; the last is read where it lies.
         progress: shows the bytes.
-        timeout: seconds without a byte until it is given up.
 
     Raises:
         CorpusError: if it can't be fetched whole.
@@ -155,7 +155,7 @@ def fetch(url: str, progress: Progress = SILENT, timeout: float = TIMEOUT) -> Pa
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
-        _download(url, file, progress, timeout)
+        _download(url, file, progress)
         file.flush()
         _check_download(url, Path(file.name))
     return path
@@ -179,11 +179,11 @@ def cache_path(url: str) -> Path:
     return paths.cache_home() / "downloads" / digest / name
 
 
-def _download(url: str, file: IO[bytes], progress: Progress, timeout: float) -> None:
+def _download(url: str, file: IO[bytes], progress: Progress) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": paths.APP})
     suffix = PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
     with _network(url):
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
     with response:
         total = response.length
         # Then a broken connection looks like the end; a cut archive is found out.
@@ -283,8 +283,9 @@ def _tell(
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(9))
     progress.say(f"files: {len(found):,} read ({told})")
     if left:
-        more = f" and {len(left) - 5:,} more" if len(left) > 5 else ""
-        progress.say(f"left out, no text: {', '.join(left[:5])}{more}")
+        progress.say(
+            f"left out, no text: {', '.join(left[:5])}{and_more(len(left) - 5)}"
+        )
 
 
 def _open_several(

@@ -26,6 +26,7 @@ from minigpt_repl.lm import (
     MiniGPTCausalLMPreprocessor,
     MiniGPTTokenizer,
 )
+from minigpt_repl.models.text.codec import PAD_ID
 from minigpt_repl.training.devices import jit_compile
 from minigpt_repl.training.losses import FusedCrossEntropy, taught_cross_entropy
 from minigpt_repl.training.recipes import Recipe
@@ -189,7 +190,7 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
 def _reference_perplexity() -> Any:
     from keras_hub.metrics import Perplexity
 
-    return Perplexity(from_logits=True, mask_token_id=0)
+    return Perplexity(from_logits=True, mask_token_id=PAD_ID)
 
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")

@@ -22,7 +22,7 @@ def whole(home, monkeypatch):
 
 def lines_of(result) -> dict[str, str]:
     """The state of each subject."""
-    return {line[5:20].strip(): line[:4].strip() for line in result.out.splitlines()}
+    return {line[5:23].strip(): line[:4].strip() for line in result.out.splitlines()}
 
 
 def test_all_is_well(run, whole):
@@ -31,6 +31,7 @@ def test_all_is_well(run, whole):
     states = lines_of(result)
     assert set(states.values()) == {"ok"}
     assert {"python", "keras", "tensorflow", "devices", "checkpoint"} <= set(states)
+    assert {"msgspec", "jinja2", "packaging", "charset-normalizer"} <= set(states)
     assert {"config folder", "state folder", "20 tokens"} <= set(states)
     assert result.err == ""
 
@@ -66,6 +67,7 @@ def test_a_package_that_is_missing_or_of_a_wrong_version(run, whole, monkeypatch
         lambda name: [
             "keras<3.16,>=3.15",
             "keras-hub<0.33,>=0.32",
+            "rich<16,>=13",
             "pytest; extra == 'test'",
         ],
     )
@@ -79,7 +81,25 @@ def test_a_package_that_is_missing_or_of_a_wrong_version(run, whole, monkeypatch
 
 def test_an_old_python_is_named(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
-    assert "install Python 3.11" in str(doctor._python())
+    wanted = doctor._requirements()["python"]
+    assert "install Python >=3.11" in str(doctor._python(wanted))
+
+
+def test_a_clone_that_is_not_installed_is_looked_at_as_far_as_it_goes(
+    run, whole, monkeypatch
+):
+    original = metadata.metadata
+
+    def not_installed(name):
+        if name == "minigpt-repl":
+            raise metadata.PackageNotFoundError(name)
+        return original(name)
+
+    monkeypatch.setattr(doctor.metadata, "requires", not_installed)
+    monkeypatch.setattr(doctor.metadata, "metadata", not_installed)
+    result = run("doctor")
+    assert result.code == 0, result.out
+    assert {"python", "tensorflow", "devices", "20 tokens"} <= set(lines_of(result))
 
 
 def test_a_folder_that_cannot_be_written(run, whole, home, monkeypatch):

@@ -181,7 +181,7 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     made = column.generations[0]
     token = replace(made.tokens[0], text="<b>&")
     made = replace(made, tokens=(token, *made.tokens[1:]))
-    one = comparison_of("<i>", made, "x")
+    one = comparison_of("<i>", made)
     words = [
         "<b>&" if id == token.id else word for id, word in enumerate(INFO.text.pieces)
     ]
@@ -372,7 +372,7 @@ def test_no_export_steers_a_terminal(comparison):
     made = comparison.columns[0].generations[0]
     token = replace(made.tokens[0], text=evil)
     made = replace(made, tokens=(token, *made.tokens[1:]), text=evil)
-    one = comparison_of(evil, made, "x")
+    one = comparison_of(evil, made)
     for suffix in (".html", ".md", ".json"):
         text = render([one], suffix, ENGINE)
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)

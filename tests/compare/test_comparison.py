@@ -10,7 +10,11 @@ from rich.console import Console
 from minigpt_repl.compare.comparison import finish, run_plan, shared_words
 from minigpt_repl.compare.figures_view import FiguresView, bar, sparkline
 from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.pieces import display_pieces, visible
+from minigpt_repl.compare.pieces import (
+    beginning_in_a_line,
+    display_pieces,
+    visible,
+)
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import (
     DIVERGENCE_MARK,
@@ -297,3 +301,8 @@ def test_no_view_steers_a_terminal():
         assert "x1b]52" in page.replace("\n", "")
     info = replace(FakeEngine().info, text=WordPieceText((evil,)))
     assert visible(0, info) == "·a \\x1b]52;c;aGk=\\x07 \\x9b2J\\u202e\\x7f"
+
+
+def test_a_text_is_cut_to_a_cell():
+    assert beginning_in_a_line("the\n king ", 8) == "the king"
+    assert beginning_in_a_line("the\nkings", 8) == "the k..."

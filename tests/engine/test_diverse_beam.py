@@ -10,6 +10,7 @@ from oracle import Oracle
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.engine.request import HypothesesChanged, Request
+from minigpt_repl.models.language_model import traces
 from minigpt_repl.repl.commands.token_trees import BeamTree
 from minigpt_repl.sampling.beam_samplers import BeamSearch, DiverseBeamSearch
 from minigpt_repl.sampling.registry import find_sampler
@@ -92,9 +93,9 @@ def test_it_keeps_what_group_beam_search_keeps(engine, beams, penalty, temperatu
 
 def test_values_groups_and_one_beam_less_need_no_other_program(engine):
     make(engine, num_beams=10, num_groups=3)
-    traced = engine.trace_count
+    traced = traces.total()
     make(engine, num_beams=9, num_groups=4, diversity_penalty=3, temperature=2)
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.engine.search import SearchLoop
 from minigpt_repl.errors import EngineError, UsageError
+from minigpt_repl.models.language_model import traces
 from minigpt_repl.sampling.registry import find_sampler
 
 BY_TOKEN = ("greedy", "random", "top_k", "top_p")
@@ -155,37 +156,37 @@ def test_a_stop_ends_the_text_within_a_step(engine, calls, name):
 def test_live_changes_trace_nothing(engine, name):
     make(engine, name)
     spec = find_sampler(name)
-    traced = engine.trace_count
+    traced = traces.total()
     changes = {"k": 3, "p": 0.4, "temperature": 0.3}
     for key in spec.parameter_names:
         make(engine, name, parameters={key: changes[key]})
     make(engine, name, length=40, seed=9)
     make(engine, name, prompt="a dog sat on the mat", length=3)
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 def test_live_changes_trace_nothing_for_whole_sequences(engine):
     make(engine, "beam"), make(engine, "contrastive"), make(engine, "speculative")
-    traced = engine.trace_count
+    traced = traces.total()
     make(engine, "beam", parameters={"temperature": 0.5}, length=20)
     make(engine, "contrastive", parameters={"alpha": 0.1, "temperature": 2.0})
     make(engine, "speculative", prompt="", length=20)
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 def test_samplers_that_go_token_by_token_share_a_program(engine):
     make(engine, "greedy")
-    traced = engine.trace_count
+    traced = traces.total()
     for name in RANDOM:
         make(engine, name)
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 def test_a_warm_sampler_traces_nothing_when_it_is_used(engine):
     engine.warm(Request("", "top_k", {"k": 5}))
-    traced = engine.trace_count
+    traced = traces.total()
     make(engine, "top_k", parameters={"k": 9})
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 def test_k_changes_what_is_chosen(engine):

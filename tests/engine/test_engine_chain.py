@@ -10,6 +10,7 @@ from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
+from minigpt_repl.models.language_model import traces
 from minigpt_repl.sampling.registry import find_sampler, read_sampler
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,7 @@ def test_tokens_are_the_oracles(engine, tiny_causal_lm, text):
 
 def test_a_new_value_traces_nothing_and_holds(engine):
     generate(engine, LONG)
-    traced = engine.trace_count
+    traced = traces.total()
     for text in (
         LONG.replace("top_k=50", "top_k=1"),
         LONG.replace("temperature=2", "temperature=0"),
@@ -56,7 +57,7 @@ def test_a_new_value_traces_nothing_and_holds(engine):
         assert kept[range(20), made.token_ids].all()
         if "window" not in text:
             assert (kept.sum(axis=-1) == 1).all()
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 @pytest.mark.parametrize("cutoff", [0.3, 1.0, 0.0])
@@ -85,9 +86,9 @@ def test_a_text_tells_which_rule_would_have_left_nothing_and_how_often(engine, c
 def test_what_is_warmed_with_its_noise_traces_nothing_more(engine):
     spec, values = parsed("top_k=3 + temperature")
     engine.warm(Request("", spec.name, values, noise="shared"))
-    traced = engine.trace_count
+    traced = traces.total()
     made = generate(engine, "top_k=3 + temperature", noise="shared")
-    assert made.request.noise == "shared" and engine.trace_count == traced
+    assert made.request.noise == "shared" and traces.total() == traced
 
 
 def test_no_sequence_comes_twice_across_a_context_begun_anew(engine):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from minigpt_repl.engine.request import Request
+from minigpt_repl.models.language_model import traces
 from minigpt_repl.sampling import registry, rules
 from minigpt_repl.sampling.parameters import Parameter
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler
@@ -61,10 +62,10 @@ def test_a_registered_sampler_chooses_and_its_parameter_is_live(engine, install)
     rows = engine.logits((*made.started.prompt_ids, *made.token_ids))[-6:-1]
     assert made.token_ids == tuple((-row).argsort()[2] for row in rows)
     best = make(engine, "greedy").token_ids
-    traced = engine.trace_count
+    traced = traces.total()
     assert make(engine, "the_rank", r=1).token_ids == best
     assert make(engine, "rank", r=2).token_ids != best
-    assert engine.trace_count == traced
+    assert traces.total() == traced
 
 
 @pytest.mark.slow

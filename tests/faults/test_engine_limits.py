@@ -9,6 +9,7 @@ from minigpt_repl.engine.request import Finished, Request
 from minigpt_repl.engine.worker import load_engine
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.checkpoint import save_checkpoint
+from minigpt_repl.models.language_model import traces
 
 pytestmark = pytest.mark.slow
 
@@ -38,21 +39,21 @@ def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
     first = beam_text(engine, 2)
     for beams in (4, 6):
         beam_text(engine, beams)
-    traced = engine.trace_count
+    traced = traces.total()
     beam_text(engine, 4)  # kept
-    assert engine.trace_count == traced
+    assert traces.total() == traced
     assert beam_text(engine, 2) == first  # traced again, and the same
-    assert engine.trace_count > traced
+    assert traces.total() > traced
 
 
 def test_programs_with_many_rows_are_given_up_sooner(engine, monkeypatch):
     monkeypatch.setattr(programs, "MOST_ROWS_KEPT", 12)
     beam_text(engine, 6), beam_text(engine, 2), beam_text(engine, 10)
-    traced = engine.trace_count
+    traced = traces.total()
     beam_text(engine, 2)  # kept, the sum is 12
-    assert engine.trace_count == traced
+    assert traces.total() == traced
     beam_text(engine, 6)
-    assert engine.trace_count > traced
+    assert traces.total() > traced
 
 
 def test_beams_and_candidates_that_were_not_asked_for_are_not_shown(engine):

@@ -127,7 +127,7 @@ def test_the_end_of_a_document_stands_between_two():
 def test_a_line_break_ends_a_document_of_lines(saved):
     from minigpt_repl.models.causal_lm import language_model
 
-    encode = language_model(saved[1], lambda: None).encode
+    encode = language_model(saved[1]).encode
     anna, bo = encode("Anna"), encode("Bo")
     assert encode("Anna\nBo") == (*anna, 2, *bo)
     assert encode("\nAnna\n \nBo\n") == (*anna, 2, *bo, 2)

@@ -79,7 +79,7 @@ def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
     greedy, top_k = find_sampler("greedy"), find_sampler("top_k")
     best = {"k": 1, "temperature": 0.7}
     samplers = [(greedy, {}), (top_k, best)]
-    loop = DecodeLoop(model, samplers, rows=2, on_trace=lambda: None)
+    loop = DecodeLoop(model, samplers, rows=2)
     expected = PROMPTS
     for _ in range(19):
         following = plain_logits(gpt2, expected)[:, -1].argmax(-1)
@@ -121,7 +121,7 @@ def test_searches_are_those_of_keras_hubs_generate(
     spec = find_sampler(name)
     values = spec.check(values)
     rows = search_size(spec.search, values, model)
-    loop = SearchLoop(spec, values, rows, model, None, on_trace=lambda: None)
+    loop = SearchLoop(spec, values, rows, model, None)
     state, _ = loop.advance(CONTEXT, loop.begin(values, prompt, 5))
     assert int(state["index"]) == CONTEXT
     texts = np.asarray(state["prompt"])

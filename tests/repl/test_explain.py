@@ -103,7 +103,7 @@ def test_explain_shows_the_penalty_on_what_was_there():
         assert row[0].lstrip("·#") in text and int(row[1]) >= 1
         before, after = (float(cell.strip("<%")) for cell in row[4:6])
         assert before > after or before == 0.1
-    assert ending_in_a_line(text, 60) in talk.notices[-1]
+    assert ending_in_a_line(text) in talk.notices[-1]
     assert "it changes nothing here" in explained("no_repeat_ngram=9").said
 
 

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from displayed import display_text
 
-from minigpt_repl.models.text.display import SentenceEnds, display_text, raw_text
+from minigpt_repl.models.text.display import SentenceEnds, raw_text
 from minigpt_repl.models.text.normalize import normalize_text
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"

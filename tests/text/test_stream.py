@@ -3,11 +3,12 @@
 import pickle
 
 import pytest
+from displayed import display_text
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_repl.engine.texts import RevisedText
-from minigpt_repl.models.text.display import TextStream, display_text
+from minigpt_repl.models.text.display import TextStream
 
 # Words, pieces and marks of which every rule has something to decide.
 _TEXT = (

@@ -23,7 +23,6 @@ def test_each_id_has_its_word(text):
 @pytest.mark.parametrize("token_id", [len(WORDS), 4999, -1])
 def test_ids_without_a_word_are_shown_not_refused(text, token_id):
     assert text.piece(token_id) == f"[#{token_id}]"
-    assert not text.is_continuation(token_id)
     assert text.raw_text([3, token_id]) == f"boy [#{token_id}]"
 
 
@@ -34,8 +33,8 @@ def test_reserved_ids(text):
     assert text.special_ids == {0, 1, 2}
 
 
-def test_continuations_are_pieces_with_characters(text):
-    assert [w for w in WORDS if text.is_continuation(WORDS.index(w))] == ["##s"]
+def test_behind_a_space_comes_no_piece_that_goes_on_with_a_word(text):
+    assert text.healing("boy ") == ("", frozenset(ids("boy", "é", "##", ".", "said")))
 
 
 def test_words_that_can_not_be_spelled_are_named_once_in_order(text):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from minigpt_repl.errors import CorpusError, MiniGPTError
+from minigpt_repl.training import sources
 from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.progress import SILENT
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, cache_path, fetch, is_url
@@ -93,6 +94,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
     return tmp_path / "cache"
 
 
@@ -115,8 +117,8 @@ class Recorder:
         self.told.append(("say", text))
 
 
-def hasty(url, progress=SILENT):
-    return fetch(url, progress, timeout=0.3)
+def fetched(url, progress=SILENT):
+    return fetch(url, progress)
 
 
 def files(folder):
@@ -124,11 +126,11 @@ def files(folder):
 
 
 def test_the_file_is_kept_in_the_cache_and_asked_for_once(server, cache):
-    path = hasty(server.url())
+    path = fetched(server.url())
     assert path.read_bytes() == BOOK
     assert path.is_relative_to(cache)
     assert files(cache) == ["book.txt"]
-    assert hasty(server.url()) == path
+    assert fetched(server.url()) == path
     assert len(server.requests) == 1
 
 
@@ -143,7 +145,7 @@ def test_simplebooks_lies_where_the_reference_example_has_it(tmp_path, monkeypat
     home = "keras.src.utils.file_utils.config.keras_home"
     monkeypatch.setattr(home, lambda: str(tmp_path / "keras"))
     assert keras.utils.get_file(origin=SIMPLEBOOKS_URL) == str(path)
-    assert fetch(SIMPLEBOOKS_URL) == path
+    assert fetched(SIMPLEBOOKS_URL) == path
     monkeypatch.delenv("KERAS_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_path(SIMPLEBOOKS_URL).is_relative_to(tmp_path / ".keras")
@@ -156,15 +158,15 @@ def test_a_folder_that_keras_unpacked_is_left_alone():
 
 
 def test_another_url_of_that_name_is_another_file(server):
-    hasty(server.url())
+    fetched(server.url())
     server.content = b"other " * 99
     other = server.url().replace("/some/", "/other/")
-    assert hasty(other).read_bytes() == server.content
+    assert fetched(other).read_bytes() == server.content
 
 
 def test_progress_counts_bytes(server):
     recorder = Recorder()
-    hasty(server.url(), recorder)
+    fetched(server.url(), recorder)
     assert recorder.told[0] == ("start", "download", len(BOOK), "bytes")
     assert recorder.told[-2:] == [("advance", len(BOOK)), ("finish",)]
 
@@ -185,17 +187,17 @@ def test_a_broken_download_is_one_line_and_the_next_one_whole(
 ):
     server.misbehave = [trouble]
     with pytest.raises(CorpusError, match=told) as raised:
-        hasty(server.url())
+        fetched(server.url())
     assert "\n" not in str(raised.value)
     assert server.url() in str(raised.value)
     assert len(server.requests) == 1
     assert files(cache) == []
-    assert hasty(server.url()).read_bytes() == BOOK
+    assert fetched(server.url()).read_bytes() == BOOK
 
 
 def test_a_server_that_refuses_is_one_line(cache):
     with pytest.raises(CorpusError, match="refused") as raised:
-        hasty("http://127.0.0.1:1/book.txt")
+        fetched("http://127.0.0.1:1/book.txt")
     assert "\n" not in str(raised.value)
     assert files(cache) == []
 
@@ -207,14 +209,14 @@ def test_a_web_page_is_refused(server, cache, name, honest):
     if honest:
         server.headers = {"Content-Type": "text/html; charset=utf-8"}
     with pytest.raises(CorpusError, match="a web page instead"):
-        hasty(server.url(name))
+        fetched(server.url(name))
     assert files(cache) == []
 
 
 @pytest.mark.parametrize("name", ["book.zip", "book.gz"])
 def test_what_is_no_archive_is_refused(server, cache, name):
     with pytest.raises(CorpusError, match=f"not a {name[5:]}"):
-        hasty(server.url(name))
+        fetched(server.url(name))
     assert files(cache) == []
 
 
@@ -222,7 +224,7 @@ def test_a_zip_of_unknown_length_is_taken_if_it_is_whole(server):
     whole = zipped()
     server.content = whole * 2  # half of it is the zip
     server.misbehave = ["no length"]
-    assert hasty(server.url("book.zip")).read_bytes() == whole
+    assert fetched(server.url("book.zip")).read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -232,15 +234,15 @@ def test_a_cut_archive_of_unknown_length_is_not_taken(server, cache, name, whole
     server.content = whole
     server.misbehave = ["no length"]
     with pytest.raises(CorpusError, match=f"not a {name[5:]}"):
-        hasty(server.url(name))
+        fetched(server.url(name))
     assert files(cache) == []
 
 
 def test_a_zip_that_was_cut_later_is_fetched_again(server):
     server.content = zipped()
-    path = hasty(server.url("book.zip"))
+    path = fetched(server.url("book.zip"))
     path.write_bytes(server.content[:-30])
-    assert hasty(server.url("book.zip")).read_bytes() == server.content
+    assert fetched(server.url("book.zip")).read_bytes() == server.content
 
 
 def test_a_full_disk_is_one_line(server, monkeypatch):
@@ -249,13 +251,13 @@ def test_a_full_disk_is_one_line(server, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(MiniGPTError, match="disk is full"):
-        hasty(server.url())
+        fetched(server.url())
 
 
 def test_a_local_file_is_read_where_it_lies(tmp_path):
     source = tmp_path / "a book.txt"
     source.write_bytes(BOOK)
-    assert fetch(source.as_uri()) == source
+    assert fetched(source.as_uri()) == source
     with pytest.raises(CorpusError, match="No such file"):
         load_corpus((tmp_path / "no.txt").as_uri())
 
@@ -264,12 +266,12 @@ def test_a_local_file_is_read_where_it_lies(tmp_path):
 def test_other_schemes_are_named_as_wrong(url):
     assert is_url(url)
     with pytest.raises(CorpusError, match="http://, https:// or file://"):
-        fetch(url)
+        fetched(url)
 
 
 def test_a_url_without_a_file_name_is_refused():
     with pytest.raises(CorpusError, match="does not end in a file's name"):
-        fetch("http://host/")
+        fetched("http://host/")
 
 
 def test_a_corpus_can_be_a_url(server):

@@ -1,8 +1,7 @@
 """Byte-level ids as text: every text comes back exactly as it was written.
 
 A piece is some bytes, spelled with a visible character for each as GPT-2 does it (`Ġ`
-is the space). Works without TensorFlow, so the terminal's process has one too. Does
-not tokenize text; that is the tokenizer's work.
+is the space). Does not tokenize text; that is the tokenizer's work.
 """
 
 import codecs
@@ -10,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text.codec import RESERVED
+from minigpt_repl.models.text.codec import BOS_ID, PAD_ID, RESERVED, UNKNOWN_ID
 from minigpt_repl.models.text.spacing import (
     ABBREVIATIONS,
     DOUBLE_QUOTES,
@@ -77,15 +76,15 @@ class ByteLevelText:
             The end is `[BOS]`; a new document begins behind it.
     """
 
-    pad_id = 0
+    pad_id = PAD_ID
     unknown_id: int | None = None
-    start_id = 2
+    start_id = BOS_ID
 
     def __init__(self, pieces: Sequence[str], document: str | None = None) -> None:
         self.pieces = tuple(pieces)
         self.document = document
         self.end_id = None if document is None else self.start_id
-        never = {self.pad_id, 1, self.start_id} - {self.end_id}
+        never = {PAD_ID, UNKNOWN_ID, BOS_ID} - {self.end_id}
         self.special_ids = frozenset(each for each in never if each is not None)
 
     @property

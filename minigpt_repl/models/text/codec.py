@@ -10,6 +10,8 @@ from typing import Protocol
 RESERVED = ("[PAD]", "[UNK]", "[BOS]")
 """The first pieces of every vocabulary that is learned here; no text becomes one."""
 
+PAD_ID, UNKNOWN_ID, BOS_ID = range(len(RESERVED))
+
 
 class Decoder(Protocol):
     """Turns tokens that come one by one into parts of a text."""

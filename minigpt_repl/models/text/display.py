@@ -1,9 +1,10 @@
 """The readable form of tokens: lowercased, split text put together again.
 
-`display_text` decides spaces and capitals by rule; `raw_text` shows the tokens as they
-are. `TextStream` gives the display form in parts, while the tokens come: it holds back
-at most one token, a mark or word whose form depends on what follows (a quote, an
-apostrophe, `i`, which may become `into`), and takes constant time for each.
+`i ' m here , said the bo ##y .` becomes `I'm here, said the boy.`: `Typesetter` decides
+spaces and capitals by rule; `raw_text` shows the tokens as they are. `TextStream` gives
+the display form in parts, while the tokens come: it holds back at most one token, a
+mark or word whose form depends on what follows (a quote, an apostrophe, `i`, which may
+become `into`), and takes constant time for each.
 
 Capitals have sentence starts, the word `I`, titles and the name behind them, initials,
 and a few names of days, months, countries and languages; other names cannot be known.
@@ -197,20 +198,6 @@ class Typesetter:
         return space + self._casing.cased(word, following, self._spacing)
 
 
-def display_text(words: Sequence[str], lowercase: bool = True) -> str:
-    """The readable form of a text's tokens.
-
-    `i ' m here , said the bo ##y .` becomes `I'm here, said the boy.`
-
-    Args:
-        words: words, marks and `##` pieces as they stand in the vocabulary.
-        lowercase: whether capitals have to be decided, too.
-    """
-    typesetter = Typesetter(lowercase)
-    following = [*words[1:], None]
-    return "".join(map(typesetter.write, words, following))
-
-
 def raw_text(words: Sequence[str]) -> str:
     """The tokens with a space between them, `##` pieces joined."""
     parts: list[str] = []
@@ -221,12 +208,12 @@ def raw_text(words: Sequence[str]) -> str:
 
 
 class TextStream:
-    """Turns tokens into the parts of their display text.
+    """Turns tokens into the parts of their display form.
 
-    The parts put together are `display_text` of all tokens.
+    The parts put together are what a `Typesetter` writes that sees all tokens at once.
 
     Args:
-        lowercase: whether capitals have to be decided (see `display_text`).
+        lowercase: whether capitals have to be decided (see `Typesetter`).
     """
 
     def __init__(self, lowercase: bool = True) -> None:

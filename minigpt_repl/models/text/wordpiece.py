@@ -1,13 +1,13 @@
 """WordPiece ids as text: words, `##` pieces, and the display form of lowercased text.
 
-Works without TensorFlow, so the terminal's process has one too. Does not tokenize
-text; that is the tokenizer's work.
+Does not tokenize text; that is the tokenizer's work.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
+from minigpt_repl.models.text.codec import BOS_ID, PAD_ID, UNKNOWN_ID
 from minigpt_repl.models.text.display import (
     SentenceEnds,
     TextStream,
@@ -33,11 +33,11 @@ class WordPieceText:
 
     """
 
-    pad_id = 0
-    unknown_id: int | None = 1
-    start_id = 2
+    pad_id = PAD_ID
+    unknown_id: int | None = UNKNOWN_ID
+    start_id = BOS_ID
     end_id: int | None = None
-    special_ids = frozenset((0, 1, 2))
+    special_ids = frozenset((PAD_ID, UNKNOWN_ID, BOS_ID))
 
     def __init__(self, pieces: Sequence[str], lowercase: bool = True) -> None:
         self.pieces = tuple(pieces)
@@ -57,10 +57,6 @@ class WordPieceText:
         if token_id in self.special_ids:
             return ""
         return split_piece(self.piece(token_id))[0]
-
-    def is_continuation(self, token_id: int) -> bool:
-        """Whether an id is a `##` piece, which continues the word before it."""
-        return split_piece(self.piece(token_id))[1]
 
     def visible(self, token_id: int) -> str:
         """A word as it stands in a text: `·king` begins one, `##ing` goes on with one.
@@ -86,7 +82,7 @@ class WordPieceText:
     @cached_property
     def _beginnings(self) -> frozenset[int]:
         ids = set(range(len(self.pieces))) - self.special_ids
-        return frozenset(id for id in ids if not self.is_continuation(id))
+        return frozenset(id for id in ids if not split_piece(self.pieces[id])[1])
 
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
         """A decoder whose text is put right behind a prompt."""

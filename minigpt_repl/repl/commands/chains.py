@@ -22,7 +22,7 @@ from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.presets import read_preset
-from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, as_chain, read_sampler
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import (
     as_share,
@@ -51,7 +51,6 @@ class Edit:
 
     @property
     def names(self) -> list[str]:
-        """The name of each stage."""
         return [chain.parse(text)[0].name for text in self.texts]
 
     def place_of(self, name: str) -> int:
@@ -122,10 +121,7 @@ def load_preset(context: Context, arguments: str) -> Steps:
     path = user_path(arguments, ":load-preset FILE")
     content = read_user_file(path, LARGEST_PRESET)
     preset = read_preset(content, shown_path(path))
-    after, _ = context.session.settings.set({"sampler": preset.text})
-    if not after.sampler.stages:  # one stage that is a sampler too, as top_k
-        text = f"{preset.text}{chain.SEPARATOR}random"
-        after, _ = context.session.settings.set({"sampler": text})
+    after, _ = context.session.settings.set({"sampler": as_chain(preset.text)})
     session = yield from switch_to_chain(context, after)
     if preset.unknown:
         names = shortened(", ".join(map(plain, preset.unknown)), 1000)
@@ -149,10 +145,8 @@ def show_chain(context: Context, arguments: str) -> Steps:
     settings = context.session.settings
     if arguments:
         edited = _edited(_edit_of(settings), arguments)
-        after, _ = settings.set({"sampler": chain.SEPARATOR.join(edited.texts)})
-        if not after.sampler.stages:  # one stage that is a sampler too, as top_k
-            text = f"{edited.texts[0]}{chain.SEPARATOR}random"
-            after, _ = settings.set({"sampler": text})
+        text = as_chain(chain.SEPARATOR.join(edited.texts))
+        after, _ = settings.set({"sampler": text})
         before = settings.sampler.text(settings.parameters())
         session = yield from switch_to_chain(context, after)
         edit = (len(session.nodes), before)
@@ -236,9 +230,7 @@ def stages_work_out(
 def _as_chain(settings: Settings) -> tuple[SamplerSpec, dict[str, Value]]:
     """The sampler in use as a chain of the same rule."""
     text = chain.SEPARATOR.join(_edit_of(settings).texts)
-    spec, typed = read_sampler(text)
-    if not spec.stages:
-        spec, typed = read_sampler(f"{text}{chain.SEPARATOR}random")
+    spec, typed = read_sampler(as_chain(text))
     values = {name: spec.parameter(name).parse(each) for name, each in typed.items()}
     return spec, spec.check(values)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import next_token_place, visible
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError, no_draft
@@ -22,8 +23,8 @@ from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG, Sheet, make_table
-from minigpt_repl.sampling.parameters import Value, format_value
+from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
+from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.shown import (
     as_score,
@@ -71,8 +72,7 @@ def explain(context: Context, arguments: str) -> Steps:
         )
     named = spec.text(values)
     if not spec.stages:
-        pairs = (f"{name}={format_value(value)}" for name, value in values.items())
-        named = " ".join((spec.name, *pairs))
+        named = f"{spec.name} {format_values(values, shows_off=True)}".rstrip()
     yield Notice(f"{named}, {next_token_place(prompt)}")
     if spec.search is not None:
         yield from _search(context, spec, values, prompt, ids)
@@ -199,14 +199,13 @@ class Cut:
 
     def _row(self, i: int) -> Row:
         is_kept = self.left[i] > 0
-        # Of equal ones those with lower ids come first, as in `top_ids`.
-        is_before = self.seen > self.seen[i]
-        is_before[: i + 1] |= self.seen[: i + 1] == self.seen[i]
+        is_reached = inspection.comes_before(self.seen, i)
+        is_reached[i] = True
         return (
             Text(visible(i, self.info), style=NAME if is_kept else FAINT),
             percent(float(self.model[i])),
             *[percent(float(self.seen[i]))] * self.has_temperature,
-            percent(float(self.seen[is_before].sum())),
+            percent(float(self.seen[is_reached].sum())),
             Text(percent(float(self.left[i])), style=STRONG if is_kept else FAINT),
         )
 

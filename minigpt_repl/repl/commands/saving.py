@@ -289,9 +289,8 @@ def export(context: Context, arguments: str) -> Steps:
 def _session(context: Context) -> Iterator[Comparison]:
     from minigpt_repl.compare.render import comparison_of
 
-    directory = context.engine.info.directory
     for node in context.session.nodes:
-        yield comparison_of(node.prompt, _scored(context, node), directory)
+        yield comparison_of(node.prompt, _scored(context, node))
 
 
 def _scored(context: Context, node: Node) -> Generation:

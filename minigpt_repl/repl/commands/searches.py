@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import stats_line, visible, visible_all
-from minigpt_repl.compare.spec import read_whole, split_prompt
+from minigpt_repl.compare.spec import read_wholes, split_prompt
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -79,8 +79,7 @@ def beams(context: Context, arguments: str) -> Steps:
 
 
 def _read_sizes(words: Sequence[str]) -> tuple[int, int]:
-    sizes = [read_whole(word) or 0 for word in words]
-    count, steps = [*sizes, *(BEAMS, BEAM_STEPS)[len(sizes) :]][:2]
+    count, steps = read_wholes(words, (BEAMS, BEAM_STEPS))[:2]
     if len(words) > 2 or not (1 <= count <= MOST_BEAMS and 1 <= steps <= MOST_STEPS):
         raise UsageError(
             f":beams takes 1..{MOST_BEAMS} beams, then 1..{MOST_STEPS} steps, and a "
@@ -287,7 +286,7 @@ class DraftsView:
         return Drawn(lambda: Text("\n").join(map(self._line, rounds)))
 
     def whole(self) -> Text:
-        """All rounds."""
+        """What was drawn, to be shown once."""
         return Text("\n").join(map(self._line, self.rounds))
 
     def rate(self, made: int) -> str:

@@ -38,7 +38,7 @@ from minigpt_repl.repl.tables import (
     stats_table,
 )
 from minigpt_repl.sampling import chain
-from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.parameters import format_value, format_values
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Change, Settings
 from minigpt_repl.shown import (
@@ -88,8 +88,7 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     after, changes = settings.set({"sampler": name, **pairs})
     if after.sampler.stages:
         return (yield from switch_to_chain(context, after))
-    values = after.parameters()
-    now = " ".join(f"{key}={format_value(value)}" for key, value in values.items())
+    now = format_values(after.parameters(), shows_off=True)
     before = settings.sampler.name
     switched = after.sampler.name
     if before != switched:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
+from minigpt_repl.compare.view import CURSOR
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.output import Ask, AskKey, Live, Notice, Output, Say
@@ -20,7 +21,6 @@ from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import quoted, shown
 
 LINES = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leaves"
-CURSOR = "▍"
 
 
 class Move(Enum):
@@ -122,7 +122,7 @@ def by_line(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
     """An answer by a line, asked for until it can be carried out.
 
     Raises:
-        UsageError: where nobody looks, for a line that is no answer.
+        UsageError: when not interactive, for a line that is no answer.
     """
     ids = [one.id for one in scene.table.candidates]
     yield Say(scene.text)

@@ -300,7 +300,7 @@ class Stepping:
 
 
 def text_so_far(stand: Stand) -> Text:
-    """The end of the text."""
+    """The text so far; of a long one its end."""
     return Text(shown(ending(stand.text, SHOWN_BEFORE)), style="bold")
 
 

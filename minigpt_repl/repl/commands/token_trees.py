@@ -14,7 +14,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import visible
-from minigpt_repl.compare.spec import read_whole
+from minigpt_repl.compare.spec import read_wholes
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine.inspection import (
     next_logits,
     probabilities,
@@ -32,7 +33,7 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.context import Context, current_ids
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG
+from minigpt_repl.repl.tables import NAME, STRONG
 from minigpt_repl.shown import NO_PROMPT, as_share, in_nats, quoted, shown
 
 SHOWN_DROPPED = 2
@@ -224,10 +225,10 @@ def grown_tree(context: Context, arguments: str) -> Tree:
 
 def _read_growth(arguments: str, width: int) -> tuple[int, int]:
     """Depth and children of a tree that grows by itself."""
-    numbers = [read_whole(word) or 0 for word in arguments.split()[1:]]
-    depth, children = [*numbers, *(3, 3)[len(numbers) :]][:2]
+    words = arguments.split()[1:]
+    depth, children = read_wholes(words, (3, 3))[:2]
     most = min(MOST_DEPTH, (width - LABEL_WIDTH) // GUIDE_WIDTH)
-    if len(numbers) > 2 or not 1 <= depth <= most or not 1 <= children <= MOST_CHILDREN:
+    if len(words) > 2 or not 1 <= depth <= most or not 1 <= children <= MOST_CHILDREN:
         raise UsageError(
             f":tree --auto takes a depth 1..{most} and children 1..{MOST_CHILDREN}; "
             f"got {quoted(arguments)}"

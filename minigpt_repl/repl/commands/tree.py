@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import (
+    beginning_in_a_line,
     describe_sampler,
     display_pieces,
     ending,
@@ -20,6 +21,7 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import read_count, read_whole, text_seed
+from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
 from minigpt_repl.engine.scoring import as_generation, score
@@ -41,7 +43,7 @@ from minigpt_repl.repl.context import (
 from minigpt_repl.repl.continuation import continue_prompt, continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
-from minigpt_repl.repl.tables import FAINT, NAME, STRONG
+from minigpt_repl.repl.tables import NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import as_share, quoted, shown
 
@@ -292,9 +294,7 @@ def _label(run: Sequence[Node], is_root: bool, session: Session, width: int) -> 
     words = "".join(node.generation.text for node in run)
     if is_root:
         words = f"{first.prompt}|{words}"
-    room = max(20, width - 40)
-    words = " ".join(words.split())
-    cut = words if len(words) <= room else f"{words[: room - 3]}..."
+    cut = beginning_in_a_line(words, max(20, width - 40))
     label.append(f" {shown(cut)}", style="not bold default")
     return label
 

@@ -37,7 +37,7 @@ from minigpt_repl.repl.tables import NAME, facts_table, make_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import in_bits, shown
+from minigpt_repl.shown import and_more, in_bits, shown
 
 SHOWN_TOKENS = 10
 MOST_TOKENS = 100
@@ -144,12 +144,11 @@ def _agreement(
     for strategy in strategies:
         outside = [i + 1 for i, ok in enumerate(allowed[strategy.sampler]) if not ok]
         places = " ".join(map(str, outside[:SHOWN_PLACES]))
-        more = f" and {len(outside) - SHOWN_PLACES} more"
         rows.append(
             (
                 Text(strategy.sampler, style=NAME),
                 f"{count - len(outside)} of {count}",
-                places + (more if len(outside) > SHOWN_PLACES else ""),
+                places + and_more(len(outside) - SHOWN_PLACES),
             )
         )
     return make_table(("its rule", "allows", "but not token"), rows, right="allows")
