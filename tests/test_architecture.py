@@ -32,7 +32,13 @@ LAYERS = (
 
 KINDS = tuple(
     f"minigpt_repl.models.{name}"
-    for name in ("backbone", "tokenizer", "text.bytelevel", "text.wordpiece")
+    for name in (
+        "backbone",
+        "causal_lm",
+        "tokenizer",
+        "text.bytelevel",
+        "text.wordpiece",
+    )
 )
 """Kinds of models and of tokens: the rest knows `LanguageModel` and `TextCodec`."""
 

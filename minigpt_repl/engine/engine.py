@@ -34,9 +34,7 @@ from minigpt_repl.engine.search_text import Searching
 from minigpt_repl.engine.texts import Text, crop, spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError
-from minigpt_repl.models.causal_lm import language_model
 from minigpt_repl.models.checkpoint import Checkpoint
-from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler
 
@@ -51,10 +49,7 @@ class LocalEngine(Engine):
 
     def __init__(self, checkpoint: Checkpoint, load_s: float = 0.0) -> None:
         record = checkpoint.record
-        self._model = language_model(checkpoint.causal_lm)
-        self._draft: LanguageModel | None = None
-        if checkpoint.draft is not None:
-            self._draft = language_model(checkpoint.draft)
+        self._model, self._draft = checkpoint.language_models()
         self._info = EngineInfo(
             directory=str(checkpoint.directory),
             checkpoint_sha256=record.sha256,

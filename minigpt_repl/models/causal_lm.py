@@ -152,7 +152,8 @@ def language_model(causal_lm: Any) -> KerasLanguageModel:
         ends = [] if text.end_id is None else [text.end_id]
         return [*itertools.chain.from_iterable([*ids, *ends] for ids in ended), *last]
 
-    return KerasLanguageModel(causal_lm, text, encode)
+    context_length = causal_lm.backbone.max_sequence_length
+    return KerasLanguageModel(causal_lm, text, encode, context_length)
 
 
 def text_of(tokenizer: Any) -> TextCodec:

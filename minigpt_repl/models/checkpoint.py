@@ -15,8 +15,9 @@ from keras_hub.models import CausalLM
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.files import explained, open_directory_atomically
 from minigpt_repl.formats import Record, encode
-from minigpt_repl.models.causal_lm import MiniGPTCausalLM
+from minigpt_repl.models.causal_lm import MiniGPTCausalLM, language_model
 from minigpt_repl.models.checks import check_checkpoint
+from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
@@ -43,6 +44,11 @@ class Checkpoint:
     causal_lm: MiniGPTCausalLM
     record: Record
     draft: MiniGPTCausalLM | None
+
+    def language_models(self) -> tuple[LanguageModel, LanguageModel | None]:
+        """The model and its draft, if there is one, to decode with."""
+        draft = None if self.draft is None else language_model(self.draft)
+        return language_model(self.causal_lm), draft
 
 
 def save_checkpoint(

@@ -134,6 +134,7 @@ class KerasLanguageModel:
             index)` and `_build_cache(token_ids)`.
         text: its tokens as text.
         encode: from text to token ids.
+        context_length: positions to decode in; many models set no bound themselves.
     """
 
     def __init__(
@@ -141,12 +142,13 @@ class KerasLanguageModel:
         causal_lm: Any,
         text: TextCodec,
         encode: Callable[[str], Sequence[int]],
+        context_length: int,
     ) -> None:
         backbone = causal_lm.backbone
         self._causal_lm = causal_lm
         self._encode = encode
         self.text = text
-        self.context_length = int(backbone.max_sequence_length)
+        self.context_length = context_length
         self.vocabulary_size = len(text.pieces)
         self.logits_size = int(backbone.vocabulary_size)
         self.hidden_dim = int(backbone.hidden_dim)

@@ -10,8 +10,12 @@ import tensorflow as tf
 from closeness import assert_equal_but_rounding
 
 from minigpt_repl.engine.decode import DecodeLoop
+from minigpt_repl.engine.engine import LocalEngine
+from minigpt_repl.engine.request import Finished, Request
 from minigpt_repl.engine.search import SearchLoop, search_size
 from minigpt_repl.models.language_model import KerasLanguageModel
+from minigpt_repl.models.text.codec import RESERVED
+from minigpt_repl.models.text.wordpiece import WordPieceText
 from minigpt_repl.sampling.registry import find_sampler
 
 CONTEXT, WORDS, ROWS = 24, 40, 46  # six rows of the table have no word
@@ -43,7 +47,7 @@ def model(gpt2):
         start_id=0,
         pad_id=0,
     )
-    return KerasLanguageModel(gpt2, text, lambda text: map(int, text.split()))
+    return KerasLanguageModel(gpt2, text, lambda text: map(int, text.split()), CONTEXT)
 
 
 def padded(prompts):
@@ -72,6 +76,44 @@ def test_a_pass_over_the_prompt_gives_the_models_logits(gpt2, model):
     allowed = slice(1, WORDS)
     assert_equal_but_rounding(logits[:, :5, allowed], expected[..., allowed])
     assert np.isneginf(logits[..., 0]).all() and np.isneginf(logits[..., WORDS:]).all()
+
+
+@pytest.mark.slow
+def test_the_engine_makes_texts_with_it(gpt2):
+    text = WordPieceText([*RESERVED, *(f"w{n}" for n in range(3, WORDS))])
+
+    def encode(prompt):
+        return map(text.pieces.index, prompt.split())
+
+    model = KerasLanguageModel(gpt2, text, encode, CONTEXT)
+    record = SimpleNamespace(sha256="", parameter_count=1, lowercase=True, training={})
+    engine = LocalEngine(
+        SimpleNamespace(
+            directory="gpt2", record=record, language_models=lambda: (model, None)
+        )
+    )
+    *_, last = engine.generate(Request("w7 w30", "greedy", {}, length=8))
+    ids = [text.start_id, 7, 30]
+    for _ in range(8):
+        logits = plain_logits(gpt2, np.array([ids], np.int32))[0, -1]
+        logits[[*text.special_ids]] = -np.inf
+        ids.append(int(logits.argmax()))
+    assert last.generation.token_ids == tuple(ids[3:])
+    assert last.generation.text.split() == [f"w{each}" for each in ids[3:]]
+    # Past a full context, and two at once by a chain that sees the text so far.
+    spec = find_sampler("repetition_penalty + min_p")
+    asked = [
+        Request("w7 w30", spec.name, spec.defaults(), length=40, seed=seed)
+        for seed in (1, 2)
+    ]
+    made = [
+        event.generation
+        for _, event in engine.generate_rows(asked)
+        if isinstance(event, Finished)
+    ]
+    assert [len(each.tokens) for each in made] == [40, 40]
+    assert all(each.reprimed for each in made)
+    assert made[0].token_ids != made[1].token_ids
 
 
 @pytest.mark.slow
