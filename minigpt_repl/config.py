@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +253,10 @@ class Options:
     def wants_json(self) -> bool:
         """Whether texts are written as JSON."""
         return self.as_json or self.jsonl
+
+    def changed(self, **given: Any) -> "Options":
+        """A copy with what a subcommand was given; an empty value changes nothing."""
+        return replace(self, **{name: value for name, value in given.items() if value})
 
 
 def prepare(options: Options) -> tuple[Path, Settings]:
