@@ -122,7 +122,7 @@ def test_the_printed_config_holds_every_setting_at_its_default(config):
     layer = config(taken)
     settings = Settings()
     assert layer.problems == () and layer.checkpoint
-    assert layer.values == {key: settings.shown(key) for key in settings.names()}
+    assert layer.values == {key: settings.value(key) for key in settings.names()}
 
 
 def test_the_environment_has_a_name_for_every_setting():
