@@ -95,7 +95,7 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
             continue
         try:
             if name not in keys:
-                near = did_you_mean(name, {known.lower() for known in keys})
+                near = did_you_mean(name, [known.lower() for known in keys])
                 near = re.sub("minigpt_[a-z_]+", lambda word: word[0].upper(), near)
                 raise UsageError(f"there is no such setting{near}")
             values |= _parse(keys[name], text)
