@@ -239,11 +239,7 @@ def doctor(options: Options, /, checkpoint: str | None, no_verify: bool) -> int:
     """
     from minigpt_repl.repl.entry import run_doctor
 
-    chosen = replace(
-        options,
-        checkpoint=checkpoint or options.checkpoint,
-        no_verify=no_verify or options.no_verify,
-    )
+    chosen = options.changed(checkpoint=checkpoint, no_verify=no_verify)
     return EXIT_OK if run_doctor(chosen) else EXIT_RUNTIME
 
 
@@ -275,14 +271,8 @@ def compare(
     """
     from minigpt_repl.repl.entry import run_comparison
 
-    chosen = replace(
-        options,
-        prompt=prompt,
-        checkpoint=checkpoint or options.checkpoint,
-        seed=seed or options.seed,
-        length=length or options.length,
-    )
-    run_comparison(chosen, **wanted)
+    chosen = options.changed(checkpoint=checkpoint, seed=seed, length=length)
+    run_comparison(replace(chosen, prompt=prompt), **wanted)
     return EXIT_OK
 
 
@@ -294,8 +284,7 @@ def replay(options: Options, /, file: str, checkpoint: str | None) -> int:
     """Run an exported comparison again; fail at the first token that differs."""
     from minigpt_repl.repl.entry import run_replay
 
-    chosen = replace(options, checkpoint=checkpoint or options.checkpoint)
-    run_replay(chosen, Path(file))
+    run_replay(options.changed(checkpoint=checkpoint), Path(file))
     return EXIT_OK
 
 
@@ -311,8 +300,7 @@ def score(options: Options, /, file: str, tokens: bool, checkpoint: str | None) 
     """
     from minigpt_repl.repl.entry import run_score
 
-    chosen = replace(options, checkpoint=checkpoint or options.checkpoint)
-    run_score(chosen, Path(file), tokens)
+    run_score(options.changed(checkpoint=checkpoint), Path(file), tokens)
     return EXIT_OK
 
 

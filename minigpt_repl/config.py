@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
             continue
         try:
             if name not in keys:
-                near = did_you_mean(name, {known.lower() for known in keys})
+                near = did_you_mean(name, [known.lower() for known in keys])
                 near = re.sub("minigpt_[a-z_]+", lambda word: word[0].upper(), near)
                 raise UsageError(f"there is no such setting{near}")
             values |= _parse(keys[name], text)
@@ -121,7 +121,6 @@ def _default_lines() -> Iterator[str]:
     yield "# or a chain of rules such as min_p=0.05 + temperature=0.8"
     yield f'# sampler = "{DEFAULT_SAMPLER}"'
     for parameter in SESSION_PARAMETERS:
-        yield ""
         yield from _commented(parameter)
     for spec in all_samplers():
         if spec.parameters:
@@ -129,11 +128,11 @@ def _default_lines() -> Iterator[str]:
             yield f"[{spec.name}]"
             yield f"# {spec.summary}"
         for parameter in spec.parameters:
-            yield ""
             yield from _commented(parameter)
 
 
 def _commented(parameter: Parameter) -> Iterator[str]:
+    yield ""
     yield f"# {parameter.help}"
     yield f"# {parameter.allowed()}"
     yield f"# {parameter.name} = {_toml(parameter.default)}"
@@ -160,8 +159,7 @@ def _read_content(content: Mapping[str, Any], file: str) -> Layer:
                     )
                 checkpoint = value
             else:
-                key = _key(table, name)
-                values |= _parse(key, value)
+                values |= _parse(_key(table, name), value)
         except UsageError as error:
             key = plain(f"{table}.{name}".lstrip("."))
             problems.append(f"{file}: {key}: {error}; left out")
@@ -171,10 +169,10 @@ def _read_content(content: Mapping[str, Any], file: str) -> Layer:
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Table (empty at the top), name and value of everything in the file."""
     for name, value in content.items():
-        if not isinstance(value, dict):
-            yield "", name, value
-        else:
+        if isinstance(value, dict):
             yield from ((name, inner, item) for inner, item in value.items())
+        else:
+            yield "", name, value
 
 
 def _key(table: str, name: str) -> str:
@@ -254,6 +252,10 @@ class Options:
         """Whether texts are written as JSON."""
         return self.as_json or self.jsonl
 
+    def changed(self, **given: Any) -> "Options":
+        """A copy with what a subcommand was given; an empty value changes nothing."""
+        return replace(self, **{name: value for name, value in given.items() if value})
+
 
 def prepare(options: Options) -> tuple[Path, Settings]:
     """The checkpoint's folder, and the settings of all layers.
@@ -299,8 +301,7 @@ def _limits(directory: Path, verify: bool) -> Mapping[str, int]:
     check_folder(directory)
     if not verify and not is_file(directory / RECORD_FILE):
         return {}
-    record = read_record(directory)
-    return limits_of(record)
+    return limits_of(read_record(directory))
 
 
 def _with_flags(settings: Settings, options: Options) -> Settings:

@@ -115,15 +115,17 @@ class Settings:
     @property
     def sampler(self) -> SamplerSpec:
         """The sampler in use."""
-        return find_sampler(str(self._lookup("sampler", DEFAULT_SAMPLER)[0]))
+        return find_sampler(str(self.value("sampler")))
 
     def value(self, name: str) -> Value:
-        """Value of a session setting, or of a parameter such as `top_k.k`."""
-        return self._lookup(name, self._default(name))[0]
+        """Value of any key that `names` gives."""
+        origin = self.origin(name)
+        return self.layers[origin][name] if origin != "default" else self._default(name)
 
     def origin(self, name: str) -> str:
-        """Where that value came from; one of `ORIGINS`."""
-        return self._lookup(name, None)[1]
+        """Where that value comes from: the strongest of `ORIGINS` that has it."""
+        having = (o for o in reversed(ORIGINS) if name in self.layers.get(o, {}))
+        return next(having, "default")
 
     def parameters(self, sampler: SamplerSpec | None = None) -> dict[str, Value]:
         """A value for each parameter of a sampler; of the one in use if `None`."""
@@ -182,7 +184,7 @@ class Settings:
         key = name if name == "sampler" else self.key(name)
         layer = {k: v for k, v in self.layers.get("set", {}).items() if k != key}
         after = replace(self, layers={**self.layers, "set": layer})
-        return after, Change(name, self.shown(key), after.shown(key))
+        return after, Change(name, self.value(key), after.value(key))
 
     def reset(self) -> "Settings":
         """New settings without anything that `:set` gave."""
@@ -196,12 +198,12 @@ class Settings:
             for origin, layer in self.layers.items()
         }
         after = Settings(layers, dict(limits))
-        changes = tuple(
-            Change(key, self.shown(key), after.shown(key))
-            for key in self.names()
-            if self.shown(key) != after.shown(key)
-        )
-        return after, changes
+        return after, self.changes_to(after)
+
+    def changes_to(self, after: "Settings") -> tuple[Change, ...]:
+        """The settings whose value is another in `after`."""
+        every = (Change(key, self.value(key), after.value(key)) for key in self.names())
+        return tuple(change for change in every if change.before != change.after)
 
     def key(self, name: str) -> str:
         """The full key of what a user typed: `length`, `k`, `top_p.p`.
@@ -252,6 +254,8 @@ class Settings:
 
     def _default(self, key: str) -> Value:
         """The default; the limit where a tiny checkpoint has less to offer."""
+        if key == "sampler":
+            return DEFAULT_SAMPLER
         parameter = parameter_of(key)
         if key == "stop" and ENDS in self.limits:
             return "end"
@@ -260,20 +264,9 @@ class Settings:
             return min(default, limit)
         return default
 
-    def shown(self, key: str) -> Value:
-        """Value of any key that `names` gives, `sampler` too."""
-        return self.sampler.name if key == "sampler" else self.value(key)
-
     def _with(self, origin: str, key: str, value: Value) -> "Settings":
         layer = {**self.layers.get(origin, {}), key: value}
         return replace(self, layers={**self.layers, origin: layer})
-
-    def _lookup(self, key: str, default: Value) -> tuple[Value, str]:
-        for origin in reversed(ORIGINS):
-            layer = self.layers.get(origin, {})
-            if key in layer:
-                return layer[key], origin
-        return default, "default"
 
 
 def parameter_of(key: str) -> Parameter:

@@ -122,7 +122,7 @@ def test_the_printed_config_holds_every_setting_at_its_default(config):
     layer = config(taken)
     settings = Settings()
     assert layer.problems == () and layer.checkpoint
-    assert layer.values == {key: settings.shown(key) for key in settings.names()}
+    assert layer.values == {key: settings.value(key) for key in settings.names()}
 
 
 def test_the_environment_has_a_name_for_every_setting():
@@ -154,6 +154,7 @@ def test_the_environment_has_a_name_for_every_setting():
         ("MINIGPT_LENGTH", "ten", "length must be a whole number"),
         ("MINIGPT_SAMPLER", "tpk", "did you mean top_k?"),
         ("MINIGPT_TOP_P_P", "2", "0 < p <= 1; got 2"),
+        ("MINIGPT_TOP_P", "1", "MINIGPT_TOP_P_P or MINIGPT_TOP_P_K or MINIGPT_TOP"),
     ],
 )
 def test_a_bad_variable_is_told_by_name(name, text, words):

@@ -40,7 +40,7 @@ def test_a_stronger_origin_holds_whatever_the_order(name):
             key = "top_k.k" if name == "k" else name
             settings, _ = settings.set({key: typed[origin]}, origin)
         key = "top_k.k" if name == "k" else name
-        assert format_value(settings.shown(key)) == typed["set"]
+        assert format_value(settings.value(key)) == typed["set"]
         assert settings.origin(key) == "set"
         after, change = settings.unset(key)
         assert after.origin(key) == "flag"

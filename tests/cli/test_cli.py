@@ -114,6 +114,23 @@ def test_a_checkpoint_that_is_not_there(run, home):
     assert "there is no checkpoint" in result.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("doctor",), ("compare", "-p", "x"), ("score", "text.txt")],
+    ids="-".join,
+)
+def test_what_stands_before_a_subcommand_holds_unless_it_is_given_after_it(
+    run, home, monkeypatch, command
+):
+    monkeypatch.chdir(home)
+    (home / "text.txt").write_text("the king")
+    before = run("--checkpoint", "./earlier", *command)
+    assert before.code == 1 and "earlier" in before.out + before.err
+    after = run("--checkpoint", "./earlier", *command, "--checkpoint", "./later")
+    assert after.code == 1 and "later" in after.out + after.err
+    assert "earlier" not in after.out + after.err
+
+
 def test_a_config_of_ones_own_is_printed(run, home):
     result = run("--print-config")
     assert result.code == 0

@@ -70,7 +70,7 @@ def test_a_saved_session_comes_back_whole(typist, tmp_path):
     assert after.nodes == before.nodes
     assert after.current == before.current
     for key in before.settings.names():
-        assert after.settings.shown(key) == before.settings.shown(key)
+        assert after.settings.value(key) == before.settings.value(key)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_session_comes_back_with_texts_settings_and_seeds():
     assert loaded.nodes == session.nodes and loaded.current == session.current
     for name in session.settings.names():
         if name != "color":
-            assert loaded.settings.shown(name) == session.settings.shown(name)
+            assert loaded.settings.value(name) == session.settings.value(name)
 
 
 def test_the_terminal_of_the_one_who_loads_stays_as_it_is():

@@ -89,7 +89,7 @@ def dump_session(session: Session) -> str:
     names = [name for name in settings.names() if name not in OF_THE_TERMINAL]
     content = formats.Session(
         version=1,
-        settings={name: settings.shown(name) for name in names},
+        settings={name: settings.value(name) for name in names},
         current=session.current,
         turns=msgspec.convert(
             session.nodes, tuple[formats.Turn, ...], from_attributes=True
@@ -140,7 +140,7 @@ def _read_settings(values: Mapping[str, Value], settings: Settings) -> Settings:
             raise UsageError(f"a setting {quoted(key)}")
         else:
             value = unqualified.parameter(key).check(value)
-        if value != unset.shown(key):
+        if value != unset.value(key):
             layer[key] = value
     return Settings({**settings.layers, "set": layer}, settings.limits)
 

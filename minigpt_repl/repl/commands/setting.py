@@ -159,11 +159,7 @@ def reset(context: Context, arguments: str) -> Steps:
     """Take back everything that :set and :sampler changed."""
     before = context.session.settings
     after = before.reset()
-    changes = [
-        Change(key, before.shown(key), after.shown(key))
-        for key in before.names()
-        if before.shown(key) != after.shown(key)
-    ]
+    changes = before.changes_to(after)
     yield from map(Notice, map(_arrow, changes))
     if not changes:
         yield Notice("nothing was set")
