@@ -250,6 +250,7 @@ class Spinner:
 
         with self._lock:
             if self._timer is threading.current_thread():
+                # `rich.status` would take over stdout and stderr while it is shown.
                 self._live = live.Live(
                     console=console,
                     get_renderable=draw,

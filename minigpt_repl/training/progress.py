@@ -65,48 +65,49 @@ class Display(Progress):
         self._console = console
         self._clock = clock
         self._is_live = console.is_terminal and not console.is_dumb_terminal
-        self._stage: _Stage | None = None
         self._bar: _Bar | None = None
         self._shown = 0.0
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
         self.close()
         self._shown = self._clock()
-        self._stage = _Stage(stage, total, unit, self._shown)
-        if not self._is_live:
-            self.say(f"{stage}: started")
-            return
         self._bar = _Bar(
             progress.TextColumn("[bold]{task.description}"),
             progress.BarColumn(bar_width=30),
             progress.TextColumn("{task.fields[counts]}"),
             console=self._console,
             refresh_per_second=4,
+            speed_estimate_period=float("inf"),  # a step may take a minute
             transient=True,
+            get_time=self._clock,
+            disable=not self._is_live,
         )
-        self._bar.add_task(stage, total=total, counts="", told=[])
+        self._bar.add_task(stage, total=total, unit=unit, counts="", figures={})
         self._bar.start()
+        if not self._is_live:
+            self.say(f"{stage}: started")
 
     def advance(self, done: int, **figures: float | str) -> None:
-        stage, now = self._stage, self._clock()
-        if stage is None:
+        if self._bar is None:
             return
-        stage.advance(done, figures, now)
-        told = [part for part in (stage.results(), stage.tempo(now)) if part]
-        if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0], completed=done, counts=stage.counts(), told=told
-            )
-        elif now - self._shown >= PLAIN_EVERY:
+        [task] = self._bar.tasks
+        # Not by `update`, which would take no time for a first call that says 0. A
+        # resumed stage begins where it was: rich counts its speed from there.
+        self._bar.advance(task.id, done - task.completed)
+        self._bar.update(task.id, counts=_counts(task), figures=figures)
+        now = self._clock()
+        if not self._is_live and now - self._shown >= PLAIN_EVERY:
             self._shown = now
-            self.say(f"{stage.name}: {', '.join([stage.counts(), *told])}")
+            told = ", ".join([_counts(task), *_told(task)])
+            self.say(f"{task.description}: {told}")
 
     def finish(self) -> None:
-        stage = self._stage
+        if self._bar is None:
+            return
+        [task] = self._bar.tasks
         self.close()
-        if stage is not None:
-            took = duration(self._clock() - stage.began)
-            self.say(f"{stage.name}: {stage.counts()}, done in {took}")
+        took = duration(task.elapsed or 0.0)
+        self.say(f"{task.description}: {_counts(task)}, done in {took}")
 
     def say(self, text: str) -> None:
         """See `Progress`. A sample or the name of a file steers no terminal."""
@@ -119,90 +120,78 @@ class Display(Progress):
 
     def close(self) -> None:
         """Take the bar away, so that an error is read on a clean line."""
-        if self._bar is not None:
+        # Before version 14.1 of rich a disabled one would write an empty line.
+        if self._bar is not None and not self._bar.disable:
             self._bar.stop()
-        self._bar = self._stage = None
+        self._bar = None
 
 
 class _Bar(progress.Progress):
-    """A bar, and its figures in lines of their own below it."""
+    """A bar, and its figures in lines of their own below it.
+
+    Without a terminal it is disabled: it draws nothing and keeps the figures.
+    """
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            for line in task.fields["told"]:
+            for line in _told(task):
                 yield Text(f"  {line}", style="dim")
 
 
-class _Stage:
-    """What is known of the stage that runs."""
+def _counts(task: progress.Task) -> str:
+    """`done/total unit` in readable numbers, or `done%`."""
+    unit = task.fields["unit"]
+    if unit == "%":
+        return f"{task.completed:.0f}%"
+    scale, unit = _UNITS.get(unit, (1, unit))
+    digits = 1 if scale > 1 else 0
+    done = f"{task.completed / scale:,.{digits}f}"
+    if task.total is None:
+        return f"{done} {unit}"
+    return f"{done}/{task.total / scale:,.{digits}f} {unit}"
 
-    def __init__(self, name: str, total: int | None, unit: str, now: float) -> None:
-        self.name = name
-        self.total = total
-        self.unit = unit
-        self.began = now
-        self.done = 0
-        # A resumed stage begins where it was: its rate counts from there.
-        self.first: tuple[int, float] | None = None
-        self.figures: dict[str, float | str] = {}
 
-    def advance(self, done: int, figures: dict[str, float | str], now: float) -> None:
-        if self.first is None:
-            self.first = (done, now)
-        self.done = done
-        self.figures = figures
+def _told(task: progress.Task) -> list[str]:
+    """What is known besides: what came of it, how fast it goes."""
+    return [line for line in (_results(task), _tempo(task)) if line]
 
-    def counts(self) -> str:
-        """`done/total unit` in readable numbers, or `done%`."""
-        if self.unit == "%":
-            return f"{self.done}%"
-        scale, unit = _UNITS.get(self.unit, (1, self.unit))
-        digits = 1 if scale > 1 else 0
-        done = f"{self.done / scale:,.{digits}f}"
-        if self.total is None:
-            return f"{done} {unit}"
-        return f"{done}/{self.total / scale:,.{digits}f} {unit}"
 
-    def rate(self, now: float) -> float:
-        """Units a second."""
-        if self.first is None or now <= self.first[1]:
-            return 0.0
-        return (self.done - self.first[0]) / (now - self.first[1])
+def _tempo(task: progress.Task) -> str:
+    """Rate and time left, as far as they are known."""
+    unit, figures, speed = task.fields["unit"], task.fields["figures"], task.speed
+    scale, unit = _UNITS.get(unit, (1, unit))
+    parts = []
+    if "tokens_per_second" in figures:
+        parts.append(in_tokens_per_second(float(figures["tokens_per_second"])))
+    elif speed:
+        rate = speed / scale
+        parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")
+    left = figures.get("seconds_left")
+    if left is None and task.remaining is not None and speed:
+        left = task.remaining / speed
+    if isinstance(left, (int, float)) and left < float("inf"):
+        parts.append(f"{duration(left)} left")
+    return ", ".join(parts)
 
-    def tempo(self, now: float) -> str:
-        """Rate and time left, as far as they are known."""
-        scale, unit = _UNITS.get(self.unit, (1, self.unit))
-        figures, parts = self.figures, []
-        if "tokens_per_second" in figures:
-            parts.append(in_tokens_per_second(float(figures["tokens_per_second"])))
-        elif self.rate(now):
-            rate = self.rate(now) / scale
-            parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")
-        left = figures.get("seconds_left")
-        if left is None and self.total is not None and self.rate(now):
-            left = (self.total - self.done) / self.rate(now)
-        if isinstance(left, (int, float)) and left < float("inf"):
-            parts.append(f"{duration(left)} left")
-        return ", ".join(parts)
 
-    def results(self) -> str:
-        """Loss, perplexity and the like."""
-        formats: dict[str, tuple[str, Callable[..., str]]] = {
-            "step": ("step", "{:,.0f}".format),
-            "loss": ("loss", "{:.3f}".format),
-            "val_perplexity": ("validation perplexity", as_perplexity),
-            "learning_rate": ("rate", "{:.2e}".format),
-        }
-        parts = []
-        for name, value in self.figures.items():
-            if name in ("tokens_per_second", "seconds_left"):
-                continue
-            if name == "step" and self.unit == "steps":
-                continue
-            label, form = formats.get(name, (name.replace("_", " "), str))
-            parts.append(f"{label} {form(value)}")
-        return ", ".join(parts)
+def _results(task: progress.Task) -> str:
+    """Loss, perplexity and the like."""
+    formats: dict[str, tuple[str, Callable[..., str]]] = {
+        "step": ("step", "{:,.0f}".format),
+        "loss": ("loss", "{:.3f}".format),
+        "val_perplexity": ("validation perplexity", as_perplexity),
+        "learning_rate": ("rate", "{:.2e}".format),
+    }
+    parts = []
+    for name, value in task.fields["figures"].items():
+        if name in ("tokens_per_second", "seconds_left"):
+            continue
+        if name == "step" and task.fields["unit"] == "steps":
+            continue
+        label, form = formats.get(name, (name.replace("_", " "), str))
+        parts.append(f"{label} {form(value)}")
+    return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:

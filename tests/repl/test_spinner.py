@@ -1,6 +1,7 @@
 """The line that moves while nothing else does."""
 
 import io
+import sys
 import time
 
 import pyte
@@ -57,6 +58,14 @@ def test_it_tells_what_the_wait_is_for_now(terminal):
     with Spinner(terminal, lambda: next(stage, "loading")):
         wait_until(lambda: frames(terminal))
         assert "starting" in terminal.getvalue()
+
+
+def test_what_is_written_meanwhile_goes_where_it_was_sent(terminal, capsys):
+    with Spinner(terminal, lambda: "loading"):
+        wait_until(lambda: frames(terminal))
+        sys.stdout.write("a text\n")
+    assert capsys.readouterr().out == "a text\n"
+    assert "a text" not in terminal.getvalue()
 
 
 def test_a_terminal_that_only_prints_gets_nothing(terminal):

@@ -32,7 +32,10 @@ def test_a_pipe_gets_plain_lines(stream):
     progress.start("download", 100, "bytes")
     progress.advance(50)
     progress.finish()
-    assert "\x1b" not in stream.getvalue()
+    assert stream.getvalue().splitlines() == [
+        "download: started",
+        "download: 0.0/0.0 MB, done in 0.0s",
+    ]
 
 
 def test_plain_lines_come_a_few_times_a_minute(stream, clock):
@@ -63,6 +66,17 @@ def test_a_resumed_stage_is_not_taken_for_a_fast_one(stream, clock):
     clock.now = 20.0
     progress.advance(910)
     assert "0.5 steps/s" in stream.getvalue()
+
+
+def test_slow_steps_have_a_rate_too(stream, clock):
+    # rich's own estimate looks at the last 30 seconds only.
+    progress = Display(Console(file=stream), clock)
+    progress.start("tokenize", 10, "documents")
+    for done in range(3):
+        clock.now = 40.0 * done
+        progress.advance(5 * done)
+    line = stream.getvalue().splitlines()[-1]
+    assert line == "tokenize: 10/10 documents, 0.1 documents/s, 0.0s left"
 
 
 def test_training_figures_are_named(stream, clock):
