@@ -50,3 +50,25 @@ def chi_square_limit(freedom: int) -> float:
     """
     part = 2 / (9 * freedom)
     return freedom * (1 - part + 3.719 * part**0.5) ** 3
+
+
+def assert_drawn_as(token_ids: Any, expected: Any, cells: int = 1) -> None:
+    """Fail where tokens are not drawn as often as a distribution says.
+
+    Chi-square. Rare ids share a cell: the statistic needs some five expected in each.
+
+    Args:
+        token_ids: what was drawn, not negative.
+        expected: the probability of each id.
+        cells: how many there must be for the test to mean something.
+    """
+    counts = np.bincount(token_ids, minlength=len(expected))
+    expected = len(token_ids) * np.asarray(expected)
+    assert counts[expected == 0].sum() == 0
+    rare = expected < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    assert len(expected) >= cells
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert statistic < chi_square_limit(max(1, len(expected) - 1))

@@ -1,10 +1,9 @@
 """A session without a terminal: types lines, keeps what the commands yielded."""
 
-import io
 from dataclasses import replace
 
+from drawn import drawn
 from fakes import VOCABULARY, FakeEngine
-from rich.console import Console
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
@@ -118,12 +117,8 @@ class Talk:
         return self._printed(Live)
 
     def _printed(self, kind):
-        file = io.StringIO()
-        console = Console(file=file, width=100, color_system=None, markup=False)
-        for output in self.outputs:
-            if isinstance(output, kind):
-                console.print(output.content)
-        return file.getvalue()
+        shown = (each.content for each in self.outputs if isinstance(each, kind))
+        return drawn(*shown, width=100, markup=False)
 
     @property
     def texts(self) -> list[str]:
@@ -140,3 +135,9 @@ class Talk:
 
     def count(self, kind: type) -> int:
         return sum(isinstance(output, kind) for output in self.outputs)
+
+
+def talk(*lines: str, **more) -> Talk:
+    """Lines typed where texts have a seed and are short, but fit the context."""
+    more = {"engine": FakeEngine(context_length=64)} | more
+    return Talk(**more).set(seed="3", length="12").type(*lines)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from processes import python
 from recorded import make_recorded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,15 +204,6 @@ def test_no_code_is_run_from_data():
             if any(is_within(name, module) for module in unsafe)
         ]
     assert found == []
-
-
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
 
 
 LOADED = """

@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
+from processes import python
 
 from minigpt_repl import files
 from minigpt_repl.errors import MiniGPTError
@@ -70,7 +68,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    done = python(code)
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(names(tmp_path)) == 2
@@ -151,7 +149,7 @@ def test_a_crash_between_the_renames_leaves_the_old_folder_whole(tmp_path):
         os.rename = first_only
         files.replace_directory(place / "made", place / "x")
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    done = python(code)
     assert done.returncode == -signal.SIGKILL
     assert names(tmp_path) == [".x.old", "made"]
     files.recover_directory(old)

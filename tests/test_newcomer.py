@@ -8,9 +8,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 from click.shell_completion import ShellComplete
+from drawn import drawn
 from fakes import VOCABULARY, FakeEngine
 from recorded import make_recorded
-from rich.console import Console
 from talk import Talk
 
 from minigpt_repl import glossary, paths, shown
@@ -249,14 +249,11 @@ def test_help_groups_every_command_once_by_what_one_wants_to_do():
 
 
 def test_help_fits_a_small_terminal_and_tells_how_to_have_a_line_on_each():
-    file = io.StringIO()
-    console = Console(file=file, width=80, color_system=None)
-    for output in Talk().type(":help").outputs:
-        console.print(output.content)
-    rows = file.getvalue().splitlines()
+    shown = drawn(*(output.content for output in Talk().type(":help").outputs))
+    rows = shown.splitlines()
     # The prompt, the bar below it and the line that was typed are on the screen too.
     assert len(rows) <= 24 - 3 and max(map(len, rows)) <= 80
-    assert ":help all" in file.getvalue()
+    assert ":help all" in shown
     said = Talk().type(":help all").said
     assert all(f":{each.name}" in said for each in all_commands())
     assert all(each.summary in said for each in all_commands())

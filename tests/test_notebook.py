@@ -1,11 +1,9 @@
 """`minigpt_repl.load()`: a model in Python, as a script and a notebook use it."""
 
-import subprocess
-import sys
-from html.parser import HTMLParser
-
 import pytest
 from fakes import FakeEngine
+from page import Page
+from processes import python
 
 import minigpt_repl
 from minigpt_repl import notebook
@@ -69,26 +67,6 @@ def test_what_is_wrong_is_told_in_one_line(model, call, told):
     assert "\n" not in str(caught.value)
 
 
-class Fragment(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.words, self.tags = [], "", set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words += data
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -104,10 +82,10 @@ class Fragment(HTMLParser):
 )
 def test_what_comes_back_shows_itself(model, make, words):
     shown = make(model)
-    page = Fragment(shown._repr_html_())
+    page = Page(shown._repr_html_())
     assert page.open == [] and "script" not in page.tags
     for word in words:
-        assert word in page.words
+        assert word in page.text
     assert "\x1b" not in repr(shown) and "object at" not in repr(shown)
 
 
@@ -129,7 +107,7 @@ def test_the_package_has_its_parts_at_hand_and_loads_none_of_them():
         "assert not {'rich', 'keras'} & set(sys.modules)\n"
         "assert minigpt_repl.sampling.__name__ == 'minigpt_repl.sampling'"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    python(script, check=True)
 
 
 @pytest.mark.slow
@@ -144,10 +122,6 @@ with minigpt_repl.load(sys.argv[1]) as model:
         print(piece, end="", flush=True)
 assert "tensorflow" not in sys.modules
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "model")],
-        capture_output=True,
-        text=True,
-    )
+    result = python(script, tmp_path / "model")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout

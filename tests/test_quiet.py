@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from processes import python
+
 PROBE = """
 import os, sys
 from minigpt_repl.engine.quiet import quiet
@@ -15,17 +17,8 @@ print("ours after", file=sys.stderr)
 """
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_only_native_lines_written_within_are_dropped():
-    result = run(PROBE)
+    result = python(PROBE)
     assert result.returncode == 0
     assert result.stderr.splitlines() == [
         "native before",
@@ -41,7 +34,7 @@ from minigpt_repl.engine.quiet import quiet
 with quiet():
     raise RuntimeError("told")
 """
-    result = run(code)
+    result = python(code)
     assert result.returncode == 1
     assert "RuntimeError: told" in result.stderr
 
@@ -53,7 +46,7 @@ from minigpt_repl.engine.quiet import quiet
 with quiet():
     warnings.warn("from a library")
 """
-    assert run(code).stderr == ""
+    assert python(code).stderr == ""
     asked = subprocess.run(
         [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True
     )
@@ -72,4 +65,4 @@ try:
 except OSError:
     print("still closed")
 """
-    assert run(code).stdout.splitlines() == ["on", "still closed"]
+    assert python(code).stdout.splitlines() == ["on", "still closed"]

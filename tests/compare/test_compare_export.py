@@ -3,12 +3,12 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import jsonschema
 import pytest
 from fakes import VOCABULARY, FakeEngine
+from page import Page
 
 from minigpt_repl.compare.comparison import finish, run_plan
 from minigpt_repl.compare.measures import MEASURES
@@ -27,7 +27,6 @@ from minigpt_repl.formats import encode, schema
 from minigpt_repl.models.text.wordpiece import WordPieceText
 
 HOSTILE = 'the <script>alert(1)</script> & "king" `x` | [a](b) *c*\n# d'
-VOID = {"meta", "rect", "path", "circle"}
 
 
 def make_comparison(prompt="the king", count=2, **more):
@@ -73,30 +72,6 @@ def test_a_wrong_field_breaks_the_schema(comparison):
 def test_the_json_does_not_tell_where_the_reader_keeps_files(comparison):
     assert INFO.directory not in render([comparison], ".json", ENGINE)
     assert INFO.directory not in render([comparison], ".html", ENGINE)
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed, and keeps text and what is referred to."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.text, self.links, self.tags = [], "", [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.links += [v for k, v in attributes if k in ("href", "src", "xlink:href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_the_page_is_whole_and_refers_to_nothing(comparison):

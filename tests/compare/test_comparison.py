@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from drawn import drawn
 from fakes import FakeEngine
 from rich.console import Console
 
@@ -43,12 +44,6 @@ def compare(plan, engine=None, varied=None):
     return finish(run_plan(engine or FakeEngine(context_length=64), plan, varied))
 
 
-def drawn(content, width=80, **more):
-    file = io.StringIO()
-    Console(file=file, width=width, **more).print(content)
-    return file.getvalue()
-
-
 def test_every_strategy_gets_every_seed():
     engine = FakeEngine(context_length=64)
     compare(make_plan(RANDOM, TOP_K, count=2), engine)
@@ -75,9 +70,9 @@ def test_the_speed_of_texts_made_together_is_told_once_and_named():
     assert comparison.columns[1].figure(speed).half is None
     made = [one for column in comparison.columns for one in column.generations]
     assert [generation.timings.rows for generation in made] == [1, 1, 1, 3, 3, 3]
-    lines = drawn(FiguresView(comparison), 250).splitlines()
+    lines = drawn(FiguresView(comparison), width=250).splitlines()
     assert [line.split()[-1] for line in lines] == ["rows", "1", "3"]
-    assert "rows" not in drawn(FiguresView(compare(make_plan())), 250)
+    assert "rows" not in drawn(FiguresView(compare(make_plan())), width=250)
 
 
 def test_a_comparison_that_grows_stays_within_the_screen():
@@ -213,12 +208,12 @@ def test_as_many_columns_as_have_room(count, width, expected):
 def test_no_line_is_wider_than_the_terminal(width):
     comparison = compare(make_plan(GREEDY, TOP_K, count=2))
     for view in (TextsView(comparison), FiguresView(comparison)):
-        assert max(map(len, drawn(view, width).splitlines())) <= width
+        assert max(map(len, drawn(view, width=width).splitlines())) <= width
 
 
 def test_a_narrow_terminal_stacks_and_loses_no_word():
     comparison = compare(make_plan())
-    page = drawn(TextsView(comparison), 30)
+    page = drawn(TextsView(comparison), width=30)
     for column in comparison.columns:
         for word in column.texts[0].split():
             assert word in page
@@ -227,16 +222,16 @@ def test_a_narrow_terminal_stacks_and_loses_no_word():
 
 
 def test_the_table_has_every_measure_once():
-    page = drawn(FiguresView(compare(make_plan())), 80)
+    page = drawn(FiguresView(compare(make_plan())), width=80)
     for measure in MEASURES:
         assert page.split().count(measure.heading.split()[0]) == 1
     assert "±" not in page
-    assert "±" in drawn(FiguresView(compare(make_plan(count=2))), 80)
+    assert "±" in drawn(FiguresView(compare(make_plan(count=2))), width=80)
 
 
 def test_a_sweep_names_its_values_and_draws_a_trend():
     strategies = [Strategy("top_k", {"k": k, "temperature": 1.0}) for k in (1, 5, 20)]
-    page = drawn(FiguresView(compare(make_plan(*strategies), varied="k")), 120)
+    page = drawn(FiguresView(compare(make_plan(*strategies), varied="k")), width=120)
     assert "k=20" in page and "trend" in page and "█" in page
 
 

@@ -1,13 +1,11 @@
 """Many seeds as a picture, and what so many texts do not tell apart."""
 
-import io
-
 import numpy as np
 import pytest
+from drawn import drawn
 from fakes import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from minigpt_repl.compare.comparison import finish, run_plan
 from minigpt_repl.compare.figures_view import (
@@ -31,10 +29,8 @@ def compare(count, *strategies):
     return finish(run_plan(FakeEngine(context_length=64), plan))
 
 
-def drawn(comparison, width=80):
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(SpreadView(comparison))
-    return out.getvalue()
+def spread_of(comparison, width=80):
+    return drawn(SpreadView(comparison), width=width)
 
 
 def test_samples_that_differ_are_told_apart_and_samples_of_one_kind_are_not():
@@ -59,12 +55,12 @@ def test_below_the_texts_needed_none_can_be_told_apart(strategies):
 
 
 def test_too_few_texts_are_said_to_be_too_few():
-    shown = drawn(compare(3, GREEDY, RANDOM, SHARP))
+    shown = spread_of(compare(3, GREEDY, RANDOM, SHARP))
     assert "too few texts to tell any apart: it takes n=4" in shown
     assert "not told apart" not in shown
     assert "of too few texts to be tested: greedy" in " ".join(shown.split())
     # One that is drawn can be told apart from no other, however many texts it has.
-    assert "too few texts to tell" not in drawn(compare(3, GREEDY, RANDOM))
+    assert "too few texts to tell" not in spread_of(compare(3, GREEDY, RANDOM))
 
 
 def test_pairs_of_one_kind_are_seldom_told_apart_however_many_they_are():
@@ -90,13 +86,13 @@ def test_every_text_is_a_dot_and_what_is_made_once_has_its_own_mark():
     for spread in found:
         assert [len(values) for values in spread.values] == [1, 6, 6]
         assert all(0 not in pair for pair in spread.not_told_apart)
-    shown = drawn(comparison)
+    shown = spread_of(comparison)
     greedy = [line for line in shown.splitlines() if line.startswith("greedy")]
     assert len(greedy) == len(found) and all(ONLY in line for line in greedy)
     for spread in found:
         assert spread.measure.heading in shown
         assert in_words(spread, ["greedy", "random", "top_k"]) in shown
-    assert all(len(line) <= 40 for line in drawn(comparison, 40).splitlines())
+    assert all(len(line) <= 40 for line in spread_of(comparison, 40).splitlines())
 
 
 def test_a_long_chain_is_wrapped_and_leaves_room_for_its_dots():
@@ -104,7 +100,7 @@ def test_a_long_chain_is_wrapped_and_leaves_room_for_its_dots():
     values |= {"top_k": 9, "min_p": 0.05, "temperature": 0.8}
     stages = "repetition_penalty + top_k + min_p + temperature"
     chain = Strategy(stages, values)
-    shown = drawn(compare(6, GREEDY, chain), 60).splitlines()
+    shown = spread_of(compare(6, GREEDY, chain), 60).splitlines()
     assert all(len(line) <= 60 for line in shown)
     row = next(line for line in shown if line.startswith("repetition_penalty=1.1"))
     assert set(row.split()[-1]) <= set(DOTS)
@@ -114,7 +110,7 @@ def test_a_long_chain_is_wrapped_and_leaves_room_for_its_dots():
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_texts_have_no_spread(count):
     comparison = compare(count, GREEDY, RANDOM)
-    assert list(spreads(comparison)) == [] and drawn(comparison).strip() == ""
+    assert list(spreads(comparison)) == [] and spread_of(comparison).strip() == ""
 
 
 def test_a_compile_is_done_before_a_clock_runs():

@@ -40,3 +40,14 @@ def engine(make_checkpoint, tiny_causal_lm, tiny_draft):
     from minigpt_repl.engine.engine import LocalEngine
 
     return LocalEngine(make_checkpoint(tiny_causal_lm, tiny_draft))
+
+
+@pytest.fixture(scope="session")
+def sentences(make_checkpoint, make_causal_lm, tiny_words):
+    """A model that likes full stops, so that some of its texts end early."""
+    from minigpt_repl.engine.engine import LocalEngine
+
+    causal_lm = make_causal_lm(seed=3)
+    bias = [8.0 * (n == tiny_words.index(".")) for n in range(80)]
+    causal_lm.head.bias.assign(bias)
+    return LocalEngine(make_checkpoint(causal_lm))

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 from oracle import Oracle
 
-from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.engine.request import HypothesesChanged, Request
 from minigpt_repl.models.language_model import traces
@@ -96,16 +95,6 @@ def test_values_groups_and_one_beam_less_need_no_other_program(engine):
     traced = traces.total()
     make(engine, num_beams=9, num_groups=4, diversity_penalty=3, temperature=2)
     assert traces.total() == traced
-
-
-@pytest.fixture(scope="module")
-def sentences(make_checkpoint, make_causal_lm, tiny_words):
-    """A model that likes full stops, so that some of its texts end early."""
-    causal_lm = make_causal_lm(seed=3)
-    bias = np.zeros(80, "float32")
-    bias[tiny_words.index(".")] = 8.0
-    causal_lm.head.bias.assign(bias)
-    return LocalEngine(make_checkpoint(causal_lm))
 
 
 def test_a_group_whose_texts_have_ended_leaves_the_others_to_go_on(sentences):

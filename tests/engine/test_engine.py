@@ -1,11 +1,10 @@
 """What the engine promises: events, prompts, seeds, stopping, switching."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from processes import python
 
 from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.engine import LocalEngine
@@ -404,9 +403,7 @@ def test_a_closed_engine_says_so(make_checkpoint, tiny_causal_lm):
 def test_a_new_process_makes_the_same_text(engine):
     made = make(engine, "top_p").token_ids
     script = NEW_PROCESS.format(sampler="top_p")
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    done = python(script, check=True)
     assert done.stdout.strip().splitlines()[-1] == repr(made)
 
 

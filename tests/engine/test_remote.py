@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from child_engines import taken_up
 from fakes import FakeEngine
+from processes import python
 
 from minigpt_repl.engine.remote import RemoteEngine, log_file
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
@@ -302,10 +303,5 @@ def test_importing_it_loads_neither_tensorflow_nor_numpy():
         "import sys, minigpt_repl.engine.remote as r; "
         "print({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python(code)
     assert done.stdout.strip() == "set()"

@@ -2,46 +2,33 @@
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from forged import edit_json, sign
+from processes import python
 
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
 from minigpt_repl.models.checks import check_checkpoint, parameter_count
-from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, hash_files
+from minigpt_repl.models.record import VOCABULARY_FILE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_causal_lm, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("checkpoints") / "whole"
-    save_checkpoint(directory, tiny_causal_lm, {})
-    return directory
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
 def change(directory: Path, record=(), **files) -> None:
     """Change the backbone's configuration in some files, and sign them."""
     for name, values in files.items():
-        path = directory / f"{name}.json"
-        content = json.loads(path.read_text())
-        content["config"].get("backbone", content)["config"].update(values)
-        path.write_text(json.dumps(content))
-    path = directory / RECORD_FILE
-    content = json.loads(path.read_text()) | dict(record)
-    path.write_text(json.dumps(content | {"files": hash_files(directory)}))
+        edit_json(
+            directory / f"{name}.json",
+            lambda content, values=values: (
+                content["config"].get("backbone", content)["config"].update(values)
+            ),
+        )
+    sign(directory, **dict(record))
 
 
 def refused(directory: Path, verify: bool = True) -> str:
@@ -185,12 +172,7 @@ def test_it_is_refused_soon_and_with_little_memory(copy):
     sizes = {"vocabulary_size": 3_000_000, "max_sequence_length": 10**9}
     change(copy, config=sizes, task=sizes)
     began = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, "-c", CODE, str(copy)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    result = python(CODE, copy)
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert (

@@ -10,24 +10,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from forged import edit_json, sign
+from processes import python
 
 from minigpt_repl.models.checkpoint import save_checkpoint
-from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, hash_files
+from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 120
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_causal_lm, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("checkpoints") / "whole"
-    save_checkpoint(directory, tiny_causal_lm, {})
-    return directory
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
 def talk(directory: Path, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -49,16 +39,6 @@ def refused(directory: Path, *flags: str) -> str:
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("minigpt-repl: ")
     return result.stderr
-
-
-def forge(directory: Path, name: str, change) -> None:
-    path = directory / name
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    record = json.loads((directory / RECORD_FILE).read_text())
-    record["files"] = hash_files(directory)
-    (directory / RECORD_FILE).write_text(json.dumps(record))
 
 
 def test_a_missing_folder(tmp_path):
@@ -120,13 +100,7 @@ try:
 except MiniGPTError as error:
     sys.exit(f"minigpt-repl: {error}")
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(copy)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"XDG_CONFIG_HOME": str(copy.parent)},
-    )
+    result = python(code, copy, env=os.environ | {"XDG_CONFIG_HOME": str(copy.parent)})
     assert result.returncode == 1
     assert "model.weights.h5: Permission denied" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -137,7 +111,8 @@ def test_weights_of_another_shape(copy, make_causal_lm, tmp_path):
     save_checkpoint(tmp_path / "other", make_causal_lm(hidden_dim=24), {})
     for name in ("model.weights.h5", "task.weights.h5"):
         shutil.copy(tmp_path / "other" / name, copy / name)
-    forge(copy, "metadata.json", lambda content: None)
+    edit_json(copy / "metadata.json", lambda content: None)
+    sign(copy)
     assert "does not hold the" in refused(copy)
 
 
@@ -146,7 +121,8 @@ def test_a_layer_that_holds_code(copy):
     def change(content):
         content["config"]["dtype"] = {"module": "keras.layers", "class_name": "Lambda"}
 
-    forge(copy, "config.json", change)
+    edit_json(copy / "config.json", change)
+    sign(copy)
     assert "keras.layers Lambda" in refused(copy)
 
 

@@ -4,18 +4,18 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forged import edit_json, sign
+from processes import python
 
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
 from minigpt_repl.models.record import (
     RECORD_FILE,
     VOCABULARY_FILE,
-    hash_files,
     read_record,
 )
 
@@ -32,20 +32,6 @@ FILES = (
 CUTS = 20
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_causal_lm, tmp_path_factory):
-    """A good checkpoint that no test changes."""
-    directory = tmp_path_factory.mktemp("checkpoints") / "whole"
-    save_checkpoint(directory, tiny_causal_lm, {"recipe": "none"})
-    return directory
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    """A copy of a good checkpoint, to be damaged."""
-    return Path(shutil.copytree(whole, tmp_path / "copy"))
-
-
 def refused(directory: Path, verify: bool = True) -> str:
     """The line in which loading is refused."""
     with pytest.raises(CheckpointError) as caught:
@@ -55,14 +41,6 @@ def refused(directory: Path, verify: bool = True) -> str:
     helps = ("minigpt-setup", "newer minigpt-repl", "can't read")
     assert any(help in message for help in helps)
     return message
-
-
-def sign(directory: Path) -> None:
-    """Make the record agree with the files, as a forger or a bug would."""
-    path = directory / RECORD_FILE
-    content = json.loads(path.read_text())
-    content["files"] = hash_files(directory)
-    path.write_text(json.dumps(content))
 
 
 def test_the_list_of_files_is_complete(whole):
@@ -296,11 +274,7 @@ except CheckpointError as error:
     (tmp_path / "closed" / RECORD_FILE).write_text("{}")
     (tmp_path / "closed").chmod(0)
     for place in ("closed", "closed/below"):
-        result = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / place)],
-            capture_output=True,
-            text=True,
-        )
+        result = python(code, tmp_path / place)
         assert result.stderr == ""
         assert len(result.stdout.splitlines()) == 1
         assert "ermission denied" in result.stdout
@@ -346,12 +320,6 @@ def evil_module(tmp_path, monkeypatch):
     sys.modules.pop("evil_layers", None)
 
 
-def forge(path: Path, change) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize(
     "place", ["config.json", "task.json", "tokenizer.json", "preprocessor.json"]
@@ -374,7 +342,7 @@ def test_a_checkpoint_runs_no_code(copy, evil_module, place, trick, verify):
         else:
             content["config"]["activation"] = lambda_layer(marker)["config"]["function"]
 
-    forge(copy / place, change)
+    edit_json(copy / place, change)
     sign(copy)
     message = refused(copy, verify=verify)
     assert place in message
@@ -390,7 +358,7 @@ def test_a_registered_name_of_others_is_refused(copy):
         def __init__(self, **keywords):
             raise AssertionError("the checkpoint chose this class")
 
-    forge(
+    edit_json(
         copy / "config.json",
         lambda content: content.update(registered_name="elsewhere>MiniGPTBackbone"),
     )

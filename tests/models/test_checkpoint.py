@@ -1,9 +1,8 @@
 """A checkpoint is saved whole, is checked before it is loaded, and is only data."""
 
-import json
-
 import numpy as np
 import pytest
+from forged import edit_json
 
 from minigpt_repl.errors import CheckpointError, MiniGPTError
 from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
@@ -14,12 +13,6 @@ from minigpt_repl.models.record import RECORD_FILE, VOCABULARY_FILE, read_record
 def saved(tiny_causal_lm, tmp_path):
     save_checkpoint(tmp_path / "model", tiny_causal_lm, {"recipe": "none"})
     return tmp_path / "model"
-
-
-def edit_json(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_a_saved_checkpoint_loads_with_the_same_weights(tiny_causal_lm, saved):

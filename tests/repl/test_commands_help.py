@@ -1,9 +1,7 @@
 """`:help`: everything can be found from the prompt."""
 
-import io
-
 import pytest
-from rich.console import Console
+from drawn import drawn
 from rich.text import Text
 from talk import Talk
 
@@ -35,23 +33,17 @@ def test_help_on_a_sampler_or_a_setting():
     assert "1..64" in Talk().type(":help beam.num_beams").said
 
 
-def draw(content, width):
-    file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(content)
-    return file.getvalue()
-
-
 def test_square_brackets_are_no_markup():
-    assert "[BOS] [/x]" in draw(make_table(("a",), [("[BOS] [/x]",)]), 80)
+    assert "[BOS] [/x]" in drawn(make_table(("a",), [("[BOS] [/x]",)]))
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
 def test_tables_fit_every_width_and_lose_no_word(width):
     settings = Settings()
     for table in (settings_table(settings), samplers_table(settings)):
-        drawn = draw(table, width)
-        assert max(map(len, drawn.splitlines())) <= width
-        squeezed = "".join(drawn.split())
+        shown = drawn(table, width=width)
+        assert max(map(len, shown.splitlines())) <= width
+        squeezed = "".join(shown.split())
         for row in table.rows:
             for cell in row[: table.whole]:
                 assert "".join(cell.plain.split()) in squeezed
@@ -59,13 +51,13 @@ def test_tables_fit_every_width_and_lose_no_word(width):
 
 def test_where_there_is_no_room_for_columns_rows_become_lines():
     table = make_table(("name", "meaning"), [("temperature", Text("flat " * 8))])
-    wide, narrow = draw(table, 80), draw(table, 25)
+    wide, narrow = drawn(table), drawn(table, width=25)
     assert wide.splitlines()[0].split() == ["name", "meaning"]
     assert narrow.splitlines()[0].strip() == "temperature"
     assert narrow.splitlines()[1].startswith("    meaning flat flat")
 
 
 def test_where_rows_become_lines_each_value_has_its_heading():
-    drawn = draw(settings_table(Settings(), ["seed"]), 30)
-    assert drawn.split("\n")[0].split() == ["seed", "value", "off", "default", "off"]
-    assert "    allowed 0..2147483647" in drawn and "    meaning " in drawn
+    shown = drawn(settings_table(Settings(), ["seed"]), width=30)
+    assert shown.split("\n")[0].split() == ["seed", "value", "off", "default", "off"]
+    assert "    allowed 0..2147483647" in shown and "    meaning " in shown

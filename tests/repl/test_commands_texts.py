@@ -105,9 +105,9 @@ def test_unknown_words_and_cropping_are_told_before_the_text():
     talk = Talk(FakeEngine(context_length=8)).set(length="3", stats="off")
     talk.type("zebra " + "the king " * 6 + "zebra quagga")
     assert talk.notices == [
-        "prompt cropped by 8 tokens: the model sees the last 7",
+        "prompt cropped by 9 tokens: the model sees the last 6",
         "unknown to the model: zebra, quagga",
-        "context full after 0 tokens: the model went on from the last words only",
+        "context full after 1 token: the model went on from the last words only",
     ]
     assert isinstance(talk.outputs[0], Notice)
     assert isinstance(talk.outputs[2], TextStarted)

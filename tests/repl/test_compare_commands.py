@@ -1,17 +1,16 @@
 """`:compare` and its kin: what they show, what they keep, what they refuse."""
 
-import io
 import json
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from drawn import drawn
 from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
-from talk import Talk
+from talk import Talk, talk
 
 from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.errors import EngineError
@@ -19,11 +18,6 @@ from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import find_command
 from minigpt_repl.repl.output import Live
 from minigpt_repl.sampling.registry import all_samplers
-
-
-def talk(*lines, **more):
-    more = {"engine": FakeEngine(context_length=64)} | more
-    return Talk(**more).set(seed="3", length="12").type(*lines)
 
 
 def shares(table):
@@ -150,15 +144,14 @@ def test_strategies_of_the_next_token_get_a_table_of_their_own_where_it_is_narro
 ):
     names = ["greedy", "top_k:k=3", "top_p", "min_p=0.05 + temperature=0.8"]
     table = talk(f":next 3 {' '.join(names)}").outputs[-1].content
-    file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(table)
-    lines = file.getvalue().splitlines()
+    shown = drawn(table, width=width)
+    lines = shown.splitlines()
     assert max(map(len, lines)) <= width
     # Every figure is whole, in one line: the model's in each table, and theirs.
     sums = [line.split()[1:] for line in lines if line.split()[:1] == ["sum"]]
     assert {figure for figures in sums for figure in figures} == {"100.0%"}
     assert sum(len(figures) - 1 for figures in sums) == len(names)
-    assert ("█" in file.getvalue()) == (width >= 80)
+    assert ("█" in shown) == (width >= 80)
 
 
 def test_next_takes_a_number_in_range():

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from fakes import VOCABULARY, FakeEngine, softmax
+from fakes import VOCABULARY, FakeEngine
 from talk import Talk
 
 from minigpt_repl.compare.pieces import ending_in_a_line
+from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 
@@ -45,7 +46,7 @@ def test_every_rule_of_a_chain_tells_when_to_use_it(stage):
 @pytest.mark.parametrize("spec", DRAWING, ids=lambda spec: spec.name)
 def test_explain_shows_before_and_after_with_the_cut(spec):
     talk = explained(spec.name)
-    model = softmax(talk.engine.logits(talk.engine.encode("the king"))[-1])
+    model = probabilities(talk.engine.logits(talk.engine.encode("the king"))[-1])
     kept = spec.kept(np, model, talk.session.settings.parameters(spec))
     best = [int(i) for i in np.argsort(-model, kind="stable") if model[i] > 0]
     for row in cells(talk):
@@ -132,7 +133,7 @@ def test_explain_applies_the_temperature():
     sharp = Talk().type(":explain").said
     talk = Talk().type(":set temperature 0.5", ":explain")
     scores = talk.engine.logits(())[-1]
-    best = f"{100 * softmax(scores / 0.5).max():.1f}%"
+    best = f"{100 * probabilities(scores, 0.5).max():.1f}%"
     assert best in talk.said and best not in sharp
     greedy = Talk().type(":set temperature 0", ":explain").said
     assert greedy.count("100.0%") == 1

@@ -2,16 +2,11 @@
 
 import pytest
 from fakes import VOCABULARY, FakeEngine
-from talk import Talk
+from talk import Talk, talk
 
 from minigpt_repl.engine.request import finished
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.repl.output import AskKey, Live
-
-
-def talk(*lines, **more):
-    more = {"engine": FakeEngine(context_length=64)} | more
-    return Talk(**more).set(seed="3", length="12").type(*lines)
 
 
 def test_stepping_accepts_picks_undoes_switches_and_runs_on():

@@ -1,21 +1,16 @@
 """`:tour`: every claim is judged by its text, and the texts stay."""
 
 import re
-from html.parser import HTMLParser
 
 import pytest
 from fakes import FakeEngine
-from talk import Talk
+from page import Page
+from talk import talk
 
 from minigpt_repl.repl.commands.tour import PROMPTS, STOPS
 from minigpt_repl.repl.output import Ask, ClearScreen
 
 NAMES = [stop.sampler for stop in STOPS]
-
-
-def talk(*lines, **more):
-    more = {"engine": FakeEngine(context_length=64)} | more
-    return Talk(**more).set(seed="3", length="12").type(*lines)
 
 
 def test_every_claim_is_judged_by_its_text():
@@ -24,7 +19,7 @@ def test_every_claim_is_judged_by_its_text():
     assert after.count(ClearScreen) == len(STOPS) - 1 == 6
     verdicts = re.findall(r"^(So it is|Not here):", after.said, re.MULTILINE)
     assert len(verdicts) == 7 and verdicts[0] == "So it is"
-    assert re.search("[0-9]+ of 12 guesses were accepted", after.said)
+    assert re.search("[0-9]+ of 24 guesses were accepted", after.said)
     names = [column.strategy.sampler for column in after.session.comparison.columns]
     assert names == NAMES
     seeds = {column.generations[0].seed for column in after.session.comparison.columns}
@@ -97,26 +92,13 @@ def test_without_a_draft_model_it_is_said():
     assert after.notices[0].startswith("left out: speculative needs a draft model")
 
 
-class Words(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.words, self.tags = "", set()
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-
-    def handle_data(self, data):
-        self.words += data
-
-
 def test_a_handout_has_claim_text_verdict_rule_and_how_to_make_it_again(tmp_path):
     path = tmp_path / "lesson.html"
     after = talk(f":tour --export {path} the king", answers=[])
     assert after.error is None and after.count(Ask) == 0
-    page = Words(path.read_text())
+    page = Page(path.read_text())
     assert "script" not in page.tags
-    shown = " ".join(page.words.split())
+    shown = " ".join(page.text.split())
     for chapter, column in zip(STOPS, after.session.comparison.columns, strict=True):
         assert chapter.claim in shown
         words = (t.text.removeprefix("##") for t in column.generations[0].tokens)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from closeness import assert_drawn_as
 from keras import ops
 
 from minigpt_repl.engine import inspection
@@ -59,20 +60,7 @@ def expected_shares(spec, values):
 @pytest.mark.parametrize("text", CHAINS)
 def test_frequencies_are_those_of_the_distribution(text, is_shared):
     token_ids, spec, values = drawn(text, is_shared, np.arange(DRAWS))
-    counts = np.bincount(token_ids, minlength=len(LOGITS))
-    expected = DRAWS * expected_shares(spec, values)
-    assert counts[expected == 0].sum() == 0
-    # Tokens expected less than 5 times count together.
-    is_rare = expected < 5
-    counts = np.append(counts[~is_rare], counts[is_rare].sum())
-    expected = np.append(expected[~is_rare], expected[is_rare].sum())
-    counts, expected = counts[expected > 0], expected[expected > 0]
-    statistic = ((counts - expected) ** 2 / expected).sum()
-    degrees = len(counts) - 1
-    assert degrees >= 1
-    # Wilson and Hilferty 1931: exceeded by once in ten thousand.
-    limit = degrees * (1 - 2 / (9 * degrees) + 3.72 * (2 / (9 * degrees)) ** 0.5) ** 3
-    assert statistic < limit
+    assert_drawn_as(token_ids, expected_shares(spec, values), cells=2)
 
 
 def test_shared_noise_lets_rules_differ_by_what_they_remove_only():

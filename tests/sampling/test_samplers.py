@@ -3,7 +3,7 @@
 import keras_hub
 import numpy as np
 import pytest
-from closeness import chi_square_limit
+from closeness import assert_drawn_as
 from keras import ops
 
 from minigpt_repl.engine.inspection import kept_distribution
@@ -24,22 +24,6 @@ CASES = (
 with_cases = pytest.mark.parametrize(
     ("name", "changes"), CASES, ids=[f"{n}-{c}" for n, c in CASES]
 )
-
-
-def assert_drawn_as(token_ids, expected):
-    counts = np.bincount(token_ids, minlength=len(expected))
-    expected = len(token_ids) * expected
-    assert counts[expected == 0].sum() == 0
-    # Rare ids share a cell: the statistic needs some five expected in each.
-    rare = (expected > 0) & (expected < 5)
-    counts = [*counts[expected >= 5], counts[rare].sum()]
-    cells = [*expected[expected >= 5], expected[rare].sum()]
-    statistic = sum(
-        (count - cell) ** 2 / cell
-        for count, cell in zip(counts, cells, strict=True)
-        if cell
-    )
-    assert statistic < chi_square_limit(max(1, sum(cell > 0 for cell in cells) - 1))
 
 
 def drawn(sampler):

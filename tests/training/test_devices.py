@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import python
 from test_setup_model import made_up_text, record, start, wait_for
 
 from minigpt_repl.errors import UsageError
@@ -129,9 +130,9 @@ def logits(folder):
 SAVE_LOGITS = """
 import sys
 import numpy as np
-sys.path.insert(0, sys.argv[1])
+sys.path += ["tests", "tests/training"]
 from test_devices import logits
-np.savez(sys.argv[2], *map(logits, sys.argv[3:]))
+np.savez(sys.argv[1], *map(logits, sys.argv[2:]))
 """
 
 
@@ -145,12 +146,8 @@ def test_a_checkpoint_of_one_backend_loads_on_the_other(
     save_checkpoint(tmp_path / "tiny", tiny_causal_lm, {})
     folders = (str(trained_on_jax), str(tmp_path / "tiny"))
     path = tmp_path / "logits.npz"
-    done = subprocess.run(
-        [sys.executable, "-c", SAVE_LOGITS, str(Path(__file__).parent), path, *folders],
-        env=os.environ | {"KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-    )
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    done = python(SAVE_LOGITS, path, *folders, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(path) as file:
         for folder, on_jax in zip(folders, file.values(), strict=True):

@@ -1,16 +1,13 @@
 """Token ids on disk are those of the tokenizer, whole and never stale."""
 
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import python
 
 from minigpt_repl.training import prepared_text
 from minigpt_repl.training.prepared_text import (
@@ -172,11 +169,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
         cache = StageCache(Path({str(tmp_path)!r}))
         prepared_text.prepared_tokens({LINES!r}, "h", words, cache=cache)
     """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    ended = python(code)
     assert ended.returncode == -signal.SIGKILL
     made = prepared_tokens(LINES, "h", of(tiny_words), cache=StageCache(tmp_path))
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import python
 
 from minigpt_repl.training.dataset import Windows
 from minigpt_repl.training.recipes import DEFAULT
@@ -427,18 +428,14 @@ def test_wrong_options_are_refused_before_any_work(arguments, told, place, capsy
 
 def test_help_and_wrong_options_load_no_tensorflow():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import sys\n"
         "from minigpt_repl.training.setup_model import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'tensorflow', 'keras', 'keras_hub', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(SCRIPT.parents[1])],
-        capture_output=True,
-        text=True,
-    )
+    done = python(code)
     assert done.returncode == 0, done.stderr
     assert "--recipe" in done.stdout
 
