@@ -165,8 +165,8 @@ def shown_path(path: object) -> str:
 
 
 def defect(error: BaseException) -> str:
-    """An error that we did not foresee: its kind and the first line of what it says."""
-    line = (str(error).strip() or "no message").splitlines()[0]
+    """An error that we did not foresee, on one line: its kind and what it says."""
+    line = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {shortened(line)}"
 
 
