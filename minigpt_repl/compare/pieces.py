@@ -16,7 +16,6 @@ from minigpt_repl.engine.request import (
     HypothesesChanged,
     Request,
     Started,
-    Token,
     TokenChosen,
 )
 from minigpt_repl.shown import (
@@ -91,17 +90,12 @@ def listed(token_ids: Sequence[int], shares: "np.ndarray", info: EngineInfo) -> 
 
 def delta_of(event: TokenChosen, is_raw: bool) -> str:
     """What a token adds to what is shown."""
-    return _raw_delta(event.token) if is_raw else event.delta
+    return event.raw_delta if is_raw else event.delta
 
 
 def text_of(generation: Generation, is_raw: bool) -> str:
     """What is shown of a finished text, behind its prompt."""
     return f" {generation.raw_text}" if is_raw else generation.text
-
-
-def _raw_delta(token: Token) -> str:
-    is_piece = token.text.startswith("##")
-    return token.text.removeprefix("##") if is_piece else f" {token.text}"
 
 
 @dataclass

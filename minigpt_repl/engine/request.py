@@ -110,11 +110,19 @@ class Started:
 
 @dataclass(frozen=True)
 class TokenChosen:
-    """A token is final. `delta` is the display text that it makes certain."""
+    """A token is final.
+
+    Attributes:
+        index: its number among the new tokens.
+        token: the token.
+        delta: the display text that it makes certain.
+        raw_delta: what it adds to the raw text.
+    """
 
     index: int
     token: Token
     delta: str
+    raw_delta: str = ""
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,9 @@ class Text:
             delta += self._decoder.flush()
         self._shown += delta
         token = Token(token_id, self._text.piece(token_id))
-        return TokenChosen(len(self.token_ids) - 1, token, delta)
+        index = len(self.token_ids) - 1
+        raw_delta = self._text.raw_delta(token_id, is_first=index == 0)
+        return TokenChosen(index, token, delta, raw_delta)
 
     def _is_end_of_document(self, token_id: int) -> bool:
         return self.request.stop == "end" and token_id == self._text.end_id

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from displayed import display_text
 
-from minigpt_repl.models.text.display import SentenceEnds, raw_text
+from minigpt_repl.models.text.display import SentenceEnds
 from minigpt_repl.models.text.normalize import normalize_text
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"
@@ -110,12 +110,6 @@ def test_odd_texts_are_shown(words):
     assert display_text(words).lower() == "".join(
         w.removeprefix("##") or w for w in words
     )
-
-
-def test_raw_text_shows_the_tokens():
-    words = ['"', "i", "'", "m", "a", "bo", "##y", "."]
-    assert raw_text(words) == "\" i ' m a boy ."
-    assert raw_text([]) == ""
 
 
 @pytest.mark.parametrize(

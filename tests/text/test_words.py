@@ -26,6 +26,16 @@ def test_ids_without_a_word_are_shown_not_refused(text, token_id):
     assert text.raw_text([3, token_id]) == f"boy [#{token_id}]"
 
 
+def test_raw_text_is_the_pieces_as_they_come(text):
+    ids = [8, 3, 4, 4, 7]  # said boy ##s ##s .
+    deltas = [text.raw_delta(each, n == 0) for n, each in enumerate(ids)]
+    assert deltas == [" said", " boy", "s", "s", " ."]
+    assert text.raw_text(ids) == "said boyss ."
+    # A text may begin within a word.
+    assert text.raw_text([4, 3]) == text.raw_delta(4, True)[1:] + " boy" == "s boy"
+    assert text.raw_text([]) == ""
+
+
 def test_reserved_ids(text):
     assert text.piece(text.pad_id) == "[PAD]"
     assert text.piece(text.unknown_id) == "[UNK]"

@@ -200,6 +200,10 @@ class ByteLevelText:
         """The pieces as the vocabulary spells them, with a space between them."""
         return " ".join(map(self.piece, token_ids))
 
+    def raw_delta(self, token_id: int, is_first: bool) -> str:
+        """What a token adds to the raw text."""
+        return f" {self.piece(token_id)}"
+
 
 class ByteLevelDecoder:
     """Text of ids that come one by one, in whole characters; a `Decoder`."""

@@ -90,3 +90,6 @@ class TextCodec(Protocol):
 
     def raw_text(self, token_ids: Iterable[int]) -> str:
         """The pieces joined, with nothing else done to them."""
+
+    def raw_delta(self, token_id: int, is_first: bool) -> str:
+        """What a token adds to the raw text, put behind a prompt."""

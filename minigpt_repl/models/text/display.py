@@ -1,10 +1,10 @@
 """The readable form of tokens: lowercased, split text put together again.
 
 `i ' m here , said the bo ##y .` becomes `I'm here, said the boy.`: `Typesetter` decides
-spaces and capitals by rule; `raw_text` shows the tokens as they are. `TextStream` gives
-the display form in parts, while the tokens come: it holds back at most one token, a
-mark or word whose form depends on what follows (a quote, an apostrophe, `i`, which may
-become `into`), and takes constant time for each.
+spaces and capitals by rule. `TextStream` gives the display form in parts, while the
+tokens come: it holds back at most one token, a mark or word whose form depends on what
+follows (a quote, an apostrophe, `i`, which may become `into`), and takes constant time
+for each.
 
 Capitals have sentence starts, the word `I`, titles and the name behind them, initials,
 and a few names of days, months, countries and languages; other names cannot be known.
@@ -196,15 +196,6 @@ class Typesetter:
         if self._casing is None:
             return space + split_piece(word)[0]
         return space + self._casing.cased(word, following, self._spacing)
-
-
-def raw_text(words: Sequence[str]) -> str:
-    """The tokens with a space between them, `##` pieces joined."""
-    parts: list[str] = []
-    for word in words:
-        text, continues = split_piece(word)
-        parts.append(text if continues or not parts else " " + text)
-    return "".join(parts)
 
 
 class TextStream:

@@ -12,7 +12,6 @@ from minigpt_repl.models.text.display import (
     SentenceEnds,
     TextStream,
     Typesetter,
-    raw_text,
 )
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.models.text.spacing import SPACE_MARK, split_piece
@@ -110,7 +109,13 @@ class WordPieceText:
 
     def raw_text(self, token_ids: Iterable[int]) -> str:
         """The words with a space between them, `##` pieces joined."""
-        return raw_text([self.piece(token_id) for token_id in token_ids])
+        ids = enumerate(token_ids)
+        return "".join(self.raw_delta(each, n == 0) for n, each in ids)[1:]
+
+    def raw_delta(self, token_id: int, is_first: bool) -> str:
+        """What a token adds to the raw text; a `##` piece has no space before it."""
+        word, continues = split_piece(self.piece(token_id))
+        return word if continues and not is_first else f" {word}"
 
 
 class WordPieceDecoder:
