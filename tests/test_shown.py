@@ -72,5 +72,5 @@ def test_what_a_list_leaves_out_is_counted(count, expected):
 @pytest.mark.parametrize("said", ["", " \n"])
 def test_a_defect_is_one_line(said):
     assert defect(KeyError(7)) == "KeyError: 7"
-    assert defect(ValueError("\nno shape\nat all")) == "ValueError: no shape"
+    assert defect(ValueError("\nno shape\nat all")) == "ValueError: no shape at all"
     assert defect(ValueError(said)) == "ValueError: no message"
