@@ -22,7 +22,7 @@ from minigpt_repl.compare import comparison as comparing
 from minigpt_repl.compare import page
 from minigpt_repl.compare.choice import (
     Choice,
-    Inspected,
+    ScoredText,
     find_place,
     inspect,
     why_chosen,
@@ -259,7 +259,7 @@ class Text(_Shown):
     def _repr_html_(self) -> str:
         return page.text_fragment(self.generation, self._engine)
 
-    def _inspected(self) -> Inspected:
+    def _inspected(self) -> ScoredText:
         if not self.generation.tokens:
             raise UsageError("the text has no new tokens")
         return inspect(self._engine, self._request.prompt, self.generation)
@@ -299,7 +299,7 @@ class Why(_Shown):
 class Heat(_Shown):
     """A text by the surprisal of its tokens, in bits."""
 
-    def __init__(self, text: Inspected, engine: Engine) -> None:
+    def __init__(self, text: ScoredText, engine: Engine) -> None:
         self._text, self._engine = text, engine
         self.bits = tuple(text.bits)
 

@@ -56,8 +56,8 @@ SESSION_PARAMETERS = (
         "noise",
         str,
         "own",
-        "shared: samplers draw by the same luck, token for token, so that texts of one "
-        "seed differ by their rules only",
+        "shared: samplers draw by the same noise, token for token, so that texts of "
+        "one seed differ by their rules only",
         choices=("own", "shared"),
     ),
     Parameter("chat", bool, False, "each prompt goes on from the conversation so far"),

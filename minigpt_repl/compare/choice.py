@@ -1,5 +1,5 @@
 """Why a token was chosen: the model's figures, what the rule removed and what it left;
-and which rule parted texts of a comparison that were drawn by one luck.
+and which rule parted texts of a comparison that were drawn by the same noise.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ Facts = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Inspected:
+class ScoredText:
     """A text and what the model thought at each of its new tokens.
 
     Attributes:
@@ -48,7 +48,7 @@ class Inspected:
     generation: Generation
     rows: "np.ndarray"
     pieces: tuple[str, ...]
-    where: inspection.Places
+    where: inspection.TokenContexts
     info: EngineInfo
 
     @property
@@ -61,14 +61,14 @@ class Inspected:
         ]
 
 
-def inspect(engine: Engine, prompt: str, generation: Generation) -> Inspected:
+def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
     """A text with the model's scores, by one call of the engine that made it."""
     ids = generation.whole_ids
     info, request = engine.info, generation.request
     rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
     where = inspection.generation_places(generation, engine)
     spec = find_sampler(request.sampler)
-    return Inspected(
+    return ScoredText(
         prompt=prompt,
         generation=generation,
         rows=rows,
@@ -95,7 +95,7 @@ class Choice:
     distribution: Distribution
 
 
-def why_chosen(text: Inspected, place: int) -> Choice:
+def why_chosen(text: ScoredText, place: int) -> Choice:
     """Why token `place` of a text, from 0, was chosen."""
     token = text.generation.tokens[place]
     found = inspection.verdict(inspection.probabilities(text.rows[place]), token.id)
@@ -128,7 +128,7 @@ def why_chosen(text: Inspected, place: int) -> Choice:
     )
 
 
-def find_place(text: Inspected, typed: str) -> int:
+def find_place(text: ScoredText, typed: str) -> int:
     """Index of the token that is meant: a number from 1, from the end if negative, a
     word, or nothing for the most surprising one.
 
@@ -158,7 +158,7 @@ def find_place(text: Inspected, typed: str) -> int:
     return place
 
 
-def _prompt_facts(text: Inspected, place: int) -> Facts:
+def _prompt_facts(text: ScoredText, place: int) -> Facts:
     """What the white space at the end of the prompt made of the first token."""
     request = text.generation.request
     taken, first_ids = text.info.text.healing(request.prompt)
@@ -170,7 +170,7 @@ def _prompt_facts(text: Inspected, place: int) -> Facts:
     return (("prompt's end", f"{words}{len(first_ids):,} do"),)
 
 
-def _rule_facts(text: Inspected, place: int) -> Facts:
+def _rule_facts(text: ScoredText, place: int) -> Facts:
     """What the sampler's rule removed at this token."""
     request = text.generation.request
     spec = find_sampler(request.sampler)
@@ -188,7 +188,7 @@ def _rule_facts(text: Inspected, place: int) -> Facts:
     return (("rule", rule), ("removed", removed)) if removed else (("rule", rule),)
 
 
-def _stage_facts(text: Inspected, place: int) -> Facts:
+def _stage_facts(text: ScoredText, place: int) -> Facts:
     """What each stage of a chain removed at this token, a line each."""
     request = text.generation.request
     spec = find_sampler(request.sampler)
@@ -217,7 +217,7 @@ def _removed(info: EngineInfo, shares: "np.ndarray", kept: "np.ndarray") -> str:
     return listed(best, shares, info) + (f"  and {more:,} more" if more else "")
 
 
-def _smallest_facts(text: Inspected, place: int) -> Facts:
+def _smallest_facts(text: ScoredText, place: int) -> Facts:
     """The smallest k and p that would have admitted the token."""
     request = text.generation.request
     token_id = text.generation.token_ids[place]
@@ -236,7 +236,7 @@ def _smallest(found: inspection.Verdict) -> str:
     return "any" if found.rank == 1 else f"{found.smallest_p:.4f}"
 
 
-def partings(engine: Engine, comparison: Comparison) -> Iterator[str]:
+def divergences(engine: Engine, comparison: Comparison) -> Iterator[str]:
     """A line for each strategy but the first: where it parts from it, and why.
 
     Each strategy's first text is held against the first strategy's. Up to the token
@@ -298,7 +298,7 @@ def _remover(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
-    here: inspection.Places,
+    here: inspection.TokenContexts,
     token_id: int,
 ) -> str | None:
     """The rule that removes a token, if one does."""

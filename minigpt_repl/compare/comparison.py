@@ -19,7 +19,7 @@ from minigpt_repl.compare.measures import (
     Measure,
     mean_interval,
 )
-from minigpt_repl.compare.pieces import Growing
+from minigpt_repl.compare.pieces import PartialText
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import (
@@ -145,7 +145,7 @@ def run_plan(
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
         engine.warm(request, rows)
-    growing = [Growing() for _ in requests]
+    growing = [PartialText() for _ in requests]
     with closing(engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
@@ -209,7 +209,7 @@ def figures(
 
 
 def _with_texts(
-    comparison: Comparison, place: int, texts: Sequence[Growing]
+    comparison: Comparison, place: int, texts: Sequence[PartialText]
 ) -> Comparison:
     """With what there is of a strategy's texts; they are finished in their order."""
     columns = list(comparison.columns)

@@ -152,7 +152,7 @@ def next_distribution(
     count: int,
     chosen: Sequence[int] = (),
     numbered: bool = False,
-    where: inspection.Places | None = None,
+    where: inspection.TokenContexts | None = None,
 ) -> Distribution:
     """The most probable tokens, with a column for each strategy.
 

@@ -99,7 +99,7 @@ def text_of(generation: Generation, is_raw: bool) -> str:
 
 
 @dataclass
-class Growing:
+class PartialText:
     """What there is of a text while it is made: nothing, some of it, or all.
 
     Attributes:

@@ -70,7 +70,7 @@ def temperature_of(values: Mapping[str, Value]) -> float:
 
 
 @dataclass(frozen=True)
-class Places:
+class TokenContexts:
     """What a chain knows of places in a text, besides the model's logits.
 
     Attributes:
@@ -88,7 +88,7 @@ class Places:
     wording: Wording | None = None
     learned: "np.ndarray | None" = None
 
-    def at(self, place: int) -> "Places":
+    def at(self, place: int) -> "TokenContexts":
         """One of them."""
         one = slice(place, place + 1)
         return replace(
@@ -99,7 +99,7 @@ class Places:
         )
 
 
-def generation_places(generation: Generation, engine: Engine) -> Places:
+def generation_places(generation: Generation, engine: Engine) -> TokenContexts:
     """The places of the tokens of a generated text, as they were chosen.
 
     Args:
@@ -119,12 +119,14 @@ def generation_places(generation: Generation, engine: Engine) -> Places:
     steps = range(len(generation.tokens))
     seeds = np.array([(generation.seed, step) for step in steps], np.int64)
     wording = Wording(engine.info.text, engine.encode)
-    return Places(_at_the_end(seen, context_length), seeds.reshape(-1, 2), wording)
+    return TokenContexts(
+        _at_the_end(seen, context_length), seeds.reshape(-1, 2), wording
+    )
 
 
 def next_place(
     token_ids: Sequence[int], engine: Engine, seed: int | None = None
-) -> Places:
+) -> TokenContexts:
     """The place behind a text, which the first token of a new one takes."""
     import numpy as np
 
@@ -132,7 +134,7 @@ def next_place(
     start = spans(len(token_ids), size)[-1][0]
     seeds = None if seed is None else np.array([[seed, 0]])
     wording = Wording(engine.info.text, engine.encode)
-    return Places(_at_the_end([token_ids[start:]], size), seeds, wording)
+    return TokenContexts(_at_the_end([token_ids[start:]], size), seeds, wording)
 
 
 def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
@@ -148,7 +150,7 @@ def chain_left(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
-    where: Places | None = None,
+    where: TokenContexts | None = None,
 ) -> list[Left]:
     """What each stage of a chain leaves, its logits of the shape of `logits`.
 
@@ -161,7 +163,7 @@ def chain_left(
     import numpy as np
 
     rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
-    where = where or Places(np.full((len(rows), 1), -1))
+    where = where or TokenContexts(np.full((len(rows), 1), -1))
     numbers = _numbers(spec, values, rows.shape[-1], where)
     if spec.learns and len(rows) > 1 and where.learned is None:
         where = replayed(spec, values, rows, where)
@@ -172,8 +174,11 @@ def chain_left(
 
 
 def replayed(
-    spec: SamplerSpec, values: Mapping[str, Value], rows: "np.ndarray", where: Places
-) -> Places:
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    rows: "np.ndarray",
+    where: TokenContexts,
+) -> TokenContexts:
     """The places of a text, with what a chain learned from the tokens before each.
 
     From a token that it would not have chosen it learns nothing.
@@ -200,7 +205,7 @@ def replayed(
 
 
 def _numbers(
-    spec: SamplerSpec, values: Mapping[str, Value], size: int, where: Places
+    spec: SamplerSpec, values: Mapping[str, Value], size: int, where: TokenContexts
 ) -> Mapping[str, Any]:
     """A chain's parameters as its rules want them."""
     import numpy as np
@@ -212,7 +217,10 @@ def _numbers(
 
 
 def _steps(
-    spec: SamplerSpec, numbers: Mapping[str, Any], rows: "np.ndarray", where: Places
+    spec: SamplerSpec,
+    numbers: Mapping[str, Any],
+    rows: "np.ndarray",
+    where: TokenContexts,
 ) -> list[Left]:
     import numpy as np
 
@@ -237,7 +245,7 @@ def kept_distribution(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
-    where: Places | None = None,
+    where: TokenContexts | None = None,
 ) -> "np.ndarray":
     """The distribution that a sampler draws from, like `logits`; sums to 1.
 
@@ -263,7 +271,7 @@ def kept_mask(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
-    where: Places | None = None,
+    where: TokenContexts | None = None,
 ) -> "np.ndarray":
     """Which ids a sampler's rule leaves to choose from, bool like `logits`."""
     return kept_distribution(spec, values, logits, where) > 0

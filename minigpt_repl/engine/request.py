@@ -45,7 +45,7 @@ class Request:
         with_details: whether samplers report what they weighed: hypotheses,
             candidates, drafts.
         noise: `own`, or `shared`: what is drawn hangs on the seed, the place in the
-            text and the token only, so that samplers are compared on the same luck.
+            text and the token only, so that samplers are compared by the same noise.
         top: how many alternatives each score tells, the most probable tokens.
     """
 

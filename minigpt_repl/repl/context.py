@@ -14,7 +14,7 @@ from minigpt_repl.repl.output import Output
 from minigpt_repl.settings import Settings
 
 if TYPE_CHECKING:
-    from minigpt_repl.compare.choice import Inspected
+    from minigpt_repl.compare.choice import ScoredText
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def node_of_this_model(context: Context, wanted_for: str) -> Node:
     return node
 
 
-def inspect_text(context: Context, wanted_for: str) -> "Inspected":
+def inspect_text(context: Context, wanted_for: str) -> "ScoredText":
     """The current text with the model's scores.
 
     Raises:

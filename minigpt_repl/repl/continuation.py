@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minigpt_repl.compare.pieces import (
-    Growing,
+    PartialText,
     count_tokens,
     delta_of,
     describe_sampler,
@@ -210,7 +210,7 @@ def show_rows(
         EngineError: from the engine.
     """
     settings = context.session.settings
-    growing = [Growing(bool(settings.value("raw"))) for _ in requests]
+    growing = [PartialText(bool(settings.value("raw"))) for _ in requests]
     has_stats = bool(settings.value("stats"))
     pace, is_begun, written = Pace(context.is_terminal), False, 0
     with closing(context.engine.generate_rows(requests)) as events:
@@ -245,7 +245,9 @@ def show_rows(
     return made
 
 
-def _draw(shown: str, growing: Sequence[Growing], is_whole: bool = False) -> RowsView:
+def _draw(
+    shown: str, growing: Sequence[PartialText], is_whole: bool = False
+) -> RowsView:
     """What the terminal shows; texts that have not begun are left out."""
     rows = [
         Row(f"seed {text.seed}", text.text or "", text.generation is None)

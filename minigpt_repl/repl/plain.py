@@ -43,7 +43,7 @@ LONGEST_INPUT = 4 * 1024 * 1024
 """Bytes of a line, or of a prompt on standard input."""
 
 
-class Page:
+class PlainDisplay:
     """A `Display` of two streams.
 
     Args:
@@ -242,7 +242,7 @@ class PlainLoop:
         keep_going: whether a line that fails is only reported.
         only_new: whether prompts are left out of the texts.
         width: columns for tables.
-        size: see `Page`.
+        size: see `PlainDisplay`.
         spinner: tells that a command is at work until there is something to show.
     """
 
@@ -267,7 +267,7 @@ class PlainLoop:
         self._keep_going = keep_going
         self._input = Lines("", iter(()))
         hide = watch is not None
-        self._page = Page(
+        self._page = PlainDisplay(
             out, err, self._answer, only_new, hide, width, size, self._spinner
         )
         self._app = App(

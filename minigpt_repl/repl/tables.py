@@ -44,7 +44,7 @@ LEAST_CELL = 18
 
 
 @dataclass(frozen=True)
-class Sheet:
+class FittingTable:
     """Rows under headings: a table without lines where there is room for one,
     else each row as a few indented lines.
 
@@ -126,7 +126,7 @@ def make_table(
     rows: Iterable[Sequence[Text | str]],
     right: str = "",
     whole: int = 1,
-) -> Sheet:
+) -> FittingTable:
     """Rows under headings, ready to be shown.
 
     Args:
@@ -139,10 +139,10 @@ def make_table(
         tuple(Text(shown(cell)) if isinstance(cell, str) else cell for cell in row)
         for row in rows
     )
-    return Sheet(tuple(headings), cells, tuple(right.split()), whole)
+    return FittingTable(tuple(headings), cells, tuple(right.split()), whole)
 
 
-def commands_table(groups: Mapping[str, Iterable[Command]]) -> Sheet:
+def commands_table(groups: Mapping[str, Iterable[Command]]) -> FittingTable:
     """Commands with their summaries, under what one wants to do."""
     rows: list[tuple[Text, str]] = []
     for group, commands in groups.items():
@@ -152,7 +152,7 @@ def commands_table(groups: Mapping[str, Iterable[Command]]) -> Sheet:
     return make_table(("", ""), rows)
 
 
-def samplers_table(settings: Settings) -> Sheet:
+def samplers_table(settings: Settings) -> FittingTable:
     """Every sampler with its parameters, the one in use marked."""
     rows = []
     for spec in settings.samplers():
@@ -169,7 +169,7 @@ def samplers_table(settings: Settings) -> Sheet:
     return make_table(("", "sampler", "parameters", "it takes"), rows, whole=2)
 
 
-def rules_table(limits: Limits) -> Sheet:
+def rules_table(limits: Limits) -> FittingTable:
     """Every rule of chains with its parameters."""
     rows = []
     for stage in STAGES.values():
@@ -181,7 +181,9 @@ def rules_table(limits: Limits) -> Sheet:
     return make_table(("rule of a chain", "parameters", "it leaves"), rows, whole=1)
 
 
-def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> Sheet:
+def settings_table(
+    settings: Settings, keys: Iterable[str] | None = None
+) -> FittingTable:
     """Settings with value, default, range and meaning.
 
     Args:
@@ -201,7 +203,7 @@ def settings_table(settings: Settings, keys: Iterable[str] | None = None) -> She
     return make_table(headings, rows, whole=3)
 
 
-def other_settings_table(settings: Settings) -> Sheet:
+def other_settings_table(settings: Settings) -> FittingTable:
     """The parameters of the samplers that are not in use."""
     rows = [_setting_cells(settings, key) for key in other_keys(settings)]
     return make_table(("others", "value", "default", "allowed"), rows, whole=3)
@@ -219,7 +221,7 @@ def _setting_cells(settings: Settings, key: str) -> tuple[Text, Text, str, str]:
     )
 
 
-def origins_table(settings: Settings) -> Sheet:
+def origins_table(settings: Settings) -> FittingTable:
     """Every setting with its value and where it came from."""
     rows = [("sampler", settings.sampler.name, origin_word(settings, "sampler"))]
     for key in all_keys(settings):
@@ -230,7 +232,7 @@ def origins_table(settings: Settings) -> Sheet:
     return make_table(("setting", "value", "from"), named, whole=3)
 
 
-def history_table(session: Session, width: int) -> Sheet:
+def history_table(session: Session, width: int) -> FittingTable:
     """Every text of the session, the current one marked."""
     rows = []
     for node in session.nodes:
@@ -249,7 +251,7 @@ def history_table(session: Session, width: int) -> Sheet:
     return make_table(headings, rows, right="text after seed", whole=5)
 
 
-def stats_table(session: Session) -> Sheet:
+def stats_table(session: Session) -> FittingTable:
     """What each sampler has made in this session, and how fast."""
     rows = []
     used = (maker(node.generation) for node in session.nodes)
@@ -277,7 +279,7 @@ def stats_table(session: Session) -> Sheet:
     return make_table(headings, rows, right="texts tokens speed", whole=3)
 
 
-def facts_table(facts: Iterable[tuple[str, str]]) -> Sheet:
+def facts_table(facts: Iterable[tuple[str, str]]) -> FittingTable:
     """Names and values, a line each."""
     rows = [(Text(name, style=NAME), value) for name, value in facts]
     return make_table(("", ""), rows)
@@ -319,7 +321,7 @@ def origin_word(settings: Settings, key: str) -> str:
     return ":set" if origin == "set" else origin
 
 
-def sampler_facts(spec: SamplerSpec, limits: Limits) -> Sheet:
+def sampler_facts(spec: SamplerSpec, limits: Limits) -> FittingTable:
     """The parameters of one sampler."""
     rows = [
         (

@@ -268,7 +268,7 @@ def steps(
         made = 0 if seeds is None else seeds[:, 1:]
         given = {"chance": 0.0, "made": made, "end_id": end_id, "learned": learned}
         if "chance" in stage.needs and seeds is not None:
-            # The same wherever it stands, so that chains are compared on one luck.
+            # The same wherever it stands, so that chains are compared by one noise.
             given["chance"] = noise.uniform(
                 ns, seeds[:, :1], seeds[:, 1:], CHANCE_TRIAL
             )

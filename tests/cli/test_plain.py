@@ -323,7 +323,7 @@ def test_ranges_are_those_of_the_checkpoint_before_it_is_loaded(run, engines):
 
 def test_stdout_is_flushed_as_the_text_comes(home, engines):
     from minigpt_repl.repl.dispatch import perform
-    from minigpt_repl.repl.plain import Page
+    from minigpt_repl.repl.plain import PlainDisplay
 
     flushed = []
 
@@ -337,7 +337,7 @@ def test_stdout_is_flushed_as_the_text_comes(home, engines):
     from minigpt_repl.repl.continuation import continue_times
     from minigpt_repl.settings import Settings
 
-    page = Page(Recorder(), io.StringIO())
+    page = PlainDisplay(Recorder(), io.StringIO())
     settings, _ = Settings().set({"length": "6"})
     steps = continue_times(Context(Session(settings), FakeEngine()), "the", 1)
     perform(steps, page.show)

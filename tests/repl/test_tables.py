@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.repl.output import Say, TextDelta, TextEnded, TextStarted
-from minigpt_repl.repl.plain import Page
+from minigpt_repl.repl.plain import PlainDisplay
 from minigpt_repl.repl.tables import draw
 
 HOSTILE = "a\x1b]52;c;aGk=\x07\x9b2J\u202eb"
@@ -39,7 +39,7 @@ def test_colour_is_the_only_escape_sequence():
 
 def test_streamed_text_in_a_pipe_has_its_controls_visible():
     out = io.StringIO()
-    page = Page(out, io.StringIO())
+    page = PlainDisplay(out, io.StringIO())
     outputs = TextStarted("b\x1b"), TextDelta(HOSTILE), TextEnded(), Say(HOSTILE)
     for output in outputs:
         page.show(output)

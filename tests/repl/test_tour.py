@@ -7,16 +7,16 @@ from fakes import FakeEngine
 from page import Page
 from talk import talk
 
-from minigpt_repl.repl.commands.tour import PROMPTS, STOPS
+from minigpt_repl.repl.commands.tour import CHAPTERS, PROMPTS
 from minigpt_repl.repl.output import Ask, ClearScreen
 
-NAMES = [stop.sampler for stop in STOPS]
+NAMES = [spec.sampler for spec in CHAPTERS]
 
 
 def test_every_claim_is_judged_by_its_text():
     after = talk(":tour the king", answers=[""] * 9)
     # Between chapters: what was said of the prompt stays above the first.
-    assert after.count(ClearScreen) == len(STOPS) - 1 == 6
+    assert after.count(ClearScreen) == len(CHAPTERS) - 1 == 6
     verdicts = re.findall(r"^(So it is|Not here):", after.said, re.MULTILINE)
     assert len(verdicts) == 7 and verdicts[0] == "So it is"
     assert re.search("[0-9]+ of 24 guesses were accepted", after.said)
@@ -39,7 +39,7 @@ def test_the_texts_stay_in_the_session():
 def test_a_claim_that_does_not_hold_here_is_corrected():
     # Two tokens can't repeat a 4-gram.
     after = talk(":set length 2", ":tour the king", answers=[""] * 9)
-    assert "Not here:" in after.said and STOPS[0].otherwise in after.said
+    assert "Not here:" in after.said and CHAPTERS[0].otherwise in after.said
 
 
 def test_a_tour_without_words_names_its_prompt(monkeypatch):
@@ -99,7 +99,7 @@ def test_a_handout_has_claim_text_verdict_rule_and_how_to_make_it_again(tmp_path
     page = Page(path.read_text())
     assert "script" not in page.tags
     shown = " ".join(page.text.split())
-    for chapter, column in zip(STOPS, after.session.comparison.columns, strict=True):
+    for chapter, column in zip(CHAPTERS, after.session.comparison.columns, strict=True):
         assert chapter.claim in shown
         words = (t.text.removeprefix("##") for t in column.generations[0].tokens)
         assert "".join(words) in "".join(shown.split()).lower()

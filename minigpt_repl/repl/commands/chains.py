@@ -17,7 +17,7 @@ from minigpt_repl.repl.completion import file_words, stage_words, value_words
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
-from minigpt_repl.repl.tables import NAME, Sheet, make_table
+from minigpt_repl.repl.tables import NAME, FittingTable, make_table
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Value
@@ -182,7 +182,7 @@ def _stages_table(
     spec: SamplerSpec,
     values: dict[str, Value],
     shares: Sequence["np.ndarray"],
-) -> Sheet:
+) -> FittingTable:
     """A line for each stage: what is left, and the likeliest that it removed."""
     rows: list[tuple[Text | str, ...]] = []
     for number, stage in enumerate(spec.stages):
@@ -203,8 +203,8 @@ def stages_work_out(
     values: Mapping[str, Value],
     scores: "np.ndarray",
     info: EngineInfo,
-    place: inspection.Places,
-) -> Sheet:
+    place: inspection.TokenContexts,
+) -> FittingTable:
     """The stages of a chain on one distribution, a column each."""
     model = inspection.probabilities(scores)
     after = [

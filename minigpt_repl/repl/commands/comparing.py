@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from minigpt_repl.compare.choice import partings
+from minigpt_repl.compare.choice import divergences
 from minigpt_repl.compare.comparison import Comparison, run_plan
 from minigpt_repl.compare.figures_view import below_texts, notes
 from minigpt_repl.compare.spec import (
@@ -71,7 +71,7 @@ def compare(context: Context, arguments: str) -> Steps:
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
     if plan.noise == "shared" and not comparison.is_interrupted:
-        yield from map(Notice, partings(context.engine, comparison))
+        yield from map(Notice, divergences(context.engine, comparison))
     return replace(session, comparison=comparison)
 
 

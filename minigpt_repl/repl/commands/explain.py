@@ -23,7 +23,7 @@ from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.tables import NAME, STRONG, Sheet, make_table
+from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, make_table
 from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.shown import (
@@ -97,8 +97,8 @@ def _rule(
     values: Mapping[str, Value],
     scores: "np.ndarray",
     info: EngineInfo,
-    place: inspection.Places,
-) -> Sheet:
+    place: inspection.TokenContexts,
+) -> FittingTable:
     """What a rule makes of one distribution."""
     if len(spec.stages) > 1:
         return stages_work_out(spec, values, scores, info, place)
@@ -167,7 +167,7 @@ class Cut:
     info: EngineInfo
     has_temperature: bool
 
-    def table(self) -> Sheet:
+    def table(self) -> FittingTable:
         """The most probable tokens, with the cut marked if there is one."""
         order = inspection.top_ids(self.seen, len(self.seen))
         kept = [i for i in order if self.left[i] > 0]
@@ -221,9 +221,9 @@ class Cut:
 def history_table(
     before: "np.ndarray",
     after: "np.ndarray",
-    place: inspection.Places,
+    place: inspection.TokenContexts,
     info: EngineInfo,
-) -> Sheet:
+) -> FittingTable:
     """What a history rule takes off the logits of tokens that were there.
 
     Args:
@@ -269,7 +269,7 @@ def history_table(
 
 def score_table(
     step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
-) -> Sheet:
+) -> FittingTable:
     """The two parts of contrastive search's score, best score first."""
     alpha = float(values["alpha"] or 0)
     rows: Rows = [
@@ -289,7 +289,7 @@ def score_table(
 
 def contrast_table(
     step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
-) -> Sheet:
+) -> FittingTable:
     """What the model and its draft model give, best score first."""
     rows: Rows = [
         (word, percent(probability), percent(draft), score)

@@ -25,7 +25,7 @@ from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (
     NAME,
     STRONG,
-    Sheet,
+    FittingTable,
     facts_table,
     history_table,
     make_table,
@@ -331,7 +331,7 @@ def show_model(context: Context) -> Iterator[Output]:
         yield Say(checkpoints_table(info.directory))
 
 
-def checkpoints_table(directory: str) -> Sheet:
+def checkpoints_table(directory: str) -> FittingTable:
     """The checkpoints that can be called by name, the one in use marked."""
     rows: list[tuple[Text | str, ...]] = []
     for name, folder in known_checkpoints().items():

@@ -36,7 +36,7 @@ Answer = int | str | Strategy | Move
 
 
 @dataclass(frozen=True)
-class Scene:
+class StepPrompt:
     """What is shown before a choice.
 
     Attributes:
@@ -79,26 +79,26 @@ class Scene:
         return Group(text, title, self.table, help)
 
 
-def by_key(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
+def by_key(context: Context, step: StepPrompt) -> Generator[Output, Any, Answer]:
     """An answer by one key, or by a word and Enter."""
     writing = ""
-    ids = [one.id for one in scene.table.candidates]
+    ids = [one.id for one in step.table.candidates]
     while True:
-        yield Live(scene.drawn(writing))
+        yield Live(step.drawn(writing))
         key = yield AskKey()
         if key == "escape" and writing:
             writing = ""
         elif key in (None, "escape"):
             return Move.LEAVE
         elif key == "enter":
-            return writing.strip() or scene.chosen
+            return writing.strip() or step.chosen
         elif key == "backspace" and writing:
             writing = writing[:-1]
         elif key in ("left", "backspace"):
-            if scene.can_go_back:
+            if step.can_go_back:
                 return Move.BACK
         elif key == "tab":
-            return _next_strategy(context, scene.strategies[0])
+            return _next_strategy(context, step.strategies[0])
         elif len(key) == 1 and not writing and key in "0123456789":
             if int(key) < len(ids):
                 return ids[int(key)]
@@ -118,27 +118,27 @@ def _next_strategy(context: Context, strategy: Strategy) -> Strategy:
     return Strategy(spec.name, settings.parameters(spec))
 
 
-def by_line(context: Context, scene: Scene) -> Generator[Output, Any, Answer]:
+def by_line(context: Context, step: StepPrompt) -> Generator[Output, Any, Answer]:
     """An answer by a line, asked for until it can be carried out.
 
     Raises:
         UsageError: when not interactive, for a line that is no answer.
     """
-    ids = [one.id for one in scene.table.candidates]
-    yield Say(scene.text)
-    yield Say(scene.table)
+    ids = [one.id for one in step.table.candidates]
+    yield Say(step.text)
+    yield Say(step.table)
     while True:
         typed = yield Ask(f"{LINES}: ")
         if typed is None:
             return Move.LEAVE
         answer = typed.strip()
-        plain: dict[str, Answer] = {"": scene.chosen, "c": Move.RUN_ON, "q": Move.LEAVE}
+        plain: dict[str, Answer] = {"": step.chosen, "c": Move.RUN_ON, "q": Move.LEAVE}
         if answer in plain:
             return plain[answer]
         row = read_whole(answer)
         if row is not None and 0 <= row < len(ids):
             return ids[row]
-        if answer == "u" and scene.can_go_back:
+        if answer == "u" and step.can_go_back:
             return Move.BACK
         if answer == "u":
             yield Notice("there is nothing to undo")

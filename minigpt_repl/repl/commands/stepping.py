@@ -32,7 +32,7 @@ from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.commands.step_answers import (
     Answer,
     Move,
-    Scene,
+    StepPrompt,
     by_key,
     by_line,
 )
@@ -56,8 +56,8 @@ NO_TOKEN = {"interrupted": "stopped", "not_finite": NOT_FINITE}
 
 
 @dataclass(frozen=True)
-class Stand:
-    """Where a stepped text stands.
+class StepState:
+    """How far a stepped text has come.
 
     Attributes:
         text: all that is there, as displayed.
@@ -88,7 +88,7 @@ def step(context: Context, arguments: str) -> Steps:
     strategies, prompt = _read(context.session.settings, arguments)
     stepping = Stepping(context, [_beginning(context, prompt)], strategies)
     while stepping.is_short and stepping.propose():
-        if stepping.has_parted:
+        if stepping.has_diverged:
             yield from stepping.part()
             return stepping.session
         answer = yield from stepping.answer()
@@ -100,7 +100,7 @@ def step(context: Context, arguments: str) -> Steps:
     else:
         if stepping.is_short:
             yield Notice(stepping.why_ended)
-    yield Say(text_so_far(stepping.stands[-1]))
+    yield Say(text_so_far(stepping.states[-1]))
     return stepping.session
 
 
@@ -110,7 +110,7 @@ class Stepping:
 
     Attributes:
         context: what was at hand at its beginning.
-        stands: where it stands, and where it stood before.
+        states: where it is, and where it was before.
         strategies: in use; the first one is asked where both agree.
         session: with every choice so far.
         proposed: the token that each strategy would take.
@@ -120,7 +120,7 @@ class Stepping:
     """
 
     context: Context
-    stands: list[Stand]
+    states: list[StepState]
     strategies: list[Strategy]
 
     def __post_init__(self) -> None:
@@ -136,16 +136,16 @@ class Stepping:
     @property
     def is_short(self) -> bool:
         """Whether there is a token to come."""
-        return self.stands[-1].done < self.length
+        return self.states[-1].done < self.length
 
     @property
-    def has_parted(self) -> bool:
+    def has_diverged(self) -> bool:
         """Whether two strategies would take different tokens."""
         return len({one.token_ids for one in self.proposed}) > 1
 
     def propose(self) -> bool:
         """Ask each strategy for the next token; returns whether there is one."""
-        stand = self.stands[-1]
+        state = self.states[-1]
         self.proposed = []
         for strategy in self.strategies:
             try:
@@ -158,7 +158,7 @@ class Stepping:
                 self.why_ended = NO_TOKEN.get(made.stop_reason, CONTEXT_FULL)
                 return False
             if self.seed is None:  # drawn by the first of all
-                self.seed = made.seed - stand.done
+                self.seed = made.seed - state.done
             self.proposed.append(made)
         # What the sampler saw: a long text is cropped.
         ids = self.proposed[0].started.prompt_ids
@@ -169,23 +169,23 @@ class Stepping:
         """What is to become of the proposal."""
         if self.written:
             return self.written.pop(0)
-        scene = self.scene()
+        step = self.step()
         ask = by_key if self.context.has_keys else by_line
-        return (yield from ask(self.context, scene))
+        return (yield from ask(self.context, step))
 
-    def scene(self) -> Scene:
+    def step(self) -> StepPrompt:
         """What the user sees before a choice."""
-        stand, words = self.stands[-1], self.context.engine.info
+        state, words = self.states[-1], self.context.engine.info
         chosen = [one.token_ids[0] for one in self.proposed]
         labels = "  ".join(strategy.label for strategy in self.strategies)
-        return Scene(
-            text=text_so_far(stand),
-            title=f"token {stand.done + 1} of {self.length} · {labels} · "
+        return StepPrompt(
+            text=text_so_far(state),
+            title=f"token {state.done + 1} of {self.length} · {labels} · "
             f"seed {self.proposed[0].seed}",
             table=self.table(chosen),
             chosen=chosen[0],
             choice=visible(chosen[0], words),
-            can_go_back=len(self.stands) > 1,
+            can_go_back=len(self.states) > 1,
             strategies=tuple(self.strategies),
         )
 
@@ -215,54 +215,54 @@ class Stepping:
             case Strategy():
                 self.strategies = [answer, *self.strategies[1:]]
             case Move.BACK:
-                self.stands.pop()
-                self.session = replace(self.session, current=self.stands[-1].node)
+                self.states.pop()
+                self.session = replace(self.session, current=self.states[-1].node)
 
     def run_on(self) -> Steps:
         """The rest at once."""
-        stand = self.stands[-1]
-        rest = self._request(self.strategies[0], self.length - stand.done)
+        state = self.states[-1]
+        rest = self._request(self.strategies[0], self.length - state.done)
         place = replace(self.context, session=self.session)
-        shown_before = ending(stand.text, SHOWN_BEFORE)
-        return (yield from continue_rows(place, [rest], shown_before, stand.node))
+        shown_before = ending(state.text, SHOWN_BEFORE)
+        return (yield from continue_rows(place, [rest], shown_before, state.node))
 
     def part(self) -> Generator[Output, Any, None]:
         """Both ways become texts of the tree."""
-        stand = self.stands[-1]
-        yield Say(text_so_far(stand))
+        state = self.states[-1]
+        yield Say(text_so_far(state))
         yield Say(self.table([one.token_ids[0] for one in self.proposed]))
         told = []
         for strategy, made in zip(self.strategies, self.proposed, strict=True):
-            self.session = self.session.add(stand.text, made, stand.node)
+            self.session = self.session.add(state.text, made, state.node)
             word = visible(made.token_ids[0], self.context.engine.info)
             told.append(f"{strategy.label} takes {word} (text {self.session.current})")
         yield Notice(
-            f"after {count_tokens(stand.done)} they part, "
+            f"after {count_tokens(state.done)} they part, "
             f"seed {self.proposed[0].seed}: {', '.join(told)}; "
             ":goto and :continue go on from either"
         )
 
     def _request(self, strategy: Strategy, length: int) -> Request:
-        stand = self.stands[-1]
+        state = self.states[-1]
         return replace(
-            self.context.session.settings.request(stand.text),
+            self.context.session.settings.request(state.text),
             sampler=strategy.sampler,
             parameters=dict(strategy.parameters),
             length=length,
-            seed=None if self.seed is None else (self.seed + stand.done) % SEEDS,
-            prompt_ids=stand.ids,
+            seed=None if self.seed is None else (self.seed + state.done) % SEEDS,
+            prompt_ids=state.ids,
             with_scores=True,
         )
 
-    def _place(self) -> inspection.Places:
+    def _place(self) -> inspection.TokenContexts:
         made = self.proposed[0]
         engine = self.context.engine
         return inspection.next_place(made.started.prompt_ids, engine, made.seed)
 
     def _picked(self, token_id: int) -> Generation:
         """The proposed step, with a token of the user's in its place."""
-        info, stand = self.context.engine.info, self.stands[-1]
-        (piece,) = info.text.parts(stand.text, stand.ids, (token_id,))
+        info, state = self.context.engine.info, self.states[-1]
+        (piece,) = info.text.parts(state.text, state.ids, (token_id,))
         strategy = self.strategies[0]
         spec = find_sampler(strategy.sampler)
         kept = inspection.kept_mask(
@@ -288,20 +288,20 @@ class Stepping:
         return ids
 
     def _accept(self, chosen: Generation) -> None:
-        stand = self.stands[-1]
-        self.session = self.session.add(stand.text, chosen, stand.node)
-        after = Stand(
-            text=stand.text + chosen.text,
-            ids=(*stand.ids, *chosen.token_ids),
+        state = self.states[-1]
+        self.session = self.session.add(state.text, chosen, state.node)
+        after = StepState(
+            text=state.text + chosen.text,
+            ids=(*state.ids, *chosen.token_ids),
             node=self.session.current,
-            done=stand.done + 1,
+            done=state.done + 1,
         )
-        self.stands.append(after)
+        self.states.append(after)
 
 
-def text_so_far(stand: Stand) -> Text:
+def text_so_far(state: StepState) -> Text:
     """The text so far; of a long one its end."""
-    return Text(shown(ending(stand.text, SHOWN_BEFORE)), style="bold")
+    return Text(shown(ending(state.text, SHOWN_BEFORE)), style="bold")
 
 
 def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
@@ -328,10 +328,10 @@ def _is_prose(specs: str) -> bool:
     return len(words) > MOST_STEPPED or not any(nearest(each, known) for each in names)
 
 
-def _beginning(context: Context, prompt: str) -> Stand:
+def _beginning(context: Context, prompt: str) -> StepState:
     if prompt:
-        return Stand(prompt, context.engine.encode(prompt), None)
+        return StepState(prompt, context.engine.encode(prompt), None)
     node = context.session.node
     if node is None:
         raise UsageError(":step needs a text to go on from, or a prompt: :step PROMPT")
-    return Stand(node.text, current_ids(context), node.id)
+    return StepState(node.text, current_ids(context), node.id)

@@ -49,7 +49,7 @@ EXPORT = "--export"
 
 
 @dataclass(frozen=True)
-class Stop:
+class ChapterSpec:
     """One chapter of the tour.
 
     Attributes:
@@ -69,16 +69,16 @@ class Stop:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A stop as it came out on this model.
+    """A chapter as it came out on this model.
 
     Attributes:
-        stop: what was claimed.
+        spec: what was claimed.
         holds: whether it is so here.
         words: the measures in words, and what to do if it is not so.
         column: the text.
     """
 
-    stop: Stop
+    spec: ChapterSpec
     holds: bool
     words: str
     column: Column
@@ -103,8 +103,8 @@ def _improves_on_greedy(figures: Figures, sampler: str) -> bool:
     ) < _surprise(figures, "random")
 
 
-STOPS = (
-    Stop(
+CHAPTERS = (
+    ChapterSpec(
         "greedy",
         "Greedy search takes the most probable token, every time. "
         "It soon repeats itself.",
@@ -114,7 +114,7 @@ STOPS = (
         "The text ended before it came round again. A longer one (:set length) mostly "
         "does.",
     ),
-    Stop(
+    ChapterSpec(
         "beam",
         "Beam search looks for the most probable whole text. "
         "That repeats itself just as well.",
@@ -124,7 +124,7 @@ STOPS = (
         "more probable.",
         ":beams shows what it weighed.",
     ),
-    Stop(
+    ChapterSpec(
         "random",
         "Random sampling draws from the whole distribution. "
         "It does not repeat itself, it wanders off.",
@@ -136,7 +136,7 @@ STOPS = (
         "{repeated} repeated 4-grams.",
         "It stayed closer to the probable than usual.",
     ),
-    Stop(
+    ChapterSpec(
         "top_k",
         "Top-k draws from the k most probable tokens only. "
         "It wanders less, and repeats itself less than greedy.",
@@ -145,7 +145,7 @@ STOPS = (
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "It is no better on one of the two; :compare n=5 tells more than one text can.",
     ),
-    Stop(
+    ChapterSpec(
         "top_p",
         "Top-p draws from the fewest tokens that reach probability p: "
         "few where the model is sure, many where it is not.",
@@ -155,7 +155,7 @@ STOPS = (
         "It is no better than random or than greedy; :sweep p 0.3..0.95/5 shows where "
         "it turns.",
     ),
-    Stop(
+    ChapterSpec(
         "contrastive",
         "Contrastive search takes a probable token that is unlike what is there. "
         "The penalty on similarity breaks the loops without any chance.",
@@ -164,7 +164,7 @@ STOPS = (
         "Greedy repeated itself no more than this, so there was nothing to "
         "improve; :set alpha makes the penalty stronger.",
     ),
-    Stop(
+    ChapterSpec(
         "speculative",
         "Speculative decoding has a small model guess ahead and the model check. "
         "The text is that of greedy, in fewer passes of the model.",
@@ -195,7 +195,7 @@ def tour(context: Context, arguments: str) -> Steps:
     path, wanted, prompt = _read(arguments)
     told, chapters = yield from _choose(context, prompt)
     if wanted:
-        chapters = [each for each in chapters if each.stop.sampler == wanted]
+        chapters = [each for each in chapters if each.spec.sampler == wanted]
     if path is not None:
         from minigpt_repl.compare.page import lesson_page
         from minigpt_repl.compare.render import write_page
@@ -254,7 +254,7 @@ def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
         try:
             name = find_sampler(before).name
         except UsageError:
-            near = did_you_mean(before, [stop.sampler for stop in STOPS])
+            near = did_you_mean(before, [spec.sampler for spec in CHAPTERS])
             if prompt is not None:
                 raise
             if near:
@@ -263,7 +263,7 @@ def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
                     f":tour {PROMPT_MARK} {plain(before)}"
                 ) from None
         else:
-            names = [stop.sampler for stop in STOPS]
+            names = [spec.sampler for spec in CHAPTERS]
             if name not in names:
                 raise UsageError(
                     f"no chapter of {name}: there are {', '.join(names)}; "
@@ -284,16 +284,16 @@ def _choose(
     the one that bears out the most."""
     settings = context.session.settings
     has_draft = context.engine.info.has_draft
-    stops = [
-        stop
-        for stop in STOPS
-        if has_draft or not find_sampler(stop.sampler).needs_draft
+    specs = [
+        spec
+        for spec in CHAPTERS
+        if has_draft or not find_sampler(spec.sampler).needs_draft
     ]
     if not has_draft:
         yield Notice(f"left out: {no_draft('speculative')}")
     strategies = [
-        Strategy(stop.sampler, settings.parameters(find_sampler(stop.sampler)))
-        for stop in stops
+        Strategy(spec.sampler, settings.parameters(find_sampler(spec.sampler)))
+        for spec in specs
     ]
     best: tuple[Comparison, list[Chapter]] | None = None
     tried = PROMPTS if prompt is None else (prompt,)
@@ -306,16 +306,16 @@ def _choose(
                 if pace.is_due():
                     begun = [c.strategy.sampler for c in told.columns if c.texts]
                     yield Live(Text(label + ", ".join(begun), style="dim"))
-        chapters = _judged(stops, told)
+        chapters = _judged(specs, told)
         if best is None or _count(chapters) > _count(best[1]):
             best = told, chapters
-        if told.is_interrupted or _count(chapters) == len(stops):
+        if told.is_interrupted or _count(chapters) == len(specs):
             break
     assert best is not None
     if prompt is None:
         yield Notice(
             f"the prompt is {_named(best[0].plan.prompt)}: {_count(best[1])} of "
-            f"{len(stops)} claims hold on it ({number} of {len(PROMPTS)} prompts tried)"
+            f"{len(specs)} claims hold on it ({number} of {len(PROMPTS)} prompts tried)"
         )
     return best
 
@@ -328,13 +328,13 @@ def _count(chapters: Sequence[Chapter]) -> int:
     return sum(chapter.holds for chapter in chapters)
 
 
-def _judged(stops: Sequence[Stop], told: Comparison) -> list[Chapter]:
+def _judged(specs: Sequence[ChapterSpec], told: Comparison) -> list[Chapter]:
     """The chapters of which there is a text, each with its verdict."""
     columns = [column for column in told.columns if column.generations]
     figures = {column.strategy.sampler: _figures(column, columns) for column in columns}
     chapters = []
-    for stop, column in zip(stops, columns, strict=False):
-        own = figures[stop.sampler]
+    for spec, column in zip(specs, columns, strict=False):
+        own = figures[spec.sampler]
         needed = {"greedy", "random"} if "random" in figures else {"greedy"}
         others = {
             f"{name}_{short}": figures[name][key]
@@ -343,12 +343,12 @@ def _judged(stops: Sequence[Stop], told: Comparison) -> list[Chapter]:
         }
         short = {"repeated": own["repeated_4"], "run": own["longest_run"]}
         numbers = {**own, **others, **short}
-        words = stop.shown.format_map(
+        words = spec.shown.format_map(
             {name: _written(name, number) for name, number in numbers.items()}
         )
-        holds = stop.holds(figures)
-        words = words if holds else f"{words} {stop.otherwise}"
-        chapters.append(Chapter(stop, holds, words, column))
+        holds = spec.holds(figures)
+        words = words if holds else f"{words} {spec.otherwise}"
+        chapters.append(Chapter(spec, holds, words, column))
     return chapters
 
 
@@ -386,7 +386,7 @@ def _tell(
     settings = [strategy.words] * bool(strategy.words)
     words = " · ".join([*settings, seed_label(told, chapter.column, 0)])
     yield Say(title.append(f" {words}", style="not bold default dim"))
-    yield Say(Text(f"{chapter.stop.claim}\n"))
+    yield Say(Text(f"{chapter.spec.claim}\n"))
     text = Text(shown(told.plan.prompt), style="dim")
     yield Say(text.append(shown(chapter.column.texts[0]), style="not dim"))
     yield Say(Text(f"\n{chapter.verdict}"))
@@ -396,11 +396,11 @@ def _handout(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
     """What the page of a lesson has of each chapter."""
     handout = []
     for chapter in chapters:
-        spec = find_sampler(chapter.stop.sampler)
+        spec = find_sampler(chapter.spec.sampler)
         handout.append(
             {
                 "column": chapter.column,
-                "claim": chapter.stop.claim,
+                "claim": chapter.spec.claim,
                 "verdict": chapter.verdict,
                 "rule": (spec.story, f"{spec.formula} ({spec.origin}).", spec.use),
             }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.choice import Inspected, find_place, why_chosen
+from minigpt_repl.compare.choice import ScoredText, find_place, why_chosen
 from minigpt_repl.compare.distribution import next_distribution
 from minigpt_repl.compare.pieces import (
     ending_in_a_line,
@@ -129,7 +129,7 @@ def diff(context: Context, arguments: str) -> Steps:
     return context.session
 
 
-def _allowed(strategy: Strategy, text: Inspected) -> list[bool]:
+def _allowed(strategy: Strategy, text: ScoredText) -> list[bool]:
     """Whether a sampler's rule keeps each token of a text."""
     spec = find_sampler(strategy.sampler)
     ids = text.generation.token_ids
