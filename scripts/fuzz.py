@@ -32,7 +32,7 @@ from minigpt_repl.repl import commands  # noqa: F401 - fills the table of comman
 from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import LineJoiner, all_commands, perform, run_line
 from minigpt_repl.repl.output import Ask, AskEditor, Output, SwitchModel
-from minigpt_repl.repl.plain import Page
+from minigpt_repl.repl.plain import PlainDisplay
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import shown
@@ -94,7 +94,7 @@ class Fuzz:
         is_terminal = self._random.random() < 0.5
         context = Context(self._session, self._engine, 80, is_terminal)
         try:
-            carry_out = partial(self._carry_out, Page(out, err))
+            carry_out = partial(self._carry_out, PlainDisplay(out, err))
             self._session = perform(run_line(whole, context), carry_out)
             self.counts["carried out"] += 1
         except MiniGPTError as error:
@@ -106,7 +106,7 @@ class Fuzz:
         self.counts["texts"] = self._engine.texts
         self._check(line)
 
-    def _carry_out(self, page: Page, output: Output) -> object:
+    def _carry_out(self, page: PlainDisplay, output: Output) -> object:
         if isinstance(output, Ask | AskEditor):
             return None
         if isinstance(output, SwitchModel):
