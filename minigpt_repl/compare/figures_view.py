@@ -145,7 +145,7 @@ def _trends(comparison: Comparison) -> list[str]:
 
 
 def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
-    """TokenContexts of columns in as few groups as fit into the room, about as long."""
+    """Places of columns in as few groups as fit into the room, about as long."""
     places = range(len(widths))
     for groups in places:
         size = -(-len(widths) // (groups + 1))

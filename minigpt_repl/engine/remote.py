@@ -185,7 +185,7 @@ class RemoteEngine(Engine):
     def prepare(self, request: Request) -> None:
         """Have that done when nothing else is to do; does not wait."""
         if self._process is not None:
-            self._process.tell("prepare", request, 1)
+            self._process.tell("prepare", request)
 
     def close(self) -> None:
         """End the process."""

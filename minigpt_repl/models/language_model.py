@@ -103,7 +103,7 @@ class KVCache:
             variable.assign(_flat(value))
 
     def clear(self) -> None:
-        """Forget the last texts: a NaN counts where nothing is seen too."""
+        """Set all to zero: a NaN of the last texts would spread from masked positions."""
         for variable in self._variables:
             variable.assign(tf.zeros_like(variable))
 

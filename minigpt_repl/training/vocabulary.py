@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.codec import RESERVED
+from minigpt_repl.models.text.spacing import PIECE
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
-
-JOINER = "##"
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 50_000
@@ -152,7 +151,7 @@ class _Endings:
         ending = characters.union(
             word[start:] for word, _ in words for start in range(1, len(word))
         )
-        nodes = [("", text) for text in whole] + [(JOINER, text) for text in ending]
+        nodes = [("", text) for text in whole] + [(PIECE, text) for text in ending]
         nodes.sort(key=lambda node: (-len(node[1]), node))
         ids = {node: index for index, node in enumerate(nodes)}
         length = np.array([len(text) for _, text in nodes], np.int64)
@@ -165,7 +164,7 @@ class _Endings:
             length=length,
             prefix=_longest_prefixes(nodes, ids),
             rest=np.array(
-                [ids.get((JOINER, text[1:]), -1) for _, text in nodes], np.int64
+                [ids.get((PIECE, text[1:]), -1) for _, text in nodes], np.int64
             ),
             words=counts,
             first=[0, *(np.flatnonzero(np.diff(length)) + 1).tolist(), len(nodes)],
@@ -211,7 +210,7 @@ class _Endings:
         characters = sorted(
             self.entry[node]
             for node in chosen
-            if self.length[node] == 1 and not self.entry[node].startswith(JOINER)
+            if self.length[node] == 1 and not self.entry[node].startswith(PIECE)
         )
         ranked = sorted((-int(counts[node]), self.entry[node]) for node in chosen)
         pieces = [entry for _, entry in ranked]
@@ -311,7 +310,7 @@ def learn_vocabulary(
     if not word_counts:
         raise CorpusError("the training text has no words; give another text")
     words = learn_wordpieces(word_counts, vocabulary_size, RESERVED, progress)
-    characters = {word.removeprefix("##") for word in words[len(RESERVED) :]}
+    characters = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
     alone = {character for character in characters if len(character) == 1}
     needed = len(RESERVED) + 2 * len(alone)
     if len(words) == vocabulary_size < needed:

@@ -242,7 +242,7 @@ class ByteLevelDecoder:
 
 
 class ByteLevelSentenceEnds:
-    """Find the ends of sentences in ids; a `SentenceEnds`.
+    """Finds the ends of sentences in ids; a `SentenceEnds`.
 
     A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes. The
     stop of an abbreviation or of an initial, and a decimal point, do not end one.

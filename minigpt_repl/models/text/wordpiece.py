@@ -134,7 +134,7 @@ class WordPieceDecoder:
 
 
 class WordPieceSentenceEnds:
-    """Find the ends of sentences in ids; a `SentenceEnds`."""
+    """Finds the ends of sentences in ids; a `SentenceEnds`."""
 
     def __init__(self, text: WordPieceText) -> None:
         self._text, self._words = text, SentenceEnds()
