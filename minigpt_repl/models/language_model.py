@@ -103,7 +103,7 @@ class KVCache:
             variable.assign(_flat(value))
 
     def clear(self) -> None:
-        """Set all to zero: a NaN of the last texts would spread from masked positions."""
+        """Set all to zero: a NaN of the last texts would reach masked positions too."""
         for variable in self._variables:
             variable.assign(tf.zeros_like(variable))
 
