@@ -5,16 +5,19 @@ token's step, as many times as it is told. What is chosen, and how, is the sampl
 `compute_probabilities(logits)` and `get_next_token(probabilities)`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.batches import MOST_ROWS
 from minigpt_repl.engine.wording import Wording
-from minigpt_repl.models.language_model import LanguageModel, traces
+from minigpt_repl.models.language_model import KVCache, LanguageModel, traces
 from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
@@ -22,29 +25,67 @@ from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
 MOST_TOKENS = 64
 """Tokens of a text that a call makes at most."""
 
-ROW_COUNTS = (1, 8, 32, MOST_ROWS)
-"""Numbers of rows that a program is compiled for; other numbers are filled up."""
+CORES = min(4, os.cpu_count() or 1)
+"""Parts of a batch that are made side by side."""
+
+ROW_COUNTS = (1, 8, 16, 32)
+"""Numbers of rows that a program is compiled for."""
 
 NOT_FINITE = -1
 """In place of a token where the model's logits are not finite numbers."""
 
+_cores = ThreadPoolExecutor(CORES)
 
-def filled_up(rows: int) -> int:
-    """The number of rows of the program that makes so many texts."""
-    return next(count for count in ROW_COUNTS if count >= rows)
+
+def rows_of_part(texts: int) -> int:
+    """The rows of the program that makes so many texts, a part on each core."""
+    most = ROW_COUNTS[-1]
+    return next((rows for rows in ROW_COUNTS if rows * CORES >= texts), most)
+
+
+class State(NamedTuple):
+    """What a call begins with and leaves for the next one, of each row of a part.
+
+    Attributes:
+        seeds: int32 `(rows,)`.
+        last: the last tokens, int32 `(rows,)`.
+        seen: the tokens so far, int32 `(rows, length)`, at the end; before them -1.
+        learned: what a chain learned from its choices, float32 `(rows, 1)`.
+    """
+
+    seeds: tf.Tensor
+    last: tf.Tensor
+    seen: tf.Tensor
+    learned: tf.Tensor
+
+
+@dataclass
+class _Part:
+    """Some of the texts: as many as the program has rows.
+
+    Attributes:
+        cache: their keys and values.
+        parameters: of each of the loop's samplers, for each text.
+        state: after the last call.
+    """
+
+    cache: KVCache
+    parameters: list[dict[str, tf.Tensor]]
+    state: State
 
 
 class DecodeLoop:
     """Samplers that choose token by token, and a model, as one program.
 
     The samplers of a loop share the program, which is most of the work of compiling
-    one: a text that uses another of them waits for nothing.
+    one: a text that uses another of them waits for nothing. XLA keeps one core busy
+    with it, so more texts than it has rows are parts that are made side by side.
 
     Args:
         model: the model.
         samplers: the samplers, each with its parameters; those that are not live
             are fixed from now on.
-        rows: texts made together.
+        rows: of the program.
         noise: how chance is drawn; see `Request`.
     """
 
@@ -55,18 +96,16 @@ class DecodeLoop:
         rows: int,
         noise: str = "own",
     ) -> None:
-        self.rows = rows
-        self._model = model
-        self._cache = model.new_cache(rows)
-        # Added to the logits of the first token: what a prompt's end demands of it.
-        self._first = tf.Variable(tf.zeros(model.logits_size), trainable=False)
-        self._is_bound = False
-        names = [spec.name for spec, _ in samplers]
-        self._places = {name: place for place, name in enumerate(names)}
+        self._model, self._rows = model, rows
+        self._caches = [model.new_cache(rows)]
+        self._parts: list[_Part] = []
+        self._names = [spec.name for spec, _ in samplers]
         self._choosers = [
             _Chooser(spec, values, rows, model, noise == "shared")
             for spec, values in samplers
         ]
+        # Added to the logits of the first token: what a prompt's end demands of it.
+        self._first = self._nothing = tf.zeros(model.logits_size)
         needs_history = any(spec.needs_history for spec, _ in samplers)
         # What rules of the history look at: what the model sees, but the start token.
         self._seen_size = model.context_length if needs_history else 0
@@ -84,6 +123,7 @@ class DecodeLoop:
         self,
         sampler: str,
         values: Sequence[Mapping[str, Value]],
+        seeds: Sequence[int],
         token_ids: np.ndarray,
         length: int,
         first_ids: frozenset[int] | None = None,
@@ -92,148 +132,152 @@ class DecodeLoop:
 
         Args:
             sampler: name of one of the loop's samplers.
-            values: its parameters, for each row.
-            token_ids: int32 `(rows, context)`, or `(1, context)` where all rows have
-                the same prompt; padded at the end.
+            values: its parameters, for each text.
+            seeds: one for each text.
+            token_ids: int32 `(texts, context)`, or `(1, context)` where all texts
+                have the same prompt; padded at the end.
             length: how many of them are the prompt.
             first_ids: what the first token is one of, if not any. It is then a call
                 of its own.
         """
-        if first_ids is not None or self._is_bound:
-            self._bind(first_ids)
-        self._which = self._places[sampler]
-        self._choosers[self._which].set(values)
-        if length == 1:  # nothing comes before what the first step reads
-            self._cache.clear()
-        else:
-            _, _, cache = self._model.prefill(tf.constant(token_ids))
-            self._cache.fill(cache)
-        self._last = np.broadcast_to(token_ids[:, length - 1], (self.rows,))
-        self._index = length - 1
-        self._seen = np.full((self.rows, self._seen_size), -1, np.int32)
-        if self._seen_size:
-            self._seen[:, self._seen_size - length + 1 :] = token_ids[:, 1:length]
+        self._which, self._index = self._names.index(sampler), length - 1
+        self._first = self._nothing if first_ids is None else self._only(first_ids)
+        # The last part is filled up with copies of the last text.
+        missing = -len(values) % self._rows
+        values = [*values, *[values[-1]] * missing]
+        seeds = [*seeds, *[seeds[-1]] * missing]
+        if len(token_ids) > 1:
+            token_ids = np.concatenate([token_ids, *[token_ids[-1:]] * missing])
+        starts = range(0, len(values), self._rows)
+        while len(self._caches) < len(starts):
+            self._caches.append(self._model.new_cache(self._rows))
+        self._parts = []
+        for start, cache in zip(starts, self._caches, strict=False):
+            mine = slice(start, start + self._rows)
+            prompts = token_ids[mine] if len(token_ids) > 1 else token_ids
+            parameters = [
+                chooser.parameters(values[mine] if name == sampler else None)
+                for name, chooser in zip(self._names, self._choosers, strict=True)
+            ]
+            self._read(cache, prompts, length)
+            state = self._state(seeds[mine], prompts, length)
+            self._parts.append(_Part(cache, parameters, state))
 
-    def decode(
-        self, count: int, seeds: np.ndarray, step: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Make the next `count` tokens of every row, at most `MOST_TOKENS`.
+    def decode(self, count: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make the next `count` tokens of every text, at most `MOST_TOKENS`.
 
         Args:
             count: how many; there must be room for them in the context.
-            seeds: int32 `(rows,)`.
             step: number of the first of them in its text.
 
         Returns:
             Token ids, int32 `(count, rows)`, `NOT_FINITE` where the logits were no
             numbers; and the stages of a chain that would have left nothing, by their
-            numbers from 1, 0 where none.
+            numbers from 1, 0 where none. Rows beyond the texts are copies.
         """
-        made = self._call(
-            tf.constant(self._last),
-            tf.constant(self._index),
-            tf.constant(count),
-            tf.constant(seeds),
-            tf.constant(step),
-            tf.constant(self._which),
-            tf.constant(self._seen),
-        )
-        token_ids, rescued = made.numpy()[:, :count]
-        seen = np.concatenate([self._seen, token_ids.T], axis=1)
-        self._seen = seen[:, seen.shape[1] - self._seen_size :]
-        self._last = np.maximum(token_ids[-1], 0)
+
+        def call(part: _Part) -> np.ndarray:
+            made, part.state = self._call(*self._arguments(part, count, step))
+            ids_and_stages: np.ndarray = made.numpy()
+            return ids_and_stages
+
+        side_by_side = _cores.map if len(self._parts) > 1 else map
+        made = np.concatenate(list(side_by_side(call, self._parts)), axis=-1)
+        token_ids, rescued = made[:, :count]
         self._index += count
-        if self._is_bound:
-            self._bind(None)
+        self._first = self._nothing
         return token_ids, rescued
 
-    def _bind(self, first_ids: frozenset[int] | None) -> None:
-        """Restrict the next token to these ids; `None` allows all again."""
-        self._is_bound = first_ids is not None
-        never = np.zeros(self._first.shape, np.float32)
-        if first_ids is not None:
-            never[:] = -np.inf
-            never[sorted(first_ids)] = 0
-        self._first.assign(never)
+    def _read(self, cache: KVCache, prompts: np.ndarray, length: int) -> None:
+        if length == 1:  # nothing comes before what the first step reads
+            cache.clear()
+        else:
+            _, _, keys_and_values = self._model.prefill(tf.constant(prompts))
+            cache.fill(keys_and_values)
+
+    def _state(self, seeds: Sequence[int], prompts: np.ndarray, length: int) -> State:
+        prompts = np.broadcast_to(prompts, (self._rows, prompts.shape[1]))
+        seen = np.full((self._rows, self._seen_size), -1, np.int32)
+        if self._seen_size:
+            seen[:, self._seen_size - length + 1 :] = prompts[:, 1:length]
+        return State(
+            tf.constant(seeds),
+            tf.constant(prompts[:, length - 1]),
+            tf.constant(seen),
+            tf.zeros((self._rows, 1)),
+        )
+
+    def _only(self, token_ids: frozenset[int]) -> tf.Tensor:
+        """Added to logits it leaves these ids alone."""
+        never = np.full(self._model.logits_size, -np.inf, np.float32)
+        never[sorted(token_ids)] = 0
+        return tf.constant(never)
+
+    def _arguments(self, part: _Part, count: int, step: int) -> tuple[Any, ...]:
+        numbers = [tf.constant(n) for n in (self._which, self._index, count, step)]
+        variables = part.cache.variables
+        return variables, part.parameters, part.state, self._first, *numbers
 
     @cached_property
     def _call(self) -> Any:
         # Called by itself a traced function is checked less, which saves 0.4 ms.
-        rows, number = (
-            tf.TensorSpec((self.rows,), tf.int32),
-            tf.TensorSpec((), tf.int32),
-        )
-        seen = tf.TensorSpec((self.rows, self._seen_size), tf.int32)
         return self._traced.get_concrete_function(
-            rows, number, number, rows, number, number, seen
+            *self._arguments(self._parts[0], 1, 0)
         )
 
     def _decode(
         self,
-        last: tf.Tensor,
+        variables: list[tf.Variable],
+        parameters: list[dict[str, tf.Tensor]],
+        state: State,
+        first: tf.Tensor,
+        which: tf.Tensor,
         index: tf.Tensor,
         count: tf.Tensor,
-        seeds: tf.Tensor,
         step: tf.Tensor,
-        which: tf.Tensor,
-        seen: tf.Tensor,
-    ) -> tf.Tensor:
+    ) -> tuple[tf.Tensor, State]:
         traces["decode"] += 1
-        made = tf.fill((2, MOST_TOKENS, self.rows), NOT_FINITE)
+        cache = self._caches[0].over(variables)
+        made = tf.fill((2, MOST_TOKENS, self._rows), NOT_FINITE)
 
-        def body(
-            n: tf.Tensor, last: tf.Tensor, made: tf.Tensor, seen: tf.Tensor
-        ) -> tuple[Any, ...]:
-            logits, _ = self._step(last[:, None], self._cache, index + n)
-            logits = logits[:, 0] + self._first  # (rows, vocabulary)
-            chosen = self._choose(which, logits, seeds, step + n, seen)
+        def body(n: tf.Tensor, made: tf.Tensor, state: State) -> tuple[Any, ...]:
+            logits, _ = self._step(state.last[:, None], cache, index + n)
+            logits = logits[:, 0] + first  # (rows, vocabulary)
+            chosen, rescued, learned = self._choose(
+                which, parameters, logits, state, step + n
+            )
             # Minus infinity is what ids have that are never chosen.
             is_finite = tf.math.is_finite(tf.reduce_max(logits, axis=-1))
             is_number = ~tf.reduce_any(tf.math.is_nan(logits), axis=-1)
             chosen = tf.where(is_finite & is_number, chosen, NOT_FINITE)
-            both = tf.stack([chosen, self._rescued])
+            both = tf.stack([chosen, rescued])
             made = tf.tensor_scatter_nd_update(made, [[0, n], [1, n]], both)
             last = tf.maximum(chosen, 0)
-            seen = tf.concat([seen, last[:, None]], axis=1)[:, 1:]
-            return n + 1, last, made, seen[:, : self._seen_size]
+            seen = tf.concat([state.seen, last[:, None]], axis=1)[:, 1:]
+            seen = seen[:, : self._seen_size]
+            return n + 1, made, State(state.seeds, last, seen, learned)
 
-        _, _, made, _ = tf.while_loop(
+        _, made, state = tf.while_loop(
             lambda n, *_: n < count,
             body,
-            (tf.constant(0), last, made, seen),
+            (tf.constant(0), made, state),
             maximum_iterations=MOST_TOKENS,
             parallel_iterations=1,
         )
-        return made
+        return made, state
 
     def _choose(
-        self,
-        which: tf.Tensor,
-        logits: tf.Tensor,
-        seeds: tf.Tensor,
-        step: tf.Tensor,
-        seen: tf.Tensor,
-    ) -> tf.Tensor:
-        if len(self._choosers) == 1:
-            return self._choosers[0].choose(logits, seeds, step, seen)
-        return tf.switch_case(
-            which,
-            [
-                lambda chooser=chooser: chooser.choose(logits, seeds, step, seen)
-                for chooser in self._choosers
-            ],
-        )
-
-    @property
-    def _rescued(self) -> tf.Tensor:
-        # A chain has a program of its own.
-        if len(self._choosers) == 1 and self._choosers[0].rescued is not None:
-            return self._choosers[0].rescued
-        return tf.zeros((self.rows,), tf.int32)
+        self, which: tf.Tensor, parameters: list[dict[str, tf.Tensor]], *arguments: Any
+    ) -> tuple[tf.Tensor, ...]:
+        branches = [
+            partial(chooser.choose, given, *arguments)
+            for chooser, given in zip(self._choosers, parameters, strict=True)
+        ]
+        return branches[0]() if len(branches) == 1 else tf.switch_case(which, branches)
 
 
 class _Chooser:
-    """A sampler object whose parameters are variables.
+    """A sampler object whose parameters each call gives anew.
 
     One that takes rows chooses for all at once and has a value for each row; any
     other chooses for one row at a time, with the same values for all.
@@ -247,77 +291,80 @@ class _Chooser:
         model: LanguageModel,
         is_shared: bool,
     ) -> None:
-        self._spec, self._rows = spec, rows
+        self._spec, self._rows, self._values = spec, rows, values
         self._wording, self._size = Wording(model.text, model.encode), model.logits_size
         self._variables = {
-            parameter.name: self._variable(parameter)
-            for parameter in spec.parameters
-            if parameter.is_live
+            name: keras.Variable(value, trainable=False, dtype=value.dtype)
+            for name, value in self.parameters(None).items()
         }
         self._sampler: Any = spec.make({**values, **self._variables})
         if isinstance(self._sampler, DrawOneToken):
             self._sampler.is_shared = is_shared
         if spec.stages:
             self._sampler.end_id = model.text.end_id
-        if spec.learns:
-            self._sampler.learned = tf.Variable(tf.zeros((rows, 1)), trainable=False)
         self._seeds = RowSeeds()
         if hasattr(self._sampler, "seed_generator"):
             self._sampler.seed_generator = self._seeds
 
-    def set(self, values: Sequence[Mapping[str, Value]]) -> None:
-        """Set the parameters: of each row, of the last one for those beyond."""
-        for parameter in self._spec.parameters:
-            if not parameter.is_live:
-                continue
-            variable = self._variables[parameter.name]
-            typed = [row[parameter.name] for row in values]
-            typed += typed[-1:] * (self._rows - len(typed))
-            if parameter.tokens:
-                wording, size = self._wording, self._size
-                made = {v: wording.array(parameter, v, size) for v in set(typed)}
-                variable.assign(np.stack([made[value] for value in typed]))
-            elif self._spec.takes_rows:
-                variable.assign(np.array([[self._number(value)] for value in typed]))
-            else:
-                variable.assign(self._number(typed[0]))
+    def parameters(
+        self, values: Sequence[Mapping[str, Value]] | None
+    ) -> dict[str, tf.Tensor]:
+        """The live parameters of each row; of a sampler that is not used any."""
+        values = values or [self._values] * self._rows
+        return {
+            parameter.name: self._tensor(
+                parameter, [row[parameter.name] for row in values]
+            )
+            for parameter in self._spec.parameters
+            if parameter.is_live
+        }
 
-    def _variable(self, parameter: Parameter) -> tf.Variable:
+    def _tensor(self, parameter: Parameter, values: list[Value]) -> tf.Tensor:
         if parameter.tokens:
-            one = self._wording.array(parameter, None, self._size)
-            return tf.Variable(np.stack([one] * self._rows), trainable=False)
-        shape = (self._rows, 1) if self._spec.takes_rows else ()
+            arrays = [self._wording.array(parameter, v, self._size) for v in values]
+            return tf.constant(np.stack(arrays))
+        # "Off" for a number of tokens means all of them.
+        numbers = [[MOST if value is None else value] for value in values]
         dtype = tf.int32 if parameter.kind is int else tf.float32
-        return tf.Variable(tf.ones(shape, dtype), trainable=False)
-
-    @property
-    def rescued(self) -> Any:
-        """Of a chain what its last choice says; see `Chain`. Otherwise `None`."""
-        return getattr(self._sampler, "rescued", None)
+        return tf.constant(numbers if self._spec.takes_rows else numbers[0][0], dtype)
 
     def choose(
-        self, logits: tf.Tensor, seeds: tf.Tensor, step: tf.Tensor, seen: tf.Tensor
-    ) -> tf.Tensor:
-        """A token for each row, int32 `(rows,)`; to be traced."""
-        if self._spec.stages:
-            self._sampler.seen = seen
-        seeds = tf.stack([seeds, tf.fill((self._rows,), step)], axis=1)  # (rows, 2)
-        if self._spec.takes_rows:
-            return self._choose(logits, seeds)
-        return tf.map_fn(
-            lambda row: self._choose(row[0][None], row[1])[0],
-            (logits, seeds),
-            fn_output_signature=tf.int32,
-        )
+        self,
+        parameters: dict[str, tf.Tensor],
+        logits: tf.Tensor,
+        state: State,
+        step: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Choose a token for each row; to be traced.
 
-    def _choose(self, logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        Returns:
+            The tokens, int32 `(rows,)`; the stage that would have left nothing, from
+            1, or 0, int32 `(rows,)`; and what the sampler has learned by now.
+        """
+        sampler, learned = self._sampler, state.learned
+        rescued = tf.zeros((self._rows,), tf.int32)
+        if self._spec.stages:
+            sampler.seen = state.seen
+        if self._spec.learns:
+            sampler.learned = learned
+        seeds = tf.stack([state.seeds, tf.fill((self._rows,), step)], axis=1)
+        given = [(self._variables[name], each) for name, each in parameters.items()]
+        with keras.StatelessScope(state_mapping=given):
+            if self._spec.takes_rows:
+                chosen = self._token(logits, seeds)
+            else:
+                chosen = tf.map_fn(
+                    lambda row: self._token(row[0][None], row[1])[0],
+                    (logits, seeds),
+                    fn_output_signature=tf.int32,
+                )
+        if self._spec.stages:
+            rescued = sampler.rescued
+        if self._spec.learns:
+            learned = sampler.learned
+        return chosen, rescued, learned
+
+    def _token(self, logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         self._seeds.current = seeds
         probabilities = self._sampler.compute_probabilities(logits)
         return tf.cast(self._sampler.get_next_token(probabilities), tf.int32)
-
-    def _number(self, value: Value) -> float | int:
-        # "Off" for a number of tokens means all of them.
-        if value is None:
-            return MOST
-        assert isinstance(value, (int, float))
-        return value

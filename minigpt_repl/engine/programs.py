@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigpt_repl.engine.decode import ROW_COUNTS, DecodeLoop, filled_up
+from minigpt_repl.engine.decode import CORES, ROW_COUNTS, DecodeLoop, rows_of_part
 from minigpt_repl.engine.rows import prompt_window
 from minigpt_repl.engine.search import SearchLoop, search_size
 from minigpt_repl.errors import EngineError, no_draft
@@ -105,7 +105,7 @@ class Programs:
 
     def _size(self, spec: SamplerSpec, values: Mapping[str, Value], rows: int) -> int:
         if spec.search is None:
-            return filled_up(rows)
+            return rows_of_part(rows)
         return search_size(spec.search, values, self._model)
 
     def _stand_ins(
@@ -115,7 +115,7 @@ class Programs:
         size = self._size(spec, values, rows)
         if spec.search is None:
             for smaller in [count for count in reversed(ROW_COUNTS) if count < size]:
-                yield _key(spec, values, smaller, noise), smaller
+                yield _key(spec, values, smaller, noise), smaller * CORES
         elif spec.search.rows is not None:
             for larger in sorted({known for known, *_ in list(self._made)}):
                 if larger > size:
@@ -126,8 +126,8 @@ class Programs:
     ) -> DecodeLoop:
         samplers = [(s, values if s is spec else s.defaults()) for s in _sharing(spec)]
         loop = DecodeLoop(self._model, samplers, rows, noise)
-        loop.begin(spec.name, [values], self._any_prompt(), 2)
-        loop.decode(1, np.zeros(rows, np.int32), 0)
+        loop.begin(spec.name, [values], [0], self._any_prompt(), 2)
+        loop.decode(1, 0)
         _give_back_memory()
         return loop
 

@@ -73,8 +73,6 @@ class Decoding:
         self._model, self._loop, self._sampler = model, loop, sampler
         self._values, self._texts = values, texts
         self._pace, self._is_stopped = pace, is_stopped
-        self._seeds = np.zeros(loop.rows, np.int32)
-        self._seeds[: len(texts)] = [text.started.seed for text in texts]
 
     def events(self, beside: ThreadPoolExecutor) -> Iterator[RowEvent]:
         """What happens to each text until all have ended.
@@ -111,9 +109,7 @@ class Decoding:
     def _submit(
         self, beside: ThreadPoolExecutor, count: int, made: int
     ) -> "Future[tuple[np.ndarray, np.ndarray]]":
-        return beside.submit(
-            self._pace.call, self._loop.decode, count, self._seeds, made
-        )
+        return beside.submit(self._pace.call, self._loop.decode, count, made)
 
     def _begin(
         self,
@@ -121,7 +117,10 @@ class Decoding:
         length: int,
         first_ids: frozenset[int] | None = None,
     ) -> None:
-        self._loop.begin(self._sampler, self._values, token_ids, length, first_ids)
+        seeds = [text.started.seed for text in self._texts]
+        self._loop.begin(
+            self._sampler, self._values, seeds, token_ids, length, first_ids
+        )
 
     def _push(
         self, going: Sequence[int], token_ids: np.ndarray, rescued: np.ndarray
@@ -143,13 +142,13 @@ class Decoding:
     def _begin_anew(self, going: Sequence[int]) -> None:
         """Begin a full context anew with the last tokens of each row."""
         size = self._model.context_length
-        prompts = np.zeros((self._loop.rows, size), np.int32)
+        prompts = []
         for row, text in enumerate(self._texts):
             # What has ended goes on unseen, with tokens of any kind.
             seen = text.seen if row in going else self._texts[going[0]].seen
             text.seen = reprimed(seen, size)
-            prompts[row] = prompt_window(self._model, text.seen)[0]
+            prompts.append(prompt_window(self._model, text.seen))
         for row in going:
             text = self._texts[row]
             text.reprimed.append(len(text.token_ids))
-        self._begin(prompts, len(self._texts[0].seen) + 1)
+        self._begin(np.concatenate(prompts), len(self._texts[0].seen) + 1)

@@ -6,6 +6,7 @@ KerasHub `CausalLM` with a `call_with_cache`, whatever the shape of its cache.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -88,7 +89,7 @@ class KVCache:
         self._shapes = shapes
         # The first two axes are kept as one: where a model works on all heads of all
         # rows at once it makes one axis of them, and XLA can then write in place.
-        self._variables = [
+        self.variables = [
             tf.Variable(_flat(tf.zeros(shape, each.dtype)), trainable=False)
             for shape, each in zip(shapes, tf.nest.flatten(empty), strict=True)
         ]
@@ -96,7 +97,7 @@ class KVCache:
     def fill(self, values: Tensors) -> None:
         """Take over keys and values of as many rows, or of one for all rows."""
         for variable, value in zip(
-            self._variables, tf.nest.flatten(values), strict=True
+            self.variables, tf.nest.flatten(values), strict=True
         ):
             if value.shape[0] == 1 < self.rows:
                 value = tf.repeat(value, self.rows, axis=0)
@@ -104,20 +105,26 @@ class KVCache:
 
     def clear(self) -> None:
         """Set all to zero: a NaN of the last texts would reach masked positions too."""
-        for variable in self._variables:
+        for variable in self.variables:
             variable.assign(tf.zeros_like(variable))
 
     def select(self, rows: tf.Tensor) -> None:
         """Row i goes on from what row `rows[i]` holds; `rows` is int `(rows,)`."""
-        for variable, shape in zip(self._variables, self._shapes, strict=True):
+        for variable, shape in zip(self.variables, self._shapes, strict=True):
             selected = tf.gather(tf.reshape(variable, shape), rows)
             variable.assign(_flat(selected))
+
+    def over(self, variables: Sequence[tf.Variable]) -> "KVCache":
+        """A cache of the same shape in other variables."""
+        cache = copy(self)
+        cache.variables = list(variables)
+        return cache
 
     def values(self) -> Tensors:
         """The keys and values, in the model's own structure."""
         values = [
             tf.reshape(variable, shape)
-            for variable, shape in zip(self._variables, self._shapes, strict=True)
+            for variable, shape in zip(self.variables, self._shapes, strict=True)
         ]
         return tf.nest.pack_sequence_as(self._structure, values)
 

@@ -165,7 +165,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         seen: the tokens so far, int `(rows, length)`, the last one at the end and -1
             where there is none; kept by the loop that calls.
         end_id: what ends a document.
-        learned: variable `(rows, 1)` for what the last stage learned.
+        learned: float `(rows, 1)`, what the last stage learned; kept by the loop.
         rescued: int `(rows,)`, the number of the first stage, from 1, that would have
             left nothing of the last token; 0 if none.
     """
@@ -243,7 +243,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             learned = self._learned_before(self.seed_generator.next())
             own = chain.own_values(last, self._numbers())
             assert last.learns is not None
-            self.learned.assign(last.learns(ops, learned, before, behind, **own))
+            self.learned = last.learns(ops, learned, before, behind, **own)
         return token_ids
 
     def _learned_before(self, seeds: Any) -> Any:

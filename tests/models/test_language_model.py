@@ -127,9 +127,8 @@ def test_a_loop_of_rows_makes_the_tokens_of_the_plain_model(gpt2, model):
         following = plain_logits(gpt2, expected)[:, -1].argmax(-1)
         expected = np.column_stack([expected, following.astype(np.int32)])
     for spec, values in samplers:
-        loop.begin(spec.name, [values, values], padded(PROMPTS), 5)
-        seeds = np.array([4, 9], np.int32)
-        found = np.concatenate([loop.decode(n, seeds, 0)[0] for n in (1, 8, 10)])
+        loop.begin(spec.name, [values, values], [4, 9], padded(PROMPTS), 5)
+        found = np.concatenate([loop.decode(n, 0)[0] for n in (1, 8, 10)])
         np.testing.assert_array_equal(found.T, expected[:, 5:])
 
 
