@@ -6,13 +6,11 @@ in the training.
 
 import time
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from minigpt_repl.errors import UsageError
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.causal_lm import text_of
@@ -23,10 +21,14 @@ from minigpt_repl.training.devices import alone
 from minigpt_repl.training.losses import Evaluation
 from minigpt_repl.training.progress import Progress
 from minigpt_repl.training.recipes import Length
+from minigpt_repl.training.setup_options import check_installed
 from minigpt_repl.training.trainable import in_float32
 
 SAMPLE_LENGTH = 60
 """Tokens of a sample, `[BOS]` and prompt with them."""
+
+SHOWN = ("step", "loss", "learning_rate", "tokens_per_second", "seconds_left")
+"""What a step's `logs` hold that the display shows."""
 
 FORETOLD_AT = 30
 """Steps after which the speed is known well enough to say when a run will end."""
@@ -38,10 +40,7 @@ LOG_FILE = "log.csv"
 class ShowProgress(keras.callbacks.Callback):
     """Tells a `Progress` about every step and every evaluation.
 
-    Args:
-        progress: the display.
-        length: of the run: it is counted in steps or in seconds, or where both may
-            end it in per cent.
+    A run is counted in steps or in seconds, or where both may end it in per cent.
     """
 
     def __init__(self, progress: Progress, length: Length) -> None:
@@ -62,13 +61,7 @@ class ShowProgress(keras.callbacks.Callback):
             self._is_running = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        figures: dict[str, float | str] = {
-            "step": logs["step"],
-            "loss": logs["loss"],
-            "learning_rate": logs["learning_rate"],
-            "tokens_per_second": logs["tokens_per_second"],
-            "seconds_left": logs["seconds_left"],
-        }
+        figures = {name: logs[name] for name in SHOWN}
         if logs["step"] >= FORETOLD_AT and not self._has_foretold:
             self._has_foretold = True
             end = time.localtime(time.time() + logs["seconds_left"])
@@ -167,25 +160,6 @@ def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
     known = [int(id) for id in ids[1:] if id < len(text.pieces)]
     shown = [id for id in known if id not in text.special_ids]
     return "".join(text.parts("", (), shown))
-
-
-def check_installed(module: str, wish: str, extra: str) -> None:
-    """Check that an optional dependency is installed.
-
-    Args:
-        module: what is imported.
-        wish: what needs it, for the error.
-        extra: the extra of this package that brings it.
-
-    Raises:
-        UsageError: if it is not installed.
-    """
-    try:
-        import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"{wish} needs {module}: pip install 'minigpt-repl[{extra}]'"
-        ) from error
 
 
 def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) -> None:

@@ -1,14 +1,11 @@
 """What is minimised, and what is measured: cross-entropy of windows.
 
-`sparse_softmax_cross_entropy` takes most of a training step at this shape on a
-CPU: bfloat16 logits are cast to float32 and gone through several times. Here they
-are read as they come, twice: once for the log of the partition function, once for
-the gradient, in two small functions that XLA compiles. Backends other than TensorFlow
+Keras' `sparse_softmax_cross_entropy` takes most of a training step at this shape on a
+CPU: it casts the bfloat16 logits to float32 and goes through them several times. Here
+they are read as they come, twice, in two small functions that XLA compiles: once for
+the log of the partition function, once for the gradient. Backends other than TensorFlow
 get the plain formula. Perplexity is the exponential of this loss, so no metric needs
 a second softmax.
-
-Validation is the reference's own measure: windows as `cut_windows` makes them, the mean
-over the labels that are a token.
 """
 
 import math
@@ -27,36 +24,22 @@ EVALUATED_AT_ONCE = 64
 """Windows at once on a device; changes the speed only."""
 
 
-class FusedCrossEntropy(keras.losses.Loss):
+def mean_cross_entropy(logits: Any, labels: Any) -> Any:
     """Mean of `-log softmax(logits)[label]` over the positions with a label.
 
-    Positions whose label is `[PAD]` count for nothing. The result is float32
-    whatever the logits are, and so is all arithmetic between.
+    Args:
+        logits: tensor of shape `(batch, length, rows)`, in any float type.
+        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
+            counts.
+
+    Returns:
+        A float32 scalar; all arithmetic between is float32, too.
     """
-
-    def __init__(self, name: str = "fused_cross_entropy", **kwargs: Any) -> None:
-        super().__init__(name=name, **kwargs)
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The loss, a float32 scalar.
-
-        Args:
-            y_true: int tensor of labels, of shape `(batch, length)`.
-            y_pred: tensor of logits, of shape `(batch, length, rows)`, in any
-                float type. Not cast first, unlike in `Loss.__call__`.
-            sample_weight: weights of the positions, `(batch, length)`, or `None`.
-        """
-        labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-        weights = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-        if sample_weight is not None:
-            weights *= ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-        weights /= ops.maximum(ops.sum(weights), 1.0)
-        logits = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
-        return weighted_cross_entropy(logits, labels, weights)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """As `__call__`; Keras asks for it."""
-        return self(y_true, y_pred)
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    weights = _is_token(labels)
+    weights /= ops.maximum(ops.sum(weights), 1.0)
+    logits = ops.reshape(logits, (-1, logits.shape[-1]))
+    return weighted_cross_entropy(logits, labels, weights)
 
 
 def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
@@ -78,8 +61,14 @@ def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
 def _surprisal(logits: Any, labels: Any) -> Any:
     """`-log softmax(logits)[label]` of each position, float32, like `labels`."""
     logits = ops.cast(logits, "float32")
-    at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return ops.logsumexp(logits, axis=-1) - at_label
+    labels = ops.expand_dims(labels, axis=-1)
+    at_label = ops.take_along_axis(logits, labels, axis=-1)
+    return ops.logsumexp(logits, axis=-1) - ops.squeeze(at_label, axis=-1)
+
+
+def _is_token(labels: Any) -> Any:
+    """1 where there is a label, 0 where there is `[PAD]`; float32."""
+    return ops.cast(ops.not_equal(labels, PAD_ID), "float32")
 
 
 @cache
@@ -141,9 +130,9 @@ def taught_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
         The mean over the positions, a float32 scalar.
     """
     labels = ops.cast(labels, "int32")
-    is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-    sum_ = ops.sum(_half_taught()(logits, taught, labels) * is_token)
-    return sum_ / ops.maximum(ops.sum(is_token), 1.0)
+    is_token = _is_token(labels)
+    total = ops.sum(_half_taught()(logits, taught, labels) * is_token)
+    return total / ops.maximum(ops.sum(is_token), 1.0)
 
 
 @cache
@@ -165,7 +154,7 @@ def _half_taught() -> Any:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model achieves on windows, the validation's if nothing else is said.
+    """What a model achieves on windows; for validation these are the reference's.
 
     Attributes:
         step: steps taken before.
@@ -197,8 +186,9 @@ class Evaluator:
     def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
         ids = keras.Input((None,), dtype="int32")
         labels = keras.Input((None,), dtype="int32")
-        losses = WindowLoss(dtype="float32", autocast=False)([model(ids), labels])
-        self._model = keras.Model([ids, labels], losses)
+        losses = ops.sum(_surprisal(model(ids), labels) * _is_token(labels), axis=-1)
+        of_windows = keras.layers.Lambda(whole, output_shape=())(losses)  # (batch,)
+        self._model = keras.Model([ids, labels], of_windows)
         self._model.compile(jit_compile=jit_compile())
         self._tokens_per_byte = tokens_per_byte
         self._batch_size = EVALUATED_AT_ONCE * local_devices()
@@ -217,25 +207,3 @@ class Evaluator:
         # A diverged model's perplexity does not fit a float.
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return Evaluation(step, elapsed, loss, perplexity, bits_per_byte)
-
-
-class WindowLoss(keras.layers.Layer):
-    """Logits and labels -> the sum of `-log softmax(logits)[label]` of each window."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        """The sums, float32, of shape `(batch,)`; labels that are `[PAD]` add none."""
-        logits, labels = inputs  # (batch, length, rows), (batch, length)
-        is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-        return whole(ops.sum(_surprisal(logits, labels) * is_token, axis=-1))
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """A window's sum has no mask."""
-        return None
-
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """`(batch,)`."""
-        return (input_shape[0][0],)

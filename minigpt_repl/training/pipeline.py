@@ -27,7 +27,6 @@ from minigpt_repl.training.callbacks import (
 from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.dataset import steps_per_epoch, training_data
 from minigpt_repl.training.devices import (
-    Cluster,
     check_agreed,
     idle_gpus,
     in_any_process,
@@ -35,13 +34,16 @@ from minigpt_repl.training.devices import (
 )
 from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import SILENT, Progress
-from minigpt_repl.training.recipes import DRAFT, Length, Recipe, fitted, size_for
-from minigpt_repl.training.resume import (
-    STATE_FILE,
-    fingerprint,
-    remove_state,
+from minigpt_repl.training.recipes import (
+    DRAFT,
+    PATIENCE,
+    Length,
+    Recipe,
+    fitted,
+    size_for,
 )
-from minigpt_repl.training.setup_options import Setup
+from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
+from minigpt_repl.training.setup_options import Cluster, Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
@@ -98,20 +100,20 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
         f"text: {len(text.train):,} pieces, {tokens:,} tokens of "
         f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
     )
-    small = size_for(tokens)
-    if small is None or setup.recipe.name != "default":
+    if size_for(tokens) is None or setup.recipe.name != "default":
         return setup
     recipe = setup.recipe
     if not setup.is_fitted:
         recipe = fitted(recipe, tokens, setup.options.to_json())
-    patience = setup.patience or small.patience
+    patience = setup.options.patience or PATIENCE
+    options = replace(setup.options, patience=patience)
     progress.say(
         f"a small text: {recipe.num_layers} layers of width {recipe.hidden_dim}, "
         f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it is read "
         f"{recipe.epochs} times at most (--epochs), fewer where {patience} evaluations "
         "bring no new best (--patience)"
     )
-    return replace(setup, recipe=recipe, patience=patience, is_small=True)
+    return replace(setup, options=options, recipe=recipe, is_small=True)
 
 
 def _train_and_save(
@@ -171,7 +173,7 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
             setup.options.steps,
             setup.options.seed,
             setup.options.lowercase,
-            setup.patience,
+            setup.options.patience,
         ],
         draft=setup.options.with_draft,
         sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
@@ -196,7 +198,7 @@ def _train(
         length,
         seed=setup.options.seed,
         state_folder=folder,
-        patience=setup.patience,
+        patience=setup.options.patience,
         should_stop=should_stop,
         is_chief=setup.is_chief,
         options=setup.options.to_json(),
@@ -276,11 +278,8 @@ def _add_draft(
     folder = training_folder(setup.out) / "draft"
     run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
     if not run.was_stopped and setup.is_chief:
-        record = {
-            **record,
-            "draft": training_record(recipe, setup.options.seed, text, run),
-        }
-        save_checkpoint(setup.out, model, record, in_float32(draft))
+        told = training_record(recipe, setup.options.seed, text, run)
+        save_checkpoint(setup.out, model, record | {"draft": told}, in_float32(draft))
     return run
 
 

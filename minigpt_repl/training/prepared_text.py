@@ -231,8 +231,8 @@ def prepared_tokens(
     cache = cache or StageCache()
     try:
         return read_tokens(cache.directory("tokens", key, make))
-    except (OSError, ValueError):  # somebody damaged the files
-        return read_tokens(cache.directory_again("tokens", key, make))
+    except (OSError, ValueError):
+        return read_tokens(cache.directory("tokens", key, make, is_damaged=True))
 
 
 def read_tokens(folder: Path) -> TokenizedLines:

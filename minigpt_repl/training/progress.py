@@ -162,8 +162,8 @@ def _tempo(task: progress.Task) -> str:
     unit, figures, speed = task.fields["unit"], task.fields["figures"], task.speed
     scale, unit = _UNITS.get(unit, (1, unit))
     parts = []
-    if "tokens_per_second" in figures:
-        parts.append(in_tokens_per_second(float(figures["tokens_per_second"])))
+    if tokens_per_second := figures.get("tokens_per_second"):
+        parts.append(in_tokens_per_second(tokens_per_second))
     elif speed:
         rate = speed / scale
         parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")

@@ -198,17 +198,10 @@ DRAFT = Recipe(
 
 @dataclass(frozen=True)
 class Size:
-    """What suits texts of up to so many tokens.
-
-    Attributes:
-        tokens: of the text.
-        fields: of the recipe.
-        patience: evaluations without a new best that end the run.
-    """
+    """What suits texts of up to so many `tokens`: the `fields` of a recipe."""
 
     tokens: int
     fields: Mapping[str, Any]
-    patience: int
 
 
 _TINY = {
@@ -221,25 +214,25 @@ _BOOK = {
 }
 
 SIZES = (
-    Size(8_000, {**_TINY, "epochs": 100}, 8),
-    Size(30_000, {**_TINY, "epochs": 12}, 8),
-    Size(300_000, {**_BOOK, "epochs": 8}, 8),
-    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 8}, 8),
+    Size(8_000, {**_TINY, "epochs": 100}),
+    Size(30_000, {**_TINY, "epochs": 12}),
+    Size(300_000, {**_BOOK, "epochs": 8}),
+    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 8}),
 )
 """The smallest first; a larger text has the recipe as it is. The second and the third
 were the best of those that docs/training-log.md lists."""
+
+PATIENCE = 8
+"""Evaluations of a small text without a new best that end the run."""
 
 SEEN_TOKENS = 3_000_000
 """Tokens that a small text is read to at most, again and again."""
 
 
 def fitted(recipe: Recipe, tokens: int, given: Mapping[str, Any]) -> Recipe:
-    """The recipe in the size that a text can fill.
+    """The recipe in the size that a text of so many tokens can fill.
 
-    Args:
-        recipe: as it was asked for.
-        tokens: of the text.
-        given: fields that were asked for by name, and stay.
+    The `given` fields were asked for by name, and stay.
     """
     size = size_for(tokens)
     if size is None:
@@ -255,9 +248,7 @@ def size_for(tokens: int) -> Size | None:
     return next((size for size in SIZES if tokens <= size.tokens), None)
 
 
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)
-}
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)}
 
 
 def get_recipe(name: str) -> Recipe:
@@ -277,9 +268,7 @@ def get_recipe(name: str) -> Recipe:
 class Length:
     """When a run ends: after so many steps or seconds, or what comes first of both.
 
-    Attributes:
-        steps: of the optimizer, or `None`.
-        seconds: of training, across resumes, or `None`.
+    Seconds are counted across resumes.
     """
 
     steps: int | None = None
@@ -291,27 +280,17 @@ class Length:
             raise UsageError(f"a run must be longer than nothing, but {given} is not")
 
     def progress(self, step: int, elapsed: float) -> float:
-        """The share of the run that is over, from 0 to 1.
-
-        Args:
-            step: steps taken so far.
-            elapsed: seconds trained so far.
-        """
+        """The share of the run that is over, from 0 to 1."""
         in_steps = step / self.steps if self.steps else 0.0
         in_seconds = elapsed / self.seconds if self.seconds else 0.0
         return min(max(in_steps, in_seconds), 1.0)
 
 
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
-    """The rate of a step.
+    """The rate of a step: a linear warm-up, times the recipe's schedule.
 
-    A linear warm-up by steps, times the recipe's schedule by `progress`. So a run
-    that is measured in minutes ends with the rate at zero as well.
-
-    Args:
-        recipe: names the peak, the warm-up and the schedule.
-        step: steps taken before this one.
-        progress: share of the run that is over.
+    The schedule goes by the share of the run that is over, so that one measured in
+    minutes ends with the rate at zero as well.
     """
     rate = recipe.learning_rate
     if step < recipe.warmup_steps:

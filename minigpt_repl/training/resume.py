@@ -15,7 +15,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from minigpt_repl import paths
@@ -27,7 +27,8 @@ from minigpt_repl.files import (
     recover_directory,
     write_bytes_atomically,
 )
-from minigpt_repl.paths import PROGRESS_FILE
+from minigpt_repl.models.record import DRAFT_FOLDER, PRESET_FILES, TOKENIZER_FILES
+from minigpt_repl.paths import PROGRESS_FILE, RECORD_FILE
 
 STATE_FILE = "state.npz"
 LOCK_FILE = "lock"
@@ -70,6 +71,52 @@ def locked(out: Path) -> Iterator[None]:
         finally:
             if [each.name for each in folder.iterdir()] == [LOCK_FILE]:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_finished(out: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether there is nothing to go on with, only a checkpoint.
+
+    Raises:
+        UsageError: if there is something that only the user may let go of.
+    """
+    has_state = any(paths.training_folder(out).rglob(STATE_FILE))
+    has_checkpoint = (out / RECORD_FILE).exists()
+    if (mine := _not_ours(out)) is not None:
+        raise UsageError(
+            f"{mine} is not a checkpoint's and would be lost: move it away, or name "
+            "another folder with --out"
+        )
+    if overwrite:
+        return False
+    if resume:
+        return has_checkpoint and not has_state
+    if has_state:
+        raise UsageError(
+            f"there is an unfinished training of {out}: go on with --resume, or start "
+            "anew with --overwrite"
+        )
+    if has_checkpoint:
+        raise UsageError(
+            f"{out} is there already: replace it with --overwrite, or name another "
+            "folder with --out"
+        )
+    return False
+
+
+def _not_ours(out: Path) -> Path | None:
+    """What lies at a checkpoint's place and is of no checkpoint, if anything."""
+    if out.exists() and not out.is_dir():
+        return out
+    files = {RECORD_FILE, "task.weights.h5", *PRESET_FILES}
+    files.update(*TOKENIZER_FILES.values())
+    files |= {f"{DRAFT_FOLDER}/{name}" for name in files}
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    for path in sorted(out.rglob("*")):
+        if path.relative_to(out).as_posix() not in (
+            folders if path.is_dir() else files
+        ):
+            return path
+    return None
 
 
 def clear(folder: Path) -> None:
@@ -122,29 +169,28 @@ class StageCache:
         write_bytes_atomically(path, text.encode("utf-8"))
         return value
 
-    def directory(self, stage: str, key: str, make: Callable[[Path], None]) -> Path:
+    def directory(
+        self,
+        stage: str,
+        key: str,
+        make: Callable[[Path], None],
+        is_damaged: bool = False,
+    ) -> Path:
         """A folder that `make` filled, now or in an earlier run.
 
         Args:
             stage: name of the stage, for the folder's name.
             key: the result's `fingerprint`.
             make: called with an empty folder to write files into.
+            is_damaged: whether what was there has to be made again.
 
         Raises:
             MiniGPTError: if it can't be written, such as on a full disk.
         """
         path = self._place(f"{stage}-{key}")
-        if not path.is_dir():
-            self.directory_again(stage, key, make)
-        return path
-
-    def directory_again(
-        self, stage: str, key: str, make: Callable[[Path], None]
-    ) -> Path:
-        """As `directory`, but made now: what was there turned out to be damaged."""
-        path = self._place(f"{stage}-{key}")
-        with open_directory_atomically(path) as made:
-            make(made)
+        if is_damaged or not path.is_dir():
+            with open_directory_atomically(path) as made:
+                make(made)
         return path
 
     def _place(self, name: str) -> Path:
@@ -179,7 +225,8 @@ def save_state(folder: Path, state: State) -> None:
         for group, members in state.groups.items()
         for index, array in enumerate(members)
     }
-    header = {"format": FORMAT, "groups": _sizes(state.groups), **state.header}
+    sizes = {group: len(members) for group, members in state.groups.items()}
+    header = {"format": FORMAT, "groups": sizes, **state.header}
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with open_atomically(folder / STATE_FILE) as file:
@@ -268,7 +315,3 @@ def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) ->
             "the unfinished training is of another text or vocabulary: resume with "
             "the same --corpus, or start anew with --overwrite"
         )
-
-
-def _sizes(groups: Mapping[str, Arrays]) -> dict[str, int]:
-    return {name: len(members) for name, members in groups.items()}

@@ -6,6 +6,7 @@ to watch is a Keras callback after that, and finds its figures in `logs`.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,9 @@ SAVE_EVERY = 50.0
 
 SAVE_FIRST = 5.0
 """Seconds until the first time."""
+
+SPEED_OVER = 50
+"""Steps that the speed is measured over."""
 
 
 class DivergedError(MiniGPTError):
@@ -77,7 +81,7 @@ class Plan:
 
 @dataclass
 class Run:
-    """A training as it stands; the trainer changes it, others read it.
+    """A training as it stands.
 
     Attributes:
         step: steps taken.
@@ -148,14 +152,13 @@ class Trainer:
         """
         pacer = _Pacer(self)
         late = self.run.step % self.evaluate_every
-        if not late:
-            self._catch_up()
-        if late and not pacer.is_over():
+        if late:
             # The rest of a round that was broken off, so that evaluations fall on
             # the same steps as without the break.
             self._fit(pacer, self.evaluate_every - late, rounds=1)
-        if not self.run.was_stopped and not pacer.is_over():
-            self._fit(pacer, self.evaluate_every, rounds=NO_END)
+        else:
+            self._catch_up()
+        self._fit(pacer, self.evaluate_every, rounds=NO_END)
         if self.run.was_stopped:
             return self.run
         self._catch_up()
@@ -190,7 +193,23 @@ class Trainer:
             self.best_weights = self.model.get_weights()
         return evaluation
 
+    @property
+    def progress(self) -> float:
+        """The share of the run that is over, from 0 to 1."""
+        return self.plan.length.progress(self.run.step, self.run.elapsed)
+
+    def is_over(self) -> bool:
+        """Whether the run has its whole length, or no more patience."""
+        run, patience = self.run, self.plan.patience
+        if patience is not None and run.best is not None:
+            since = sum(each.step > run.best.step for each in run.evaluations)
+            if since >= patience:
+                return True
+        return self.progress >= 1
+
     def _fit(self, pacer: "_Pacer", steps: int, rounds: int) -> None:
+        if self.run.was_stopped or self.is_over():
+            return
         done = self.run.step // self.evaluate_every
         self.model.fit(
             for_fit(self._batches, self.recipe.context_length),
@@ -202,11 +221,12 @@ class Trainer:
         )
 
     def _batches(self) -> Batches:
-        def progress(step: int) -> float:
-            return self.plan.length.progress(step, self.run.elapsed)
-
         feed = recipe_batches(
-            self.data.train, self.recipe, self.plan.seed, self.run.step, progress
+            self.data.train,
+            self.recipe,
+            self.plan.seed,
+            self.run.step,
+            lambda step: self.plan.length.progress(step, self.run.elapsed),
         )
         for inputs, labels in feed:
             yield own_rows(inputs), own_rows(labels)
@@ -221,7 +241,7 @@ class Trainer:
             "seed": self.plan.seed,
             "data": self.data.fingerprint,
             "step": self.run.step,
-            "progress": self.plan.length.progress(self.run.step, self.run.elapsed),
+            "progress": self.progress,
             "elapsed": self.run.elapsed,
             "evaluations": [each.to_json() for each in self.run.evaluations],
             "losses": self.run.losses,
@@ -271,11 +291,7 @@ class Trainer:
 
 
 class _Pacer(keras.callbacks.Callback):
-    """Sets the rate before each step; counts, evaluates, saves and stops after it.
-
-    Args:
-        trainer: whose run it paces.
-    """
+    """Sets the rate before each step; counts, evaluates, saves and stops after it."""
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
@@ -283,20 +299,13 @@ class _Pacer(keras.callbacks.Callback):
         self._clock = trainer.plan.clock
         self._began = self._clock() - trainer.run.elapsed
         self._saved = self._clock() - SAVE_EVERY + SAVE_FIRST
-        self._mark = (trainer.run.step, self._clock())
-        self._tokens_per_second = 0.0
-        self._is_steady = False
-
-    def is_over(self) -> bool:
-        """Whether the run has its whole length."""
-        run = self._trainer.run
-        return self._trainer.plan.length.progress(run.step, run.elapsed) >= 1
+        # When the last steps ended. The first of all is traced, and in none of them.
+        self._ends: deque[tuple[int, float]] = deque(maxlen=SPEED_OVER)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """The step's learning rate."""
-        run, plan = self._trainer.run, self._trainer.plan
-        progress = plan.length.progress(run.step, run.elapsed)
-        self._rate = learning_rate(self._trainer.recipe, run.step, progress)
+        trainer = self._trainer
+        self._rate = learning_rate(trainer.recipe, trainer.run.step, trainer.progress)
         # `self.model`, not the trainer's: on JAX a step's variables are attached to
         # the model only when a callback asks for it.
         self.model.optimizer.learning_rate.assign(self._rate)
@@ -307,7 +316,7 @@ class _Pacer(keras.callbacks.Callback):
         Raises:
             DivergedError: if the loss is NaN or infinite.
         """
-        run, plan = self._trainer.run, self._trainer.plan
+        trainer, run = self._trainer, self._trainer.run
         run.step += 1
         run.elapsed = self._clock() - self._began
         if not np.isfinite(logs["loss"]):
@@ -315,12 +324,11 @@ class _Pacer(keras.callbacks.Callback):
                 f"the loss is {logs['loss']} at step {run.step}: go on from the last "
                 "saved state with --resume, or start anew with a lower --learning-rate"
             )
-        self._measure_speed()
+        self._ends.append((run.step, self._clock()))
         logs.update(self._figures())
         # A stop asked for at the last step is no stop.
-        run.was_stopped = plan.should_stop() and not self.is_over()
-        if run.was_stopped or self.is_over():
-            self.model.stop_training = True
+        run.was_stopped = trainer.plan.should_stop() and not trainer.is_over()
+        self.model.stop_training = run.was_stopped or trainer.is_over()
         if run.was_stopped or self._clock() - self._saved > SAVE_EVERY:
             self._save()
 
@@ -337,8 +345,8 @@ class _Pacer(keras.callbacks.Callback):
         evaluation = trainer.evaluate()
         now = self._clock()
         run.elapsed = now - self._began
-        step, then = self._mark
-        self._mark = (step, then + now - before)  # as if it had taken no time
+        for place, (step, then) in enumerate(self._ends):
+            self._ends[place] = (step, then + now - before)  # as if it took no time
         logs.update(
             self._figures(),
             val_loss=evaluation.loss,
@@ -346,7 +354,7 @@ class _Pacer(keras.callbacks.Callback):
             val_bits_per_byte=evaluation.bits_per_byte,
             best_step=run.best.step if run.best else run.step,
         )
-        if self._lost_patience():
+        if trainer.is_over():
             self.model.stop_training = True
         self._save()
 
@@ -356,16 +364,9 @@ class _Pacer(keras.callbacks.Callback):
         if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
             return True
         last = run.evaluations[-1]
-        since = plan.length.progress(run.step, run.elapsed)
-        since -= plan.length.progress(last.step, last.elapsed)
-        return self.is_over() or since > 0.999 / EVALUATIONS
-
-    def _lost_patience(self) -> bool:
-        run, patience = self._trainer.run, self._trainer.plan.patience
-        if patience is None or run.best is None:
-            return False
-        since = sum(each.step > run.best.step for each in run.evaluations)
-        return since >= patience
+        before = plan.length.progress(last.step, last.elapsed)
+        since = self._trainer.progress - before
+        return self._trainer.is_over() or since > 0.999 / EVALUATIONS
 
     def _save(self) -> None:
         # This gets the step's variables attached on JAX, as in `on_train_batch_begin`.
@@ -373,33 +374,19 @@ class _Pacer(keras.callbacks.Callback):
         self._trainer.save()
         self._saved = self._clock()
 
-    def _measure_speed(self) -> None:
-        recipe, (step, then) = self._trainer.recipe, self._mark
-        now, steps = self._clock(), self._trainer.run.step - step
-        if not steps or now <= then:
-            return
-        # Over some seconds, so that the figure can be read. Before that, over those
-        # that there are, without the first step, which is traced.
-        is_first, is_long = not self._tokens_per_second, now - then > 5
-        if is_long or not self._is_steady:
-            tokens = steps * recipe.batch_size * recipe.context_length
-            self._tokens_per_second = tokens / (now - then)
-        if is_long or is_first:
-            self._mark = (self._trainer.run.step, now)
-            self._is_steady = not is_first
-
     def _figures(self) -> dict[str, float]:
         run, recipe = self._trainer.run, self._trainer.recipe
-        progress = self._trainer.plan.length.progress(run.step, run.elapsed)
+        progress = self._trainer.progress
         left = run.elapsed * (1 - progress) / progress if progress else float("inf")
+        windows = len(self._trainer.data.train)
+        epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
+        (first, began), (last, now) = self._ends[0], self._ends[-1]
+        tokens = (last - first) * recipe.batch_size * recipe.context_length
         return {
             "step": run.step,
             "learning_rate": self._rate,
             "progress": progress,
-            "tokens_per_second": self._tokens_per_second,
+            "tokens_per_second": tokens / (now - began) if now > began else 0.0,
             "seconds_left": left,
-            "epochs": run.step
-            / steps_per_epoch(
-                recipe.feeding, len(self._trainer.data.train), recipe.batch_size
-            ),
+            "epochs": run.step / epoch,
         }

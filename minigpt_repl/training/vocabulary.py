@@ -1,24 +1,23 @@
 """Learns the WordPiece vocabulary of lines: words counted, then entries learned.
 
 Gives what `keras_hub.tokenizers.compute_word_piece_vocabulary` gives for the same
-lines, in a fraction of the time: that runs `tensorflow_text`'s
+lines, in a fraction of the time. That runs `tensorflow_text`'s
 `wordpiece_tokenizer_learner_lib.learn` (the algorithm of the subword tutorial at
-tensorflow.org/text/guide/subwords_tokenizer), and here the same result is computed
-in another way.
+tensorflow.org/text/guide/subwords_tokenizer): a pass cuts each word at the pieces known
+so far, counts every substring that begins at a cut, and then takes from the count of
+each substring the final counts of all its extensions.
 
-There, a pass cuts each word at the pieces known so far, counts every substring
-that begins at a cut, and then takes from the count of each substring the final
-counts of all its extensions. Since every occurrence of a substring that does not
-end its word is also an occurrence of an extension, what is left is the number of
-times that the substring *ends* a word: only word endings ever count. So a pass is
-a flow. Each word's count sits on the word; the longest known prefix is cut off,
-and the count moves on to the rest, until nothing is left. The ending a count
-passes through is what it counts for. All endings at once, that is a few array
-operations a pass instead of a walk through each substring of each word.
+Since every occurrence of a substring that does not end its word is also an occurrence
+of an extension, what is left is the number of times that the substring *ends* a word:
+only word endings ever count. So here a pass is a flow. Each word's count sits on the
+word; the longest known prefix is cut off, and the count moves on to the rest, until
+nothing is left. The ending a count passes through is what it counts for. All endings at
+once, that is a few array operations a pass.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +53,7 @@ def learn_wordpieces(
     reserved: Sequence[str],
     progress: Progress = SILENT,
 ) -> list[str]:
-    """Entries of a WordPiece vocabulary, most frequent last-resort first.
+    """Entries of a WordPiece vocabulary.
 
     Args:
         word_counts: how often each word occurs; not empty. Words come from a
@@ -68,15 +67,14 @@ def learn_wordpieces(
         pieces by falling count. At most `vocabulary_size`, often a little fewer:
         one count decides what is kept, and the search for it ends within 5%.
     """
-    highest, lowest = _threshold_range(word_counts.values())
+    highest = min(max(word_counts.values()), _HIGHEST_THRESHOLD)
+    lowest = max(min(word_counts.values()), _LOWEST_THRESHOLD)
     endings = _Endings.of(_usable_words(word_counts, reserved))
     progress.start("vocabulary", max(1, (highest - lowest).bit_length()), "thresholds")
-    tried = 0
-    while True:
+    for tried in itertools.count(1):
         threshold = (highest + lowest) // 2
         counts, kept = endings.learn(threshold)
         size = len(reserved) + int(kept.sum())
-        tried += 1
         progress.advance(tried, threshold=threshold, entries=size)
         near = vocabulary_size - _SLACK * vocabulary_size <= size <= vocabulary_size
         if near or lowest >= highest or threshold <= 1:
@@ -87,14 +85,6 @@ def learn_wordpieces(
             highest = threshold - 1
     progress.finish()
     return endings.entries(reserved, counts, kept)[:vocabulary_size]
-
-
-def _threshold_range(counts: Iterable[int]) -> tuple[int, int]:
-    counts = list(counts)
-    return (
-        min(max(counts), _HIGHEST_THRESHOLD),
-        max(min(counts), _LOWEST_THRESHOLD),
-    )
 
 
 def _usable_words(
@@ -110,8 +100,8 @@ def _usable_words(
     for word, count in words:
         for character in word:
             characters[character] += count
-    ranked = sorted(characters.items(), key=lambda item: (-item[1], item[0]))
-    allowed = {character for character, _ in ranked[:_MAX_CHARACTERS]}
+    ranked = sorted(characters, key=lambda each: (-characters[each], each))
+    allowed = set(ranked[:_MAX_CHARACTERS])
     words = [item for item in words if allowed.issuperset(item[0])]
     if len(words) > _MAX_WORDS:
         words = sorted(words, key=lambda item: -item[1])[:_MAX_WORDS]
@@ -195,7 +185,7 @@ class _Endings:
             dropped += 1
             active = active[cut[active] > dropped]
         counts = self.words.copy()
-        for start, end in zip(self.first, self.first[1:], strict=False):
+        for start, end in itertools.pairwise(self.first):
             following = left[start:end]
             moves = following >= 0
             # What is left is shorter, so its own turn is still to come.
@@ -206,14 +196,11 @@ class _Endings:
         self, reserved: Sequence[str], counts: _Ids, kept: NDArray[np.bool_]
     ) -> list[str]:
         """The vocabulary in its final order."""
-        chosen = np.flatnonzero(kept).tolist()
-        characters = sorted(
-            self.entry[node]
-            for node in chosen
-            if self.length[node] == 1 and not self.entry[node].startswith(PIECE)
+        ranked = sorted(
+            (-int(counts[node]), self.entry[node]) for node in np.flatnonzero(kept)
         )
-        ranked = sorted((-int(counts[node]), self.entry[node]) for node in chosen)
         pieces = [entry for _, entry in ranked]
+        characters = sorted(entry for entry in pieces if len(entry) == 1)
         return list(dict.fromkeys([*reserved, *characters, *pieces]))
 
 
@@ -259,12 +246,13 @@ def prepared_vocabulary(
     cache = cache or StageCache()
     about = {"format": _FORMAT, "lines": lines_hash, "lowercase": lowercase}
 
-    def counts() -> dict[str, int]:
-        return count_words(lines, lowercase, progress)
-
     def learn() -> list[str]:
-        kept: dict[str, int] = cache.value("counts", fingerprint(**about), counts)
-        return learn_vocabulary(kept, vocabulary_size, progress)
+        counts = cache.value(
+            "counts",
+            fingerprint(**about),
+            lambda: count_words(lines, lowercase, progress),
+        )
+        return learn_vocabulary(counts, vocabulary_size, progress)
 
     key = fingerprint(size=vocabulary_size, reserved=RESERVED, **about)
     words: list[str] = cache.value("vocabulary", key, learn)
@@ -280,10 +268,7 @@ def count_words(
 
     White space ends a word whatever stands around it, so the text is cut there
     first, and KerasHub's slow split at punctuation, and its case folding, see each
-    different chunk once.
-
-    Returns:
-        Counts in order of each word's first occurrence.
+    different chunk once. Words are in order of their first occurrence.
     """
     progress.start("count words", len(lines), "lines")
     chunks: Counter[bytes] = Counter()
@@ -310,8 +295,8 @@ def learn_vocabulary(
     if not word_counts:
         raise CorpusError("the training text has no words; give another text")
     words = learn_wordpieces(word_counts, vocabulary_size, RESERVED, progress)
-    characters = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
-    alone = {character for character in characters if len(character) == 1}
+    texts = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
+    alone = {text for text in texts if len(text) == 1}
     needed = len(RESERVED) + 2 * len(alone)
     if len(words) == vocabulary_size < needed:
         raise CorpusError(

@@ -29,7 +29,7 @@ def test_curves_are_drawn_into_a_png(tmp_path):
 def test_what_is_not_installed_is_refused_with_the_command(monkeypatch, module, extra):
     import sys
 
-    from minigpt_repl.training.callbacks import check_installed
+    from minigpt_repl.training.setup_options import check_installed
 
     monkeypatch.setitem(sys.modules, module, None)
     command = rf"pip install 'minigpt-repl\[{extra}\]'"
