@@ -2,8 +2,7 @@
 
 SimpleBooks' own layout is taken as it is, and any other text in the documents that
 `documents.py` finds, as it was written. For WordPiece, which loses spaces anyway, it is
-made into one paragraph a line. Books come wrapped at 70 columns, paragraphs apart by
-blank lines, with Project Gutenberg's licence before and after.
+made into one paragraph a line.
 """
 
 import codecs
@@ -133,6 +132,7 @@ def load_corpus(
     texts = _texts(layout or opened.documents, encoding, progress)
     if not layout:
         texts = [documents.strip_gutenberg(text) for text in texts]
+    # SimpleBooks has a training and a validation text, any other is split below.
     sides = [[text] for text in texts] if layout else [texts]
     if is_lossless:
         kind = document or ("line" if layout else documents.find_kind(texts))
@@ -148,11 +148,8 @@ def load_corpus(
     else:
         train, valid = documents.split_for_validation(kept[0], is_lossless)
     lines_read = sum(map(len, read))
-    _check(opened, lines_read, train, valid, min_length)
-
-    def ends(pieces: Sequence[documents.Piece]) -> tuple[bool, ...]:
-        return tuple(piece.is_end for piece in pieces) if is_lossless else ()
-
+    if not train or not valid:
+        raise _useless(opened, lines_read, train, valid, min_length)
     return Corpus(
         source=opened.description,
         name=public_name(source),
@@ -163,8 +160,8 @@ def load_corpus(
         lines_read=lines_read,
         tokenizer=tokenizer,
         document=document,
-        train_ends=ends(train),
-        valid_ends=ends(valid),
+        train_ends=tuple(piece.is_end for piece in train if is_lossless),
+        valid_ends=tuple(piece.is_end for piece in valid if is_lossless),
     )
 
 
@@ -190,7 +187,7 @@ def _texts(
     """What the documents hold; an encoding that was found is told."""
     texts, found = [], Counter[str]()
     for document in files:
-        text, name = decoded(document.read(), document.name, encoding)
+        text, name = _decoded(document.read(), document.name, encoding)
         texts.append(text)
         found[name] += 1
     others = {name: count for name, count in found.items() if name != "utf-8"}
@@ -249,30 +246,29 @@ def _is_longer(text: str, min_length: int) -> bool:
     return len(text) > min_length or len(text.encode("utf-8")) > min_length
 
 
-def _check(
+def _useless(
     opened: Source,
     read: int,
     train: Sequence[object],
     valid: Sequence[object],
     min_length: int,
-) -> None:
-    if train and valid:
-        return
+) -> CorpusError:
+    """Why a text leaves nothing to train on, or nothing to validate with."""
     where = opened.description
     if len(train) + len(valid) == 1 and not min_length:
-        raise CorpusError(
+        return CorpusError(
             f"{where} is too short: it takes 100 characters, some of which are put "
             "aside to validate with"
         )
     if len(train) + len(valid) == 1:
-        raise CorpusError(
+        return CorpusError(
             f"{where} has one paragraph of more than {min_length} bytes; it takes two: "
             "one to train on, one to validate with"
         )
     if not read or not any(document.read().strip() for document in opened.documents):
-        raise CorpusError(f"{where} is empty")
+        return CorpusError(f"{where} is empty")
     side = "validation " if train else "training " if valid else ""
-    raise CorpusError(
+    return CorpusError(
         f"{where} has no {side}line of more than {min_length} bytes among "
         f"{read:,}; lower --min-length"
     )
@@ -304,18 +300,10 @@ def check_encoding(name: str) -> str:
     return found.name
 
 
-def decoded(data: bytes, name: str, encoding: str | None = None) -> tuple[str, str]:
-    """A file's text and the encoding that it was read in.
-
-    Args:
-        data: the file's bytes.
-        name: of the file, for errors.
-        encoding: as the user named it; `None` to find it.
-
-    Raises:
-        CorpusError: if it is no text, or not of that encoding.
-    """
-    found = encoding or _marked(data)
+def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
+    """A file's text, and the encoding that it was read in: as named, or found."""
+    marks = (name for mark, name in _MARKS if data.startswith(mark))
+    found = encoding or next(marks, None)
     if found is None:
         try:
             return _checked(data.decode("utf-8"), name), "utf-8"
@@ -338,11 +326,8 @@ def decoded(data: bytes, name: str, encoding: str | None = None) -> tuple[str, s
         ) from error
 
 
-def _marked(data: bytes) -> str | None:
-    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
-
-
 def _looks_like(data: bytes) -> str | None:
+    """The encoding of bytes that are not UTF-8, if there is one that fits."""
     if b"\0" in data:
         return None  # of no encoding that writes a character in one byte or two
     replaced = data.decode("utf-8", "replace")
@@ -358,6 +343,7 @@ def _looks_like(data: bytes) -> str | None:
 
 
 def _checked(text: str, name: str) -> str:
+    """The text with its line ends alike and without a mark, if it is one."""
     if "\0" in text:
         place = len(text[: text.index("\0")].encode("utf-8", "surrogatepass"))
         raise CorpusError(f"{name} is not text: byte {place} is 0x00")

@@ -6,7 +6,7 @@ What is finished is kept: a next run takes it up.
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def set_up(
             should_stop = in_any_process(should_stop)
         if not setup.is_chief:
             progress = SILENT
-        return _train_and_save(setup, text, progress, should_stop)
+        return _train_and_save(_Training(setup, text, progress, should_stop))
 
 
 def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
@@ -103,7 +103,7 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
     if size_for(tokens) is None or setup.recipe.name != "default":
         return setup
     recipe = setup.recipe
-    if not setup.is_fitted:
+    if not setup.is_resumed:
         recipe = fitted(recipe, tokens, setup.options.to_json())
     patience = setup.options.patience or PATIENCE
     options = replace(setup.options, patience=patience)
@@ -116,24 +116,19 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
     return replace(setup, options=options, recipe=recipe, is_small=True)
 
 
-def _train_and_save(
-    setup: Setup, text: Text, progress: Progress, should_stop: Callable[[], bool]
-) -> Run:
+def _train_and_save(training: "_Training") -> Run:
+    """Train the model and its draft, and save both."""
+    setup, progress = training.setup, training.progress
     folder = training_folder(setup.out)
     if unused := idle_gpus():
         progress.say(
             f"TensorFlow trains on one GPU, {unused} more stay idle: KERAS_BACKEND=jax "
             "uses all (docs/scaling.md)"
         )
-    causal_lm = build_model(
-        setup.recipe, text.vocabulary.tokenizer(), setup.options.seed
-    )
-    if setup.recipe.name == "tutorial":
-        causal_lm.summary(print_fn=progress.say)
-    run = _train(setup, setup.recipe, causal_lm, text, folder, progress, should_stop)
+    causal_lm, run = training.train(setup.recipe, folder)
     if run.was_stopped:
         return run
-    record = training_record(setup.recipe, setup.options.seed, text, run)
+    record = training.record(setup.recipe, run)
     model = in_float32(causal_lm)
     if setup.is_chief:
         save_checkpoint(setup.out, model, record)
@@ -141,13 +136,111 @@ def _train_and_save(
         draw_curves(folder / CURVE_FILE, [(setup.recipe.name, run.evaluations)])
         progress.say(f"the curve is in {folder / CURVE_FILE}")
     if setup.options.with_draft:
-        draft_run = _add_draft(setup, model, text, record, progress, should_stop)
+        recipe = DRAFT.changed(
+            vocabulary_size=setup.recipe.vocabulary_size,
+            context_length=setup.recipe.context_length,
+            all_rows=setup.recipe.all_rows,
+        )
+        draft, draft_run = training.train(recipe, folder / "draft", DRAFT_SHARE)
         if draft_run.was_stopped:
             return draft_run
+        record["draft"] = training.record(recipe, draft_run)
+        draft = in_float32(draft)
+        if setup.is_chief:
+            save_checkpoint(setup.out, model, record, draft)
     if setup.is_chief:
         remove_state(folder / "draft")
         remove_state(folder)
     return run
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the training of the model and that of its draft have in common."""
+
+    setup: Setup
+    text: Text
+    progress: Progress
+    should_stop: Callable[[], bool]
+
+    def train(
+        self, recipe: Recipe, folder: Path, share: float = 1.0
+    ) -> tuple[MiniGPTCausalLM, Run]:
+        """A new model, trained by a recipe for a share of the time or the steps.
+
+        Args:
+            recipe: how.
+            folder: where its state and its log are.
+            share: of what was asked for.
+        """
+        options, progress = self.setup.options, self.progress
+        tokenizer = self.text.vocabulary.tokenizer()
+        causal_lm = build_model(recipe, tokenizer, options.seed)
+        if recipe.name == "tutorial":
+            causal_lm.summary(print_fn=progress.say)
+        data = training_data(recipe, self.text)
+        length = self._length(recipe, len(data.train), share)
+        plan = Plan(
+            length,
+            seed=options.seed,
+            state_folder=folder,
+            patience=options.patience,
+            should_stop=self.should_stop,
+            is_chief=self.setup.is_chief,
+            options=options.to_json(),
+        )
+        shown = ShowProgress(progress, length)
+        watching = self._callbacks(recipe.name, causal_lm, folder)
+        trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
+        if options.resume:
+            if trainer.resume():
+                progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
+            else:
+                progress.say(f"{recipe.name}: nothing saved to go on from, starting")
+        run = trainer.train()
+        shown.close()
+        return causal_lm, run
+
+    def record(self, recipe: Recipe, run: Run) -> dict[str, Any]:
+        """How a model was made, for its `training.json`."""
+        return training_record(recipe, self.setup.options.seed, self.text, run)
+
+    def _callbacks(
+        self, name: str, causal_lm: MiniGPTCausalLM, folder: Path
+    ) -> list[keras.callbacks.Callback]:
+        """What the options ask to be written and shown meanwhile."""
+        setup, options = self.setup, self.setup.options
+        callbacks: list[keras.callbacks.Callback] = []
+        if setup.is_chief:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = str(folder / LOG_FILE)
+            callbacks.append(keras.callbacks.CSVLogger(log, append=options.resume))
+        if setup.sampler is not None:
+            # On all of them, though one shows it: they must stay the same program.
+            callbacks.append(
+                ShowSample(
+                    causal_lm,
+                    setup.sampler,
+                    setup.sampler_values,
+                    self.progress,
+                    options.prompt,
+                    options.seed,
+                )
+            )
+        if options.tensorboard is not None and setup.is_chief:
+            logs = str(options.tensorboard / name)
+            callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+        return callbacks
+
+    def _length(self, recipe: Recipe, windows: int, share: float) -> Length:
+        minutes, steps = self.setup.options.minutes, self.setup.options.steps
+        seconds = None if minutes is None else minutes * 60 * share
+        if seconds is not None and not self.setup.is_small:
+            return Length(seconds=seconds)
+        if steps is None:
+            epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
+            steps = epoch * self.setup.recipe.epochs
+        return Length(max(round(steps * share), 1), seconds)
 
 
 def _welcome(cluster: Cluster) -> str:
@@ -180,107 +273,6 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         states=states,
         version=__version__,
     )
-
-
-def _train(
-    setup: Setup,
-    recipe: Recipe,
-    causal_lm: MiniGPTCausalLM,
-    text: Text,
-    folder: Path,
-    progress: Progress,
-    should_stop: Callable[[], bool],
-    share: float = 1.0,
-) -> Run:
-    data = training_data(recipe, text)
-    length = _length(setup, recipe, len(data.train), share)
-    plan = Plan(
-        length,
-        seed=setup.options.seed,
-        state_folder=folder,
-        patience=setup.options.patience,
-        should_stop=should_stop,
-        is_chief=setup.is_chief,
-        options=setup.options.to_json(),
-    )
-    shown = ShowProgress(progress, length)
-    watching = _callbacks(setup, recipe.name, causal_lm, folder, progress)
-    trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
-    if setup.options.resume:
-        if trainer.resume():
-            progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
-        else:
-            progress.say(f"{recipe.name}: nothing saved to go on from, starting")
-    run = trainer.train()
-    shown.close()
-    return run
-
-
-def _callbacks(
-    setup: Setup,
-    name: str,
-    causal_lm: MiniGPTCausalLM,
-    folder: Path,
-    progress: Progress,
-) -> list[keras.callbacks.Callback]:
-    """What the options ask to be written and shown while a recipe is carried out."""
-    callbacks: list[keras.callbacks.Callback] = []
-    if setup.is_chief:
-        folder.mkdir(parents=True, exist_ok=True)
-        callbacks.append(
-            keras.callbacks.CSVLogger(
-                str(folder / LOG_FILE), append=setup.options.resume
-            )
-        )
-    if setup.sampler is not None:
-        # On all of them, though one shows it: they must stay the same program.
-        callbacks.append(
-            ShowSample(
-                causal_lm,
-                setup.sampler,
-                setup.sampler_values,
-                progress,
-                setup.options.prompt,
-                setup.options.seed,
-            )
-        )
-    if setup.options.tensorboard is not None and setup.is_chief:
-        logs = str(setup.options.tensorboard / name)
-        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    return callbacks
-
-
-def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    minutes, steps = setup.options.minutes, setup.options.steps
-    seconds = None if minutes is None else minutes * 60 * share
-    if seconds is not None and not setup.is_small:
-        return Length(seconds=seconds)
-    if steps is None:
-        epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
-        steps = epoch * setup.recipe.epochs
-    return Length(max(round(steps * share), 1), seconds)
-
-
-def _add_draft(
-    setup: Setup,
-    model: MiniGPTCausalLM,
-    text: Text,
-    record: dict[str, Any],
-    progress: Progress,
-    should_stop: Callable[[], bool],
-) -> Run:
-    recipe = DRAFT.changed(
-        vocabulary_size=setup.recipe.vocabulary_size,
-        context_length=setup.recipe.context_length,
-        all_rows=setup.recipe.all_rows,
-    )
-    draft = build_model(recipe, text.vocabulary.tokenizer(), setup.options.seed)
-    folder = training_folder(setup.out) / "draft"
-    run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
-    if not run.was_stopped and setup.is_chief:
-        told = training_record(recipe, setup.options.seed, text, run)
-        save_checkpoint(setup.out, model, record | {"draft": told}, in_float32(draft))
-    return run
 
 
 def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str, Any]:

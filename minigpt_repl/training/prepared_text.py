@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
+from minigpt_repl.models.tokenizer import (
+    BYTE_PIECES,
+    MiniGPTBytePairTokenizer,
+    MiniGPTTokenizer,
+    learn_byte_pairs,
+)
 from minigpt_repl.training.corpus import Corpus, Tokenizer
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
@@ -71,13 +77,8 @@ class Vocabulary:
 
     def tokenizer(self) -> Any:
         """A KerasHub tokenizer."""
-        # Imported here: they load TensorFlow, which other stages do without.
         if self.merges is None:
-            from minigpt_repl.models.tokenizer import MiniGPTTokenizer
-
             return MiniGPTTokenizer(list(self.pieces), lowercase=self.lowercase)
-        from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer
-
         ids = {piece: place for place, piece in enumerate(self.pieces)}
         return MiniGPTBytePairTokenizer(ids, list(self.merges), document=self.document)
 
@@ -135,13 +136,14 @@ def prepare_text(
         progress,
     )
     vocabulary = replace(vocabulary, document=corpus.document)
-    ends = corpus.document is not None
-    train, valid = (
-        prepared_tokens(lines, sha256, vocabulary, progress, ends=marks if ends else ())
-        for lines, sha256, marks in (
-            (corpus.train, corpus.train_sha256, corpus.train_ends),
-            (corpus.valid, corpus.valid_sha256, corpus.valid_ends),
-        )
+    train_ends, valid_ends = corpus.train_ends, corpus.valid_ends
+    if corpus.document is None:
+        train_ends = valid_ends = ()
+    train = prepared_tokens(
+        corpus.train, corpus.train_sha256, vocabulary, progress, ends=train_ends
+    )
+    valid = prepared_tokens(
+        corpus.valid, corpus.valid_sha256, vocabulary, progress, ends=valid_ends
     )
     if not len(valid.ids):
         raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
@@ -174,8 +176,6 @@ def learned(
     if kind == "wordpiece":
         words = prepared_vocabulary(texts, texts_hash, most, lowercase, progress, cache)
         return Vocabulary(tuple(words), None, lowercase)
-    from minigpt_repl.models.tokenizer import BYTE_PIECES, learn_byte_pairs
-
     if kind == "byte":
         return Vocabulary(BYTE_PIECES, ())
     if most < SMALLEST_BPE:
@@ -262,14 +262,11 @@ def write_tokens(
     dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
     encoded = _ids_as_written if vocabulary.is_lossless else _ids_of_words
     rows: list[NDArray[Any]] = [np.zeros(0, dtype)]
-    lengths = [0]
     for place, ids in enumerate(encoded(lines, tokenizer, progress)):
         is_end = place < len(ends) and ends[place]
-        row = np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype)
-        rows.append(row)
-        lengths.append(len(row))
+        rows.append(np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype))
     np.save(folder / _IDS, np.concatenate(rows))
-    np.save(folder / _OFFSETS, np.cumsum(lengths, dtype=np.int64))
+    np.save(folder / _OFFSETS, np.cumsum([*map(len, rows)], dtype=np.int64))
     sizes = [len(line.encode("utf-8")) for line in lines]
     np.save(folder / _BYTES, np.array(sizes, np.int64))
 

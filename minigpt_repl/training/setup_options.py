@@ -195,7 +195,7 @@ class Setup:
         sampler: writes a text at each evaluation, or `None`.
         sampler_values: its parameters.
         cluster: the processes that train together, or `None` for this one alone.
-        is_fitted: whether the recipe is in the size that suits the text.
+        is_resumed: whether it goes on with the recipe of a run before.
         is_small: whether the text is one that is soon learned by heart.
     """
 
@@ -205,7 +205,7 @@ class Setup:
     sampler: SamplerSpec | None
     sampler_values: Mapping[str, Value]
     cluster: Cluster | None
-    is_fitted: bool
+    is_resumed: bool
     is_small: bool = False
 
     @property
@@ -252,9 +252,8 @@ def make_setup(options: Options, given: Collection[str]) -> Setup:
         # Without it TensorFlow can't write its summaries.
         check_installed("tensorboard", "--tensorboard", "tensorboard")
     sampler, values = _sample_sampler(options.sampler)
-    # Only the default is fitted; one that goes on has been.
-    is_fitted = recipe.name != "default" or header is not None
-    return Setup(options, out, recipe, sampler, values, cluster, is_fitted)
+    is_resumed = header is not None
+    return Setup(options, out, recipe, sampler, values, cluster, is_resumed)
 
 
 def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
