@@ -122,7 +122,7 @@ def train_each(
                 "recipe": asdict(recipe),
                 "parameters": causal_lm.count_params(),
                 "seed": seed,
-                "evaluations": [each.to_json() for each in run.evaluations],
+                "evaluations": [asdict(each) for each in run.evaluations],
             }
         )
     return report, curves

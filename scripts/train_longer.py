@@ -22,6 +22,7 @@ short run at a low rate that is better than either end (M. Wortsman et al. (2022
 
 import contextlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def todays_shape(recipe: dict[str, Any]) -> dict[str, Any]:
     """The default recipe as it is now, for the embeddings of another one."""
     kept = ("all_rows", "vocabulary_size", "hidden_dim", "context_length")
     then = saved_fields(recipe)
-    return DEFAULT.changed(**{name: then[name] for name in kept}).to_json()
+    return asdict(DEFAULT.changed(**{name: then[name] for name in kept}))
 
 
 def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:

@@ -1,7 +1,6 @@
 """What watches a training: the display's figures, sample texts, the curve.
 
-Keras callbacks that read the figures `trainer.py` puts into `logs`. They change nothing
-in the training.
+Keras callbacks that read the figures `trainer.py` puts into `logs`.
 """
 
 import time
@@ -107,14 +106,8 @@ class ShowProgress(keras.callbacks.Callback):
 class ShowSample(keras.callbacks.Callback):
     """Shows a text at each evaluation, as the reference example does.
 
-    Args:
-        causal_lm: shares its weights with the model in training. One on many
-            devices is copied: they would share a single row.
-        spec: the sampler.
-        values: its parameters.
-        progress: where the text is shown.
-        prompt: how the text begins; may be empty.
-        seed: of the sampler; the same at every evaluation.
+    The causal LM shares its weights with the model in training. One on many devices is
+    copied: they would share a single row.
     """
 
     def __init__(
@@ -163,11 +156,7 @@ def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
 
 
 def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) -> None:
-    """Draw validation perplexity over steps, of one or more runs, into a PNG.
-
-    Args:
-        path: the file to write.
-        curves: names, and evaluations in order.
+    """Draw validation perplexity over steps, of one or more named runs, into a PNG.
 
     Raises:
         UsageError: if matplotlib is not installed.

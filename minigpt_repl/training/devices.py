@@ -61,16 +61,10 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
 
 
 def own_rows(batch: Any) -> Any:
-    """The rows that this process feeds of a batch that all processes have.
+    """The rows that this process feeds of a batch, `(batch, ...)`, that all have.
 
     Rows of zeros, which is `[PAD]` and counts for nothing, are added until every
     device has as many.
-
-    Args:
-        batch: array of shape `(batch, ...)`.
-
-    Returns:
-        Array of shape `(batch of this process, ...)`, the same length on each.
     """
     distribution = keras.distribution.distribution()
     if distribution is None:

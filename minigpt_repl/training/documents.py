@@ -52,9 +52,7 @@ _FULL_LINE = 40
 class Piece:
     """A part of a document that is trained on, or validated with, as a whole.
 
-    Attributes:
-        text: as it was written.
-        is_end: whether the document ends with it.
+    `is_end` tells whether the document ends with it.
     """
 
     text: str

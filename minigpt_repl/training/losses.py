@@ -9,7 +9,7 @@ a second softmax.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -169,10 +169,6 @@ class Evaluation:
     loss: float
     perplexity: float
     bits_per_byte: float
-
-    def to_json(self) -> dict[str, float]:
-        """The fields, for `training.json`."""
-        return asdict(self)
 
 
 class Evaluator:

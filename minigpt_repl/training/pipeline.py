@@ -6,7 +6,7 @@ What is finished is kept: a next run takes it up.
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -261,7 +261,7 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         train=text.corpus.train_sha256,
         valid=text.corpus.valid_sha256,
         vocabulary=text.vocabulary.made_from,
-        recipe=setup.recipe.to_json(),
+        recipe=asdict(setup.recipe),
         options=[
             setup.options.steps,
             setup.options.seed,
@@ -280,7 +280,7 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
     assert run.best and run.on_seen  # a finished run has been evaluated
     corpus = text.corpus
     return {
-        "recipe": recipe.to_json(),
+        "recipe": asdict(recipe),
         "seed": seed,
         "data": {
             "source": corpus.name,
@@ -294,9 +294,9 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
         },
         "steps": run.step,
         "wall_seconds": round(run.elapsed, 1),
-        "metrics": run.best.to_json(),
+        "metrics": asdict(run.best),
         "perplexity_on_training_text": run.on_seen.perplexity,
-        "history": [each.to_json() for each in run.evaluations],
+        "history": [asdict(each) for each in run.evaluations],
         "training_losses": run.losses,
         "versions": {
             "python": platform.python_version(),

@@ -118,12 +118,6 @@ def prepare_text(
 ) -> Text:
     """Vocabulary and tokens of a corpus, each made now or found from an earlier run.
 
-    Args:
-        corpus: the text.
-        vocabulary_size: most words or pieces.
-        lowercase: whether WordPiece folds case.
-        progress: is told of each stage.
-
     Raises:
         CorpusError: if the text leaves nothing to learn or to validate with.
     """
@@ -161,14 +155,8 @@ def learned(
 ) -> Vocabulary:
     """The vocabulary of texts, learned now or in an earlier run.
 
-    Args:
-        kind: of the tokenizer.
-        texts: what is trained on.
-        texts_hash: tells them from all others.
-        most: pieces, the reserved ones included.
-        lowercase: whether WordPiece folds case.
-        progress: shows the learning.
-        cache: where it is kept.
+    It has at `most` so many pieces, the reserved ones included. The hash tells the
+    texts from all others; `lowercase` is WordPiece's.
 
     Raises:
         CorpusError: if it is too small, or the text is, to learn anything.
@@ -210,13 +198,8 @@ def prepared_tokens(
 ) -> TokenizedLines:
     """The lines' token ids, made now or in an earlier run.
 
-    Args:
-        lines: the lines of text; may be empty.
-        lines_hash: tells these lines from all others (`Corpus.train_sha256`).
-        vocabulary: what the tokenizer is made of.
-        progress: shows the tokenizing.
-        cache: where the ids are kept.
-        ends: whether the end of a document follows each line; none if not given.
+    The hash tells the lines from all others. `ends` tells whether the end of a document
+    follows each line; none if not given.
 
     Raises:
         MiniGPTError: if they can't be written, such as on a full disk.

@@ -6,7 +6,7 @@ length of the run. The learning rate of each step is plain arithmetic on the thr
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from minigpt_repl.errors import UsageError
@@ -21,22 +21,15 @@ class Recipe:
     """How a model is trained.
 
     Attributes:
-        name: what `--recipe` calls it.
-        summary: one line about it.
         feeding: `cut` feeds the first window of each line and throws the rest
             away, in batches shuffled 256 at a time, as the reference does;
             `packed` feeds every token once an epoch, truly shuffled.
         beginnings: the last share of the run, which feeds only the windows that begin
             behind `[BOS]`, as a prompt does.
-        num_layers: decoder blocks.
-        num_heads: attention heads.
-        hidden_dim: width of the hidden states.
-        intermediate_dim: width of the feedforward layers.
         context_length: tokens in a window, and positions of the model.
         vocabulary_size: most words or pieces that are learned.
         all_rows: whether the embedding has as many rows even where WordPiece learns
             fewer words, as the reference's has.
-        activation: of the feedforward layers.
         normalize_first: pre-norm blocks and a final norm.
         rotary: normalized queries and keys, turned by their positions, instead of
             learned positions.
@@ -47,7 +40,6 @@ class Recipe:
         embedding_stddev: standard deviation of the embeddings' first values;
             `None` for Keras' own uniform ones.
         batch_size: windows in a step.
-        optimizer: `adam` or `muon`.
         learning_rate: its peak.
         schedule: how the rate goes; `trapezoid` is flat, then linear to zero.
         warmup_steps: steps of linear warm-up.
@@ -102,10 +94,6 @@ class Recipe:
         recipe = replace(self, **given)
         _check(recipe)
         return recipe
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields, for `training.json` and the saved state."""
-        return asdict(self)
 
 
 def saved_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,6 @@ FORMAT = 1
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Arrays = Sequence["NDArray[Any]"]
-
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
@@ -130,11 +128,7 @@ def clear(folder: Path) -> None:
 
 
 def fingerprint(**made_from: Any) -> str:
-    """Names a result by what it was made from: 24 hexadecimal digits.
-
-    Args:
-        **made_from: values that JSON can hold; any change gives another name.
-    """
+    """Names a result by the JSON that it was made from: 24 hexadecimal digits."""
     canonical = json.dumps(made_from, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:24]
 
@@ -148,10 +142,7 @@ class StageCache:
     def value(self, stage: str, key: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, or what it returned in an earlier run.
 
-        Args:
-            stage: name of the stage, for the file's name.
-            key: the result's `fingerprint`.
-            make: makes the result, a value that JSON can hold.
+        It is a value that JSON can hold. The key is its `fingerprint`.
 
         Raises:
             MiniGPTError: if the result can't be kept, such as on a full disk.
@@ -178,11 +169,7 @@ class StageCache:
     ) -> Path:
         """A folder that `make` filled, now or in an earlier run.
 
-        Args:
-            stage: name of the stage, for the folder's name.
-            key: the result's `fingerprint`.
-            make: called with an empty folder to write files into.
-            is_damaged: whether what was there has to be made again.
+        The key is its `fingerprint`. What `is_damaged` is made again.
 
         Raises:
             MiniGPTError: if it can't be written, such as on a full disk.
@@ -209,7 +196,7 @@ class State:
     """
 
     header: Mapping[str, Any]
-    groups: Mapping[str, Arrays]
+    groups: Mapping[str, Sequence["NDArray[Any]"]]
 
 
 def save_state(folder: Path, state: State) -> None:

@@ -74,11 +74,7 @@ def command(context: click.Context, /, debug: bool, **options: Any) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: exits with 0, 1, 2 or 130, and never shows a traceback.
-
-    Args:
-        arguments: in place of the program's own.
-    """
+    """The entry point: exits with 0, 1, 2 or 130, and never shows a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         code = command.main(given, prog_name="minigpt-setup", standalone_mode=False)
@@ -156,14 +152,12 @@ def fork_and_watch(told: str) -> int | None:
     code. To be called while there is one thread. Signals that ask for an end are passed
     on to the child, and whatever ends the parent ends the child as well.
 
-    Args:
-        told: what it means when the child calls `abort()`.
-
     Returns:
         `None` in the child. In the parent, the child's exit code.
 
     Raises:
-        MiniGPTError: in the parent, if a signal ended the child.
+        MiniGPTError: in the parent, if a signal ended the child; `told`, if that was
+            by `abort()`.
     """
     parent_is_alive, held_by_parent = os.pipe()
     child = os.fork()

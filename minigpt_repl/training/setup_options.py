@@ -160,10 +160,7 @@ def click_options() -> list[click.Parameter]:
 class Cluster:
     """The processes that train together, and which of them this is.
 
-    Attributes:
-        coordinator: `HOST:PORT` at which process 0 listens.
-        num_processes: how many there are.
-        process_id: this one's, from 0. Process 0 alone writes files.
+    Process 0 listens at the coordinator's `HOST:PORT`, and it alone writes files.
     """
 
     coordinator: str
@@ -189,7 +186,7 @@ class Setup:
     """The options, checked, and what was made of them.
 
     Attributes:
-        options: as they came.
+        options: as they came, or were saved by the run before.
         out: folder of the checkpoint.
         recipe: how the model is trained.
         sampler: writes a text at each evaluation, or `None`.
@@ -217,11 +214,8 @@ class Setup:
 def make_setup(options: Options, given: Collection[str]) -> Setup:
     """The options checked and made into what the setup works with.
 
-    A run that goes on takes what is not given from the state of the one before.
-
-    Args:
-        options: as they came.
-        given: names of those that were given, rather than left at their defaults.
+    A run that goes on takes what is not `given`, but left at its default, from the
+    state of the one before.
 
     Raises:
         UsageError: if an option is out of range, or two do not fit together.

@@ -87,11 +87,7 @@ class Source:
 
 
 def open_source(source: str, progress: Progress) -> Source:
-    """Find the texts that a source means.
-
-    Args:
-        source: a path, a glob pattern or a URL.
-        progress: shows a download.
+    """Find the texts that a path, a glob pattern or a URL means.
 
     Raises:
         CorpusError: if it is missing, can't be read, or holds no text.
@@ -126,9 +122,7 @@ def is_url(source: str) -> bool:
 def fetch(url: str, progress: Progress) -> Path:
     """The file of a URL, fetched now or in an earlier run.
 
-    Args:
-        url: `http://`, `https://` or `file://`; the last is read where it lies.
-        progress: shows the bytes.
+    That of a `file://` is read where it lies.
 
     Raises:
         CorpusError: if it can't be fetched whole.

@@ -38,10 +38,8 @@ OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
 def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
     """A model with random weights, in the recipe's shape and precision.
 
-    Args:
-        recipe: names shape, precision and initial values.
-        tokenizer: a KerasHub tokenizer with the reserved tokens of ours.
-        seed: of the initial values; the same seed gives the same model.
+    The tokenizer is KerasHub's, with the reserved tokens of ours. The same seed gives
+    the same model.
     """
     keras.utils.set_random_seed(seed)
     rows = tokenizer.vocabulary_size()

@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -237,13 +237,13 @@ class Trainer:
             return
         header = {
             "options": dict(self.plan.options),
-            "recipe": self.recipe.to_json(),
+            "recipe": asdict(self.recipe),
             "seed": self.plan.seed,
             "data": self.data.fingerprint,
             "step": self.run.step,
             "progress": self.progress,
             "elapsed": self.run.elapsed,
-            "evaluations": [each.to_json() for each in self.run.evaluations],
+            "evaluations": [asdict(each) for each in self.run.evaluations],
             "losses": self.run.losses,
         }
         groups = {
@@ -264,7 +264,7 @@ class Trainer:
         state = load_state(folder) if folder is not None else None
         if state is None:
             return False
-        check_same(state, self.recipe.to_json(), self.plan.seed, self.data.fingerprint)
+        check_same(state, asdict(self.recipe), self.plan.seed, self.data.fingerprint)
         variables = {
             "model": self.model.variables,
             "optimizer": self.model.optimizer.variables,

@@ -231,13 +231,8 @@ def prepared_vocabulary(
 ) -> list[str]:
     """The vocabulary of the lines, learned now or in an earlier run.
 
-    Args:
-        lines: the training lines.
-        lines_hash: tells these lines from all others (`Corpus.train_sha256`).
-        vocabulary_size: the most entries, reserved ones included.
-        lowercase: whether words are case-folded.
-        progress: shows the counting and the learning.
-        cache: where counts and vocabulary are kept.
+    It has at most `vocabulary_size` entries, reserved ones included. The hash tells the
+    lines from all others.
 
     Raises:
         CorpusError: if the text has too few words, or too many characters, for
