@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from charset_normalizer import from_bytes
@@ -31,7 +31,6 @@ from minigpt_repl.training.sources import (
 )
 
 Tokenizer = Literal["bpe", "wordpiece", "byte"]
-TOKENIZERS: tuple[Tokenizer, ...] = get_args(Tokenizer)
 
 SIMPLEBOOKS_MIN_LENGTH = 512
 """The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
@@ -58,32 +57,18 @@ _LINES_A_REPORT = 5000
 
 @dataclass(frozen=True)
 class Corpus:
-    """Lines of text, normalized, one paragraph each; or documents as they were written.
+    """Lines, normalized, one paragraph each; or documents as they were written."""
 
-    Attributes:
-        source: as the user named it, in a few words.
-        name: what it is called, without where it lay; see `public_name`.
-        sha256: of what the source holds.
-        min_length: UTF-8 bytes; longer lines were kept.
-        train: the lines to train on.
-        valid: the lines to validate with.
-        lines_read: how many lines there were before the filter, of both.
-        tokenizer: the kind that the text was made ready for.
-        document: what has an end that can be learned; `None` for lines without.
-        train_ends: whether a document ends with each line to train on.
-        valid_ends: the same of those to validate with.
-    """
-
-    source: str
-    name: str
-    sha256: str
-    min_length: int
+    source: str  # as the user named it, in a few words
+    name: str  # without where it lay; see `public_name`
+    sha256: str  # of what the source holds
+    min_length: int  # UTF-8 bytes; longer lines were kept
     train: tuple[str, ...]
     valid: tuple[str, ...]
-    lines_read: int
+    lines_read: int  # before the filter, of both
     tokenizer: Tokenizer = "wordpiece"
-    document: DocumentKind | None = None
-    train_ends: tuple[bool, ...] = ()
+    document: DocumentKind | None = None  # what has an end that can be learned
+    train_ends: tuple[bool, ...] = ()  # whether a document ends with each line
     valid_ends: tuple[bool, ...] = ()
 
     @property

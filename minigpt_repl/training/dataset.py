@@ -260,20 +260,14 @@ def _untuned(dataset: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on and measured with.
+    """What is trained on and measured with."""
 
-    Attributes:
-        train: windows as the recipe's feeding makes them.
-        validation: windows as the reference cuts them; of a text that is kept as it
-            was written, and may be one long line, all of it.
-        tokens_per_byte: of the validation text.
-        fingerprint: tells this text and vocabulary from all others.
-    """
-
-    train: Windows
+    train: Windows  # as the recipe's feeding makes them
+    # As the reference cuts them; of a text that is kept as it was written, and may be
+    # one long line, all of it.
     validation: Windows
-    tokens_per_byte: float
-    fingerprint: str
+    tokens_per_byte: float  # of the validation text
+    fingerprint: str  # tells this text and vocabulary from all others
 
 
 def training_data(recipe: Recipe, text: Text) -> TrainingData:

@@ -8,12 +8,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.bytelevel import BETWEEN
-
-KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 
 _LONG = 80
 """Characters: a longer line may be a sentence or more, with any mark of prose."""

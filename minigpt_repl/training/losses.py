@@ -154,21 +154,13 @@ def _half_taught() -> Any:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model achieves on windows; for validation these are the reference's.
+    """What a model achieves on windows; for validation these are the reference's."""
 
-    Attributes:
-        step: steps taken before.
-        elapsed: seconds trained before.
-        loss: mean negative log-likelihood of a token, in nats.
-        perplexity: its exponential; depends on the vocabulary.
-        bits_per_byte: comparable between vocabularies.
-    """
-
-    step: int
-    elapsed: float
-    loss: float
-    perplexity: float
-    bits_per_byte: float
+    step: int  # steps taken before
+    elapsed: float  # seconds trained before
+    loss: float  # mean negative log-likelihood of a token, in nats
+    perplexity: float  # its exponential; depends on the vocabulary
+    bits_per_byte: float  # comparable between vocabularies
 
 
 class Evaluator:

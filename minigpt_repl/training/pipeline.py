@@ -43,7 +43,7 @@ from minigpt_repl.training.recipes import (
     size_for,
 )
 from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
-from minigpt_repl.training.setup_options import Cluster, Setup
+from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
@@ -80,7 +80,12 @@ def set_up(
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):
         if setup.cluster is not None:
-            progress.say(_welcome(setup.cluster))
+            cluster, count = setup.cluster, keras.distribution.get_device_count()
+            rest = "" if setup.is_chief else "; process 0 shows the rest"
+            progress.say(
+                f"process {cluster.process_id} of {cluster.num_processes} has joined: "
+                f"{count} devices in all{rest}"
+            )
             check_agreed(
                 _what_is_trained(setup, text),
                 "the processes were given different texts, options or states: start "
@@ -166,12 +171,9 @@ class _Training:
     def train(
         self, recipe: Recipe, folder: Path, share: float = 1.0
     ) -> tuple[MiniGPTCausalLM, Run]:
-        """A new model, trained by a recipe for a share of the time or the steps.
+        """A new model, trained for a share of the time or the steps asked for.
 
-        Args:
-            recipe: how.
-            folder: where its state and its log are.
-            share: of what was asked for.
+        Its state and its log are in the folder.
         """
         options, progress = self.setup.options, self.progress
         tokenizer = self.text.vocabulary.tokenizer()
@@ -243,13 +245,6 @@ class _Training:
         return Length(max(round(steps * share), 1), seconds)
 
 
-def _welcome(cluster: Cluster) -> str:
-    who = f"process {cluster.process_id} of {cluster.num_processes} has joined"
-    devices = f"{keras.distribution.get_device_count()} devices in all"
-    rest = "" if cluster.process_id == 0 else "; process 0 shows the rest"
-    return f"{who}: {devices}{rest}"
-
-
 def _what_is_trained(setup: Setup, text: Text) -> str:
     """Tells this training from all others; what differs would hang or go unnoticed."""
     states = []
@@ -257,18 +252,14 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         for path in sorted(training_folder(setup.out).rglob(STATE_FILE)):
             with explained(path), path.open("rb") as file:
                 states.append(hashlib.file_digest(file, "sha256").hexdigest())
+    asked = setup.options
     return fingerprint(
         train=text.corpus.train_sha256,
         valid=text.corpus.valid_sha256,
         vocabulary=text.vocabulary.made_from,
         recipe=asdict(setup.recipe),
-        options=[
-            setup.options.steps,
-            setup.options.seed,
-            setup.options.lowercase,
-            setup.options.patience,
-        ],
-        draft=setup.options.with_draft,
+        options=[asked.steps, asked.seed, asked.lowercase, asked.patience],
+        draft=asked.with_draft,
         sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
         states=states,
         version=__version__,

@@ -46,19 +46,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a tokenizer is made of.
+    """What a tokenizer is made of."""
 
-    Attributes:
-        pieces: in order of their ids.
-        merges: pairs of byte-level BPE; `None` for WordPiece.
-        lowercase: whether WordPiece folds case.
-        document: what has an end that is learned, if anything.
-    """
-
-    pieces: tuple[str, ...]
-    merges: tuple[str, ...] | None = None
-    lowercase: bool = False
-    document: str | None = None
+    pieces: tuple[str, ...]  # in order of their ids
+    merges: tuple[str, ...] | None = None  # of byte-level BPE; `None` for WordPiece
+    lowercase: bool = False  # whether WordPiece folds case
+    document: str | None = None  # what has an end that is learned
 
     def __len__(self) -> int:
         """How many pieces there are."""
@@ -85,18 +78,12 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class TokenizedLines:
-    """The lines of a text as token ids, one after the other.
+    """The lines of a text as token ids, one after the other."""
 
-    Attributes:
-        ids: all ids; uint16, or uint32 for a vocabulary above 65,535. (tokens,)
-        offsets: line i is `ids[offsets[i]:offsets[i + 1]]`; int64. (lines + 1,)
-        line_bytes: UTF-8 length of each line's text, for bits per byte; int64.
-            (lines,)
-    """
-
-    ids: NDArray[Any]
+    ids: NDArray[Any]  # (tokens,); uint16, or uint32 for a vocabulary above 65,535
+    # (lines + 1,): line i is `ids[offsets[i]:offsets[i + 1]]`
     offsets: NDArray[np.int64]
-    line_bytes: NDArray[np.int64]
+    line_bytes: NDArray[np.int64]  # (lines,): UTF-8 length, for bits per byte
 
     def __len__(self) -> int:
         """How many lines there are."""

@@ -1,8 +1,6 @@
 """How far the training's long stages are: what they tell, and how it is shown.
 
-The stages, downloads as well as training, know the interface of `Progress` only. On a
-terminal it is shown as a bar, elsewhere as a plain line a few times a minute. It goes
-to stderr: stdout stays free.
+The stages, downloads as well as training, know the interface of `Progress` only.
 """
 
 import time
@@ -24,20 +22,18 @@ class Progress:
     """Watches stages that come one after another. This one shows nothing of them."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage begins.
+        """A stage such as `"download"` begins.
 
         Args:
-            stage: what is done, in a word or two, such as `"download"`.
+            stage: its name.
             total: how many units there will be, or `None` if nobody knows.
             unit: what is counted: `"bytes"`, `"lines"`, `"words"`, `"steps"`, `"%"`.
         """
 
-    def advance(self, done: int, **figures: float | str) -> None:
-        """`done` units are done by now, counted from the start of the stage.
+    def advance(self, done: int, **figures: float) -> None:
+        """`done` units are done since the start of the stage.
 
-        Args:
-            done: absolute, not since the last call.
-            **figures: what else is worth showing, such as `loss=4.2`.
+        Figures are what else is worth showing, such as `loss=4.2`.
         """
 
     def finish(self) -> None:
@@ -52,12 +48,7 @@ SILENT = Progress()
 
 
 class Display(Progress):
-    """Shows stages on a console: a bar on a terminal, plain lines elsewhere.
-
-    Args:
-        console: where to; no escape sequence is written if it is no terminal.
-        clock: seconds that only grow.
-    """
+    """Shows stages on a console: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(
         self, console: Console, clock: Callable[[], float] = time.monotonic
@@ -87,7 +78,7 @@ class Display(Progress):
         if not self._is_live:
             self.say(f"{stage}: started")
 
-    def advance(self, done: int, **figures: float | str) -> None:
+    def advance(self, done: int, **figures: float) -> None:
         if self._bar is None:
             return
         [task] = self._bar.tasks
@@ -170,7 +161,7 @@ def _tempo(task: progress.Task) -> str:
     left = figures.get("seconds_left")
     if left is None and task.remaining is not None and speed:
         left = task.remaining / speed
-    if isinstance(left, (int, float)) and left < float("inf"):
+    if left is not None and left < float("inf"):
         parts.append(f"{duration(left)} left")
     return ", ".join(parts)
 

@@ -18,71 +18,56 @@ Schedule = Literal["constant", "trapezoid"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.
-
-    Attributes:
-        feeding: `cut` feeds the first window of each line and throws the rest
-            away, in batches shuffled 256 at a time, as the reference does;
-            `packed` feeds every token once an epoch, truly shuffled.
-        beginnings: the last share of the run, which feeds only the windows that begin
-            behind `[BOS]`, as a prompt does.
-        context_length: tokens in a window, and positions of the model.
-        vocabulary_size: most words or pieces that are learned.
-        all_rows: whether the embedding has as many rows even where WordPiece learns
-            fewer words, as the reference's has.
-        normalize_first: pre-norm blocks and a final norm.
-        rotary: normalized queries and keys, turned by their positions, instead of
-            learned positions.
-        tie_weights: whether the head is the embedding's transpose.
-        dropout: rate in the decoder blocks.
-        zero_outputs: whether the last kernel of attention and of the feedforward
-            begins at zero, so that a block adds nothing at first.
-        embedding_stddev: standard deviation of the embeddings' first values;
-            `None` for Keras' own uniform ones.
-        batch_size: windows in a step.
-        learning_rate: its peak.
-        schedule: how the rate goes; `trapezoid` is flat, then linear to zero.
-        warmup_steps: steps of linear warm-up.
-        decay_fraction: the share of the run that a trapezoid's descent takes.
-        weight_decay: of matrices that are not embeddings.
-        beta_2: of Adam's second moment.
-        clip_norm: bound of the global gradient norm, or `None`.
-        fused_loss: perplexity from one pass over the logits (`losses.py`) instead
-            of Keras' cross-entropy and a second softmax in its metric.
-        mixed_precision: bfloat16 products, float32 weights.
-        epochs: passes over the windows when nothing else is asked for.
-    """
+    """How a model is trained."""
 
     name: str
     summary: str
+
+    # What is fed. `cut`: the first window of each line, in batches shuffled 256 at a
+    # time, the rest thrown away, as the reference does; `packed`: every token once an
+    # epoch, truly shuffled.
     feeding: Feeding = "packed"
+    # The last share of the run, which feeds only the windows that begin behind `[BOS]`,
+    # as a prompt does.
     beginnings: float = 0.0
+    batch_size: int = 64  # windows in a step
+    epochs: int = 2  # when nothing else is asked for
+
+    # The model.
     num_layers: int = 2
     num_heads: int = 3
     hidden_dim: int = 256
-    intermediate_dim: int = 128
-    context_length: int = 128
-    vocabulary_size: int = 5000
+    intermediate_dim: int = 128  # of the feedforward layers
+    context_length: int = 128  # tokens in a window, and positions of the model
+    vocabulary_size: int = 5000  # the most words or pieces that are learned
+    # As many rows in the embedding even where WordPiece learns fewer words, as in the
+    # reference.
     all_rows: bool = False
     activation: str = "relu"
-    normalize_first: bool = False
+    normalize_first: bool = False  # pre-norm blocks and a final norm
+    # Normalized queries and keys, turned by their positions, not learned positions.
     rotary: bool = False
-    tie_weights: bool = False
+    tie_weights: bool = False  # the head is the embedding's transpose
     dropout: float = 0.0
+    # The last kernel of attention and of the feedforward begins at zero, so that a
+    # block adds nothing at first.
     zero_outputs: bool = False
+    # Of the first values, normally distributed; `None` for Keras' own uniform ones.
     embedding_stddev: float | None = 0.02
-    batch_size: int = 64
+
+    # The steps.
     optimizer: Optimizer = "muon"
-    learning_rate: float = 8e-3
-    schedule: Schedule = "trapezoid"
-    warmup_steps: int = 100
-    decay_fraction: float = 0.5
-    weight_decay: float = 0.1
-    beta_2: float = 0.98
-    clip_norm: float | None = 1.0
+    learning_rate: float = 8e-3  # its peak
+    schedule: Schedule = "trapezoid"  # flat, then linear to zero
+    warmup_steps: int = 100  # linear
+    decay_fraction: float = 0.5  # the share of the run that a trapezoid's descent takes
+    weight_decay: float = 0.1  # of matrices that are not embeddings
+    beta_2: float = 0.98  # of Adam's second moment
+    clip_norm: float | None = 1.0  # bound of the global gradient norm
+    # Perplexity from one pass over the logits (`losses.py`) instead of Keras'
+    # cross-entropy and a second softmax in its metric.
     fused_loss: bool = True
-    mixed_precision: bool = True
-    epochs: int = 2
+    mixed_precision: bool = True  # bfloat16 products, float32 weights
 
     def changed(self, **fields: Any) -> "Recipe":
         """A copy with the fields that are not `None` replaced.

@@ -2,8 +2,8 @@
 
 Finished stages are found by a fingerprint of all that they were made from; the folder
 that holds them may be deleted at any time. The state of an unfinished training holds
-arrays and a JSON header, never code. Both are written beside and renamed: whatever ends
-the program, what is read back is whole.
+arrays and a JSON header, never code. Both are read back whole, whatever ends the
+program.
 """
 
 import contextlib
@@ -110,9 +110,8 @@ def _not_ours(out: Path) -> Path | None:
     files |= {f"{DRAFT_FOLDER}/{name}" for name in files}
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
     for path in sorted(out.rglob("*")):
-        if path.relative_to(out).as_posix() not in (
-            folders if path.is_dir() else files
-        ):
+        known = folders if path.is_dir() else files
+        if path.relative_to(out).as_posix() not in known:
             return path
     return None
 
@@ -148,13 +147,8 @@ class StageCache:
             MiniGPTError: if the result can't be kept, such as on a full disk.
         """
         path = self._place(f"{stage}-{key}.json")
-        try:
+        with contextlib.suppress(OSError, ValueError):  # missing, or damaged
             return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError):
-            with explained(path):
-                path.unlink(missing_ok=True)  # damaged: made again
         value = make()
         text = json.dumps(value, ensure_ascii=False)
         write_bytes_atomically(path, text.encode("utf-8"))
@@ -188,14 +182,10 @@ class StageCache:
 
 @dataclass(frozen=True)
 class State:
-    """What a training needs to go on.
+    """What a training needs to go on."""
 
-    Attributes:
-        header: recipe, seed, data, step, elapsed seconds, history.
-        groups: lists of arrays by name: the model's, the optimizer's, the best.
-    """
-
-    header: Mapping[str, Any]
+    header: Mapping[str, Any]  # recipe, seed, data, step, elapsed seconds, history
+    # Arrays by name: the model's, the optimizer's, the best.
     groups: Mapping[str, Sequence["NDArray[Any]"]]
 
 

@@ -1,7 +1,6 @@
 """`minigpt-setup`: the command line of the training.
 
-Names the options, catches ^C, shows errors as one line and chooses the exit code. The
-work is `pipeline.py`'s, which is imported only when there is some: help and wrong
+The work is `pipeline.py`'s, which is imported only when there is some: help and wrong
 options answer without TensorFlow.
 """
 

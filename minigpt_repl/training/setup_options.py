@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -26,8 +26,7 @@ from minigpt_repl.sampling.registry import (
     read_sampler,
 )
 from minigpt_repl.shown import quoted
-from minigpt_repl.training import documents
-from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding
+from minigpt_repl.training.corpus import Tokenizer, check_encoding
 from minigpt_repl.training.recipes import RECIPES, Recipe, get_recipe, saved_fields
 from minigpt_repl.training.resume import read_header
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
@@ -88,11 +87,11 @@ class Options:
         "bpe: every text comes back as it was written. wordpiece: words in lower "
         "case, as in the reference. byte: nothing is learned. By default bpe; "
         "wordpiece for SimpleBooks and --recipe tutorial.",
-        type=click.Choice(TOKENIZERS),
+        type=click.Choice(get_args(Tokenizer)),
     )
     document: DocumentKind | None = _option(
         "What has an end that the model learns. By default found, and said.",
-        type=click.Choice(documents.KINDS),
+        type=click.Choice(get_args(DocumentKind)),
     )
     lowercase: bool = _option(
         "Whether wordpiece drops case, as in the reference.  [default: lowercase]",
@@ -183,27 +182,16 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Setup:
-    """The options, checked, and what was made of them.
+    """The options, checked, and what was made of them."""
 
-    Attributes:
-        options: as they came, or were saved by the run before.
-        out: folder of the checkpoint.
-        recipe: how the model is trained.
-        sampler: writes a text at each evaluation, or `None`.
-        sampler_values: its parameters.
-        cluster: the processes that train together, or `None` for this one alone.
-        is_resumed: whether it goes on with the recipe of a run before.
-        is_small: whether the text is one that is soon learned by heart.
-    """
-
-    options: Options
-    out: Path
+    options: Options  # as they came, or were saved by the run before
+    out: Path  # folder of the checkpoint
     recipe: Recipe
-    sampler: SamplerSpec | None
+    sampler: SamplerSpec | None  # writes a text at each evaluation
     sampler_values: Mapping[str, Value]
     cluster: Cluster | None
-    is_resumed: bool
-    is_small: bool = False
+    is_resumed: bool  # with the recipe of the run before
+    is_small: bool = False  # the text is one that is soon learned by heart
 
     @property
     def is_chief(self) -> bool:

@@ -73,17 +73,11 @@ class Document:
 
 @dataclass(frozen=True)
 class Source:
-    """A training text as the user named it, opened.
+    """A training text as the user named it, opened."""
 
-    Attributes:
-        description: what it is, in a few words.
-        sha256: of the file; of names and contents if it is several files.
-        documents: its texts, in order of their names.
-    """
-
-    description: str
-    sha256: str
-    documents: tuple[Document, ...]
+    description: str  # what it is, in a few words
+    sha256: str  # of the file; of names and contents if it is several files
+    documents: tuple[Document, ...]  # in order of their names
 
 
 def open_source(source: str, progress: Progress) -> Source:

@@ -52,70 +52,45 @@ class DivergedError(MiniGPTError):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run goes, apart from recipe and data.
-
-    Attributes:
-        length: when it ends.
-        seed: of the batches' order.
-        state_folder: where the state is saved, or `None` to save none.
-        evaluate_every: steps between evaluations; `None` for the recipe's own.
-        patience: evaluations without a new best before it stops early, or `None`.
-        halfway: whether the weights end in the middle between the first and the best.
-        should_stop: asked after every step; `True` ends the run, state saved.
-        clock: seconds that only grow.
-        is_chief: whether the state is saved by this process; all of them read it.
-        options: how the run was asked for, kept in the state.
-    """
+    """How a run goes, apart from recipe and data."""
 
     length: Length
-    seed: int = 1
-    state_folder: Path | None = None
-    evaluate_every: int | None = None
-    patience: int | None = None
-    halfway: bool = False
+    seed: int = 1  # of the batches' order
+    state_folder: Path | None = None  # no state is saved without
+    evaluate_every: int | None = None  # steps; `None` for the recipe's own
+    patience: int | None = None  # evaluations without a new best before it stops early
+    halfway: bool = False  # the weights end midway between the first and the best
+    # Asked after every step; `True` ends the run, state saved.
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
-    is_chief: bool = True
+    is_chief: bool = True  # whether this process saves the state; all of them read it
+    # How the run was asked for, kept in the state.
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Run:
-    """A training as it stands.
+    """A training as it stands."""
 
-    Attributes:
-        step: steps taken.
-        elapsed: seconds trained, across resumes.
-        evaluations: in the order they were made.
-        losses: `(step, mean training loss of the round that ends there)`.
-        best: the evaluation with the lowest loss.
-        on_seen: the best weights on as much of the training text, at the end.
-        was_stopped: whether it was told to stop before its end.
-    """
-
-    step: int = 0
-    elapsed: float = 0.0
+    step: int = 0  # steps taken
+    elapsed: float = 0.0  # seconds trained, across resumes
     evaluations: list[Evaluation] = field(default_factory=list)
+    # Steps, and the mean training loss of the round that ends there.
     losses: list[tuple[int, float]] = field(default_factory=list)
     best: Evaluation | None = None
+    # The best weights on as much of the training text, at the end.
     on_seen: Evaluation | None = None
-    was_stopped: bool = False
+    was_stopped: bool = False  # before its end
 
 
 class Trainer:
-    """Trains one causal LM by one recipe.
+    """Trains one causal LM by one recipe, in place.
 
-    Args:
-        causal_lm: the model; its weights are trained in place.
-        recipe: what is done at each step.
-        data: windows for training and validation.
-        plan: how long, and with which order of batches.
-        callbacks: watchers. Their `logs` hold `step`, `epochs`, `loss`,
-            `learning_rate`, `progress`, `tokens_per_second` and `seconds_left` after
-            each step. After each evaluation, at the end of what Keras calls an epoch,
-            also `val_loss`, `val_perplexity`, `val_bits_per_byte` and `best_step`.
-            `epochs` is how often the text was seen.
-        teachers: models whose probabilities it learns beside the text.
+    Beside the text it learns the probabilities of its teachers. The callbacks' `logs`
+    hold `step`, `epochs` (how often the text was seen), `loss`, `learning_rate`,
+    `progress`, `tokens_per_second` and `seconds_left` after each step. After each
+    evaluation, at the end of what Keras calls an epoch, also `val_loss`,
+    `val_perplexity`, `val_bits_per_byte` and `best_step`.
     """
 
     def __init__(
@@ -335,10 +310,9 @@ class _Pacer(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Evaluate, unless the round was broken off."""
         trainer, run = self._trainer, self._trainer.run
-        if run.was_stopped and run.step % trainer.evaluate_every:
-            # Resumed, the round goes on to its end and is evaluated then.
-            return
-        if not self._is_due():
+        # Resumed, the round goes on to its end and is evaluated then.
+        is_broken_off = run.was_stopped and run.step % trainer.evaluate_every
+        if is_broken_off or not self._is_due():
             return
         run.losses.append((run.step, float(logs["loss"])))
         before = self._clock()

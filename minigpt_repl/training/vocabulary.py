@@ -18,7 +18,6 @@ once, that is a few array operations a pass.
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +68,7 @@ def learn_wordpieces(
     """
     highest = min(max(word_counts.values()), _HIGHEST_THRESHOLD)
     lowest = max(min(word_counts.values()), _LOWEST_THRESHOLD)
-    endings = _Endings.of(_usable_words(word_counts, reserved))
+    endings = _Endings(_usable_words(word_counts, reserved))
     progress.start("vocabulary", max(1, (highest - lowest).bit_length()), "thresholds")
     for tried in itertools.count(1):
         threshold = (highest + lowest) // 2
@@ -108,57 +107,38 @@ def _usable_words(
     return words
 
 
-@dataclass(frozen=True)
 class _Endings:
     """Every word, and every ending of a word, as one node each.
 
     A word and an equal ending are two nodes, since an ending is written with the
     joiner. Single characters are nodes in both ways, used or not. Nodes are in
     order of falling length.
-
-    Attributes:
-        entry: the node as a vocabulary entry, an ending with the joiner.
-        length: characters, without the joiner. (nodes,)
-        prefix: the node's longest proper prefix that is a node of the same kind;
-            a single character points at itself. (nodes,)
-        rest: the ending that is left without the first character, -1 if nothing
-            is. (nodes,)
-        words: how often the node is a whole word; 0 for endings. (nodes,)
-        first: first node of each length, from the longest down, and the end.
     """
 
-    entry: list[str]
-    length: _Ids
-    prefix: _Ids
-    rest: _Ids
-    words: _Ids
-    first: list[int]
-
-    @classmethod
-    def of(cls, words: list[tuple[str, int]]) -> "_Endings":
+    def __init__(self, words: list[tuple[str, int]]) -> None:
         characters = {character for word, _ in words for character in word}
-        whole = characters.union(word for word, _ in words if word)
+        whole = characters.union(word for word, _ in words)
         ending = characters.union(
             word[start:] for word, _ in words for start in range(1, len(word))
         )
         nodes = [("", text) for text in whole] + [(PIECE, text) for text in ending]
         nodes.sort(key=lambda node: (-len(node[1]), node))
         ids = {node: index for index, node in enumerate(nodes)}
-        length = np.array([len(text) for _, text in nodes], np.int64)
-        counts = np.zeros(len(nodes), np.int64)
+        # Each node as the vocabulary has it, an ending with the joiner.
+        self.entry = [joiner + text for joiner, text in nodes]
+        # Characters, without the joiner. (nodes,)
+        self.length = np.array([len(text) for _, text in nodes], np.int64)
+        self.prefix = _longest_prefixes(nodes, ids)
+        # The ending that is left without the first character, -1 if nothing is. (nodes,)
+        rest = [ids.get((PIECE, text[1:]), -1) for _, text in nodes]
+        self.rest = np.array(rest, np.int64)
+        # How often a node is a whole word; 0 for endings. (nodes,)
+        self.words = np.zeros(len(nodes), np.int64)
         for word, count in words:
-            if word:
-                counts[ids["", word]] = count
-        return cls(
-            entry=[joiner + text for joiner, text in nodes],
-            length=length,
-            prefix=_longest_prefixes(nodes, ids),
-            rest=np.array(
-                [ids.get((PIECE, text[1:]), -1) for _, text in nodes], np.int64
-            ),
-            words=counts,
-            first=[0, *(np.flatnonzero(np.diff(length)) + 1).tolist(), len(nodes)],
-        )
+            self.words[ids["", word]] = count
+        # The first node of each length, from the longest down, and the end.
+        changes = np.flatnonzero(np.diff(self.length)) + 1
+        self.first = [0, *changes.tolist(), len(nodes)]
 
     def learn(self, threshold: int) -> tuple[_Ids, NDArray[np.bool_]]:
         """Counts of all nodes after the last pass, and which of them are kept."""
@@ -207,6 +187,10 @@ class _Endings:
 def _longest_prefixes(
     nodes: list[tuple[str, str]], ids: dict[tuple[str, str], int]
 ) -> _Ids:
+    """Each node's longest proper prefix that is a node of the same kind.
+
+    A single character has itself. `(nodes,)`
+    """
     prefix = np.empty(len(nodes), np.int64)
     # In sorted order a text follows its prefixes: they are the open ones.
     open_nodes: list[tuple[str, str]] = []
