@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -71,12 +72,12 @@ class Corpus:
     train_ends: tuple[bool, ...] = ()  # whether a document ends with each line
     valid_ends: tuple[bool, ...] = ()
 
-    @property
+    @cached_property
     def train_sha256(self) -> str:
         """Tells these training lines from all others."""
         return _sha256(self.train, self.train_ends)
 
-    @property
+    @cached_property
     def valid_sha256(self) -> str:
         """Tells these validation lines from all others."""
         return _sha256(self.valid, self.valid_ends)

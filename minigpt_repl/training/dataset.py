@@ -69,7 +69,6 @@ def cut_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
     Args:
         ids: the tokens of all lines one after another, of shape `(tokens,)`.
         lengths: how many tokens each line has, of shape `(lines,)`.
-        context_length: length of a window.
     """
     starts = np.cumsum(lengths) - lengths
     columns = np.arange(context_length)
@@ -90,12 +89,11 @@ def packed_windows(
     label of a rest is the token that really stands before it. Lines too short to
     fill a window are packed too, several to a window, each after its own `[BOS]`.
 
+    The last tokens are left out, or, `is_padded`, a window of their own.
+
     Args:
         ids: the tokens of all lines one after another, of shape `(tokens,)`.
         lengths: how many tokens each line has, of shape `(lines,)`.
-        context_length: length of a window.
-        is_padded: whether the last tokens are a window of their own, padded, rather
-            than left out.
 
     Raises:
         CorpusError: if there are not enough tokens for a single window.
@@ -132,11 +130,10 @@ def batch_order(
     It depends on its arguments alone, so that a resumed run goes on with the very
     batch that a run without a break would have had.
 
-    Returns:
-        Arrays of window indices. `cut` keeps windows in file order inside a batch,
-        shuffles the batches through a buffer of 256 and keeps a last, smaller one,
-        as the reference does. `packed` shuffles the windows themselves and drops
-        what does not fill a batch, unless there is nothing else.
+    `cut` keeps windows in file order inside a batch, shuffles the batches through a
+    buffer of 256 and keeps a last, smaller one, as the reference does. `packed`
+    shuffles the windows themselves and drops what does not fill a batch, unless there
+    is nothing else.
     """
     rng = np.random.default_rng([seed, epoch])
     places = list(range(steps_per_epoch(feeding, count, batch_size)))
@@ -218,10 +215,6 @@ def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
     minute, and the end of `fit` may have to wait until it wakes up: ten steps of 0.6 s
     took 10.3 s. So TensorFlow gets one that does not, and other backends generators
     and arrays as they are.
-
-    Args:
-        make_batches: begins to yield inputs and labels, `(batch, context_length)`.
-        context_length: tokens of a row.
     """
     if keras.backend.backend() != "tensorflow":
         return make_batches()
@@ -236,12 +229,7 @@ def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
 
 
 def for_predict(inputs: list[NDArray[Any]], batch_size: int) -> dict[str, Any]:
-    """The arguments of `predict`: a model's inputs and how they are cut.
-
-    Args:
-        inputs: arrays with as many rows each, one for each input of the model.
-        batch_size: rows at once.
-    """
+    """The arguments of `predict` for an array of each of the model's inputs."""
     if keras.backend.backend() != "tensorflow":
         return {"x": inputs, "batch_size": batch_size}
     import tensorflow as tf

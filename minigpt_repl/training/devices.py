@@ -91,8 +91,7 @@ def whole(tensor: Any) -> Any:
 def alone() -> Iterator[bool]:
     """What is built and run in this context is this process' own, on one device.
 
-    Yields:
-        Whether that makes a difference.
+    Yields whether that makes a difference.
     """
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -112,8 +111,7 @@ def local_devices() -> int:
 
 
 def jit_compile() -> Any:
-    """What a model's `compile` is told: XLA on a CPU has no bfloat16 products of its
-    own, so none on TensorFlow."""
+    """For `compile`: XLA on a CPU has no bfloat16 products, so none on TensorFlow."""
     return False if keras.backend.backend() == "tensorflow" else "auto"
 
 

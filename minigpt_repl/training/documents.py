@@ -6,7 +6,7 @@ A document is what has an end of its own.
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minigpt_repl.formats import DocumentKind
@@ -199,7 +199,7 @@ def is_wrapped(lines: Sequence[str]) -> bool:
 
 def _stand_in_blocks(lines: Sequence[str]) -> bool:
     """Whether blank lines part blocks of several, most of them long, but not wide."""
-    blocks = list(_blocks(lines))
+    blocks = _blocks(lines)
     inner = [_columns(line) for block in blocks for line in block[:-1]]
     last = [_columns(block[-1]) for block in blocks]
     if len(blocks) < 2 or not inner:
@@ -209,14 +209,10 @@ def _stand_in_blocks(lines: Sequence[str]) -> bool:
     return wide <= 0.02 * len(inner + last) and full >= 0.5 * len(inner)
 
 
-def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
-    block: list[str] = []
-    for line in [*lines, ""]:
-        if line:
-            block.append(line)
-        elif block:
-            yield block
-            block = []
+def _blocks(lines: Sequence[str]) -> list[list[str]]:
+    """Lines that stand together, between empty ones."""
+    grouped = itertools.groupby(lines, bool)
+    return [list(block) for is_full, block in grouped if is_full]
 
 
 def _join(lines: list[str]) -> str:

@@ -43,15 +43,12 @@ def mean_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
-    """`sum(weights * -log softmax(logits)[labels])`.
+    """`sum(weights * -log softmax(logits)[labels])`, a float32 scalar.
 
     Args:
         logits: float tensor of shape `(positions, rows)`.
         labels: int tensor of shape `(positions,)`.
         weights: float32 tensor of shape `(positions,)`; no gradient flows to it.
-
-    Returns:
-        A float32 scalar.
     """
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_cross_entropy()(logits, labels, weights)
@@ -123,11 +120,7 @@ def taught_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
     Args:
         logits: float tensor of shape `(batch, length, rows)`.
         taught: the teacher's logits, of the same shape.
-        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
-            counts.
-
-    Returns:
-        The mean over the positions, a float32 scalar.
+        labels: as for `mean_cross_entropy`; the result, too.
     """
     labels = ops.cast(labels, "int32")
     is_token = _is_token(labels)
@@ -166,9 +159,7 @@ class Evaluation:
 class Evaluator:
     """Measures a model again and again; traced once.
 
-    Args:
-        model: from ids `(batch, length)` to logits `(batch, length, rows)`.
-        tokens_per_byte: of the validation text.
+    It is from ids `(batch, length)` to logits `(batch, length, rows)`.
     """
 
     def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
@@ -185,10 +176,8 @@ class Evaluator:
         self, windows: Windows, step: int = 0, elapsed: float = 0.0
     ) -> Evaluation:
         """The model as it is now, on all windows."""
-        inputs = [
-            own_rows(windows.inputs.astype("int32")),
-            own_rows(windows.labels.astype("int32")),
-        ]
+        pair = (windows.inputs, windows.labels)
+        inputs = [own_rows(each.astype("int32")) for each in pair]
         losses = self._model.predict(**for_predict(inputs, self._batch_size), verbose=0)
         loss = float(losses.sum(dtype="float64")) / windows.token_count
         bits_per_byte = loss / math.log(2) * self._tokens_per_byte

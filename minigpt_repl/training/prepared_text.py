@@ -250,22 +250,13 @@ def _ids_of_words(
     of millions of chunks has few different ones: the tokenizer sees each once.
     """
     found: dict[bytes, None] = {}
-    progress.start("find words", len(lines), "lines")
-    for number, line in enumerate(lines, 1):
+    for block in progress.blocks("find words", lines, "lines", _LINES_AT_ONCE):
         # As bytes: that splits at ASCII white space only, as the tokenizer does.
-        found.update(dict.fromkeys(line.encode("utf-8").split()))
-        if not number % _LINES_AT_ONCE:
-            progress.advance(number)
-    progress.finish()
-    chunks = list(found)
+        found.update(dict.fromkeys("\n".join(block).encode("utf-8").split()))
     ids_of: dict[bytes, list[int]] = {}
-    progress.start("tokenize", len(chunks), "words")
-    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
-        block = chunks[start : start + _CHUNKS_AT_ONCE]
-        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in block])
-        ids_of.update(zip(block, rows, strict=True))
-        progress.advance(start + len(block))
-    progress.finish()
+    for chunks in progress.blocks("tokenize", [*found], "words", _CHUNKS_AT_ONCE):
+        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in chunks])
+        ids_of.update(zip(chunks, rows, strict=True))
     for line in lines:
         split = line.encode("utf-8").split()
         yield [*itertools.chain.from_iterable(map(ids_of.__getitem__, split))]
@@ -275,14 +266,11 @@ def _ids_as_written(
     lines: Sequence[str], tokenizer: Any, progress: Progress
 ) -> Iterator[list[int]]:
     """Byte-pair ids of each line, which may be of any length."""
-    progress.start("tokenize", len(lines), "documents")
-    for start in range(0, len(lines), _LINES_AT_ONCE):
-        split = [_parts(line) for line in lines[start : start + _LINES_AT_ONCE]]
+    for block in progress.blocks("tokenize", lines, "documents", _LINES_AT_ONCE):
+        split = [_parts(line) for line in block]
         rows = iter(tokenizer.tokenize([*itertools.chain.from_iterable(split)]))
         for parts in split:
             yield [*itertools.chain.from_iterable(itertools.islice(rows, len(parts)))]
-        progress.advance(start + len(split))
-    progress.finish()
 
 
 def _parts(line: str) -> list[str]:

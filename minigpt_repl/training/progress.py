@@ -4,7 +4,8 @@ The stages, downloads as well as training, know the interface of `Progress` only
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from rich import progress
 from rich.console import Console, RenderableType
@@ -14,6 +15,8 @@ from minigpt_repl.shown import as_perplexity, in_tokens_per_second, shown
 
 PLAIN_EVERY = 20.0
 """Seconds between the plain lines of a stage."""
+
+Item = TypeVar("Item")
 
 _UNITS = {"bytes": (1e6, "MB")}
 
@@ -41,6 +44,17 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of text that stays, such as a notice or a sample."""
+
+    def blocks(
+        self, stage: str, items: Sequence[Item], unit: str, size: int
+    ) -> Iterator[Sequence[Item]]:
+        """A stage that goes through items, so many at once."""
+        self.start(stage, len(items), unit)
+        for start in range(0, len(items), size):
+            block = items[start : start + size]
+            yield block
+            self.advance(start + len(block))
+        self.finish()
 
 
 SILENT = Progress()

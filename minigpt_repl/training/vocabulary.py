@@ -129,7 +129,7 @@ class _Endings:
         # Characters, without the joiner. (nodes,)
         self.length = np.array([len(text) for _, text in nodes], np.int64)
         self.prefix = _longest_prefixes(nodes, ids)
-        # The ending that is left without the first character, -1 if nothing is. (nodes,)
+        # What is left without the first character, -1 if nothing is. (nodes,)
         rest = [ids.get((PIECE, text[1:]), -1) for _, text in nodes]
         self.rest = np.array(rest, np.int64)
         # How often a node is a whole word; 0 for endings. (nodes,)
@@ -249,14 +249,10 @@ def count_words(
     first, and KerasHub's slow split at punctuation, and its case folding, see each
     different chunk once. Words are in order of their first occurrence.
     """
-    progress.start("count words", len(lines), "lines")
     chunks: Counter[bytes] = Counter()
-    for start in range(0, len(lines), _LINES_AT_ONCE):
-        block = lines[start : start + _LINES_AT_ONCE]
+    for block in progress.blocks("count words", lines, "lines", _LINES_AT_ONCE):
         # As bytes: that splits at ASCII white space only, as the tokenizer does.
         chunks.update("\n".join(block).encode("utf-8").split())
-        progress.advance(start + len(block))
-    progress.finish()
     return _words_of(chunks, lowercase)
 
 
