@@ -100,17 +100,15 @@ def train_each(
     click.echo("{:<10}{:>7}{:>9}{:>12}{:>11}".format(*heads))
     for recipe in recipes:
         length = Length(steps=steps)
-        shown = ShowProgress(progress, length)
         causal_lm = build_model(recipe, text.vocabulary.tokenizer(), seed)
         trainer = Trainer(
             causal_lm,
             recipe,
             training_data(recipe, text),
             Plan(length, seed=seed, evaluate_every=every),
-            [shown],
+            [ShowProgress(progress, length)],
         )
         run = trainer.train()
-        shown.close()
         curves.append((recipe.name, run.evaluations))
         for each in run.evaluations:
             click.echo(

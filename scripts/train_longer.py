@@ -125,7 +125,6 @@ def train_longer(
         trainer = Trainer(model, recipe, data, plan, [shown], others)
         trainer.resume()
         run = trainer.train()
-        shown.close()
         if halfway:
             assert run.best
             progress.say(f"halfway: validation perplexity {run.best.perplexity:.2f}")
@@ -284,7 +283,6 @@ def taught_draft(
     choices = same_choices(taught.model, trainer.model)
     before = agreement(choices, data.validation)
     run = taught.train()
-    shown.close()
     assert run.best
     return in_float32(draft), {
         "steps": run.step,

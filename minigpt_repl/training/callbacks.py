@@ -97,9 +97,8 @@ class ShowProgress(keras.callbacks.Callback):
                 "best is kept; more text helps, --patience ends such a run early"
             )
 
-    def close(self) -> None:
-        """The run has ended."""
-        if self._is_running:
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.model.stop_training:  # else another round follows
             self._progress.finish()
 
 

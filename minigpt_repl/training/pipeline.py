@@ -199,9 +199,7 @@ class _Training:
                 progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
             else:
                 progress.say(f"{recipe.name}: nothing saved to go on from, starting")
-        run = trainer.train()
-        shown.close()
-        return causal_lm, run
+        return causal_lm, trainer.train()
 
     def record(self, recipe: Recipe, run: Run) -> dict[str, Any]:
         """How a model was made, for its `training.json`."""

@@ -12,8 +12,6 @@ from typing import Any, Literal
 from minigpt_repl.errors import UsageError
 
 Feeding = Literal["cut", "packed"]
-Optimizer = Literal["adam", "muon"]
-Schedule = Literal["constant", "trapezoid"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,10 @@ class Recipe:
     embedding_stddev: float | None = 0.02
 
     # The steps.
-    optimizer: Optimizer = "muon"
+    optimizer: Literal["adam", "muon"] = "muon"
     learning_rate: float = 8e-3  # its peak
-    schedule: Schedule = "trapezoid"  # flat, then linear to zero
+    # Constant, or flat and then linear to zero.
+    schedule: Literal["constant", "trapezoid"] = "trapezoid"
     warmup_steps: int = 100  # linear
     decay_fraction: float = 0.5  # the share of the run that a trapezoid's descent takes
     weight_decay: float = 0.1  # of matrices that are not embeddings
