@@ -57,30 +57,35 @@ _LINES_A_REPORT = 5000
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Lines:
     """Lines, normalized, one paragraph each; or documents as they were written."""
+
+    texts: tuple[str, ...]
+    ends: tuple[bool, ...] = ()  # whether a document ends with each
+
+    @cached_property
+    def sha256(self) -> str:
+        """Tells these lines from all others."""
+        digest = hashlib.sha256()
+        for text in self.texts:
+            digest.update(f"{text}\n".encode())
+        digest.update(bytes(self.ends))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Lines to train on, and lines to validate with."""
 
     source: str  # as the user named it, in a few words
     name: str  # without where it lay; see `public_name`
     sha256: str  # of what the source holds
     min_length: int  # UTF-8 bytes; longer lines were kept
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
+    train: Lines
+    valid: Lines
     lines_read: int  # before the filter, of both
     tokenizer: Tokenizer = "wordpiece"
     document: DocumentKind | None = None  # what has an end that can be learned
-    train_ends: tuple[bool, ...] = ()  # whether a document ends with each line
-    valid_ends: tuple[bool, ...] = ()
-
-    @cached_property
-    def train_sha256(self) -> str:
-        """Tells these training lines from all others."""
-        return _sha256(self.train, self.train_ends)
-
-    @cached_property
-    def valid_sha256(self) -> str:
-        """Tells these validation lines from all others."""
-        return _sha256(self.valid, self.valid_ends)
 
 
 def load_corpus(
@@ -141,14 +146,17 @@ def load_corpus(
         name=public_name(source),
         sha256=opened.sha256,
         min_length=min_length,
-        train=tuple(piece.text for piece in train),
-        valid=tuple(piece.text for piece in valid),
+        train=_put_together(train, is_lossless),
+        valid=_put_together(valid, is_lossless),
         lines_read=lines_read,
         tokenizer=tokenizer,
         document=document,
-        train_ends=tuple(piece.is_end for piece in train if is_lossless),
-        valid_ends=tuple(piece.is_end for piece in valid if is_lossless),
     )
+
+
+def _put_together(pieces: Sequence[documents.Piece], has_ends: bool) -> Lines:
+    texts = tuple(piece.text for piece in pieces)
+    return Lines(texts, tuple(piece.is_end for piece in pieces if has_ends))
 
 
 def _told(kind: DocumentKind, count: int, progress: Progress) -> DocumentKind | None:
@@ -258,15 +266,6 @@ def _useless(
         f"{where} has no {side}line of more than {min_length} bytes among "
         f"{read:,}; lower --min-length"
     )
-
-
-def _sha256(lines: Iterable[str], ends: Iterable[bool] = ()) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8"))
-        digest.update(b"\n")
-    digest.update(bytes(ends))
-    return digest.hexdigest()
 
 
 def check_encoding(name: str) -> str:

@@ -270,8 +270,8 @@ def training_data(recipe: Recipe, text: Text) -> TrainingData:
         packed_windows(*valid, is_whole) if is_whole else cut_windows(*valid),
         len(text.valid.ids) / int(text.valid.line_bytes.sum()),
         fingerprint(
-            train=text.corpus.train_sha256,
-            valid=text.corpus.valid_sha256,
+            train=text.corpus.train.sha256,
+            valid=text.corpus.valid.sha256,
             **text.vocabulary.made_from,
         ),
     )

@@ -252,8 +252,8 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
                 states.append(hashlib.file_digest(file, "sha256").hexdigest())
     asked = setup.options
     return fingerprint(
-        train=text.corpus.train_sha256,
-        valid=text.corpus.valid_sha256,
+        train=text.corpus.train.sha256,
+        valid=text.corpus.valid.sha256,
         vocabulary=text.vocabulary.made_from,
         recipe=asdict(setup.recipe),
         options=[asked.steps, asked.seed, asked.lowercase, asked.patience],
@@ -276,8 +276,8 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
             "sha256": corpus.sha256,
             "min_length": corpus.min_length,
             "lines_read": corpus.lines_read,
-            "train_lines": len(corpus.train),
-            "valid_lines": len(corpus.valid),
+            "train_lines": len(corpus.train.texts),
+            "valid_lines": len(corpus.valid.texts),
             "train_tokens": len(text.train.ids),
             "valid_tokens": len(text.valid.ids),
         },

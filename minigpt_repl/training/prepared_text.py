@@ -22,7 +22,7 @@ from minigpt_repl.models.tokenizer import (
     MiniGPTTokenizer,
     learn_byte_pairs,
 )
-from minigpt_repl.training.corpus import Corpus, Tokenizer
+from minigpt_repl.training.corpus import Corpus, Lines, Tokenizer
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 from minigpt_repl.training.vocabulary import prepared_vocabulary
@@ -109,23 +109,11 @@ def prepare_text(
         CorpusError: if the text leaves nothing to learn or to validate with.
     """
     vocabulary = learned(
-        corpus.tokenizer,
-        corpus.train,
-        corpus.train_sha256,
-        vocabulary_size,
-        lowercase,
-        progress,
+        corpus.tokenizer, corpus.train, vocabulary_size, lowercase, progress
     )
     vocabulary = replace(vocabulary, document=corpus.document)
-    train_ends, valid_ends = corpus.train_ends, corpus.valid_ends
-    if corpus.document is None:
-        train_ends = valid_ends = ()
-    train = prepared_tokens(
-        corpus.train, corpus.train_sha256, vocabulary, progress, ends=train_ends
-    )
-    valid = prepared_tokens(
-        corpus.valid, corpus.valid_sha256, vocabulary, progress, ends=valid_ends
-    )
+    train = prepared_tokens(corpus.train, vocabulary, progress)
+    valid = prepared_tokens(corpus.valid, vocabulary, progress)
     if not len(valid.ids):
         raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
     return Text(corpus, vocabulary, train, valid)
@@ -133,23 +121,21 @@ def prepare_text(
 
 def learned(
     kind: Tokenizer,
-    texts: Sequence[str],
-    texts_hash: str,
+    lines: Lines,
     most: int,
     lowercase: bool,
     progress: Progress,
     cache: StageCache | None = None,
 ) -> Vocabulary:
-    """The vocabulary of texts, learned now or in an earlier run.
+    """The vocabulary of lines, learned now or in an earlier run.
 
-    It has at `most` so many pieces, the reserved ones included. The hash tells the
-    texts from all others; `lowercase` is WordPiece's.
+    It has at `most` so many pieces, the reserved ones included.
 
     Raises:
         CorpusError: if it is too small, or the text is, to learn anything.
     """
     if kind == "wordpiece":
-        words = prepared_vocabulary(texts, texts_hash, most, lowercase, progress, cache)
+        words = prepared_vocabulary(lines, most, lowercase, progress, cache)
         return Vocabulary(tuple(words), None, lowercase)
     if kind == "byte":
         return Vocabulary(BYTE_PIECES, ())
@@ -158,45 +144,43 @@ def learned(
             f"a vocabulary of {most} has no room for 256 bytes: ask for "
             f"{SMALLEST_BPE} or more"
         )
-    size = sum(len(text.encode("utf-8")) for text in texts)
+    size = sum(len(text.encode("utf-8")) for text in lines.texts)
     count = min(most, max(SMALLEST_BPE, size // BYTES_A_PIECE))
 
     def learn() -> list[list[str]]:
         progress.start("vocabulary", 1, "vocabulary")
-        made = learn_byte_pairs(texts, count)
+        made = learn_byte_pairs(lines.texts, count)
         progress.advance(1, entries=len(made[0]))
         progress.finish()
         return [*made]
 
     key = fingerprint(
-        format=_FORMAT, lines=texts_hash, size=count, pattern=SPLIT_PATTERN
+        format=_FORMAT, lines=lines.sha256, size=count, pattern=SPLIT_PATTERN
     )
     pieces, merges = (cache or StageCache()).value("pairs", key, learn)
     return Vocabulary(tuple(pieces), tuple(merges))
 
 
 def prepared_tokens(
-    lines: Sequence[str],
-    lines_hash: str,
+    lines: Lines,
     vocabulary: Vocabulary,
     progress: Progress = SILENT,
     cache: StageCache | None = None,
-    ends: Sequence[bool] = (),
 ) -> TokenizedLines:
     """The lines' token ids, made now or in an earlier run.
 
-    The hash tells the lines from all others. `ends` tells whether the end of a document
-    follows each line; none if not given.
+    If the vocabulary has an end of a document, it follows each line that ends one.
 
     Raises:
         MiniGPTError: if they can't be written, such as on a full disk.
     """
+    has_ends = vocabulary.document is not None and any(lines.ends)
     key = fingerprint(
-        format=_FORMAT, lines=lines_hash, ends=any(ends), **vocabulary.made_from
+        format=_FORMAT, lines=lines.sha256, ends=has_ends, **vocabulary.made_from
     )
 
     def make(folder: Path) -> None:
-        write_tokens(folder, lines, vocabulary, ends, progress)
+        write_tokens(folder, lines, vocabulary, progress)
 
     cache = cache or StageCache()
     try:
@@ -221,23 +205,20 @@ def read_tokens(folder: Path) -> TokenizedLines:
 
 
 def write_tokens(
-    folder: Path,
-    lines: Sequence[str],
-    vocabulary: Vocabulary,
-    ends: Sequence[bool],
-    progress: Progress,
+    folder: Path, lines: Lines, vocabulary: Vocabulary, progress: Progress
 ) -> None:
     """Tokenize lines, into files of a folder; see `prepared_tokens`."""
     tokenizer = vocabulary.tokenizer()
     dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
     encoded = _ids_as_written if vocabulary.is_lossless else _ids_of_words
     rows: list[NDArray[Any]] = [np.zeros(0, dtype)]
-    for place, ids in enumerate(encoded(lines, tokenizer, progress)):
+    ends = () if vocabulary.document is None else lines.ends
+    for place, ids in enumerate(encoded(lines.texts, tokenizer, progress)):
         is_end = place < len(ends) and ends[place]
         rows.append(np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype))
     np.save(folder / _IDS, np.concatenate(rows))
     np.save(folder / _OFFSETS, np.cumsum([*map(len, rows)], dtype=np.int64))
-    sizes = [len(line.encode("utf-8")) for line in lines]
+    sizes = [len(line.encode("utf-8")) for line in lines.texts]
     np.save(folder / _BYTES, np.array(sizes, np.int64))
 
 

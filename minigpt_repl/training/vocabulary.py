@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.models.text.spacing import PIECE
+from minigpt_repl.training.corpus import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 
@@ -206,8 +207,7 @@ def _longest_prefixes(
 
 
 def prepared_vocabulary(
-    lines: Sequence[str],
-    lines_hash: str,
+    lines: Lines,
     vocabulary_size: int,
     lowercase: bool = True,
     progress: Progress = SILENT,
@@ -215,21 +215,20 @@ def prepared_vocabulary(
 ) -> list[str]:
     """The vocabulary of the lines, learned now or in an earlier run.
 
-    It has at most `vocabulary_size` entries, reserved ones included. The hash tells the
-    lines from all others.
+    It has at most `vocabulary_size` entries, reserved ones included.
 
     Raises:
         CorpusError: if the text has too few words, or too many characters, for
             such a vocabulary.
     """
     cache = cache or StageCache()
-    about = {"format": _FORMAT, "lines": lines_hash, "lowercase": lowercase}
+    about = {"format": _FORMAT, "lines": lines.sha256, "lowercase": lowercase}
 
     def learn() -> list[str]:
         counts = cache.value(
             "counts",
             fingerprint(**about),
-            lambda: count_words(lines, lowercase, progress),
+            lambda: count_words(lines.texts, lowercase, progress),
         )
         return learn_vocabulary(counts, vocabulary_size, progress)
 
