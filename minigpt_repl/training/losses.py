@@ -86,26 +86,22 @@ def _tensorflow_cross_entropy() -> Any:
             tf.exp(wide - log_partition[:, None]) * scale[:, None], logits.dtype
         )
 
-    def cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
         positions = tf.range(tf.shape(labels)[0])
         label_indices = tf.stack([positions, labels], axis=-1)  # (positions, 2)
+        log_partition = log_partition_of(logits)
+        label_logits = tf.cast(tf.gather_nd(logits, label_indices), tf.float32)
 
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def of_logits(logits: Any) -> tuple[Any, Any]:
-            log_partition = log_partition_of(logits)
-            label_logits = tf.cast(tf.gather_nd(logits, label_indices), tf.float32)
-            loss = tf.reduce_sum(weights * (log_partition - label_logits))
+        def gradient(upstream: Any) -> tuple[Any, None, None]:
+            # d loss / d logit = weight * (softmax - 1 at the label)
+            scale = weights * upstream
+            softmax = scaled_softmax(logits, log_partition, scale)
+            at_label = tf.cast(scale, softmax.dtype)
+            of_logits = tf.tensor_scatter_nd_sub(softmax, label_indices, at_label)
+            return of_logits, None, None
 
-            def gradient(upstream: Any) -> Any:
-                # d loss / d logit = weight * (softmax - 1 at the label)
-                scale = weights * upstream
-                softmax = scaled_softmax(logits, log_partition, scale)
-                at_label = tf.cast(scale, softmax.dtype)
-                return tf.tensor_scatter_nd_sub(softmax, label_indices, at_label)
-
-            return loss, gradient
-
-        return of_logits(logits)
+        return tf.reduce_sum(weights * (log_partition - label_logits)), gradient
 
     return cross_entropy
 
