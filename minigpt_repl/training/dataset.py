@@ -157,10 +157,8 @@ def batches(
     while True:
         order = batch_order(feeding, len(windows), batch_size, seed, epoch)
         for rows in order[index:]:
-            yield (
-                windows.inputs[rows].astype(np.int32),
-                windows.labels[rows].astype(np.int32),
-            )
+            batch = windows[rows]
+            yield batch.inputs.astype(np.int32), batch.labels.astype(np.int32)
         index = max(index - len(order), 0)
         epoch += 1
 
@@ -181,11 +179,8 @@ def recipe_batches(
     def feed(windows: Windows, step: int) -> Batches:
         return batches(windows, recipe.feeding, recipe.batch_size, seed, step)
 
-    def is_late(step: int) -> bool:
-        return progress(step) > 1 - recipe.beginnings
-
     step, early = first_step, feed(windows, first_step)
-    while not is_late(step):
+    while progress(step) <= 1 - recipe.beginnings:
         yield next(early)
         step += 1
     # A text whose lines are all shorter than a window has none.

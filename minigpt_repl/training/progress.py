@@ -18,8 +18,6 @@ PLAIN_EVERY = 20.0
 
 Item = TypeVar("Item")
 
-_UNITS = {"bytes": (1e6, "MB")}
-
 
 class Progress:
     """Watches stages that come one after another. This one shows nothing of them."""
@@ -87,7 +85,10 @@ class Display(Progress):
             get_time=self._clock,
             disable=not self._is_live,
         )
-        self._bar.add_task(stage, total=total, unit=unit, counts="", figures={})
+        scale, unit = (1e6, "MB") if unit == "bytes" else (1.0, unit)
+        self._bar.add_task(
+            stage, total=total, unit=unit, scale=scale, counts="", figures={}
+        )
         self._bar.start()
         if not self._is_live:
             self.say(f"{stage}: started")
@@ -146,10 +147,9 @@ class _Bar(progress.Progress):
 
 def _counts(task: progress.Task) -> str:
     """`done/total unit` in readable numbers, or `done%`."""
-    unit = task.fields["unit"]
+    unit, scale = task.fields["unit"], task.fields["scale"]
     if unit == "%":
         return f"{task.completed:.0f}%"
-    scale, unit = _UNITS.get(unit, (1, unit))
     digits = 1 if scale > 1 else 0
     done = f"{task.completed / scale:,.{digits}f}"
     if task.total is None:
@@ -164,14 +164,14 @@ def _told(task: progress.Task) -> list[str]:
 
 def _tempo(task: progress.Task) -> str:
     """Rate and time left, as far as they are known."""
-    unit, figures, speed = task.fields["unit"], task.fields["figures"], task.speed
-    scale, unit = _UNITS.get(unit, (1, unit))
+    figures, speed = task.fields["figures"], task.speed
     parts = []
     if tokens_per_second := figures.get("tokens_per_second"):
         parts.append(in_tokens_per_second(tokens_per_second))
     elif speed:
-        rate = speed / scale
-        parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")
+        rate = speed / task.fields["scale"]
+        digits = 0 if rate >= 100 else 1
+        parts.append(f"{rate:,.{digits}f} {task.fields['unit']}/s")
     left = figures.get("seconds_left")
     if left is None and task.remaining is not None and speed:
         left = task.remaining / speed

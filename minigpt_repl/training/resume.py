@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CheckpointError, UsageError
@@ -222,9 +222,7 @@ def load_state(folder: Path) -> State | None:
     header = read_header(folder)
     if header is None:
         return None
-    import numpy as np
-
-    with _undamaged(folder), np.load(folder / STATE_FILE, allow_pickle=False) as file:
+    with _opened(folder / STATE_FILE) as file:
         groups = {
             name: [file[f"{name}/{index}"] for index in range(size)]
             for name, size in header["groups"].items()
@@ -238,28 +236,29 @@ def read_header(folder: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: if there is a file that is not a state.
     """
-    if not (folder / STATE_FILE).is_file():
+    path = folder / STATE_FILE
+    if not path.is_file():
         return None
-    import numpy as np
-
-    with _undamaged(folder), np.load(folder / STATE_FILE, allow_pickle=False) as file:
+    with _opened(path) as file:
         header: dict[str, Any] = json.loads(str(file["header"]))
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{folder / STATE_FILE} is of another version of minigpt-repl: start anew "
-            "with --overwrite"
+            f"{path} is of another version of minigpt-repl: start anew with --overwrite"
         )
     return header
 
 
 @contextlib.contextmanager
-def _undamaged(folder: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a state's file by their names."""
+    import numpy as np
+
     try:
-        yield
+        with np.load(path, allow_pickle=False) as file:
+            yield file
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{folder / STATE_FILE} can't be read ({error}): remove it, or start anew "
-            "with --overwrite"
+            f"{path} can't be read ({error}): remove it, or start anew with --overwrite"
         ) from error
 
 
@@ -276,19 +275,18 @@ def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) ->
     Raises:
         UsageError: naming what differs.
     """
-    for name, value in state.header["recipe"].items():
+
+    def refuse(differs: str, same: str) -> NoReturn:
+        raise UsageError(
+            f"the unfinished training {differs}: resume with the same {same}, or start "
+            "anew with --overwrite"
+        )
+
+    then = state.header
+    for name, value in then["recipe"].items():
         if recipe.get(name) != value:
-            raise UsageError(
-                f"the unfinished training has {name} {value}, not {recipe.get(name)}: "
-                "resume with the same options, or start anew with --overwrite"
-            )
-    if state.header["seed"] != seed:
-        raise UsageError(
-            f"the unfinished training has seed {state.header['seed']}, not {seed}: "
-            "resume with the same seed, or start anew with --overwrite"
-        )
-    if state.header["data"] != data:
-        raise UsageError(
-            "the unfinished training is of another text or vocabulary: resume with "
-            "the same --corpus, or start anew with --overwrite"
-        )
+            refuse(f"has {name} {value}, not {recipe.get(name)}", "options")
+    if then["seed"] != seed:
+        refuse(f"has seed {then['seed']}, not {seed}", "seed")
+    if then["data"] != data:
+        refuse("is of another text or vocabulary", "--corpus")
