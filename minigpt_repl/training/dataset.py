@@ -41,11 +41,6 @@ class Windows:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    @property
-    def token_count(self) -> int:
-        """Labels that are a token."""
-        return int(np.count_nonzero(self.labels))
-
     def __getitem__(self, which: Any) -> "Windows":
         """Some of them, chosen as numpy chooses rows."""
         return Windows(self.inputs[which], self.labels[which])

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from minigpt_repl.models.text.codec import PAD_ID
@@ -175,7 +176,8 @@ class Evaluator:
         pair = (windows.inputs, windows.labels)
         inputs = [own_rows(each.astype("int32")) for each in pair]
         losses = self._model.predict(**for_predict(inputs, self._batch_size), verbose=0)
-        loss = float(losses.sum(dtype="float64")) / windows.token_count
+        tokens = np.count_nonzero(windows.labels != PAD_ID)
+        loss = float(losses.sum(dtype="float64") / tokens)
         bits_per_byte = loss / math.log(2) * self._tokens_per_byte
         # A diverged model's perplexity does not fit a float.
         perplexity = math.exp(loss) if loss < 700 else math.inf
