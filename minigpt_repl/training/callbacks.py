@@ -32,9 +32,6 @@ SHOWN = ("step", "loss", "learning_rate", "tokens_per_second", "seconds_left")
 FORETOLD_AT = 30
 """Steps after which the speed is known well enough to say when a run will end."""
 
-CURVE_FILE = "curve.png"
-LOG_FILE = "log.csv"
-
 
 class ShowProgress(keras.callbacks.Callback):
     """Tells a `Progress` about every step and every evaluation.

@@ -268,21 +268,19 @@ def _useless(
     )
 
 
-def check_encoding(name: str) -> str:
-    """The name of an encoding that there is.
+def check_encoding(name: str) -> None:
+    """Check that there is an encoding of that name.
 
     Raises:
-        UsageError: if there is none of that name.
+        UsageError: if there is none.
     """
     try:
-        found = codecs.lookup(name)
-        "".encode(found.name)  # some turn bytes into bytes
+        "".encode(codecs.lookup(name).name)  # some turn bytes into bytes
     except (LookupError, ValueError) as error:
         raise UsageError(
             f"no encoding {quoted(name)}: utf-8, utf-16, cp1252, shift_jis, gbk and "
             "the others of Python are known"
         ) from error
-    return found.name
 
 
 def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:

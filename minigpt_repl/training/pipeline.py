@@ -17,13 +17,7 @@ from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
 from minigpt_repl.paths import training_folder
-from minigpt_repl.training.callbacks import (
-    CURVE_FILE,
-    LOG_FILE,
-    ShowProgress,
-    ShowSample,
-    draw_curves,
-)
+from minigpt_repl.training.callbacks import ShowProgress, ShowSample, draw_curves
 from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.dataset import steps_per_epoch, training_data
 from minigpt_repl.training.devices import (
@@ -47,6 +41,9 @@ from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
+
+CURVE_FILE = "curve.png"
+LOG_FILE = "log.csv"
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
@@ -123,7 +120,7 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
 
 def _train_and_save(training: "_Training") -> Run:
     """Train the model and its draft, and save both."""
-    setup, progress = training.setup, training.progress
+    setup, text, progress = training.setup, training.text, training.progress
     folder = training_folder(setup.out)
     if unused := idle_gpus():
         progress.say(
@@ -133,7 +130,8 @@ def _train_and_save(training: "_Training") -> Run:
     causal_lm, run = training.train(setup.recipe, folder)
     if run.was_stopped:
         return run
-    record = training.record(setup.recipe, run)
+    seed = setup.options.seed
+    record = training_record(setup.recipe, seed, text, run)
     model = in_float32(causal_lm)
     if setup.is_chief:
         save_checkpoint(setup.out, model, record)
@@ -149,7 +147,7 @@ def _train_and_save(training: "_Training") -> Run:
         draft, draft_run = training.train(recipe, folder / "draft", DRAFT_SHARE)
         if draft_run.was_stopped:
             return draft_run
-        record["draft"] = training.record(recipe, draft_run)
+        record["draft"] = training_record(recipe, seed, text, draft_run)
         draft = in_float32(draft)
         if setup.is_chief:
             save_checkpoint(setup.out, model, record, draft)
@@ -200,10 +198,6 @@ class _Training:
             else:
                 progress.say(f"{recipe.name}: nothing saved to go on from, starting")
         return causal_lm, trainer.train()
-
-    def record(self, recipe: Recipe, run: Run) -> dict[str, Any]:
-        """How a model was made, for its `training.json`."""
-        return training_record(recipe, self.setup.options.seed, self.text, run)
 
     def _callbacks(
         self, name: str, causal_lm: MiniGPTCausalLM, folder: Path
