@@ -42,7 +42,7 @@ SAVE_EVERY = 50.0
 SAVE_FIRST = 5.0
 """Seconds until the first time."""
 
-SPEED_OVER = 50
+SPEED_OVER = 100
 """Steps that the speed is measured over."""
 
 
@@ -319,8 +319,9 @@ class _Pacer(keras.callbacks.Callback):
         evaluation = trainer.evaluate()
         now = self._clock()
         run.elapsed = now - self._began
-        for place, (step, then) in enumerate(self._ends):
-            self._ends[place] = (step, then + now - before)  # as if it took no time
+        # As if it had taken no time.
+        moved = [(step, end + now - before) for step, end in self._ends]
+        self._ends = deque(moved, SPEED_OVER)
         logs.update(
             self._figures(),
             val_loss=evaluation.loss,
