@@ -303,7 +303,8 @@ class _Pacer(keras.callbacks.Callback):
         logs.update(self._figures())
         # A stop asked for at the last step is no stop.
         run.was_stopped = trainer.plan.should_stop() and not trainer.is_over()
-        self.model.stop_training = run.was_stopped or trainer.is_over()
+        if run.was_stopped or trainer.is_over():
+            self.model.stop_training = True
         if run.was_stopped or self._clock() - self._saved > SAVE_EVERY:
             self._save()
 
