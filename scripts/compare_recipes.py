@@ -129,12 +129,15 @@ def train_each(
 def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
     """Draw the curves, if there is something to draw with."""
     from minigpt_repl.training.callbacks import draw_curves
+    from minigpt_repl.training.setup_options import check_installed
 
     try:
-        draw_curves(path, curves)
-        click.echo(f"written: {path}")
+        check_installed("matplotlib", "a plot", "plot")
     except UsageError as error:
         click.echo(f"no plot: {error}", err=True)
+    else:
+        draw_curves(path, curves)
+        click.echo(f"written: {path}")
 
 
 def time_steps(

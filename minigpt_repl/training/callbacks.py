@@ -20,7 +20,6 @@ from minigpt_repl.training.devices import alone
 from minigpt_repl.training.losses import Evaluation
 from minigpt_repl.training.progress import Progress
 from minigpt_repl.training.recipes import Length
-from minigpt_repl.training.setup_options import check_installed
 from minigpt_repl.training.trainable import in_float32
 
 SAMPLE_LENGTH = 60
@@ -155,10 +154,8 @@ def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) 
     """Draw validation perplexity over steps, of one or more named runs, into a PNG.
 
     Raises:
-        UsageError: if matplotlib is not installed.
         MiniGPTError: if the file can't be written.
     """
-    check_installed("matplotlib", "a plot", "plot")
     # The object interface: no window, no global state.
     from matplotlib.figure import Figure
 
