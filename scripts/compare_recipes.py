@@ -100,17 +100,15 @@ def train_each(
     click.echo("{:<10}{:>7}{:>9}{:>12}{:>11}".format(*heads))
     for recipe in recipes:
         length = Length(steps=steps)
-        shown = ShowProgress(progress, length)
         causal_lm = build_model(recipe, text.vocabulary.tokenizer(), seed)
         trainer = Trainer(
             causal_lm,
             recipe,
             training_data(recipe, text),
             Plan(length, seed=seed, evaluate_every=every),
-            [shown],
+            [ShowProgress(progress, length)],
         )
         run = trainer.train()
-        shown.close()
         curves.append((recipe.name, run.evaluations))
         for each in run.evaluations:
             click.echo(
@@ -122,7 +120,7 @@ def train_each(
                 "recipe": asdict(recipe),
                 "parameters": causal_lm.count_params(),
                 "seed": seed,
-                "evaluations": [each.to_json() for each in run.evaluations],
+                "evaluations": [asdict(each) for each in run.evaluations],
             }
         )
     return report, curves
@@ -131,12 +129,15 @@ def train_each(
 def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
     """Draw the curves, if there is something to draw with."""
     from minigpt_repl.training.callbacks import draw_curves
+    from minigpt_repl.training.setup_options import check_installed
 
     try:
-        draw_curves(path, curves)
-        click.echo(f"written: {path}")
+        check_installed("matplotlib", "a plot", "plot")
     except UsageError as error:
         click.echo(f"no plot: {error}", err=True)
+    else:
+        draw_curves(path, curves)
+        click.echo(f"written: {path}")
 
 
 def time_steps(

@@ -65,7 +65,7 @@ def shown(
 ) -> tuple[str, bool]:
     """A row for the text of some files, and whether all is well."""
     from minigpt_repl.models.causal_lm import text_of
-    from minigpt_repl.training.corpus import load_corpus
+    from minigpt_repl.training.corpus import Lines, load_corpus
     from minigpt_repl.training.prepared_text import learned
     from minigpt_repl.training.progress import SILENT
     from minigpt_repl.training.resume import StageCache
@@ -77,9 +77,9 @@ def shown(
     text = "".join(written for _, written in files.values()).replace("\r", "")
     corpus = load_corpus(str(source), tokenizer=None)
     assert corpus.tokenizer == "bpe"
-    pieces = [*corpus.train, *corpus.valid]
+    pieces = corpus.train.texts + corpus.valid.texts
     vocabulary = learned(
-        *("bpe", pieces, "", 5000, True, SILENT, StageCache(source / "cache"))
+        *("bpe", Lines(pieces), 5000, True, SILENT, StageCache(source / "cache"))
     )
     tokenizer = vocabulary.tokenizer()
     codec = text_of(tokenizer)

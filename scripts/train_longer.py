@@ -22,6 +22,7 @@ short run at a low rate that is better than either end (M. Wortsman et al. (2022
 
 import contextlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,6 @@ def train_longer(
         trainer = Trainer(model, recipe, data, plan, [shown], others)
         trainer.resume()
         run = trainer.train()
-        shown.close()
         if halfway:
             assert run.best
             progress.say(f"halfway: validation perplexity {run.best.perplexity:.2f}")
@@ -155,7 +155,7 @@ def todays_shape(recipe: dict[str, Any]) -> dict[str, Any]:
     """The default recipe as it is now, for the embeddings of another one."""
     kept = ("all_rows", "vocabulary_size", "hidden_dim", "context_length")
     then = saved_fields(recipe)
-    return DEFAULT.changed(**{name: then[name] for name in kept}).to_json()
+    return asdict(DEFAULT.changed(**{name: then[name] for name in kept}))
 
 
 def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:
@@ -283,7 +283,6 @@ def taught_draft(
     choices = same_choices(taught.model, trainer.model)
     before = agreement(choices, data.validation)
     run = taught.train()
-    shown.close()
     assert run.best
     return in_float32(draft), {
         "steps": run.step,

@@ -1,18 +1,15 @@
 """What watches a training: the display's figures, sample texts, the curve.
 
-Keras callbacks that read the figures `trainer.py` puts into `logs`. They change nothing
-in the training.
+Keras callbacks that read the figures `trainer.py` puts into `logs`.
 """
 
 import time
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from minigpt_repl.errors import UsageError
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.causal_lm import text_of
@@ -28,20 +25,17 @@ from minigpt_repl.training.trainable import in_float32
 SAMPLE_LENGTH = 60
 """Tokens of a sample, `[BOS]` and prompt with them."""
 
+SHOWN = ("step", "loss", "learning_rate", "tokens_per_second", "seconds_left")
+"""What a step's `logs` hold that the display shows."""
+
 FORETOLD_AT = 30
 """Steps after which the speed is known well enough to say when a run will end."""
-
-CURVE_FILE = "curve.png"
-LOG_FILE = "log.csv"
 
 
 class ShowProgress(keras.callbacks.Callback):
     """Tells a `Progress` about every step and every evaluation.
 
-    Args:
-        progress: the display.
-        length: of the run: it is counted in steps or in seconds, or where both may
-            end it in per cent.
+    A run is counted in steps or in seconds, or where both may end it in per cent.
     """
 
     def __init__(self, progress: Progress, length: Length) -> None:
@@ -62,13 +56,7 @@ class ShowProgress(keras.callbacks.Callback):
             self._is_running = True
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        figures: dict[str, float | str] = {
-            "step": logs["step"],
-            "loss": logs["loss"],
-            "learning_rate": logs["learning_rate"],
-            "tokens_per_second": logs["tokens_per_second"],
-            "seconds_left": logs["seconds_left"],
-        }
+        figures = {name: logs[name] for name in SHOWN}
         if logs["step"] >= FORETOLD_AT and not self._has_foretold:
             self._has_foretold = True
             end = time.localtime(time.time() + logs["seconds_left"])
@@ -105,23 +93,16 @@ class ShowProgress(keras.callbacks.Callback):
                 "best is kept; more text helps, --patience ends such a run early"
             )
 
-    def close(self) -> None:
-        """The run has ended."""
-        if self._is_running:
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.model.stop_training:  # else another round follows
             self._progress.finish()
 
 
 class ShowSample(keras.callbacks.Callback):
     """Shows a text at each evaluation, as the reference example does.
 
-    Args:
-        causal_lm: shares its weights with the model in training. One on many
-            devices is copied: they would share a single row.
-        spec: the sampler.
-        values: its parameters.
-        progress: where the text is shown.
-        prompt: how the text begins; may be empty.
-        seed: of the sampler; the same at every evaluation.
+    The causal LM shares its weights with the model in training. One on many devices is
+    copied: they would share a single row.
     """
 
     def __init__(
@@ -169,37 +150,12 @@ def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
     return "".join(text.parts("", (), shown))
 
 
-def check_installed(module: str, wish: str, extra: str) -> None:
-    """Check that an optional dependency is installed.
-
-    Args:
-        module: what is imported.
-        wish: what needs it, for the error.
-        extra: the extra of this package that brings it.
-
-    Raises:
-        UsageError: if it is not installed.
-    """
-    try:
-        import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"{wish} needs {module}: pip install 'minigpt-repl[{extra}]'"
-        ) from error
-
-
 def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) -> None:
-    """Draw validation perplexity over steps, of one or more runs, into a PNG.
-
-    Args:
-        path: the file to write.
-        curves: names, and evaluations in order.
+    """Draw validation perplexity over steps, of one or more named runs, into a PNG.
 
     Raises:
-        UsageError: if matplotlib is not installed.
         MiniGPTError: if the file can't be written.
     """
-    check_installed("matplotlib", "a plot", "plot")
     # The object interface: no window, no global state.
     from matplotlib.figure import Figure
 

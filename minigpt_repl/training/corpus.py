@@ -2,8 +2,7 @@
 
 SimpleBooks' own layout is taken as it is, and any other text in the documents that
 `documents.py` finds, as it was written. For WordPiece, which loses spaces anyway, it is
-made into one paragraph a line. Books come wrapped at 70 columns, paragraphs apart by
-blank lines, with Project Gutenberg's licence before and after.
+made into one paragraph a line.
 """
 
 import codecs
@@ -11,8 +10,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from charset_normalizer import from_bytes
@@ -32,7 +32,6 @@ from minigpt_repl.training.sources import (
 )
 
 Tokenizer = Literal["bpe", "wordpiece", "byte"]
-TOKENIZERS: tuple[Tokenizer, ...] = get_args(Tokenizer)
 
 SIMPLEBOOKS_MIN_LENGTH = 512
 """The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
@@ -58,44 +57,35 @@ _LINES_A_REPORT = 5000
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Lines, normalized, one paragraph each; or documents as they were written."""
+
+    texts: tuple[str, ...]
+    ends: tuple[bool, ...] = ()  # whether a document ends with each
+
+    @cached_property
+    def sha256(self) -> str:
+        """Tells these lines from all others."""
+        digest = hashlib.sha256()
+        for text in self.texts:
+            digest.update(f"{text}\n".encode())
+        digest.update(bytes(self.ends))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Lines of text, normalized, one paragraph each; or documents as they were written.
+    """Lines to train on, and lines to validate with."""
 
-    Attributes:
-        source: as the user named it, in a few words.
-        name: what it is called, without where it lay; see `public_name`.
-        sha256: of what the source holds.
-        min_length: UTF-8 bytes; longer lines were kept.
-        train: the lines to train on.
-        valid: the lines to validate with.
-        lines_read: how many lines there were before the filter, of both.
-        tokenizer: the kind that the text was made ready for.
-        document: what has an end that can be learned; `None` for lines without.
-        train_ends: whether a document ends with each line to train on.
-        valid_ends: the same of those to validate with.
-    """
-
-    source: str
-    name: str
-    sha256: str
-    min_length: int
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
-    lines_read: int
+    source: str  # as the user named it, in a few words
+    name: str  # without where it lay; see `public_name`
+    sha256: str  # of what the source holds
+    min_length: int  # UTF-8 bytes; longer lines were kept
+    train: Lines
+    valid: Lines
+    lines_read: int  # before the filter, of both
     tokenizer: Tokenizer = "wordpiece"
-    document: DocumentKind | None = None
-    train_ends: tuple[bool, ...] = ()
-    valid_ends: tuple[bool, ...] = ()
-
-    @property
-    def train_sha256(self) -> str:
-        """Tells these training lines from all others."""
-        return _sha256(self.train, self.train_ends)
-
-    @property
-    def valid_sha256(self) -> str:
-        """Tells these validation lines from all others."""
-        return _sha256(self.valid, self.valid_ends)
+    document: DocumentKind | None = None  # what has an end that can be learned
 
 
 def load_corpus(
@@ -133,6 +123,7 @@ def load_corpus(
     texts = _texts(layout or opened.documents, encoding, progress)
     if not layout:
         texts = [documents.strip_gutenberg(text) for text in texts]
+    # SimpleBooks has a training and a validation text, any other is split below.
     sides = [[text] for text in texts] if layout else [texts]
     if is_lossless:
         kind = document or ("line" if layout else documents.find_kind(texts))
@@ -148,24 +139,24 @@ def load_corpus(
     else:
         train, valid = documents.split_for_validation(kept[0], is_lossless)
     lines_read = sum(map(len, read))
-    _check(opened, lines_read, train, valid, min_length)
-
-    def ends(pieces: Sequence[documents.Piece]) -> tuple[bool, ...]:
-        return tuple(piece.is_end for piece in pieces) if is_lossless else ()
-
+    if not train or not valid:
+        raise _useless(opened, lines_read, train, valid, min_length)
     return Corpus(
         source=opened.description,
         name=public_name(source),
         sha256=opened.sha256,
         min_length=min_length,
-        train=tuple(piece.text for piece in train),
-        valid=tuple(piece.text for piece in valid),
+        train=_put_together(train, is_lossless),
+        valid=_put_together(valid, is_lossless),
         lines_read=lines_read,
         tokenizer=tokenizer,
         document=document,
-        train_ends=ends(train),
-        valid_ends=ends(valid),
     )
+
+
+def _put_together(pieces: Sequence[documents.Piece], has_ends: bool) -> Lines:
+    texts = tuple(piece.text for piece in pieces)
+    return Lines(texts, tuple(piece.is_end for piece in pieces if has_ends))
 
 
 def _told(kind: DocumentKind, count: int, progress: Progress) -> DocumentKind | None:
@@ -190,7 +181,7 @@ def _texts(
     """What the documents hold; an encoding that was found is told."""
     texts, found = [], Counter[str]()
     for document in files:
-        text, name = decoded(document.read(), document.name, encoding)
+        text, name = _decoded(document.read(), document.name, encoding)
         texts.append(text)
         found[name] += 1
     others = {name: count for name, count in found.items() if name != "utf-8"}
@@ -249,73 +240,53 @@ def _is_longer(text: str, min_length: int) -> bool:
     return len(text) > min_length or len(text.encode("utf-8")) > min_length
 
 
-def _check(
+def _useless(
     opened: Source,
     read: int,
     train: Sequence[object],
     valid: Sequence[object],
     min_length: int,
-) -> None:
-    if train and valid:
-        return
+) -> CorpusError:
+    """Why a text leaves nothing to train on, or nothing to validate with."""
     where = opened.description
     if len(train) + len(valid) == 1 and not min_length:
-        raise CorpusError(
+        return CorpusError(
             f"{where} is too short: it takes 100 characters, some of which are put "
             "aside to validate with"
         )
     if len(train) + len(valid) == 1:
-        raise CorpusError(
+        return CorpusError(
             f"{where} has one paragraph of more than {min_length} bytes; it takes two: "
             "one to train on, one to validate with"
         )
     if not read or not any(document.read().strip() for document in opened.documents):
-        raise CorpusError(f"{where} is empty")
+        return CorpusError(f"{where} is empty")
     side = "validation " if train else "training " if valid else ""
-    raise CorpusError(
+    return CorpusError(
         f"{where} has no {side}line of more than {min_length} bytes among "
         f"{read:,}; lower --min-length"
     )
 
 
-def _sha256(lines: Iterable[str], ends: Iterable[bool] = ()) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8"))
-        digest.update(b"\n")
-    digest.update(bytes(ends))
-    return digest.hexdigest()
-
-
-def check_encoding(name: str) -> str:
-    """The name of an encoding that there is.
+def check_encoding(name: str) -> None:
+    """Check that there is an encoding of that name.
 
     Raises:
-        UsageError: if there is none of that name.
+        UsageError: if there is none.
     """
     try:
-        found = codecs.lookup(name)
-        "".encode(found.name)  # some turn bytes into bytes
+        "".encode(codecs.lookup(name).name)  # some turn bytes into bytes
     except (LookupError, ValueError) as error:
         raise UsageError(
             f"no encoding {quoted(name)}: utf-8, utf-16, cp1252, shift_jis, gbk and "
             "the others of Python are known"
         ) from error
-    return found.name
 
 
-def decoded(data: bytes, name: str, encoding: str | None = None) -> tuple[str, str]:
-    """A file's text and the encoding that it was read in.
-
-    Args:
-        data: the file's bytes.
-        name: of the file, for errors.
-        encoding: as the user named it; `None` to find it.
-
-    Raises:
-        CorpusError: if it is no text, or not of that encoding.
-    """
-    found = encoding or _marked(data)
+def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
+    """A file's text, and the encoding that it was read in: as named, or found."""
+    marks = (name for mark, name in _MARKS if data.startswith(mark))
+    found = encoding or next(marks, None)
     if found is None:
         try:
             return _checked(data.decode("utf-8"), name), "utf-8"
@@ -338,11 +309,8 @@ def decoded(data: bytes, name: str, encoding: str | None = None) -> tuple[str, s
         ) from error
 
 
-def _marked(data: bytes) -> str | None:
-    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
-
-
 def _looks_like(data: bytes) -> str | None:
+    """The encoding of bytes that are not UTF-8, if there is one that fits."""
     if b"\0" in data:
         return None  # of no encoding that writes a character in one byte or two
     replaced = data.decode("utf-8", "replace")
@@ -358,6 +326,7 @@ def _looks_like(data: bytes) -> str | None:
 
 
 def _checked(text: str, name: str) -> str:
+    """The text with its line ends alike and without a mark, if it is one."""
     if "\0" in text:
         place = len(text[: text.index("\0")].encode("utf-8", "surrogatepass"))
         raise CorpusError(f"{name} is not text: byte {place} is 0x00")

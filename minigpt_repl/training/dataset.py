@@ -4,6 +4,7 @@ A window is `context_length` input ids and as many labels, each the token after 
 input.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,21 +41,18 @@ class Windows:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    @property
-    def token_count(self) -> int:
-        """Labels that are a token."""
-        return int(np.count_nonzero(self.labels))
+    def __getitem__(self, which: Any) -> "Windows":
+        """Some of them, chosen as numpy chooses rows."""
+        return Windows(self.inputs[which], self.labels[which])
 
     @property
     def beginnings(self) -> "Windows":
         """Those that begin behind `[BOS]`."""
-        is_beginning = self.inputs[:, 0] == BOS_ID
-        return Windows(self.inputs[is_beginning], self.labels[is_beginning])
+        return self[self.inputs[:, 0] == BOS_ID]
 
     def spread(self, count: int) -> "Windows":
         """About so many of them, from all places alike."""
-        step = -(-len(self) // count)
-        return Windows(self.inputs[::step], self.labels[::step])
+        return self[:: math.ceil(len(self) / count)]
 
 
 def cut_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
@@ -66,15 +64,14 @@ def cut_windows(ids: Ids, lengths: Indices, context_length: int) -> Windows:
     Args:
         ids: the tokens of all lines one after another, of shape `(tokens,)`.
         lengths: how many tokens each line has, of shape `(lines,)`.
-        context_length: length of a window.
     """
     starts = np.cumsum(lengths) - lengths
     columns = np.arange(context_length)
     is_token = columns < lengths[:, None]  # (lines, context_length)
-    positions = np.where(is_token, starts[:, None] + columns, 0)
     labels = np.zeros(is_token.shape, ids.dtype)
-    labels[is_token] = ids[positions[is_token]]
-    return Windows(_after_bos(labels), labels)
+    labels[is_token] = ids[(starts[:, None] + columns)[is_token]]
+    inputs = np.pad(labels[:, :-1], ((0, 0), (1, 0)), constant_values=BOS_ID)
+    return Windows(inputs, labels)
 
 
 def packed_windows(
@@ -87,17 +84,15 @@ def packed_windows(
     label of a rest is the token that really stands before it. Lines too short to
     fill a window are packed too, several to a window, each after its own `[BOS]`.
 
+    The last tokens are left out, or, `is_padded`, a window of their own.
+
     Args:
         ids: the tokens of all lines one after another, of shape `(tokens,)`.
         lengths: how many tokens each line has, of shape `(lines,)`.
-        context_length: length of a window.
-        is_padded: whether the last tokens are a window of their own, padded, rather
-            than left out.
 
     Raises:
         CorpusError: if there are not enough tokens for a single window.
     """
-    lengths = np.asarray(lengths, np.int64)
     starts = np.cumsum(lengths) - lengths
     before = np.empty_like(ids)  # (tokens,): what stands before each token
     before[1:] = ids[:-1]
@@ -107,22 +102,19 @@ def packed_windows(
     is_rest = np.ones(len(ids), bool)
     is_rest[heads] = False
     rest = np.flatnonzero(is_rest)
-    left = rest[len(rest) // context_length * context_length :]
-    rest = rest[: len(rest) // context_length * context_length]
+    rest, left = np.split(rest, [len(rest) - len(rest) % context_length])
     positions = np.concatenate([heads, rest.reshape(-1, context_length)])
-    if not len(positions) and not (is_padded and len(left)):
+    inputs, labels = before[positions], ids[positions]
+    if is_padded and len(left):
+        gap = (0, context_length - len(left))
+        inputs = np.vstack([inputs, np.pad(before[left], gap)])
+        labels = np.vstack([labels, np.pad(ids[left], gap)])
+    if not len(labels):
         raise CorpusError(
             f"the text has {len(ids)} tokens, too few for one window of "
             f"{context_length}: give more text or a smaller --context"
         )
-    windows = Windows(before[positions], ids[positions])
-    if is_padded and len(left):
-        gap = (0, context_length - len(left))
-        windows = Windows(
-            np.vstack([windows.inputs, np.pad(before[left], gap)]),
-            np.vstack([windows.labels, np.pad(ids[left], gap)]),
-        )
-    return windows
+    return Windows(inputs, labels)
 
 
 def batch_order(
@@ -133,28 +125,24 @@ def batch_order(
     It depends on its arguments alone, so that a resumed run goes on with the very
     batch that a run without a break would have had.
 
-    Returns:
-        Arrays of window indices. `cut` keeps windows in file order inside a batch,
-        shuffles the batches through a buffer of 256 and keeps a last, smaller one,
-        as the reference does. `packed` shuffles the windows themselves and drops
-        what does not fill a batch, unless there is nothing else.
+    `cut` keeps windows in file order inside a batch, shuffles the batches through a
+    buffer of 256 and keeps a last, smaller one, as the reference does. `packed`
+    shuffles the windows themselves and drops what does not fill a batch, unless there
+    is nothing else.
     """
     rng = np.random.default_rng([seed, epoch])
+    places = list(range(steps_per_epoch(feeding, count, batch_size)))
     if feeding == "cut":
-        batches = [
-            np.arange(start, min(start + batch_size, count))
-            for start in range(0, count, batch_size)
-        ]
-        order = _buffered_shuffle(len(batches), REFERENCE_SHUFFLE, rng)
-        return [batches[index] for index in order]
-    shuffled = rng.permutation(count)
-    full = max(count // batch_size, 1)
-    return [shuffled[i * batch_size : (i + 1) * batch_size] for i in range(full)]
+        windows = np.arange(count)
+        places = _buffered_shuffle(places, rng)
+    else:
+        windows = rng.permutation(count)
+    return [windows[place * batch_size :][:batch_size] for place in places]
 
 
 def batches(
     windows: Windows, feeding: Feeding, batch_size: int, seed: int, first_step: int = 0
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+) -> Batches:
     """Batches without end, epoch after epoch, from the one of `first_step`.
 
     Yields:
@@ -164,10 +152,8 @@ def batches(
     while True:
         order = batch_order(feeding, len(windows), batch_size, seed, epoch)
         for rows in order[index:]:
-            yield (
-                windows.inputs[rows].astype(np.int32),
-                windows.labels[rows].astype(np.int32),
-            )
+            batch = windows[rows]
+            yield batch.inputs.astype(np.int32), batch.labels.astype(np.int32)
         index = max(index - len(order), 0)
         epoch += 1
 
@@ -179,24 +165,17 @@ def recipe_batches(
     first_step: int,
     progress: Callable[[int], float],
 ) -> Batches:
-    """Batches as a recipe feeds them: towards the end, beginnings only.
+    """Batches as a recipe feeds them, from the one of `first_step`.
 
-    Args:
-        windows: of the training text.
-        recipe: names the batch, the feeding, and how long only beginnings are fed.
-        seed: of the order.
-        first_step: number of the first batch.
-        progress: from a step to the share of the run that is over then.
+    Towards the end, where `progress` tells from a step how much of the run is over,
+    they are of beginnings only.
     """
 
     def feed(windows: Windows, step: int) -> Batches:
         return batches(windows, recipe.feeding, recipe.batch_size, seed, step)
 
-    def is_late(step: int) -> bool:
-        return progress(step) > 1 - recipe.beginnings
-
     step, early = first_step, feed(windows, first_step)
-    while not is_late(step):
+    while progress(step) <= 1 - recipe.beginnings:
         yield next(early)
         step += 1
     # A text whose lines are all shorter than a window has none.
@@ -206,49 +185,26 @@ def recipe_batches(
 def steps_per_epoch(feeding: Feeding, count: int, batch_size: int) -> int:
     """How many batches an epoch of `count` windows has."""
     if feeding == "cut":
-        return -(-count // batch_size)
+        return math.ceil(count / batch_size)
     return max(count // batch_size, 1)
 
 
-def _after_bos(labels: Ids) -> Ids:
-    """The inputs for labels of windows that start a line."""
-    inputs = np.empty_like(labels)
-    inputs[:, 0] = BOS_ID
-    inputs[:, 1:] = labels[:, :-1]
-    return inputs
-
-
-def _buffered_shuffle(
-    count: int, buffer_size: int, rng: np.random.Generator
-) -> list[int]:
-    """The order that `tf.data.Dataset.shuffle(buffer_size)` would draw from."""
-    buffer = list(range(min(buffer_size, count)))
-    order = []
-    for incoming in range(buffer_size, count + buffer_size):
-        if not buffer:
-            break
-        place = int(rng.integers(len(buffer)))
-        order.append(buffer[place])
-        if incoming < count:
-            buffer[place] = incoming
-        else:
-            buffer[place] = buffer[-1]
-            buffer.pop()
+def _buffered_shuffle(items: list[int], rng: np.random.Generator) -> list[int]:
+    """In an order that `tf.data.Dataset.shuffle(REFERENCE_SHUFFLE)` might give."""
+    left, order = list(items), []
+    while left:
+        order.append(left.pop(rng.integers(min(len(left), REFERENCE_SHUFFLE))))
     return order
 
 
 def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
     """Batches of inputs and labels, as `fit` takes them without waiting.
 
-    With TensorFlow a dataset that does not tune itself. Keras makes one that does of
-    generators and arrays. The thread that tunes sleeps for 10 ms, then for twice as
-    long each time, up to a minute, and the end of `fit` may have to wait until it
-    wakes up: ten steps of 0.6 s took 10.3 s. Other backends get generators and arrays
-    as they are.
-
-    Args:
-        make_batches: begins to yield inputs and labels, `(batch, context_length)`.
-        context_length: tokens of a row.
+    Of generators and arrays Keras makes a TensorFlow dataset that tunes itself. The
+    thread that tunes sleeps for 10 ms, then for twice as long each time, up to a
+    minute, and the end of `fit` may have to wait until it wakes up: ten steps of 0.6 s
+    took 10.3 s. So TensorFlow gets one that does not, and other backends generators
+    and arrays as they are.
     """
     if keras.backend.backend() != "tensorflow":
         return make_batches()
@@ -263,12 +219,7 @@ def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
 
 
 def for_predict(inputs: list[NDArray[Any]], batch_size: int) -> dict[str, Any]:
-    """The arguments of `predict`: a model's inputs and how they are cut.
-
-    Args:
-        inputs: arrays with as many rows each, one for each input of the model.
-        batch_size: rows at once.
-    """
+    """The arguments of `predict` for an array of each of the model's inputs."""
     if keras.backend.backend() != "tensorflow":
         return {"x": inputs, "batch_size": batch_size}
     import tensorflow as tf
@@ -287,26 +238,18 @@ def _untuned(dataset: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on and measured with.
+    """What is trained on and measured with."""
 
-    Attributes:
-        train: windows as the recipe's feeding makes them.
-        validation: windows as the reference cuts them.
-        tokens_per_byte: of the validation text.
-        fingerprint: tells this text and vocabulary from all others.
-    """
-
-    train: Windows
+    train: Windows  # as the recipe's feeding makes them
+    # As the reference cuts them; of a text that is kept as it was written, and may be
+    # one long line, all of it.
     validation: Windows
-    tokens_per_byte: float
-    fingerprint: str
+    tokens_per_byte: float  # of the validation text
+    fingerprint: str  # tells this text and vocabulary from all others
 
 
 def training_data(recipe: Recipe, text: Text) -> TrainingData:
-    """The windows that a recipe trains on and is measured with.
-
-    A text that is kept as it was written may be one long line: it is measured whole.
-    """
+    """The windows that a recipe trains on and is measured with."""
     train, valid = (
         (part.ids, np.diff(part.offsets), recipe.context_length)
         for part in (text.train, text.valid)
@@ -317,8 +260,8 @@ def training_data(recipe: Recipe, text: Text) -> TrainingData:
         packed_windows(*valid, is_whole) if is_whole else cut_windows(*valid),
         len(text.valid.ids) / int(text.valid.line_bytes.sum()),
         fingerprint(
-            train=text.corpus.train_sha256,
-            valid=text.corpus.valid_sha256,
+            train=text.corpus.train.sha256,
+            valid=text.corpus.valid.sha256,
             **text.vocabulary.made_from,
         ),
     )

@@ -1,19 +1,16 @@
-"""What a document is in a text that is kept as it was written: file, paragraph, line.
+"""What a document is in a text: file, paragraph or line; and which are for validation.
 
-A document is what has an end of its own. Nothing of it is changed.
+A document is what has an end of its own.
 """
 
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.bytelevel import BETWEEN
-
-KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 
 _LONG = 80
 """Characters: a longer line may be a sentence or more, with any mark of prose."""
@@ -52,9 +49,7 @@ _FULL_LINE = 40
 class Piece:
     """A part of a document that is trained on, or validated with, as a whole.
 
-    Attributes:
-        text: as it was written.
-        is_end: whether the document ends with it.
+    `is_end` tells whether the document ends with it.
     """
 
     text: str
@@ -62,11 +57,7 @@ class Piece:
 
 
 def find_kind(texts: Sequence[str]) -> DocumentKind:
-    """What a document is in the texts of a corpus' files.
-
-    Args:
-        texts: what the files hold.
-    """
+    """What a document is in the texts of a corpus' files."""
     if len(texts) != 1:
         return "file"
     (text,) = texts
@@ -92,13 +83,11 @@ def _is_structured(line: str) -> bool:
 
 def split_documents(texts: Sequence[str], kind: DocumentKind) -> list[str]:
     """The documents of texts, as they were written; blank ones are left out."""
-    documents: list[str] = []
-    for text in texts:
-        if kind in BETWEEN:
-            documents += BETWEEN[kind].split(text.strip("\n"))
-        else:
-            documents.append(text)
-    return [document for document in documents if document.strip()]
+    if kind in BETWEEN:
+        texts = [
+            each for text in texts for each in BETWEEN[kind].split(text.strip("\n"))
+        ]
+    return [text for text in texts if text.strip()]
 
 
 def split_for_validation(
@@ -107,11 +96,7 @@ def split_for_validation(
     """Training and validation pieces: about every 20th, in blocks of neighbours.
 
     The same documents are always split alike. Of two or more, at least one is for
-    validation.
-
-    Args:
-        documents: to be split.
-        may_cut: whether parts of documents are put aside where there are few of them.
+    validation. With `may_cut`, of a few documents parts are put aside.
     """
     count = len(documents)
     if may_cut and count < _FEW:
@@ -119,13 +104,16 @@ def split_for_validation(
     size = max(1, min(_MOST_NEIGHBOURS, count // (5 * _VALIDATED)))
     train: list[Piece] = []
     valid: list[Piece] = []
-    for start in range(0, count, size):
-        last = start // size % _VALIDATED == _VALIDATED - 1
-        block = documents[start : start + size]
-        (valid if last else train).extend(Piece(each, True) for each in block)
+    for place, document in enumerate(documents):
+        side = valid if _is_validated(place // size) else train
+        side.append(Piece(document, True))
     if not valid and len(train) > 1:
         valid.append(train.pop())
     return train, valid
+
+
+def _is_validated(block: int) -> bool:
+    return block % _VALIDATED == _VALIDATED - 1
 
 
 def in_blocks(documents: Sequence[str]) -> tuple[list[Piece], list[Piece]]:
@@ -140,7 +128,7 @@ def in_blocks(documents: Sequence[str]) -> tuple[list[Piece], list[Piece]]:
         (n, block) for n, text in enumerate(documents) for block in cut(text, size)
     ]
     count = len(blocks)
-    sides = [place % _VALIDATED == _VALIDATED - 1 for place in range(count)]
+    sides = [_is_validated(place) for place in range(count)]
     if count > 1 and not any(sides):
         sides[-1] = True
     train: list[Piece] = []
@@ -211,7 +199,7 @@ def is_wrapped(lines: Sequence[str]) -> bool:
 
 def _stand_in_blocks(lines: Sequence[str]) -> bool:
     """Whether blank lines part blocks of several, most of them long, but not wide."""
-    blocks = list(_blocks(lines))
+    blocks = _blocks(lines)
     inner = [_columns(line) for block in blocks for line in block[:-1]]
     last = [_columns(block[-1]) for block in blocks]
     if len(blocks) < 2 or not inner:
@@ -221,14 +209,10 @@ def _stand_in_blocks(lines: Sequence[str]) -> bool:
     return wide <= 0.02 * len(inner + last) and full >= 0.5 * len(inner)
 
 
-def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
-    block: list[str] = []
-    for line in [*lines, ""]:
-        if line:
-            block.append(line)
-        elif block:
-            yield block
-            block = []
+def _blocks(lines: Sequence[str]) -> list[list[str]]:
+    """Lines that stand together, between empty ones."""
+    grouped = itertools.groupby(lines, bool)
+    return [list(block) for is_full, block in grouped if is_full]
 
 
 def _join(lines: list[str]) -> str:

@@ -1,22 +1,20 @@
 """What is minimised, and what is measured: cross-entropy of windows.
 
-`sparse_softmax_cross_entropy` takes most of a training step at this shape on a
-CPU: bfloat16 logits are cast to float32 and gone through several times. Here they
-are read as they come, twice: once for the log of the partition function, once for
-the gradient, in two small functions that XLA compiles. Backends other than TensorFlow
+Keras' `sparse_softmax_cross_entropy` takes most of a training step at this shape on a
+CPU: it casts the bfloat16 logits to float32 and goes through them several times. Here
+they are read as they come, twice, in two small functions that XLA compiles: once for
+the log of the partition function, once for the gradient. Backends other than TensorFlow
 get the plain formula. Perplexity is the exponential of this loss, so no metric needs
 a second softmax.
-
-Validation is the reference's own measure: windows as `cut_windows` makes them, the mean
-over the labels that are a token.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from minigpt_repl.models.text.codec import PAD_ID
@@ -27,48 +25,31 @@ EVALUATED_AT_ONCE = 64
 """Windows at once on a device; changes the speed only."""
 
 
-class FusedCrossEntropy(keras.losses.Loss):
+def mean_cross_entropy(logits: Any, labels: Any) -> Any:
     """Mean of `-log softmax(logits)[label]` over the positions with a label.
 
-    Positions whose label is `[PAD]` count for nothing. The result is float32
-    whatever the logits are, and so is all arithmetic between.
+    Args:
+        logits: tensor of shape `(batch, length, rows)`, in any float type.
+        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
+            counts.
+
+    Returns:
+        A float32 scalar; all arithmetic between is float32, too.
     """
-
-    def __init__(self, name: str = "fused_cross_entropy", **kwargs: Any) -> None:
-        super().__init__(name=name, **kwargs)
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The loss, a float32 scalar.
-
-        Args:
-            y_true: int tensor of labels, of shape `(batch, length)`.
-            y_pred: tensor of logits, of shape `(batch, length, rows)`, in any
-                float type. Not cast first, unlike in `Loss.__call__`.
-            sample_weight: weights of the positions, `(batch, length)`, or `None`.
-        """
-        labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-        weights = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-        if sample_weight is not None:
-            weights *= ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-        weights /= ops.maximum(ops.sum(weights), 1.0)
-        logits = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
-        return weighted_cross_entropy(logits, labels, weights)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """As `__call__`; Keras asks for it."""
-        return self(y_true, y_pred)
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    weights = _is_token(labels)
+    weights /= ops.maximum(ops.sum(weights), 1.0)
+    logits = ops.reshape(logits, (-1, logits.shape[-1]))
+    return weighted_cross_entropy(logits, labels, weights)
 
 
 def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
-    """`sum(weights * -log softmax(logits)[labels])`.
+    """`sum(weights * -log softmax(logits)[labels])`, a float32 scalar.
 
     Args:
         logits: float tensor of shape `(positions, rows)`.
         labels: int tensor of shape `(positions,)`.
         weights: float32 tensor of shape `(positions,)`; no gradient flows to it.
-
-    Returns:
-        A float32 scalar.
     """
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_cross_entropy()(logits, labels, weights)
@@ -78,8 +59,14 @@ def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
 def _surprisal(logits: Any, labels: Any) -> Any:
     """`-log softmax(logits)[label]` of each position, float32, like `labels`."""
     logits = ops.cast(logits, "float32")
-    at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return ops.logsumexp(logits, axis=-1) - at_label
+    labels = ops.expand_dims(labels, axis=-1)
+    at_label = ops.take_along_axis(logits, labels, axis=-1)
+    return ops.logsumexp(logits, axis=-1) - ops.squeeze(at_label, axis=-1)
+
+
+def _is_token(labels: Any) -> Any:
+    """1 where there is a label, 0 where there is `[PAD]`; float32."""
+    return ops.cast(ops.not_equal(labels, PAD_ID), "float32")
 
 
 @cache
@@ -100,26 +87,22 @@ def _tensorflow_cross_entropy() -> Any:
             tf.exp(wide - log_partition[:, None]) * scale[:, None], logits.dtype
         )
 
-    def cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
         positions = tf.range(tf.shape(labels)[0])
         label_indices = tf.stack([positions, labels], axis=-1)  # (positions, 2)
+        log_partition = log_partition_of(logits)
+        label_logits = tf.cast(tf.gather_nd(logits, label_indices), tf.float32)
 
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def of_logits(logits: Any) -> tuple[Any, Any]:
-            log_partition = log_partition_of(logits)
-            label_logits = tf.cast(tf.gather_nd(logits, label_indices), tf.float32)
-            loss = tf.reduce_sum(weights * (log_partition - label_logits))
+        def gradient(upstream: Any) -> tuple[Any, None, None]:
+            # d loss / d logit = weight * (softmax - 1 at the label)
+            scale = weights * upstream
+            softmax = scaled_softmax(logits, log_partition, scale)
+            at_label = tf.cast(scale, softmax.dtype)
+            of_logits = tf.tensor_scatter_nd_sub(softmax, label_indices, at_label)
+            return of_logits, None, None
 
-            def gradient(upstream: Any) -> Any:
-                # d loss / d logit = weight * (softmax - 1 at the label)
-                scale = weights * upstream
-                softmax = scaled_softmax(logits, log_partition, scale)
-                at_label = tf.cast(scale, softmax.dtype)
-                return tf.tensor_scatter_nd_sub(softmax, label_indices, at_label)
-
-            return loss, gradient
-
-        return of_logits(logits)
+        return tf.reduce_sum(weights * (log_partition - label_logits)), gradient
 
     return cross_entropy
 
@@ -134,16 +117,12 @@ def taught_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
     Args:
         logits: float tensor of shape `(batch, length, rows)`.
         taught: the teacher's logits, of the same shape.
-        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
-            counts.
-
-    Returns:
-        The mean over the positions, a float32 scalar.
+        labels: as for `mean_cross_entropy`; the result, too.
     """
     labels = ops.cast(labels, "int32")
-    is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-    sum_ = ops.sum(_half_taught()(logits, taught, labels) * is_token)
-    return sum_ / ops.maximum(ops.sum(is_token), 1.0)
+    is_token = _is_token(labels)
+    total = ops.sum(_half_taught()(logits, taught, labels) * is_token)
+    return total / ops.maximum(ops.sum(is_token), 1.0)
 
 
 @cache
@@ -165,40 +144,27 @@ def _half_taught() -> Any:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model achieves on windows, the validation's if nothing else is said.
+    """What a model achieves on windows; for validation these are the reference's."""
 
-    Attributes:
-        step: steps taken before.
-        elapsed: seconds trained before.
-        loss: mean negative log-likelihood of a token, in nats.
-        perplexity: its exponential; depends on the vocabulary.
-        bits_per_byte: comparable between vocabularies.
-    """
-
-    step: int
-    elapsed: float
-    loss: float
-    perplexity: float
-    bits_per_byte: float
-
-    def to_json(self) -> dict[str, float]:
-        """The fields, for `training.json`."""
-        return asdict(self)
+    step: int  # steps taken before
+    elapsed: float  # seconds trained before
+    loss: float  # mean negative log-likelihood of a token, in nats
+    perplexity: float  # its exponential; depends on the vocabulary
+    bits_per_byte: float  # comparable between vocabularies
 
 
 class Evaluator:
     """Measures a model again and again; traced once.
 
-    Args:
-        model: from ids `(batch, length)` to logits `(batch, length, rows)`.
-        tokens_per_byte: of the validation text.
+    It is from ids `(batch, length)` to logits `(batch, length, rows)`.
     """
 
     def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
         ids = keras.Input((None,), dtype="int32")
         labels = keras.Input((None,), dtype="int32")
-        losses = WindowLoss(dtype="float32", autocast=False)([model(ids), labels])
-        self._model = keras.Model([ids, labels], losses)
+        losses = ops.sum(_surprisal(model(ids), labels) * _is_token(labels), axis=-1)
+        of_windows = keras.layers.Lambda(whole, output_shape=())(losses)  # (batch,)
+        self._model = keras.Model([ids, labels], of_windows)
         self._model.compile(jit_compile=jit_compile())
         self._tokens_per_byte = tokens_per_byte
         self._batch_size = EVALUATED_AT_ONCE * local_devices()
@@ -207,35 +173,12 @@ class Evaluator:
         self, windows: Windows, step: int = 0, elapsed: float = 0.0
     ) -> Evaluation:
         """The model as it is now, on all windows."""
-        inputs = [
-            own_rows(windows.inputs.astype("int32")),
-            own_rows(windows.labels.astype("int32")),
-        ]
+        pair = (windows.inputs, windows.labels)
+        inputs = [own_rows(each.astype("int32")) for each in pair]
         losses = self._model.predict(**for_predict(inputs, self._batch_size), verbose=0)
-        loss = float(losses.sum(dtype="float64")) / windows.token_count
+        tokens = np.count_nonzero(windows.labels != PAD_ID)
+        loss = float(losses.sum(dtype="float64") / tokens)
         bits_per_byte = loss / math.log(2) * self._tokens_per_byte
         # A diverged model's perplexity does not fit a float.
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return Evaluation(step, elapsed, loss, perplexity, bits_per_byte)
-
-
-class WindowLoss(keras.layers.Layer):
-    """Logits and labels -> the sum of `-log softmax(logits)[label]` of each window."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        """The sums, float32, of shape `(batch,)`; labels that are `[PAD]` add none."""
-        logits, labels = inputs  # (batch, length, rows), (batch, length)
-        is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-        return whole(ops.sum(_surprisal(logits, labels) * is_token, axis=-1))
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """A window's sum has no mask."""
-        return None
-
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """`(batch,)`."""
-        return (input_shape[0][0],)

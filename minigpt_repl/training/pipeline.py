@@ -6,7 +6,7 @@ What is finished is kept: a next run takes it up.
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,10 @@ from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
 from minigpt_repl.models.checkpoint import save_checkpoint
 from minigpt_repl.paths import training_folder
-from minigpt_repl.training.callbacks import (
-    CURVE_FILE,
-    LOG_FILE,
-    ShowProgress,
-    ShowSample,
-    draw_curves,
-)
+from minigpt_repl.training.callbacks import ShowProgress, ShowSample, draw_curves
 from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.dataset import steps_per_epoch, training_data
 from minigpt_repl.training.devices import (
-    Cluster,
     check_agreed,
     idle_gpus,
     in_any_process,
@@ -35,16 +28,22 @@ from minigpt_repl.training.devices import (
 )
 from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import SILENT, Progress
-from minigpt_repl.training.recipes import DRAFT, Length, Recipe, fitted, size_for
-from minigpt_repl.training.resume import (
-    STATE_FILE,
-    fingerprint,
-    remove_state,
+from minigpt_repl.training.recipes import (
+    DRAFT,
+    PATIENCE,
+    Length,
+    Recipe,
+    fitted,
+    size_for,
 )
+from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
 from minigpt_repl.training.setup_options import Setup
 from minigpt_repl.training.trainable import build_model, in_float32
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
+
+CURVE_FILE = "curve.png"
+LOG_FILE = "log.csv"
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
@@ -78,7 +77,12 @@ def set_up(
     # Only now: what comes before may take one machine longer than another.
     with joined(setup.cluster):
         if setup.cluster is not None:
-            progress.say(_welcome(setup.cluster))
+            cluster, count = setup.cluster, keras.distribution.get_device_count()
+            rest = "" if setup.is_chief else "; process 0 shows the rest"
+            progress.say(
+                f"process {cluster.process_id} of {cluster.num_processes} has joined: "
+                f"{count} devices in all{rest}"
+            )
             check_agreed(
                 _what_is_trained(setup, text),
                 "the processes were given different texts, options or states: start "
@@ -87,7 +91,7 @@ def set_up(
             should_stop = in_any_process(should_stop)
         if not setup.is_chief:
             progress = SILENT
-        return _train_and_save(setup, text, progress, should_stop)
+        return _train_and_save(_Training(setup, text, progress, should_stop))
 
 
 def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
@@ -98,40 +102,36 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
         f"text: {len(text.train):,} pieces, {tokens:,} tokens of "
         f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
     )
-    small = size_for(tokens)
-    if small is None or setup.recipe.name != "default":
+    if size_for(tokens) is None or setup.recipe.name != "default":
         return setup
     recipe = setup.recipe
-    if not setup.is_fitted:
+    if not setup.is_resumed:
         recipe = fitted(recipe, tokens, setup.options.to_json())
-    patience = setup.patience or small.patience
+    patience = setup.options.patience or PATIENCE
+    options = replace(setup.options, patience=patience)
     progress.say(
         f"a small text: {recipe.num_layers} layers of width {recipe.hidden_dim}, "
         f"dropout {recipe.dropout:g}, batches of {recipe.batch_size}; it is read "
         f"{recipe.epochs} times at most (--epochs), fewer where {patience} evaluations "
         "bring no new best (--patience)"
     )
-    return replace(setup, recipe=recipe, patience=patience, is_small=True)
+    return replace(setup, options=options, recipe=recipe, is_small=True)
 
 
-def _train_and_save(
-    setup: Setup, text: Text, progress: Progress, should_stop: Callable[[], bool]
-) -> Run:
+def _train_and_save(training: "_Training") -> Run:
+    """Train the model and its draft, and save both."""
+    setup, text, progress = training.setup, training.text, training.progress
     folder = training_folder(setup.out)
     if unused := idle_gpus():
         progress.say(
             f"TensorFlow trains on one GPU, {unused} more stay idle: KERAS_BACKEND=jax "
             "uses all (docs/scaling.md)"
         )
-    causal_lm = build_model(
-        setup.recipe, text.vocabulary.tokenizer(), setup.options.seed
-    )
-    if setup.recipe.name == "tutorial":
-        causal_lm.summary(print_fn=progress.say)
-    run = _train(setup, setup.recipe, causal_lm, text, folder, progress, should_stop)
+    causal_lm, run = training.train(setup.recipe, folder)
     if run.was_stopped:
         return run
-    record = training_record(setup.recipe, setup.options.seed, text, run)
+    seed = setup.options.seed
+    record = training_record(setup.recipe, seed, text, run)
     model = in_float32(causal_lm)
     if setup.is_chief:
         save_checkpoint(setup.out, model, record)
@@ -139,20 +139,102 @@ def _train_and_save(
         draw_curves(folder / CURVE_FILE, [(setup.recipe.name, run.evaluations)])
         progress.say(f"the curve is in {folder / CURVE_FILE}")
     if setup.options.with_draft:
-        draft_run = _add_draft(setup, model, text, record, progress, should_stop)
+        recipe = DRAFT.changed(
+            vocabulary_size=setup.recipe.vocabulary_size,
+            context_length=setup.recipe.context_length,
+            all_rows=setup.recipe.all_rows,
+        )
+        draft, draft_run = training.train(recipe, folder / "draft", DRAFT_SHARE)
         if draft_run.was_stopped:
             return draft_run
+        record["draft"] = training_record(recipe, seed, text, draft_run)
+        draft = in_float32(draft)
+        if setup.is_chief:
+            save_checkpoint(setup.out, model, record, draft)
     if setup.is_chief:
         remove_state(folder / "draft")
         remove_state(folder)
     return run
 
 
-def _welcome(cluster: Cluster) -> str:
-    who = f"process {cluster.process_id} of {cluster.num_processes} has joined"
-    devices = f"{keras.distribution.get_device_count()} devices in all"
-    rest = "" if cluster.process_id == 0 else "; process 0 shows the rest"
-    return f"{who}: {devices}{rest}"
+@dataclass(frozen=True)
+class _Training:
+    """What the training of the model and that of its draft have in common."""
+
+    setup: Setup
+    text: Text
+    progress: Progress
+    should_stop: Callable[[], bool]
+
+    def train(
+        self, recipe: Recipe, folder: Path, share: float = 1.0
+    ) -> tuple[MiniGPTCausalLM, Run]:
+        """A new model, trained for a share of the time or the steps asked for.
+
+        Its state and its log are in the folder.
+        """
+        options, progress = self.setup.options, self.progress
+        tokenizer = self.text.vocabulary.tokenizer()
+        causal_lm = build_model(recipe, tokenizer, options.seed)
+        if recipe.name == "tutorial":
+            causal_lm.summary(print_fn=progress.say)
+        data = training_data(recipe, self.text)
+        length = self._length(recipe, len(data.train), share)
+        plan = Plan(
+            length,
+            seed=options.seed,
+            state_folder=folder,
+            patience=options.patience,
+            should_stop=self.should_stop,
+            is_chief=self.setup.is_chief,
+            options=options.to_json(),
+        )
+        shown = ShowProgress(progress, length)
+        watching = self._callbacks(recipe.name, causal_lm, folder)
+        trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
+        if options.resume:
+            if trainer.resume():
+                progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
+            else:
+                progress.say(f"{recipe.name}: nothing saved to go on from, starting")
+        return causal_lm, trainer.train()
+
+    def _callbacks(
+        self, name: str, causal_lm: MiniGPTCausalLM, folder: Path
+    ) -> list[keras.callbacks.Callback]:
+        """What the options ask to be written and shown meanwhile."""
+        setup, options = self.setup, self.setup.options
+        callbacks: list[keras.callbacks.Callback] = []
+        if setup.is_chief:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = str(folder / LOG_FILE)
+            callbacks.append(keras.callbacks.CSVLogger(log, append=options.resume))
+        if setup.sampler is not None:
+            # On all of them, though one shows it: they must stay the same program.
+            callbacks.append(
+                ShowSample(
+                    causal_lm,
+                    setup.sampler,
+                    setup.sampler_values,
+                    self.progress,
+                    options.prompt,
+                    options.seed,
+                )
+            )
+        if options.tensorboard is not None and setup.is_chief:
+            logs = str(options.tensorboard / name)
+            callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+        return callbacks
+
+    def _length(self, recipe: Recipe, windows: int, share: float) -> Length:
+        minutes, steps = self.setup.options.minutes, self.setup.options.steps
+        seconds = None if minutes is None else minutes * 60 * share
+        if seconds is not None and not self.setup.is_small:
+            return Length(seconds=seconds)
+        if steps is None:
+            epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
+            steps = epoch * self.setup.recipe.epochs
+        return Length(max(round(steps * share), 1), seconds)
 
 
 def _what_is_trained(setup: Setup, text: Text) -> str:
@@ -162,126 +244,18 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         for path in sorted(training_folder(setup.out).rglob(STATE_FILE)):
             with explained(path), path.open("rb") as file:
                 states.append(hashlib.file_digest(file, "sha256").hexdigest())
+    asked = setup.options
     return fingerprint(
-        train=text.corpus.train_sha256,
-        valid=text.corpus.valid_sha256,
+        train=text.corpus.train.sha256,
+        valid=text.corpus.valid.sha256,
         vocabulary=text.vocabulary.made_from,
-        recipe=setup.recipe.to_json(),
-        options=[
-            setup.options.steps,
-            setup.options.seed,
-            setup.options.lowercase,
-            setup.patience,
-        ],
-        draft=setup.options.with_draft,
+        recipe=asdict(setup.recipe),
+        options=[asked.steps, asked.seed, asked.lowercase, asked.patience],
+        draft=asked.with_draft,
         sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
         states=states,
         version=__version__,
     )
-
-
-def _train(
-    setup: Setup,
-    recipe: Recipe,
-    causal_lm: MiniGPTCausalLM,
-    text: Text,
-    folder: Path,
-    progress: Progress,
-    should_stop: Callable[[], bool],
-    share: float = 1.0,
-) -> Run:
-    data = training_data(recipe, text)
-    length = _length(setup, recipe, len(data.train), share)
-    plan = Plan(
-        length,
-        seed=setup.options.seed,
-        state_folder=folder,
-        patience=setup.patience,
-        should_stop=should_stop,
-        is_chief=setup.is_chief,
-        options=setup.options.to_json(),
-    )
-    shown = ShowProgress(progress, length)
-    watching = _callbacks(setup, recipe.name, causal_lm, folder, progress)
-    trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
-    if setup.options.resume:
-        if trainer.resume():
-            progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
-        else:
-            progress.say(f"{recipe.name}: nothing saved to go on from, starting")
-    run = trainer.train()
-    shown.close()
-    return run
-
-
-def _callbacks(
-    setup: Setup,
-    name: str,
-    causal_lm: MiniGPTCausalLM,
-    folder: Path,
-    progress: Progress,
-) -> list[keras.callbacks.Callback]:
-    """What the options ask to be written and shown while a recipe is carried out."""
-    callbacks: list[keras.callbacks.Callback] = []
-    if setup.is_chief:
-        folder.mkdir(parents=True, exist_ok=True)
-        callbacks.append(
-            keras.callbacks.CSVLogger(
-                str(folder / LOG_FILE), append=setup.options.resume
-            )
-        )
-    if setup.sampler is not None:
-        # On all of them, though one shows it: they must stay the same program.
-        callbacks.append(
-            ShowSample(
-                causal_lm,
-                setup.sampler,
-                setup.sampler_values,
-                progress,
-                setup.options.prompt,
-                setup.options.seed,
-            )
-        )
-    if setup.options.tensorboard is not None and setup.is_chief:
-        logs = str(setup.options.tensorboard / name)
-        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    return callbacks
-
-
-def _length(setup: Setup, recipe: Recipe, windows: int, share: float) -> Length:
-    minutes, steps = setup.options.minutes, setup.options.steps
-    seconds = None if minutes is None else minutes * 60 * share
-    if seconds is not None and not setup.is_small:
-        return Length(seconds=seconds)
-    if steps is None:
-        epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
-        steps = epoch * setup.recipe.epochs
-    return Length(max(round(steps * share), 1), seconds)
-
-
-def _add_draft(
-    setup: Setup,
-    model: MiniGPTCausalLM,
-    text: Text,
-    record: dict[str, Any],
-    progress: Progress,
-    should_stop: Callable[[], bool],
-) -> Run:
-    recipe = DRAFT.changed(
-        vocabulary_size=setup.recipe.vocabulary_size,
-        context_length=setup.recipe.context_length,
-        all_rows=setup.recipe.all_rows,
-    )
-    draft = build_model(recipe, text.vocabulary.tokenizer(), setup.options.seed)
-    folder = training_folder(setup.out) / "draft"
-    run = _train(setup, recipe, draft, text, folder, progress, should_stop, DRAFT_SHARE)
-    if not run.was_stopped and setup.is_chief:
-        record = {
-            **record,
-            "draft": training_record(recipe, setup.options.seed, text, run),
-        }
-        save_checkpoint(setup.out, model, record, in_float32(draft))
-    return run
 
 
 def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str, Any]:
@@ -289,23 +263,23 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
     assert run.best and run.on_seen  # a finished run has been evaluated
     corpus = text.corpus
     return {
-        "recipe": recipe.to_json(),
+        "recipe": asdict(recipe),
         "seed": seed,
         "data": {
             "source": corpus.name,
             "sha256": corpus.sha256,
             "min_length": corpus.min_length,
             "lines_read": corpus.lines_read,
-            "train_lines": len(corpus.train),
-            "valid_lines": len(corpus.valid),
+            "train_lines": len(corpus.train.texts),
+            "valid_lines": len(corpus.valid.texts),
             "train_tokens": len(text.train.ids),
             "valid_tokens": len(text.valid.ids),
         },
         "steps": run.step,
         "wall_seconds": round(run.elapsed, 1),
-        "metrics": run.best.to_json(),
+        "metrics": asdict(run.best),
         "perplexity_on_training_text": run.on_seen.perplexity,
-        "history": [each.to_json() for each in run.evaluations],
+        "history": [asdict(each) for each in run.evaluations],
         "training_losses": run.losses,
         "versions": {
             "python": platform.python_version(),

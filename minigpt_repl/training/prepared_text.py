@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
-from minigpt_repl.training.corpus import Corpus, Tokenizer
+from minigpt_repl.models.tokenizer import (
+    BYTE_PIECES,
+    MiniGPTBytePairTokenizer,
+    MiniGPTTokenizer,
+    learn_byte_pairs,
+)
+from minigpt_repl.training.corpus import Corpus, Lines, Tokenizer
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 from minigpt_repl.training.vocabulary import prepared_vocabulary
@@ -40,19 +46,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a tokenizer is made of.
+    """What a tokenizer is made of."""
 
-    Attributes:
-        pieces: in order of their ids.
-        merges: pairs of byte-level BPE; `None` for WordPiece.
-        lowercase: whether WordPiece folds case.
-        document: what has an end that is learned, if anything.
-    """
-
-    pieces: tuple[str, ...]
-    merges: tuple[str, ...] | None = None
-    lowercase: bool = False
-    document: str | None = None
+    pieces: tuple[str, ...]  # in order of their ids
+    merges: tuple[str, ...] | None = None  # of byte-level BPE; `None` for WordPiece
+    lowercase: bool = False  # whether WordPiece folds case
+    document: str | None = None  # what has an end that is learned
 
     def __len__(self) -> int:
         """How many pieces there are."""
@@ -71,31 +70,20 @@ class Vocabulary:
 
     def tokenizer(self) -> Any:
         """A KerasHub tokenizer."""
-        # Imported here: they load TensorFlow, which other stages do without.
         if self.merges is None:
-            from minigpt_repl.models.tokenizer import MiniGPTTokenizer
-
             return MiniGPTTokenizer(list(self.pieces), lowercase=self.lowercase)
-        from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer
-
         ids = {piece: place for place, piece in enumerate(self.pieces)}
         return MiniGPTBytePairTokenizer(ids, list(self.merges), document=self.document)
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedLines:
-    """The lines of a text as token ids, one after the other.
+    """The lines of a text as token ids, one after the other."""
 
-    Attributes:
-        ids: all ids; uint16, or uint32 for a vocabulary above 65,535. (tokens,)
-        offsets: line i is `ids[offsets[i]:offsets[i + 1]]`; int64. (lines + 1,)
-        line_bytes: UTF-8 length of each line's text, for bits per byte; int64.
-            (lines,)
-    """
-
-    ids: NDArray[Any]
+    ids: NDArray[Any]  # (tokens,); uint16, or uint32 for a vocabulary above 65,535
+    # (lines + 1,): line i is `ids[offsets[i]:offsets[i + 1]]`
     offsets: NDArray[np.int64]
-    line_bytes: NDArray[np.int64]
+    line_bytes: NDArray[np.int64]  # (lines,): UTF-8 length, for bits per byte
 
     def __len__(self) -> int:
         """How many lines there are."""
@@ -117,32 +105,15 @@ def prepare_text(
 ) -> Text:
     """Vocabulary and tokens of a corpus, each made now or found from an earlier run.
 
-    Args:
-        corpus: the text.
-        vocabulary_size: most words or pieces.
-        lowercase: whether WordPiece folds case.
-        progress: is told of each stage.
-
     Raises:
         CorpusError: if the text leaves nothing to learn or to validate with.
     """
     vocabulary = learned(
-        corpus.tokenizer,
-        corpus.train,
-        corpus.train_sha256,
-        vocabulary_size,
-        lowercase,
-        progress,
+        corpus.tokenizer, corpus.train, vocabulary_size, lowercase, progress
     )
     vocabulary = replace(vocabulary, document=corpus.document)
-    ends = corpus.document is not None
-    train, valid = (
-        prepared_tokens(lines, sha256, vocabulary, progress, ends=marks if ends else ())
-        for lines, sha256, marks in (
-            (corpus.train, corpus.train_sha256, corpus.train_ends),
-            (corpus.valid, corpus.valid_sha256, corpus.valid_ends),
-        )
-    )
+    train = prepared_tokens(corpus.train, vocabulary, progress)
+    valid = prepared_tokens(corpus.valid, vocabulary, progress)
     if not len(valid.ids):
         raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
     return Text(corpus, vocabulary, train, valid)
@@ -150,32 +121,22 @@ def prepare_text(
 
 def learned(
     kind: Tokenizer,
-    texts: Sequence[str],
-    texts_hash: str,
+    lines: Lines,
     most: int,
     lowercase: bool,
     progress: Progress,
     cache: StageCache | None = None,
 ) -> Vocabulary:
-    """The vocabulary of texts, learned now or in an earlier run.
+    """The vocabulary of lines, learned now or in an earlier run.
 
-    Args:
-        kind: of the tokenizer.
-        texts: what is trained on.
-        texts_hash: tells them from all others.
-        most: pieces, the reserved ones included.
-        lowercase: whether WordPiece folds case.
-        progress: shows the learning.
-        cache: where it is kept.
+    It has at `most` so many pieces, the reserved ones included.
 
     Raises:
         CorpusError: if it is too small, or the text is, to learn anything.
     """
     if kind == "wordpiece":
-        words = prepared_vocabulary(texts, texts_hash, most, lowercase, progress, cache)
+        words = prepared_vocabulary(lines, most, lowercase, progress, cache)
         return Vocabulary(tuple(words), None, lowercase)
-    from minigpt_repl.models.tokenizer import BYTE_PIECES, learn_byte_pairs
-
     if kind == "byte":
         return Vocabulary(BYTE_PIECES, ())
     if most < SMALLEST_BPE:
@@ -183,56 +144,49 @@ def learned(
             f"a vocabulary of {most} has no room for 256 bytes: ask for "
             f"{SMALLEST_BPE} or more"
         )
-    size = sum(len(text.encode("utf-8")) for text in texts)
+    size = sum(len(text.encode("utf-8")) for text in lines.texts)
     count = min(most, max(SMALLEST_BPE, size // BYTES_A_PIECE))
 
     def learn() -> list[list[str]]:
         progress.start("vocabulary", 1, "vocabulary")
-        made = learn_byte_pairs(texts, count)
+        made = learn_byte_pairs(lines.texts, count)
         progress.advance(1, entries=len(made[0]))
         progress.finish()
         return [*made]
 
     key = fingerprint(
-        format=_FORMAT, lines=texts_hash, size=count, pattern=SPLIT_PATTERN
+        format=_FORMAT, lines=lines.sha256, size=count, pattern=SPLIT_PATTERN
     )
     pieces, merges = (cache or StageCache()).value("pairs", key, learn)
     return Vocabulary(tuple(pieces), tuple(merges))
 
 
 def prepared_tokens(
-    lines: Sequence[str],
-    lines_hash: str,
+    lines: Lines,
     vocabulary: Vocabulary,
     progress: Progress = SILENT,
     cache: StageCache | None = None,
-    ends: Sequence[bool] = (),
 ) -> TokenizedLines:
     """The lines' token ids, made now or in an earlier run.
 
-    Args:
-        lines: the lines of text; may be empty.
-        lines_hash: tells these lines from all others (`Corpus.train_sha256`).
-        vocabulary: what the tokenizer is made of.
-        progress: shows the tokenizing.
-        cache: where the ids are kept.
-        ends: whether the end of a document follows each line; none if not given.
+    If the vocabulary has an end of a document, it follows each line that ends one.
 
     Raises:
         MiniGPTError: if they can't be written, such as on a full disk.
     """
+    has_ends = vocabulary.document is not None and any(lines.ends)
     key = fingerprint(
-        format=_FORMAT, lines=lines_hash, ends=any(ends), **vocabulary.made_from
+        format=_FORMAT, lines=lines.sha256, ends=has_ends, **vocabulary.made_from
     )
 
     def make(folder: Path) -> None:
-        write_tokens(folder, lines, vocabulary, ends, progress)
+        write_tokens(folder, lines, vocabulary, progress)
 
     cache = cache or StageCache()
     try:
         return read_tokens(cache.directory("tokens", key, make))
-    except (OSError, ValueError):  # somebody damaged the files
-        return read_tokens(cache.directory_again("tokens", key, make))
+    except (OSError, ValueError):
+        return read_tokens(cache.directory("tokens", key, make, is_damaged=True))
 
 
 def read_tokens(folder: Path) -> TokenizedLines:
@@ -251,26 +205,20 @@ def read_tokens(folder: Path) -> TokenizedLines:
 
 
 def write_tokens(
-    folder: Path,
-    lines: Sequence[str],
-    vocabulary: Vocabulary,
-    ends: Sequence[bool],
-    progress: Progress,
+    folder: Path, lines: Lines, vocabulary: Vocabulary, progress: Progress
 ) -> None:
     """Tokenize lines, into files of a folder; see `prepared_tokens`."""
     tokenizer = vocabulary.tokenizer()
     dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
     encoded = _ids_as_written if vocabulary.is_lossless else _ids_of_words
     rows: list[NDArray[Any]] = [np.zeros(0, dtype)]
-    lengths = [0]
-    for place, ids in enumerate(encoded(lines, tokenizer, progress)):
+    ends = () if vocabulary.document is None else lines.ends
+    for place, ids in enumerate(encoded(lines.texts, tokenizer, progress)):
         is_end = place < len(ends) and ends[place]
-        row = np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype)
-        rows.append(row)
-        lengths.append(len(row))
+        rows.append(np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype))
     np.save(folder / _IDS, np.concatenate(rows))
-    np.save(folder / _OFFSETS, np.cumsum(lengths, dtype=np.int64))
-    sizes = [len(line.encode("utf-8")) for line in lines]
+    np.save(folder / _OFFSETS, np.cumsum([*map(len, rows)], dtype=np.int64))
+    sizes = [len(line.encode("utf-8")) for line in lines.texts]
     np.save(folder / _BYTES, np.array(sizes, np.int64))
 
 
@@ -283,22 +231,13 @@ def _ids_of_words(
     of millions of chunks has few different ones: the tokenizer sees each once.
     """
     found: dict[bytes, None] = {}
-    progress.start("find words", len(lines), "lines")
-    for number, line in enumerate(lines, 1):
+    for block in progress.blocks("find words", lines, "lines", _LINES_AT_ONCE):
         # As bytes: that splits at ASCII white space only, as the tokenizer does.
-        found.update(dict.fromkeys(line.encode("utf-8").split()))
-        if not number % _LINES_AT_ONCE:
-            progress.advance(number)
-    progress.finish()
-    chunks = list(found)
+        found.update(dict.fromkeys("\n".join(block).encode("utf-8").split()))
     ids_of: dict[bytes, list[int]] = {}
-    progress.start("tokenize", len(chunks), "words")
-    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
-        block = chunks[start : start + _CHUNKS_AT_ONCE]
-        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in block])
-        ids_of.update(zip(block, rows, strict=True))
-        progress.advance(start + len(block))
-    progress.finish()
+    for chunks in progress.blocks("tokenize", [*found], "words", _CHUNKS_AT_ONCE):
+        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in chunks])
+        ids_of.update(zip(chunks, rows, strict=True))
     for line in lines:
         split = line.encode("utf-8").split()
         yield [*itertools.chain.from_iterable(map(ids_of.__getitem__, split))]
@@ -308,14 +247,11 @@ def _ids_as_written(
     lines: Sequence[str], tokenizer: Any, progress: Progress
 ) -> Iterator[list[int]]:
     """Byte-pair ids of each line, which may be of any length."""
-    progress.start("tokenize", len(lines), "documents")
-    for start in range(0, len(lines), _LINES_AT_ONCE):
-        split = [_parts(line) for line in lines[start : start + _LINES_AT_ONCE]]
+    for block in progress.blocks("tokenize", lines, "documents", _LINES_AT_ONCE):
+        split = [_parts(line) for line in block]
         rows = iter(tokenizer.tokenize([*itertools.chain.from_iterable(split)]))
         for parts in split:
             yield [*itertools.chain.from_iterable(itertools.islice(rows, len(parts)))]
-        progress.advance(start + len(split))
-    progress.finish()
 
 
 def _parts(line: str) -> list[str]:

@@ -1,12 +1,11 @@
 """How far the training's long stages are: what they tell, and how it is shown.
 
-The stages, downloads as well as training, know the interface of `Progress` only. On a
-terminal it is shown as a bar, elsewhere as a plain line a few times a minute. It goes
-to stderr: stdout stays free.
+The stages, downloads as well as training, know the interface of `Progress` only.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from rich import progress
 from rich.console import Console, RenderableType
@@ -17,27 +16,25 @@ from minigpt_repl.shown import as_perplexity, in_tokens_per_second, shown
 PLAIN_EVERY = 20.0
 """Seconds between the plain lines of a stage."""
 
-_UNITS = {"bytes": (1e6, "MB")}
+Item = TypeVar("Item")
 
 
 class Progress:
     """Watches stages that come one after another. This one shows nothing of them."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage begins.
+        """A stage such as `"download"` begins.
 
         Args:
-            stage: what is done, in a word or two, such as `"download"`.
+            stage: its name.
             total: how many units there will be, or `None` if nobody knows.
             unit: what is counted: `"bytes"`, `"lines"`, `"words"`, `"steps"`, `"%"`.
         """
 
-    def advance(self, done: int, **figures: float | str) -> None:
-        """`done` units are done by now, counted from the start of the stage.
+    def advance(self, done: int, **figures: float) -> None:
+        """`done` units are done since the start of the stage.
 
-        Args:
-            done: absolute, not since the last call.
-            **figures: what else is worth showing, such as `loss=4.2`.
+        Figures are what else is worth showing, such as `loss=4.2`.
         """
 
     def finish(self) -> None:
@@ -46,18 +43,24 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of text that stays, such as a notice or a sample."""
 
+    def blocks(
+        self, stage: str, items: Sequence[Item], unit: str, size: int
+    ) -> Iterator[Sequence[Item]]:
+        """A stage that goes through items, so many at once."""
+        self.start(stage, len(items), unit)
+        for start in range(0, len(items), size):
+            block = items[start : start + size]
+            yield block
+            self.advance(start + len(block))
+        self.finish()
+
 
 SILENT = Progress()
 """For a stage that nobody watches."""
 
 
 class Display(Progress):
-    """Shows stages on a console: a bar on a terminal, plain lines elsewhere.
-
-    Args:
-        console: where to; no escape sequence is written if it is no terminal.
-        clock: seconds that only grow.
-    """
+    """Shows stages on a console: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(
         self, console: Console, clock: Callable[[], float] = time.monotonic
@@ -82,12 +85,15 @@ class Display(Progress):
             get_time=self._clock,
             disable=not self._is_live,
         )
-        self._bar.add_task(stage, total=total, unit=unit, counts="", figures={})
+        scale, unit = (1e6, "MB") if unit == "bytes" else (1.0, unit)
+        self._bar.add_task(
+            stage, total=total, unit=unit, scale=scale, counts="", figures={}
+        )
         self._bar.start()
         if not self._is_live:
             self.say(f"{stage}: started")
 
-    def advance(self, done: int, **figures: float | str) -> None:
+    def advance(self, done: int, **figures: float) -> None:
         if self._bar is None:
             return
         [task] = self._bar.tasks
@@ -141,10 +147,9 @@ class _Bar(progress.Progress):
 
 def _counts(task: progress.Task) -> str:
     """`done/total unit` in readable numbers, or `done%`."""
-    unit = task.fields["unit"]
+    unit, scale = task.fields["unit"], task.fields["scale"]
     if unit == "%":
         return f"{task.completed:.0f}%"
-    scale, unit = _UNITS.get(unit, (1, unit))
     digits = 1 if scale > 1 else 0
     done = f"{task.completed / scale:,.{digits}f}"
     if task.total is None:
@@ -159,18 +164,18 @@ def _told(task: progress.Task) -> list[str]:
 
 def _tempo(task: progress.Task) -> str:
     """Rate and time left, as far as they are known."""
-    unit, figures, speed = task.fields["unit"], task.fields["figures"], task.speed
-    scale, unit = _UNITS.get(unit, (1, unit))
+    figures, speed = task.fields["figures"], task.speed
     parts = []
-    if "tokens_per_second" in figures:
-        parts.append(in_tokens_per_second(float(figures["tokens_per_second"])))
+    if tokens_per_second := figures.get("tokens_per_second"):
+        parts.append(in_tokens_per_second(tokens_per_second))
     elif speed:
-        rate = speed / scale
-        parts.append(f"{rate:,.{0 if rate >= 100 else 1}f} {unit}/s")
+        rate = speed / task.fields["scale"]
+        digits = 0 if rate >= 100 else 1
+        parts.append(f"{rate:,.{digits}f} {task.fields['unit']}/s")
     left = figures.get("seconds_left")
     if left is None and task.remaining is not None and speed:
         left = task.remaining / speed
-    if isinstance(left, (int, float)) and left < float("inf"):
+    if left is not None and left < float("inf"):
         parts.append(f"{duration(left)} left")
     return ", ".join(parts)
 

@@ -6,91 +6,67 @@ length of the run. The learning rate of each step is plain arithmetic on the thr
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from minigpt_repl.errors import UsageError
 
 Feeding = Literal["cut", "packed"]
-Optimizer = Literal["adam", "muon"]
-Schedule = Literal["constant", "trapezoid"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.
-
-    Attributes:
-        name: what `--recipe` calls it.
-        summary: one line about it.
-        feeding: `cut` feeds the first window of each line and throws the rest
-            away, in batches shuffled 256 at a time, as the reference does;
-            `packed` feeds every token once an epoch, truly shuffled.
-        beginnings: the last share of the run, which feeds only the windows that begin
-            behind `[BOS]`, as a prompt does.
-        num_layers: decoder blocks.
-        num_heads: attention heads.
-        hidden_dim: width of the hidden states.
-        intermediate_dim: width of the feedforward layers.
-        context_length: tokens in a window, and positions of the model.
-        vocabulary_size: most words or pieces that are learned.
-        all_rows: whether the embedding has as many rows even where WordPiece learns
-            fewer words, as the reference's has.
-        activation: of the feedforward layers.
-        normalize_first: pre-norm blocks and a final norm.
-        rotary: normalized queries and keys, turned by their positions, instead of
-            learned positions.
-        tie_weights: whether the head is the embedding's transpose.
-        dropout: rate in the decoder blocks.
-        zero_outputs: whether the last kernel of attention and of the feedforward
-            begins at zero, so that a block adds nothing at first.
-        embedding_stddev: standard deviation of the embeddings' first values;
-            `None` for Keras' own uniform ones.
-        batch_size: windows in a step.
-        optimizer: `adam` or `muon`.
-        learning_rate: its peak.
-        schedule: how the rate goes; `trapezoid` is flat, then linear to zero.
-        warmup_steps: steps of linear warm-up.
-        decay_fraction: the share of the run that a trapezoid's descent takes.
-        weight_decay: of matrices that are not embeddings.
-        beta_2: of Adam's second moment.
-        clip_norm: bound of the global gradient norm, or `None`.
-        fused_loss: perplexity from one pass over the logits (`losses.py`) instead
-            of Keras' cross-entropy and a second softmax in its metric.
-        mixed_precision: bfloat16 products, float32 weights.
-        epochs: passes over the windows when nothing else is asked for.
-    """
+    """How a model is trained."""
 
     name: str
     summary: str
+
+    # What is fed. `cut`: the first window of each line, in batches shuffled 256 at a
+    # time, the rest thrown away, as the reference does; `packed`: every token once an
+    # epoch, truly shuffled.
     feeding: Feeding = "packed"
+    # The last share of the run, which feeds only the windows that begin behind `[BOS]`,
+    # as a prompt does.
     beginnings: float = 0.0
+    batch_size: int = 64  # windows in a step
+    epochs: int = 2  # when nothing else is asked for
+
+    # The model.
     num_layers: int = 2
     num_heads: int = 3
     hidden_dim: int = 256
-    intermediate_dim: int = 128
-    context_length: int = 128
-    vocabulary_size: int = 5000
+    intermediate_dim: int = 128  # of the feedforward layers
+    context_length: int = 128  # tokens in a window, and positions of the model
+    vocabulary_size: int = 5000  # the most words or pieces that are learned
+    # As many rows in the embedding even where WordPiece learns fewer words, as in the
+    # reference.
     all_rows: bool = False
     activation: str = "relu"
-    normalize_first: bool = False
+    normalize_first: bool = False  # pre-norm blocks and a final norm
+    # Normalized queries and keys, turned by their positions, not learned positions.
     rotary: bool = False
-    tie_weights: bool = False
+    tie_weights: bool = False  # the head is the embedding's transpose
     dropout: float = 0.0
+    # The last kernel of attention and of the feedforward begins at zero, so that a
+    # block adds nothing at first.
     zero_outputs: bool = False
+    # Of the first values, normally distributed; `None` for Keras' own uniform ones.
     embedding_stddev: float | None = 0.02
-    batch_size: int = 64
-    optimizer: Optimizer = "muon"
-    learning_rate: float = 8e-3
-    schedule: Schedule = "trapezoid"
-    warmup_steps: int = 100
-    decay_fraction: float = 0.5
-    weight_decay: float = 0.1
-    beta_2: float = 0.98
-    clip_norm: float | None = 1.0
+
+    # The steps.
+    optimizer: Literal["adam", "muon"] = "muon"
+    learning_rate: float = 8e-3  # its peak
+    # Constant, or flat and then linear to zero.
+    schedule: Literal["constant", "trapezoid"] = "trapezoid"
+    warmup_steps: int = 100  # linear
+    decay_fraction: float = 0.5  # the share of the run that a trapezoid's descent takes
+    weight_decay: float = 0.1  # of matrices that are not embeddings
+    beta_2: float = 0.98  # of Adam's second moment
+    clip_norm: float | None = 1.0  # bound of the global gradient norm
+    # Perplexity from one pass over the logits (`losses.py`) instead of Keras'
+    # cross-entropy and a second softmax in its metric.
     fused_loss: bool = True
-    mixed_precision: bool = True
-    epochs: int = 2
+    mixed_precision: bool = True  # bfloat16 products, float32 weights
 
     def changed(self, **fields: Any) -> "Recipe":
         """A copy with the fields that are not `None` replaced.
@@ -102,10 +78,6 @@ class Recipe:
         recipe = replace(self, **given)
         _check(recipe)
         return recipe
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields, for `training.json` and the saved state."""
-        return asdict(self)
 
 
 def saved_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,17 +170,10 @@ DRAFT = Recipe(
 
 @dataclass(frozen=True)
 class Size:
-    """What suits texts of up to so many tokens.
-
-    Attributes:
-        tokens: of the text.
-        fields: of the recipe.
-        patience: evaluations without a new best that end the run.
-    """
+    """What suits texts of up to so many `tokens`: the `fields` of a recipe."""
 
     tokens: int
     fields: Mapping[str, Any]
-    patience: int
 
 
 _TINY = {
@@ -221,25 +186,25 @@ _BOOK = {
 }
 
 SIZES = (
-    Size(8_000, {**_TINY, "epochs": 100}, 8),
-    Size(30_000, {**_TINY, "epochs": 12}, 8),
-    Size(300_000, {**_BOOK, "epochs": 8}, 8),
-    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 8}, 8),
+    Size(8_000, {**_TINY, "epochs": 100}),
+    Size(30_000, {**_TINY, "epochs": 12}),
+    Size(300_000, {**_BOOK, "epochs": 8}),
+    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 8}),
 )
 """The smallest first; a larger text has the recipe as it is. The second and the third
 were the best of those that docs/training-log.md lists."""
+
+PATIENCE = 8
+"""Evaluations of a small text without a new best that end the run."""
 
 SEEN_TOKENS = 3_000_000
 """Tokens that a small text is read to at most, again and again."""
 
 
 def fitted(recipe: Recipe, tokens: int, given: Mapping[str, Any]) -> Recipe:
-    """The recipe in the size that a text can fill.
+    """The recipe in the size that a text of so many tokens can fill.
 
-    Args:
-        recipe: as it was asked for.
-        tokens: of the text.
-        given: fields that were asked for by name, and stay.
+    The `given` fields were asked for by name, and stay.
     """
     size = size_for(tokens)
     if size is None:
@@ -255,9 +220,7 @@ def size_for(tokens: int) -> Size | None:
     return next((size for size in SIZES if tokens <= size.tokens), None)
 
 
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)
-}
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)}
 
 
 def get_recipe(name: str) -> Recipe:
@@ -277,9 +240,7 @@ def get_recipe(name: str) -> Recipe:
 class Length:
     """When a run ends: after so many steps or seconds, or what comes first of both.
 
-    Attributes:
-        steps: of the optimizer, or `None`.
-        seconds: of training, across resumes, or `None`.
+    Seconds are counted across resumes.
     """
 
     steps: int | None = None
@@ -291,27 +252,17 @@ class Length:
             raise UsageError(f"a run must be longer than nothing, but {given} is not")
 
     def progress(self, step: int, elapsed: float) -> float:
-        """The share of the run that is over, from 0 to 1.
-
-        Args:
-            step: steps taken so far.
-            elapsed: seconds trained so far.
-        """
+        """The share of the run that is over, from 0 to 1."""
         in_steps = step / self.steps if self.steps else 0.0
         in_seconds = elapsed / self.seconds if self.seconds else 0.0
         return min(max(in_steps, in_seconds), 1.0)
 
 
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
-    """The rate of a step.
+    """The rate of a step: a linear warm-up, times the recipe's schedule.
 
-    A linear warm-up by steps, times the recipe's schedule by `progress`. So a run
-    that is measured in minutes ends with the rate at zero as well.
-
-    Args:
-        recipe: names the peak, the warm-up and the schedule.
-        step: steps taken before this one.
-        progress: share of the run that is over.
+    The schedule goes by the share of the run that is over, so that one measured in
+    minutes ends with the rate at zero as well.
     """
     rate = recipe.learning_rate
     if step < recipe.warmup_steps:

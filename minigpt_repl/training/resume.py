@@ -2,8 +2,8 @@
 
 Finished stages are found by a fingerprint of all that they were made from; the folder
 that holds them may be deleted at any time. The state of an unfinished training holds
-arrays and a JSON header, never code. Both are written beside and renamed: whatever ends
-the program, what is read back is whole.
+arrays and a JSON header, never code. Both are read back whole, whatever ends the
+program.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CheckpointError, UsageError
@@ -27,7 +27,8 @@ from minigpt_repl.files import (
     recover_directory,
     write_bytes_atomically,
 )
-from minigpt_repl.paths import PROGRESS_FILE
+from minigpt_repl.models.record import DRAFT_FOLDER, PRESET_FILES, TOKENIZER_FILES
+from minigpt_repl.paths import PROGRESS_FILE, RECORD_FILE
 
 STATE_FILE = "state.npz"
 LOCK_FILE = "lock"
@@ -35,8 +36,6 @@ FORMAT = 1
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Arrays = Sequence["NDArray[Any]"]
 
 
 @contextlib.contextmanager
@@ -72,6 +71,51 @@ def locked(out: Path) -> Iterator[None]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_finished(out: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether there is nothing to go on with, only a checkpoint.
+
+    Raises:
+        UsageError: if there is something that only the user may let go of.
+    """
+    has_state = any(paths.training_folder(out).rglob(STATE_FILE))
+    has_checkpoint = (out / RECORD_FILE).exists()
+    if (mine := _not_ours(out)) is not None:
+        raise UsageError(
+            f"{mine} is not a checkpoint's and would be lost: move it away, or name "
+            "another folder with --out"
+        )
+    if overwrite:
+        return False
+    if resume:
+        return has_checkpoint and not has_state
+    if has_state:
+        raise UsageError(
+            f"there is an unfinished training of {out}: go on with --resume, or start "
+            "anew with --overwrite"
+        )
+    if has_checkpoint:
+        raise UsageError(
+            f"{out} is there already: replace it with --overwrite, or name another "
+            "folder with --out"
+        )
+    return False
+
+
+def _not_ours(out: Path) -> Path | None:
+    """What lies at a checkpoint's place and is of no checkpoint, if anything."""
+    if out.exists() and not out.is_dir():
+        return out
+    files = {RECORD_FILE, "task.weights.h5", *PRESET_FILES}
+    files.update(*TOKENIZER_FILES.values())
+    files |= {f"{DRAFT_FOLDER}/{name}" for name in files}
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    for path in sorted(out.rglob("*")):
+        known = folders if path.is_dir() else files
+        if path.relative_to(out).as_posix() not in known:
+            return path
+    return None
+
+
 def clear(folder: Path) -> None:
     """Forget an unfinished training, as one that is begun anew does."""
     with explained(folder):
@@ -83,11 +127,7 @@ def clear(folder: Path) -> None:
 
 
 def fingerprint(**made_from: Any) -> str:
-    """Names a result by what it was made from: 24 hexadecimal digits.
-
-    Args:
-        **made_from: values that JSON can hold; any change gives another name.
-    """
+    """Names a result by the JSON that it was made from: 24 hexadecimal digits."""
     canonical = json.dumps(made_from, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:24]
 
@@ -101,50 +141,37 @@ class StageCache:
     def value(self, stage: str, key: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, or what it returned in an earlier run.
 
-        Args:
-            stage: name of the stage, for the file's name.
-            key: the result's `fingerprint`.
-            make: makes the result, a value that JSON can hold.
+        It is a value that JSON can hold. The key is its `fingerprint`.
 
         Raises:
             MiniGPTError: if the result can't be kept, such as on a full disk.
         """
         path = self._place(f"{stage}-{key}.json")
-        try:
+        with contextlib.suppress(OSError, ValueError):  # missing, or damaged
             return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError):
-            with explained(path):
-                path.unlink(missing_ok=True)  # damaged: made again
         value = make()
         text = json.dumps(value, ensure_ascii=False)
         write_bytes_atomically(path, text.encode("utf-8"))
         return value
 
-    def directory(self, stage: str, key: str, make: Callable[[Path], None]) -> Path:
+    def directory(
+        self,
+        stage: str,
+        key: str,
+        make: Callable[[Path], None],
+        is_damaged: bool = False,
+    ) -> Path:
         """A folder that `make` filled, now or in an earlier run.
 
-        Args:
-            stage: name of the stage, for the folder's name.
-            key: the result's `fingerprint`.
-            make: called with an empty folder to write files into.
+        The key is its `fingerprint`. What `is_damaged` is made again.
 
         Raises:
             MiniGPTError: if it can't be written, such as on a full disk.
         """
         path = self._place(f"{stage}-{key}")
-        if not path.is_dir():
-            self.directory_again(stage, key, make)
-        return path
-
-    def directory_again(
-        self, stage: str, key: str, make: Callable[[Path], None]
-    ) -> Path:
-        """As `directory`, but made now: what was there turned out to be damaged."""
-        path = self._place(f"{stage}-{key}")
-        with open_directory_atomically(path) as made:
-            make(made)
+        if is_damaged or not path.is_dir():
+            with open_directory_atomically(path) as made:
+                make(made)
         return path
 
     def _place(self, name: str) -> Path:
@@ -155,15 +182,11 @@ class StageCache:
 
 @dataclass(frozen=True)
 class State:
-    """What a training needs to go on.
+    """What a training needs to go on."""
 
-    Attributes:
-        header: recipe, seed, data, step, elapsed seconds, history.
-        groups: lists of arrays by name: the model's, the optimizer's, the best.
-    """
-
-    header: Mapping[str, Any]
-    groups: Mapping[str, Arrays]
+    header: Mapping[str, Any]  # recipe, seed, data, step, elapsed seconds, history
+    # Arrays by name: the model's, the optimizer's, the best.
+    groups: Mapping[str, Sequence["NDArray[Any]"]]
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -179,7 +202,8 @@ def save_state(folder: Path, state: State) -> None:
         for group, members in state.groups.items()
         for index, array in enumerate(members)
     }
-    header = {"format": FORMAT, "groups": _sizes(state.groups), **state.header}
+    sizes = {group: len(members) for group, members in state.groups.items()}
+    header = {"format": FORMAT, "groups": sizes, **state.header}
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with open_atomically(folder / STATE_FILE) as file:
@@ -198,9 +222,7 @@ def load_state(folder: Path) -> State | None:
     header = read_header(folder)
     if header is None:
         return None
-    import numpy as np
-
-    with _undamaged(folder), np.load(folder / STATE_FILE, allow_pickle=False) as file:
+    with _opened(folder / STATE_FILE) as file:
         groups = {
             name: [file[f"{name}/{index}"] for index in range(size)]
             for name, size in header["groups"].items()
@@ -214,28 +236,29 @@ def read_header(folder: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: if there is a file that is not a state.
     """
-    if not (folder / STATE_FILE).is_file():
+    path = folder / STATE_FILE
+    if not path.is_file():
         return None
-    import numpy as np
-
-    with _undamaged(folder), np.load(folder / STATE_FILE, allow_pickle=False) as file:
+    with _opened(path) as file:
         header: dict[str, Any] = json.loads(str(file["header"]))
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{folder / STATE_FILE} is of another version of minigpt-repl: start anew "
-            "with --overwrite"
+            f"{path} is of another version of minigpt-repl: start anew with --overwrite"
         )
     return header
 
 
 @contextlib.contextmanager
-def _undamaged(folder: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a state's file by their names."""
+    import numpy as np
+
     try:
-        yield
+        with np.load(path, allow_pickle=False) as file:
+            yield file
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{folder / STATE_FILE} can't be read ({error}): remove it, or start anew "
-            "with --overwrite"
+            f"{path} can't be read ({error}): remove it, or start anew with --overwrite"
         ) from error
 
 
@@ -252,23 +275,18 @@ def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) ->
     Raises:
         UsageError: naming what differs.
     """
-    for name, value in state.header["recipe"].items():
+
+    def refuse(differs: str, same: str) -> NoReturn:
+        raise UsageError(
+            f"the unfinished training {differs}: resume with the same {same}, or start "
+            "anew with --overwrite"
+        )
+
+    then = state.header
+    for name, value in then["recipe"].items():
         if recipe.get(name) != value:
-            raise UsageError(
-                f"the unfinished training has {name} {value}, not {recipe.get(name)}: "
-                "resume with the same options, or start anew with --overwrite"
-            )
-    if state.header["seed"] != seed:
-        raise UsageError(
-            f"the unfinished training has seed {state.header['seed']}, not {seed}: "
-            "resume with the same seed, or start anew with --overwrite"
-        )
-    if state.header["data"] != data:
-        raise UsageError(
-            "the unfinished training is of another text or vocabulary: resume with "
-            "the same --corpus, or start anew with --overwrite"
-        )
-
-
-def _sizes(groups: Mapping[str, Arrays]) -> dict[str, int]:
-    return {name: len(members) for name, members in groups.items()}
+            refuse(f"has {name} {value}, not {recipe.get(name)}", "options")
+    if then["seed"] != seed:
+        refuse(f"has seed {then['seed']}, not {seed}", "seed")
+    if then["data"] != data:
+        refuse("is of another text or vocabulary", "--corpus")

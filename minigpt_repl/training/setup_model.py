@@ -1,7 +1,6 @@
 """`minigpt-setup`: the command line of the training.
 
-Names the options, catches ^C, shows errors as one line and chooses the exit code. The
-work is `pipeline.py`'s, which is imported only when there is some: help and wrong
+The work is `pipeline.py`'s, which is imported only when there is some: help and wrong
 options answer without TensorFlow.
 """
 
@@ -11,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,12 @@ from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.shown import as_perplexity, in_bits_a_byte, shown_line
-from minigpt_repl.training.devices import fork_and_watch
 from minigpt_repl.training.progress import Display
-from minigpt_repl.training.resume import clear, locked
+from minigpt_repl.training.resume import clear, is_finished, locked
 from minigpt_repl.training.setup_options import (
     Options,
     Setup,
     click_options,
-    is_finished,
     make_setup,
 )
 from minigpt_repl.version import __version__
@@ -75,11 +73,7 @@ def command(context: click.Context, /, debug: bool, **options: Any) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: exits with 0, 1, 2 or 130, and never shows a traceback.
-
-    Args:
-        arguments: in place of the program's own.
-    """
+    """The entry point: exits with 0, 1, 2 or 130, and never shows a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         code = command.main(given, prog_name="minigpt-setup", standalone_mode=False)
@@ -104,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> int:
     out = setup.out
-    if is_finished(setup):
+    if is_finished(out, setup.options.resume, setup.options.overwrite):
         progress.say(
             f"the training of {out} is finished: talk to it with "
             f"{_typed('minigpt-repl', '--checkpoint', str(out))}, or start anew with "
@@ -112,13 +106,7 @@ def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> in
         )
         return EXIT_OK
     from minigpt_repl.training import pipeline
-    from minigpt_repl.training.callbacks import check_installed
 
-    if setup.options.plot:
-        check_installed("matplotlib", "a plot", "plot")
-    if setup.options.tensorboard is not None:
-        # Without it TensorFlow can't write its summaries.
-        check_installed("tensorboard", "--tensorboard", "tensorboard")
     if setup.options.overwrite and setup.is_chief:
         clear(training_folder(out))
     run = pipeline.set_up(setup, progress, should_stop)
@@ -153,6 +141,52 @@ def _by_heart(run: "Run") -> str:
         f"{told}: perplexity {as_perplexity(seen)} on the text that it learned from, "
         f"{as_perplexity(unseen)} on text that it never saw (:next and :score show it)"
     )
+
+
+def fork_and_watch(told: str) -> int | None:
+    """Go on in a child process, and wait for it here.
+
+    JAX ends a process whose coordinator is gone from a thread of its own by `abort()`,
+    without an exception: only another process can say so in a line and choose the exit
+    code. To be called while there is one thread. Signals that ask for an end are passed
+    on to the child, and whatever ends the parent ends the child as well.
+
+    Returns:
+        `None` in the child. In the parent, the child's exit code.
+
+    Raises:
+        MiniGPTError: in the parent, if a signal ended the child; `told`, if that was
+            by `abort()`.
+    """
+    parent_is_alive, held_by_parent = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(held_by_parent)
+        os.setpgrp()  # ^C comes once, passed on by the parent
+        threading.Thread(
+            target=_end_with_parent, args=(parent_is_alive,), daemon=True
+        ).start()
+        return None
+    os.close(parent_is_alive)
+
+    def pass_on(number: int, frame: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, pass_on)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(held_by_parent)
+    if code == -signal.SIGABRT:
+        raise MiniGPTError(told)
+    if code < 0:
+        raise MiniGPTError(f"the training was ended by {signal.Signals(-code).name}")
+    return code
+
+
+def _end_with_parent(parent_is_alive: int) -> None:
+    os.read(parent_is_alive, 1)  # returns when the parent is gone
+    os._exit(1)
 
 
 @contextlib.contextmanager

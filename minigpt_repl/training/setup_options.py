@@ -5,23 +5,19 @@ Whatever can be refused before any work is done is refused here.
 
 # ruff: noqa: RUF009 (what is called there makes fields)
 
+import importlib.util
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.formats import DocumentKind
-from minigpt_repl.models.record import (
-    DRAFT_FOLDER,
-    PRESET_FILES,
-    TOKENIZER_FILES,
-)
-from minigpt_repl.paths import RECORD_FILE, default_output, training_folder
+from minigpt_repl.paths import default_output, training_folder
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import (
     SamplerSpec,
@@ -29,20 +25,14 @@ from minigpt_repl.sampling.registry import (
     choose_sampler,
     read_sampler,
 )
-from minigpt_repl.training import documents
-from minigpt_repl.training.corpus import TOKENIZERS, Tokenizer, check_encoding
-from minigpt_repl.training.devices import Cluster, check_backend
+from minigpt_repl.shown import quoted
+from minigpt_repl.training.corpus import Tokenizer, check_encoding
 from minigpt_repl.training.recipes import RECIPES, Recipe, get_recipe, saved_fields
-from minigpt_repl.training.resume import STATE_FILE, read_header
+from minigpt_repl.training.resume import read_header
 from minigpt_repl.training.sources import SIMPLEBOOKS_URL, is_url
 
 NO_SAMPLE = "none"
 LENGTHS = ("epochs", "steps", "minutes")
-CHECKPOINT_FILES = {
-    *(RECORD_FILE, "task.weights.h5", *PRESET_FILES),
-    *(name for files in TOKENIZER_FILES.values() for name in files),
-}
-
 _NOT_KEPT = ("out", "resume", "overwrite", "coordinator", "num_processes", "process_id")
 
 
@@ -97,11 +87,11 @@ class Options:
         "bpe: every text comes back as it was written. wordpiece: words in lower "
         "case, as in the reference. byte: nothing is learned. By default bpe; "
         "wordpiece for SimpleBooks and --recipe tutorial.",
-        type=click.Choice(TOKENIZERS),
+        type=click.Choice(get_args(Tokenizer)),
     )
     document: DocumentKind | None = _option(
         "What has an end that the model learns. By default found, and said.",
-        type=click.Choice(documents.KINDS),
+        type=click.Choice(get_args(DocumentKind)),
     )
     lowercase: bool = _option(
         "Whether wordpiece drops case, as in the reference.  [default: lowercase]",
@@ -166,30 +156,42 @@ def click_options() -> list[click.Parameter]:
 
 
 @dataclass(frozen=True)
-class Setup:
-    """The options, checked, and what was made of them.
+class Cluster:
+    """The processes that train together, and which of them this is.
 
-    Attributes:
-        options: as they came.
-        out: folder of the checkpoint.
-        recipe: how the model is trained.
-        sampler: writes a text at each evaluation, or `None`.
-        sampler_values: its parameters.
-        cluster: the processes that train together, or `None` for this one alone.
-        patience: evaluations without a new best that end the run, or `None`.
-        is_fitted: whether the recipe is in the size that suits the text.
-        is_small: whether the text is one that is soon learned by heart.
+    Process 0 listens at the coordinator's `HOST:PORT`, and it alone writes files.
     """
 
-    options: Options
-    out: Path
+    coordinator: str
+    num_processes: int
+    process_id: int
+
+    def __post_init__(self) -> None:
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UsageError(
+                "--coordinator must be the HOST:PORT at which process 0 listens; got "
+                f"{quoted(self.coordinator)}"
+            )
+        if not 0 <= self.process_id < self.num_processes:
+            raise UsageError(
+                f"--process-id must be from 0 to {self.num_processes - 1} of "
+                f"{self.num_processes}; got {self.process_id}"
+            )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The options, checked, and what was made of them."""
+
+    options: Options  # as they came, or were saved by the run before
+    out: Path  # folder of the checkpoint
     recipe: Recipe
-    sampler: SamplerSpec | None
+    sampler: SamplerSpec | None  # writes a text at each evaluation
     sampler_values: Mapping[str, Value]
     cluster: Cluster | None
-    patience: int | None
-    is_fitted: bool
-    is_small: bool = False
+    is_resumed: bool  # with the recipe of the run before
+    is_small: bool = False  # the text is one that is soon learned by heart
 
     @property
     def is_chief(self) -> bool:
@@ -200,11 +202,8 @@ class Setup:
 def make_setup(options: Options, given: Collection[str]) -> Setup:
     """The options checked and made into what the setup works with.
 
-    A run that goes on takes what is not given from the state of the one before.
-
-    Args:
-        options: as they came.
-        given: names of those that were given, rather than left at their defaults.
+    A run that goes on takes what is not `given`, but left at its default, from the
+    state of the one before.
 
     Raises:
         UsageError: if an option is out of range, or two do not fit together.
@@ -229,12 +228,14 @@ def make_setup(options: Options, given: Collection[str]) -> Setup:
         options = replace(options, tokenizer="wordpiece")
     if options.encoding is not None:
         check_encoding(options.encoding)
+    if options.plot:
+        check_installed("matplotlib", "a plot", "plot")
+    if options.tensorboard is not None:
+        # Without it TensorFlow can't write its summaries.
+        check_installed("tensorboard", "--tensorboard", "tensorboard")
     sampler, values = _sample_sampler(options.sampler)
-    # Only the default is fitted; one that goes on has been.
-    is_fitted = recipe.name != "default" or header is not None
-    return Setup(
-        options, out, recipe, sampler, values, cluster, options.patience, is_fitted
-    )
+    is_resumed = header is not None
+    return Setup(options, out, recipe, sampler, values, cluster, is_resumed)
 
 
 def _recipe(options: Options, header: Mapping[str, Any] | None) -> Recipe:
@@ -288,6 +289,33 @@ def _cluster(options: Options) -> Cluster | None:
     return Cluster(place, count, number)
 
 
+def check_backend(cluster: Cluster | None) -> None:
+    """Refuse a backend that can't do it, before Keras is imported.
+
+    Raises:
+        UsageError: if there are several processes and the backend is not JAX, or it
+            is JAX and that is not installed.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if cluster is not None and backend != "jax":
+        raise UsageError(
+            f"--coordinator needs the JAX backend, this is {backend}: set "
+            "KERAS_BACKEND=jax"
+        )
+    if backend == "jax":
+        check_installed("jax", "KERAS_BACKEND=jax", "scale")
+
+
+def check_installed(module: str, wish: str, extra: str) -> None:
+    """Check that the optional dependency of a wish is installed.
+
+    Raises:
+        UsageError: naming the extra of this package that brings it, if it is not.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise UsageError(f"{wish} needs {module}: pip install 'minigpt-repl[{extra}]'")
+
+
 def _sample_sampler(text: str) -> tuple[SamplerSpec | None, dict[str, Value]]:
     if text == NO_SAMPLE:
         return None, {}
@@ -311,48 +339,3 @@ def _sample_sampler(text: str) -> tuple[SamplerSpec | None, dict[str, Value]]:
 def _can_sample(spec: SamplerSpec) -> bool:
     """Whether a KerasHub model can be compiled with it."""
     return spec.search is None or spec.search.shows == "hypotheses"
-
-
-def is_finished(setup: Setup) -> bool:
-    """Whether there is nothing to go on with, only a checkpoint.
-
-    Raises:
-        UsageError: if there is something that only the user may let go of.
-    """
-    out, folder = setup.out, training_folder(setup.out)
-    has_state = any(folder.rglob(STATE_FILE))
-    has_checkpoint = (out / RECORD_FILE).exists()
-    if (mine := _not_ours(out)) is not None:
-        raise UsageError(
-            f"{mine} is not a checkpoint's and would be lost: move it away, or name "
-            "another folder with --out"
-        )
-    if setup.options.overwrite:
-        return False
-    if setup.options.resume:
-        return has_checkpoint and not has_state
-    if has_state:
-        raise UsageError(
-            f"there is an unfinished training of {out}: go on with --resume, or start "
-            "anew with --overwrite"
-        )
-    if has_checkpoint:
-        raise UsageError(
-            f"{out} is there already: replace it with --overwrite, or name another "
-            "folder with --out"
-        )
-    return False
-
-
-def _not_ours(out: Path) -> Path | None:
-    """What lies at a checkpoint's place and is of no checkpoint, if anything."""
-    if out.exists() and not out.is_dir():
-        return out
-    files = CHECKPOINT_FILES | {f"{DRAFT_FOLDER}/{name}" for name in CHECKPOINT_FILES}
-    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
-    for path in sorted(out.rglob("*")):
-        if path.relative_to(out).as_posix() not in (
-            folders if path.is_dir() else files
-        ):
-            return path
-    return None

@@ -18,7 +18,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -65,12 +65,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Document:
-    """One text of a source.
-
-    Attributes:
-        name: path within the source, with `/`; for errors too.
-        read: returns all of its bytes.
-    """
+    """One text of a source: its path within it, with `/`, and what reads its bytes."""
 
     name: str
     read: Callable[[], bytes]
@@ -78,25 +73,15 @@ class Document:
 
 @dataclass(frozen=True)
 class Source:
-    """A training text as the user named it, opened.
+    """A training text as the user named it, opened."""
 
-    Attributes:
-        description: what it is, in a few words.
-        sha256: of the file; of names and contents if it is several files.
-        documents: its texts, in order of their names.
-    """
-
-    description: str
-    sha256: str
-    documents: tuple[Document, ...]
+    description: str  # what it is, in a few words
+    sha256: str  # of the file; of names and contents if it is several files
+    documents: tuple[Document, ...]  # in order of their names
 
 
 def open_source(source: str, progress: Progress) -> Source:
-    """Find the texts that a source means.
-
-    Args:
-        source: a path, a glob pattern or a URL.
-        progress: shows a download.
+    """Find the texts that a path, a glob pattern or a URL means.
 
     Raises:
         CorpusError: if it is missing, can't be read, or holds no text.
@@ -113,11 +98,10 @@ def open_source(source: str, progress: Progress) -> Source:
             raise CorpusError(f"{source} is not an ordinary file")
     if glob.has_magic(source):
         found = sorted(glob.glob(str(path), recursive=True))
-        files = [Path(name) for name in found if Path(name).is_file()]
+        files = {name: Path(name) for name in found if Path(name).is_file()}
         if not files:
             raise CorpusError(f"no file matches {source}")
-        names = [file.as_posix() for file in files]
-        return _open_several(files, names, source, progress)
+        return _open_several(files, source, progress)
     raise CorpusError(
         f"there is no {source}: give a text file, a folder, a glob, a .zip, a .gz "
         "or a URL"
@@ -132,9 +116,7 @@ def is_url(source: str) -> bool:
 def fetch(url: str, progress: Progress) -> Path:
     """The file of a URL, fetched now or in an earlier run.
 
-    Args:
-        url: `http://`, `https://` or `file://`; the last is read where it lies.
-        progress: shows the bytes.
+    That of a `file://` is read where it lies.
 
     Raises:
         CorpusError: if it can't be fetched whole.
@@ -221,16 +203,14 @@ def _network(url: str) -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         reason = f"the server answered {error.code} {error.reason}".strip()
-    except TimeoutError:
-        reason = "the server does not answer"
-    except urllib.error.URLError as error:
-        cause = error.reason
+    except (OSError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)
         if isinstance(cause, TimeoutError):
             reason = "the server does not answer"
-        else:
+        elif isinstance(error, urllib.error.URLError):
             reason = getattr(cause, "strerror", None) or str(cause)
-    except (OSError, http.client.HTTPException) as error:
-        reason = f"the transfer broke off ({str(error) or type(error).__name__})"
+        else:
+            reason = f"the transfer broke off ({str(error) or type(error).__name__})"
     else:
         return
     raise CorpusError(f"can't fetch {url}: {' '.join(reason.split())}")
@@ -249,34 +229,29 @@ def _check_download(url: str, path: Path) -> None:
 
 
 def _open_folder(folder: Path, source: str, progress: Progress) -> Source:
-    names = sorted(
-        file.relative_to(folder).as_posix()
-        for file in folder.rglob("*")
-        if file.is_file() and not _is_hidden(file.relative_to(folder).as_posix())
-    )
-    found = [
-        name for name in names if _is_text(name, partial((folder / name).open, "rb"))
-    ]
-    _tell(names, found, f"the folder {source}", progress)
+    found_paths = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in found_paths}
+    readers = {name: partial(path.open, "rb") for name, path in names.items()}
+    found = _texts_among(readers, f"the folder {source}", progress)
     # The folder's own name counts: it may be the one that a layout is known by.
     base = folder.resolve().name
-    return _open_several(
-        [folder / name for name in found],
-        [f"{base}/{name}" for name in found],
-        source,
-        progress,
-    )
+    files = {f"{base}/{name}": names[name] for name in found}
+    return _open_several(files, source, progress)
 
 
-def _tell(
-    names: Sequence[str], found: Sequence[str], where: str, progress: Progress
-) -> None:
-    """Say which files are read, and which are not.
+def _texts_among(
+    readers: Mapping[str, Callable[[], Any]], where: str, progress: Progress
+) -> list[str]:
+    """The names, in order, of the files of a folder or zip that are text; says which.
 
     Raises:
-        CorpusError: if there is none to read.
+        CorpusError: if there is none.
     """
-    left = [name for name in names if name not in found]
+    found: list[str] = []
+    left: list[str] = []
+    for name in sorted(readers):
+        if not _is_hidden(name):
+            (found if _is_text(name, readers[name]) else left).append(name)
     if not found:
         raise CorpusError(f"{where} has no text file among {len(left):,}")
     kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in found)
@@ -286,14 +261,13 @@ def _tell(
         progress.say(
             f"left out, no text: {', '.join(left[:5])}{and_more(len(left) - 5)}"
         )
+    return found
 
 
-def _open_several(
-    files: list[Path], names: list[str], source: str, progress: Progress
-) -> Source:
+def _open_several(files: Mapping[str, Path], source: str, progress: Progress) -> Source:
     digest = hashlib.sha256()
     documents: list[Document] = []
-    for file, name in zip(files, names, strict=True):
+    for name, file in files.items():
         digest.update(f"{name}\0{_sha256(file)}\n".encode("utf-8", "surrogateescape"))
         documents.extend(_documents(file, name, progress))
     return Source(f"{source} ({len(files)} files)", digest.hexdigest(), (*documents,))
@@ -319,14 +293,10 @@ def _documents(path: Path, name: str, progress: Progress) -> Iterator[Document]:
             raise _bomb(path)
         if any(member.flag_bits & 1 for member in members):
             raise CorpusError(f"{path} is encrypted; unpack it and give the folder")
-        files = {
-            member.filename: member
-            for member in sorted(members, key=lambda member: member.filename)
-            if not member.is_dir() and not _is_hidden(member.filename)
-        }
+        files = {each.filename: each for each in members if not each.is_dir()}
         with _undamaged(f"{path} is damaged"), zipfile.ZipFile(path) as archive:
-            texts = [n for n in files if _is_text(n, partial(archive.open, files[n]))]
-        _tell([*files], texts, f"the zip {name}", progress)
+            readers = {each: partial(archive.open, files[each]) for each in files}
+            texts = _texts_among(readers, f"the zip {name}", progress)
         for text in texts:
             yield Document(text, partial(_read_member, path, files[text]))
 

@@ -1,11 +1,10 @@
 """Recipe and vocabulary -> a new model, and the Keras model that `fit` trains.
 
-The optimizer is Keras' Muon, also for attention's three-dimensional kernels, and
-batched. Keras gives Muon's step to two-dimensional variables only. In a
-`TransformerDecoder` the query, key, value and output kernels have a heads axis of
-their own, so most of the weights would fall to Adam. Here each is seen as the matrix
-that it is. Matrices of one shape are orthogonalized together, in bfloat16: a few
-large products instead of hundreds of small ones.
+The optimizer is Keras' Muon, with two differences. Keras gives Muon's step to
+two-dimensional variables only, but the query, key, value and output kernels of a
+`TransformerDecoder` have a heads axis of their own, so most of the weights would fall
+to Adam: here each is seen as the matrix that it is. And matrices of one shape are
+orthogonalized together, in bfloat16: a few large products, not hundreds of small ones.
 
 Muon: K. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the
 step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982.
@@ -19,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras_hub.metrics import Perplexity
 
 from minigpt_repl.lm import (
     MiniGPTBackbone,
@@ -28,7 +28,7 @@ from minigpt_repl.lm import (
 )
 from minigpt_repl.models.text.codec import PAD_ID
 from minigpt_repl.training.devices import jit_compile
-from minigpt_repl.training.losses import FusedCrossEntropy, taught_cross_entropy
+from minigpt_repl.training.losses import mean_cross_entropy, taught_cross_entropy
 from minigpt_repl.training.recipes import Recipe
 
 OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
@@ -38,10 +38,8 @@ OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
 def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
     """A model with random weights, in the recipe's shape and precision.
 
-    Args:
-        recipe: names shape, precision and initial values.
-        tokenizer: a KerasHub tokenizer with the reserved tokens of ours.
-        seed: of the initial values; the same seed gives the same model.
+    The tokenizer is KerasHub's, with the reserved tokens of ours. The same seed gives
+    the same model.
     """
     keras.utils.set_random_seed(seed)
     rows = tokenizer.vocabulary_size()
@@ -105,12 +103,20 @@ def trainable(
             the text, in each step those of one.
     """
     model: keras.Model
-    if teachers:
-        model = _Taught(*_ends(causal_lm), name=recipe.name)
-        model.teach = _by_turns([keras.Model(*_ends(each)) for each in teachers])
+    if recipe.fused_loss or teachers:
+        model = _Learner(*_ends(causal_lm), name=recipe.name)
+        if teachers:
+            model.teach = _by_turns([keras.Model(*_ends(each)) for each in teachers])
+        model.compile(_optimizer(recipe), jit_compile=jit_compile())
     else:
         model = keras.Model(*_ends(causal_lm), name=recipe.name)
-    return _compiled(model, recipe)
+        model.compile(
+            _optimizer(recipe),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[Perplexity(from_logits=True, mask_token_id=PAD_ID)],
+        )
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 def _ends(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
@@ -133,15 +139,16 @@ def _by_turns(models: list[keras.Model]) -> Any:
     return teach
 
 
-class _Taught(keras.Model):
-    """Learns what other models give on the same ids.
+class _Learner(keras.Model):
+    """Learns the text, or the text and what other models give on the same ids.
 
     Attributes:
-        teach: from ids to their logits. A function, because the weights of models
-            that are attributes would be this model's, and saved with every state.
+        teach: from ids to their logits, or `None`. A function, because the weights of
+            models that are attributes would be this model's, and saved with every
+            state.
     """
 
-    teach: Any
+    teach: Any = None
 
     def compute_loss(
         self,
@@ -151,46 +158,26 @@ class _Taught(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Half the teacher's, half the text's, over the positions with a label."""
+        """As Keras asks for it, but the logits are not cast to float32 first."""
+        if self.teach is None:
+            return mean_cross_entropy(y_pred, y)
         return taught_cross_entropy(y_pred, self.teach(x), y)
 
 
-def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
-    if recipe.fused_loss:
-        model.compile(
-            make_optimizer(recipe), FusedCrossEntropy(), jit_compile=jit_compile()
-        )
-    else:
-        model.compile(
-            make_optimizer(recipe),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[_reference_perplexity()],
-        )
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """The recipe's optimizer; its rate is set at every step by the trainer."""
+    shared = {
+        "learning_rate": recipe.learning_rate,
+        "global_clipnorm": recipe.clip_norm,
+    }
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(
-            recipe.learning_rate,
-            beta_2=recipe.beta_2,
-            global_clipnorm=recipe.clip_norm,
-        )
+        return keras.optimizers.Adam(beta_2=recipe.beta_2, **shared)
     return BatchedMuon(
-        recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         adam_weight_decay=0.0,
         adam_beta_2=recipe.beta_2,
-        global_clipnorm=recipe.clip_norm,
+        **shared,
     )
-
-
-def _reference_perplexity() -> Any:
-    from keras_hub.metrics import Perplexity
-
-    return Perplexity(from_logits=True, mask_token_id=PAD_ID)
 
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
@@ -200,11 +187,6 @@ class BatchedMuon(keras.optimizers.Muon):
     Takes the arguments of `keras.optimizers.Muon`; both steps use its learning rate.
     """
 
-    def build(self, variables: list[Any]) -> None:
-        """Make the momenta, and note which matrix each variable is."""
-        super().build(variables)
-        self._matrix_shapes = [_matrix_shape(variable) for variable in variables]
-
     def _should_use_adamw(self, variable: Any) -> bool:
         in_block = "transformer_layer" in variable.path
         return not in_block or len(variable.shape) < 2 or "bias" in variable.path
@@ -212,59 +194,45 @@ class BatchedMuon(keras.optimizers.Muon):
     def _backend_update_step(
         self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
     ) -> None:
-        matrices: dict[tuple[int, ...], list[tuple[Any, Any, bool]]] = {}
+        of_shape: dict[tuple[int, int], list[tuple[Any, Any]]] = {}
         others: list[tuple[Any, Any]] = []
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            index = self._get_variable_index(variable)
-            if self.adam_velocities[index] is not None:
+            if self._should_use_adamw(variable):
                 others.append((gradient, variable))
-                continue
-            update, is_tall = self._direction(gradient, variable, self.momentums[index])
-            matrices.setdefault(tuple(update.shape), []).append(
-                (variable, update, is_tall)
-            )
+            else:
+                pairs = of_shape.setdefault(_matrix_shape(variable), [])
+                pairs.append((gradient, variable))
         if others:
-            super()._backend_update_step(
-                [gradient for gradient, _ in others],
-                [variable for _, variable in others],
-                learning_rate,
-            )
-        for items in matrices.values():
-            updates = ops.stack([update for _, update, _ in items])
-            steps = self._orthogonalized(updates, learning_rate)
-            for index, (variable, _, is_tall) in enumerate(items):
-                self._descend(variable, steps[index], is_tall)
+            gradients, variables = map(list, zip(*others, strict=True))
+            super()._backend_update_step(gradients, variables, learning_rate)
+        for pairs in of_shape.values():
+            self._step_together(pairs, learning_rate)
 
-    def _direction(
-        self, gradient: Any, variable: Any, momentum: Any
-    ) -> tuple[Any, bool]:
-        """Nesterov's direction as a matrix with no more rows than columns."""
+    def _step_together(self, pairs: list[tuple[Any, Any]], learning_rate: Any) -> None:
+        """Muon's step of variables that are matrices of one shape."""
+        shape = _matrix_shape(pairs[0][1])
+        directions = ops.stack(
+            [ops.reshape(self._direction(*pair), shape) for pair in pairs]
+        )
+        orthogonal = self.zeropower_via_newtonschulz5(
+            ops.cast(directions, "bfloat16"), self.ns_steps
+        )
+        scale = self.rms_rate * max(shape) ** 0.5
+        steps = ops.cast(orthogonal, "float32") * (learning_rate * scale)
+        for place, (_, variable) in enumerate(pairs):
+            self.assign_sub(variable, ops.reshape(steps[place], variable.shape))
+
+    def _direction(self, gradient: Any, variable: Any) -> Any:
+        """Nesterov's direction; the momentum is moved on."""
+        momentum = self.momentums[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, momentum.dtype)
         self.assign(momentum, momentum * self.momentum + gradient)
-        update = gradient + self.momentum * momentum
-        rows, columns = self._matrix_shapes[self._get_variable_index(variable)]
-        update = ops.reshape(update, (rows, columns))
-        is_tall = rows > columns
-        return (ops.transpose(update) if is_tall else update), is_tall
-
-    def _orthogonalized(self, updates: Any, learning_rate: Any) -> Any:
-        """The steps of matrices of one shape, `(matrices, rows, columns)`."""
-        orthogonal = self.zeropower_via_newtonschulz5(
-            ops.cast(updates, "bfloat16"), self.ns_steps
-        )
-        scale = self.rms_rate * max(updates.shape[1:]) ** 0.5
-        return ops.cast(orthogonal, "float32") * (learning_rate * scale)
-
-    def _descend(self, variable: Any, step: Any, is_tall: bool) -> None:
-        step = ops.transpose(step) if is_tall else step
-        self.assign_sub(variable, ops.reshape(step, variable.shape))
+        return gradient + self.momentum * momentum
 
 
 def _matrix_shape(variable: Any) -> tuple[int, int]:
     """Inputs by outputs; attention's heads axis joins the side that it divides."""
     shape = variable.shape
-    if len(shape) < 2:
-        return (1, shape[0] if shape else 1)
     if "attention_output" in variable.path:  # (heads, head_dim, hidden_dim)
         return (math.prod(shape[:-1]), shape[-1])
     return (shape[0], math.prod(shape[1:]))

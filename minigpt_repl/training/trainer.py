@@ -6,8 +6,9 @@ to watch is a Keras callback after that, and finds its figures in `logs`.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ SAVE_EVERY = 50.0
 SAVE_FIRST = 5.0
 """Seconds until the first time."""
 
+SPEED_OVER = 100
+"""Steps that the speed is measured over."""
+
 
 class DivergedError(MiniGPTError):
     """The loss is NaN or infinite."""
@@ -48,70 +52,45 @@ class DivergedError(MiniGPTError):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run goes, apart from recipe and data.
-
-    Attributes:
-        length: when it ends.
-        seed: of the batches' order.
-        state_folder: where the state is saved, or `None` to save none.
-        evaluate_every: steps between evaluations; `None` for the recipe's own.
-        patience: evaluations without a new best before it stops early, or `None`.
-        halfway: whether the weights end in the middle between the first and the best.
-        should_stop: asked after every step; `True` ends the run, state saved.
-        clock: seconds that only grow.
-        is_chief: whether the state is saved by this process; all of them read it.
-        options: how the run was asked for, kept in the state.
-    """
+    """How a run goes, apart from recipe and data."""
 
     length: Length
-    seed: int = 1
-    state_folder: Path | None = None
-    evaluate_every: int | None = None
-    patience: int | None = None
-    halfway: bool = False
+    seed: int = 1  # of the batches' order
+    state_folder: Path | None = None  # no state is saved without
+    evaluate_every: int | None = None  # steps; `None` for the recipe's own
+    patience: int | None = None  # evaluations without a new best before it stops early
+    halfway: bool = False  # the weights end midway between the first and the best
+    # Asked after every step; `True` ends the run, state saved.
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
-    is_chief: bool = True
+    is_chief: bool = True  # whether this process saves the state; all of them read it
+    # How the run was asked for, kept in the state.
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Run:
-    """A training as it stands; the trainer changes it, others read it.
+    """A training as it stands."""
 
-    Attributes:
-        step: steps taken.
-        elapsed: seconds trained, across resumes.
-        evaluations: in the order they were made.
-        losses: `(step, mean training loss of the round that ends there)`.
-        best: the evaluation with the lowest loss.
-        on_seen: the best weights on as much of the training text, at the end.
-        was_stopped: whether it was told to stop before its end.
-    """
-
-    step: int = 0
-    elapsed: float = 0.0
+    step: int = 0  # steps taken
+    elapsed: float = 0.0  # seconds trained, across resumes
     evaluations: list[Evaluation] = field(default_factory=list)
+    # Steps, and the mean training loss of the round that ends there.
     losses: list[tuple[int, float]] = field(default_factory=list)
     best: Evaluation | None = None
+    # The best weights on as much of the training text, at the end.
     on_seen: Evaluation | None = None
-    was_stopped: bool = False
+    was_stopped: bool = False  # before its end
 
 
 class Trainer:
-    """Trains one causal LM by one recipe.
+    """Trains one causal LM by one recipe, in place.
 
-    Args:
-        causal_lm: the model; its weights are trained in place.
-        recipe: what is done at each step.
-        data: windows for training and validation.
-        plan: how long, and with which order of batches.
-        callbacks: watchers. Their `logs` hold `step`, `epochs`, `loss`,
-            `learning_rate`, `progress`, `tokens_per_second` and `seconds_left` after
-            each step. After each evaluation, at the end of what Keras calls an epoch,
-            also `val_loss`, `val_perplexity`, `val_bits_per_byte` and `best_step`.
-            `epochs` is how often the text was seen.
-        teachers: models whose probabilities it learns beside the text.
+    Beside the text it learns the probabilities of its teachers. The callbacks' `logs`
+    hold `step`, `epochs` (how often the text was seen), `loss`, `learning_rate`,
+    `progress`, `tokens_per_second` and `seconds_left` after each step. After each
+    evaluation, at the end of what Keras calls an epoch, also `val_loss`,
+    `val_perplexity`, `val_bits_per_byte` and `best_step`.
     """
 
     def __init__(
@@ -148,14 +127,13 @@ class Trainer:
         """
         pacer = _Pacer(self)
         late = self.run.step % self.evaluate_every
-        if not late:
-            self._catch_up()
-        if late and not pacer.is_over():
+        if late:
             # The rest of a round that was broken off, so that evaluations fall on
             # the same steps as without the break.
             self._fit(pacer, self.evaluate_every - late, rounds=1)
-        if not self.run.was_stopped and not pacer.is_over():
-            self._fit(pacer, self.evaluate_every, rounds=NO_END)
+        else:
+            self._catch_up()
+        self._fit(pacer, self.evaluate_every, rounds=NO_END)
         if self.run.was_stopped:
             return self.run
         self._catch_up()
@@ -190,7 +168,23 @@ class Trainer:
             self.best_weights = self.model.get_weights()
         return evaluation
 
+    @property
+    def progress(self) -> float:
+        """The share of the run that is over, from 0 to 1."""
+        return self.plan.length.progress(self.run.step, self.run.elapsed)
+
+    def is_over(self) -> bool:
+        """Whether the run has its whole length, or no more patience."""
+        run, patience = self.run, self.plan.patience
+        if patience is not None and run.best is not None:
+            since = sum(each.step > run.best.step for each in run.evaluations)
+            if since >= patience:
+                return True
+        return self.progress >= 1
+
     def _fit(self, pacer: "_Pacer", steps: int, rounds: int) -> None:
+        if self.run.was_stopped or self.is_over():
+            return
         done = self.run.step // self.evaluate_every
         self.model.fit(
             for_fit(self._batches, self.recipe.context_length),
@@ -202,11 +196,12 @@ class Trainer:
         )
 
     def _batches(self) -> Batches:
-        def progress(step: int) -> float:
-            return self.plan.length.progress(step, self.run.elapsed)
-
         feed = recipe_batches(
-            self.data.train, self.recipe, self.plan.seed, self.run.step, progress
+            self.data.train,
+            self.recipe,
+            self.plan.seed,
+            self.run.step,
+            lambda step: self.plan.length.progress(step, self.run.elapsed),
         )
         for inputs, labels in feed:
             yield own_rows(inputs), own_rows(labels)
@@ -217,13 +212,13 @@ class Trainer:
             return
         header = {
             "options": dict(self.plan.options),
-            "recipe": self.recipe.to_json(),
+            "recipe": asdict(self.recipe),
             "seed": self.plan.seed,
             "data": self.data.fingerprint,
             "step": self.run.step,
-            "progress": self.plan.length.progress(self.run.step, self.run.elapsed),
+            "progress": self.progress,
             "elapsed": self.run.elapsed,
-            "evaluations": [each.to_json() for each in self.run.evaluations],
+            "evaluations": [asdict(each) for each in self.run.evaluations],
             "losses": self.run.losses,
         }
         groups = {
@@ -244,7 +239,7 @@ class Trainer:
         state = load_state(folder) if folder is not None else None
         if state is None:
             return False
-        check_same(state, self.recipe.to_json(), self.plan.seed, self.data.fingerprint)
+        check_same(state, asdict(self.recipe), self.plan.seed, self.data.fingerprint)
         variables = {
             "model": self.model.variables,
             "optimizer": self.model.optimizer.variables,
@@ -271,11 +266,7 @@ class Trainer:
 
 
 class _Pacer(keras.callbacks.Callback):
-    """Sets the rate before each step; counts, evaluates, saves and stops after it.
-
-    Args:
-        trainer: whose run it paces.
-    """
+    """Sets the rate before each step; counts, evaluates, saves and stops after it."""
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
@@ -283,20 +274,13 @@ class _Pacer(keras.callbacks.Callback):
         self._clock = trainer.plan.clock
         self._began = self._clock() - trainer.run.elapsed
         self._saved = self._clock() - SAVE_EVERY + SAVE_FIRST
-        self._mark = (trainer.run.step, self._clock())
-        self._tokens_per_second = 0.0
-        self._is_steady = False
-
-    def is_over(self) -> bool:
-        """Whether the run has its whole length."""
-        run = self._trainer.run
-        return self._trainer.plan.length.progress(run.step, run.elapsed) >= 1
+        # When the last steps ended. The first of all is traced, and in none of them.
+        self._ends: deque[tuple[int, float]] = deque(maxlen=SPEED_OVER)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """The step's learning rate."""
-        run, plan = self._trainer.run, self._trainer.plan
-        progress = plan.length.progress(run.step, run.elapsed)
-        self._rate = learning_rate(self._trainer.recipe, run.step, progress)
+        trainer = self._trainer
+        self._rate = learning_rate(trainer.recipe, trainer.run.step, trainer.progress)
         # `self.model`, not the trainer's: on JAX a step's variables are attached to
         # the model only when a callback asks for it.
         self.model.optimizer.learning_rate.assign(self._rate)
@@ -307,7 +291,7 @@ class _Pacer(keras.callbacks.Callback):
         Raises:
             DivergedError: if the loss is NaN or infinite.
         """
-        run, plan = self._trainer.run, self._trainer.plan
+        trainer, run = self._trainer, self._trainer.run
         run.step += 1
         run.elapsed = self._clock() - self._began
         if not np.isfinite(logs["loss"]):
@@ -315,11 +299,11 @@ class _Pacer(keras.callbacks.Callback):
                 f"the loss is {logs['loss']} at step {run.step}: go on from the last "
                 "saved state with --resume, or start anew with a lower --learning-rate"
             )
-        self._measure_speed()
+        self._ends.append((run.step, self._clock()))
         logs.update(self._figures())
         # A stop asked for at the last step is no stop.
-        run.was_stopped = plan.should_stop() and not self.is_over()
-        if run.was_stopped or self.is_over():
+        run.was_stopped = trainer.plan.should_stop() and not trainer.is_over()
+        if run.was_stopped or trainer.is_over():
             self.model.stop_training = True
         if run.was_stopped or self._clock() - self._saved > SAVE_EVERY:
             self._save()
@@ -327,18 +311,18 @@ class _Pacer(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Evaluate, unless the round was broken off."""
         trainer, run = self._trainer, self._trainer.run
-        if run.was_stopped and run.step % trainer.evaluate_every:
-            # Resumed, the round goes on to its end and is evaluated then.
-            return
-        if not self._is_due():
+        # Resumed, the round goes on to its end and is evaluated then.
+        is_broken_off = run.was_stopped and run.step % trainer.evaluate_every
+        if is_broken_off or not self._is_due():
             return
         run.losses.append((run.step, float(logs["loss"])))
         before = self._clock()
         evaluation = trainer.evaluate()
         now = self._clock()
         run.elapsed = now - self._began
-        step, then = self._mark
-        self._mark = (step, then + now - before)  # as if it had taken no time
+        # As if it had taken no time.
+        moved = [(step, end + now - before) for step, end in self._ends]
+        self._ends = deque(moved, SPEED_OVER)
         logs.update(
             self._figures(),
             val_loss=evaluation.loss,
@@ -346,7 +330,7 @@ class _Pacer(keras.callbacks.Callback):
             val_bits_per_byte=evaluation.bits_per_byte,
             best_step=run.best.step if run.best else run.step,
         )
-        if self._lost_patience():
+        if trainer.is_over():
             self.model.stop_training = True
         self._save()
 
@@ -356,16 +340,9 @@ class _Pacer(keras.callbacks.Callback):
         if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
             return True
         last = run.evaluations[-1]
-        since = plan.length.progress(run.step, run.elapsed)
-        since -= plan.length.progress(last.step, last.elapsed)
-        return self.is_over() or since > 0.999 / EVALUATIONS
-
-    def _lost_patience(self) -> bool:
-        run, patience = self._trainer.run, self._trainer.plan.patience
-        if patience is None or run.best is None:
-            return False
-        since = sum(each.step > run.best.step for each in run.evaluations)
-        return since >= patience
+        before = plan.length.progress(last.step, last.elapsed)
+        since = self._trainer.progress - before
+        return self._trainer.is_over() or since > 0.999 / EVALUATIONS
 
     def _save(self) -> None:
         # This gets the step's variables attached on JAX, as in `on_train_batch_begin`.
@@ -373,33 +350,19 @@ class _Pacer(keras.callbacks.Callback):
         self._trainer.save()
         self._saved = self._clock()
 
-    def _measure_speed(self) -> None:
-        recipe, (step, then) = self._trainer.recipe, self._mark
-        now, steps = self._clock(), self._trainer.run.step - step
-        if not steps or now <= then:
-            return
-        # Over some seconds, so that the figure can be read. Before that, over those
-        # that there are, without the first step, which is traced.
-        is_first, is_long = not self._tokens_per_second, now - then > 5
-        if is_long or not self._is_steady:
-            tokens = steps * recipe.batch_size * recipe.context_length
-            self._tokens_per_second = tokens / (now - then)
-        if is_long or is_first:
-            self._mark = (self._trainer.run.step, now)
-            self._is_steady = not is_first
-
     def _figures(self) -> dict[str, float]:
         run, recipe = self._trainer.run, self._trainer.recipe
-        progress = self._trainer.plan.length.progress(run.step, run.elapsed)
+        progress = self._trainer.progress
         left = run.elapsed * (1 - progress) / progress if progress else float("inf")
+        windows = len(self._trainer.data.train)
+        epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
+        (first, began), (last, now) = self._ends[0], self._ends[-1]
+        tokens = (last - first) * recipe.batch_size * recipe.context_length
         return {
             "step": run.step,
             "learning_rate": self._rate,
             "progress": progress,
-            "tokens_per_second": self._tokens_per_second,
+            "tokens_per_second": tokens / (now - began) if now > began else 0.0,
             "seconds_left": left,
-            "epochs": run.step
-            / steps_per_epoch(
-                recipe.feeding, len(self._trainer.data.train), recipe.batch_size
-            ),
+            "epochs": run.step / epoch,
         }

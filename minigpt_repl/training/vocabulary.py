@@ -1,25 +1,23 @@
 """Learns the WordPiece vocabulary of lines: words counted, then entries learned.
 
 Gives what `keras_hub.tokenizers.compute_word_piece_vocabulary` gives for the same
-lines, in a fraction of the time: that runs `tensorflow_text`'s
+lines, in a fraction of the time. That runs `tensorflow_text`'s
 `wordpiece_tokenizer_learner_lib.learn` (the algorithm of the subword tutorial at
-tensorflow.org/text/guide/subwords_tokenizer), and here the same result is computed
-in another way.
+tensorflow.org/text/guide/subwords_tokenizer): a pass cuts each word at the pieces known
+so far, counts every substring that begins at a cut, and then takes from the count of
+each substring the final counts of all its extensions.
 
-There, a pass cuts each word at the pieces known so far, counts every substring
-that begins at a cut, and then takes from the count of each substring the final
-counts of all its extensions. Since every occurrence of a substring that does not
-end its word is also an occurrence of an extension, what is left is the number of
-times that the substring *ends* a word: only word endings ever count. So a pass is
-a flow. Each word's count sits on the word; the longest known prefix is cut off,
-and the count moves on to the rest, until nothing is left. The ending a count
-passes through is what it counts for. All endings at once, that is a few array
-operations a pass instead of a walk through each substring of each word.
+Since every occurrence of a substring that does not end its word is also an occurrence
+of an extension, what is left is the number of times that the substring *ends* a word:
+only word endings ever count. So here a pass is a flow. Each word's count sits on the
+word; the longest known prefix is cut off, and the count moves on to the rest, until
+nothing is left. The ending a count passes through is what it counts for. All endings at
+once, that is a few array operations a pass.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.models.text.spacing import PIECE
+from minigpt_repl.training.corpus import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 
@@ -54,7 +53,7 @@ def learn_wordpieces(
     reserved: Sequence[str],
     progress: Progress = SILENT,
 ) -> list[str]:
-    """Entries of a WordPiece vocabulary, most frequent last-resort first.
+    """Entries of a WordPiece vocabulary.
 
     Args:
         word_counts: how often each word occurs; not empty. Words come from a
@@ -68,15 +67,14 @@ def learn_wordpieces(
         pieces by falling count. At most `vocabulary_size`, often a little fewer:
         one count decides what is kept, and the search for it ends within 5%.
     """
-    highest, lowest = _threshold_range(word_counts.values())
-    endings = _Endings.of(_usable_words(word_counts, reserved))
+    highest = min(max(word_counts.values()), _HIGHEST_THRESHOLD)
+    lowest = max(min(word_counts.values()), _LOWEST_THRESHOLD)
+    endings = _Endings(_usable_words(word_counts, reserved))
     progress.start("vocabulary", max(1, (highest - lowest).bit_length()), "thresholds")
-    tried = 0
-    while True:
+    for tried in itertools.count(1):
         threshold = (highest + lowest) // 2
         counts, kept = endings.learn(threshold)
         size = len(reserved) + int(kept.sum())
-        tried += 1
         progress.advance(tried, threshold=threshold, entries=size)
         near = vocabulary_size - _SLACK * vocabulary_size <= size <= vocabulary_size
         if near or lowest >= highest or threshold <= 1:
@@ -87,14 +85,6 @@ def learn_wordpieces(
             highest = threshold - 1
     progress.finish()
     return endings.entries(reserved, counts, kept)[:vocabulary_size]
-
-
-def _threshold_range(counts: Iterable[int]) -> tuple[int, int]:
-    counts = list(counts)
-    return (
-        min(max(counts), _HIGHEST_THRESHOLD),
-        max(min(counts), _LOWEST_THRESHOLD),
-    )
 
 
 def _usable_words(
@@ -110,65 +100,46 @@ def _usable_words(
     for word, count in words:
         for character in word:
             characters[character] += count
-    ranked = sorted(characters.items(), key=lambda item: (-item[1], item[0]))
-    allowed = {character for character, _ in ranked[:_MAX_CHARACTERS]}
+    ranked = sorted(characters, key=lambda each: (-characters[each], each))
+    allowed = set(ranked[:_MAX_CHARACTERS])
     words = [item for item in words if allowed.issuperset(item[0])]
     if len(words) > _MAX_WORDS:
         words = sorted(words, key=lambda item: -item[1])[:_MAX_WORDS]
     return words
 
 
-@dataclass(frozen=True)
 class _Endings:
     """Every word, and every ending of a word, as one node each.
 
     A word and an equal ending are two nodes, since an ending is written with the
     joiner. Single characters are nodes in both ways, used or not. Nodes are in
     order of falling length.
-
-    Attributes:
-        entry: the node as a vocabulary entry, an ending with the joiner.
-        length: characters, without the joiner. (nodes,)
-        prefix: the node's longest proper prefix that is a node of the same kind;
-            a single character points at itself. (nodes,)
-        rest: the ending that is left without the first character, -1 if nothing
-            is. (nodes,)
-        words: how often the node is a whole word; 0 for endings. (nodes,)
-        first: first node of each length, from the longest down, and the end.
     """
 
-    entry: list[str]
-    length: _Ids
-    prefix: _Ids
-    rest: _Ids
-    words: _Ids
-    first: list[int]
-
-    @classmethod
-    def of(cls, words: list[tuple[str, int]]) -> "_Endings":
+    def __init__(self, words: list[tuple[str, int]]) -> None:
         characters = {character for word, _ in words for character in word}
-        whole = characters.union(word for word, _ in words if word)
+        whole = characters.union(word for word, _ in words)
         ending = characters.union(
             word[start:] for word, _ in words for start in range(1, len(word))
         )
         nodes = [("", text) for text in whole] + [(PIECE, text) for text in ending]
         nodes.sort(key=lambda node: (-len(node[1]), node))
         ids = {node: index for index, node in enumerate(nodes)}
-        length = np.array([len(text) for _, text in nodes], np.int64)
-        counts = np.zeros(len(nodes), np.int64)
+        # Each node as the vocabulary has it, an ending with the joiner.
+        self.entry = [joiner + text for joiner, text in nodes]
+        # Characters, without the joiner. (nodes,)
+        self.length = np.array([len(text) for _, text in nodes], np.int64)
+        self.prefix = _longest_prefixes(nodes, ids)
+        # What is left without the first character, -1 if nothing is. (nodes,)
+        rest = [ids.get((PIECE, text[1:]), -1) for _, text in nodes]
+        self.rest = np.array(rest, np.int64)
+        # How often a node is a whole word; 0 for endings. (nodes,)
+        self.words = np.zeros(len(nodes), np.int64)
         for word, count in words:
-            if word:
-                counts[ids["", word]] = count
-        return cls(
-            entry=[joiner + text for joiner, text in nodes],
-            length=length,
-            prefix=_longest_prefixes(nodes, ids),
-            rest=np.array(
-                [ids.get((PIECE, text[1:]), -1) for _, text in nodes], np.int64
-            ),
-            words=counts,
-            first=[0, *(np.flatnonzero(np.diff(length)) + 1).tolist(), len(nodes)],
-        )
+            self.words[ids["", word]] = count
+        # The first node of each length, from the longest down, and the end.
+        changes = np.flatnonzero(np.diff(self.length)) + 1
+        self.first = [0, *changes.tolist(), len(nodes)]
 
     def learn(self, threshold: int) -> tuple[_Ids, NDArray[np.bool_]]:
         """Counts of all nodes after the last pass, and which of them are kept."""
@@ -195,7 +166,7 @@ class _Endings:
             dropped += 1
             active = active[cut[active] > dropped]
         counts = self.words.copy()
-        for start, end in zip(self.first, self.first[1:], strict=False):
+        for start, end in itertools.pairwise(self.first):
             following = left[start:end]
             moves = following >= 0
             # What is left is shorter, so its own turn is still to come.
@@ -206,20 +177,21 @@ class _Endings:
         self, reserved: Sequence[str], counts: _Ids, kept: NDArray[np.bool_]
     ) -> list[str]:
         """The vocabulary in its final order."""
-        chosen = np.flatnonzero(kept).tolist()
-        characters = sorted(
-            self.entry[node]
-            for node in chosen
-            if self.length[node] == 1 and not self.entry[node].startswith(PIECE)
+        ranked = sorted(
+            (-int(counts[node]), self.entry[node]) for node in np.flatnonzero(kept)
         )
-        ranked = sorted((-int(counts[node]), self.entry[node]) for node in chosen)
         pieces = [entry for _, entry in ranked]
+        characters = sorted(entry for entry in pieces if len(entry) == 1)
         return list(dict.fromkeys([*reserved, *characters, *pieces]))
 
 
 def _longest_prefixes(
     nodes: list[tuple[str, str]], ids: dict[tuple[str, str], int]
 ) -> _Ids:
+    """Each node's longest proper prefix that is a node of the same kind.
+
+    A single character has itself. `(nodes,)`
+    """
     prefix = np.empty(len(nodes), np.int64)
     # In sorted order a text follows its prefixes: they are the open ones.
     open_nodes: list[tuple[str, str]] = []
@@ -235,8 +207,7 @@ def _longest_prefixes(
 
 
 def prepared_vocabulary(
-    lines: Sequence[str],
-    lines_hash: str,
+    lines: Lines,
     vocabulary_size: int,
     lowercase: bool = True,
     progress: Progress = SILENT,
@@ -244,27 +215,22 @@ def prepared_vocabulary(
 ) -> list[str]:
     """The vocabulary of the lines, learned now or in an earlier run.
 
-    Args:
-        lines: the training lines.
-        lines_hash: tells these lines from all others (`Corpus.train_sha256`).
-        vocabulary_size: the most entries, reserved ones included.
-        lowercase: whether words are case-folded.
-        progress: shows the counting and the learning.
-        cache: where counts and vocabulary are kept.
+    It has at most `vocabulary_size` entries, reserved ones included.
 
     Raises:
         CorpusError: if the text has too few words, or too many characters, for
             such a vocabulary.
     """
     cache = cache or StageCache()
-    about = {"format": _FORMAT, "lines": lines_hash, "lowercase": lowercase}
-
-    def counts() -> dict[str, int]:
-        return count_words(lines, lowercase, progress)
+    about = {"format": _FORMAT, "lines": lines.sha256, "lowercase": lowercase}
 
     def learn() -> list[str]:
-        kept: dict[str, int] = cache.value("counts", fingerprint(**about), counts)
-        return learn_vocabulary(kept, vocabulary_size, progress)
+        counts = cache.value(
+            "counts",
+            fingerprint(**about),
+            lambda: count_words(lines.texts, lowercase, progress),
+        )
+        return learn_vocabulary(counts, vocabulary_size, progress)
 
     key = fingerprint(size=vocabulary_size, reserved=RESERVED, **about)
     words: list[str] = cache.value("vocabulary", key, learn)
@@ -280,19 +246,12 @@ def count_words(
 
     White space ends a word whatever stands around it, so the text is cut there
     first, and KerasHub's slow split at punctuation, and its case folding, see each
-    different chunk once.
-
-    Returns:
-        Counts in order of each word's first occurrence.
+    different chunk once. Words are in order of their first occurrence.
     """
-    progress.start("count words", len(lines), "lines")
     chunks: Counter[bytes] = Counter()
-    for start in range(0, len(lines), _LINES_AT_ONCE):
-        block = lines[start : start + _LINES_AT_ONCE]
+    for block in progress.blocks("count words", lines, "lines", _LINES_AT_ONCE):
         # As bytes: that splits at ASCII white space only, as the tokenizer does.
         chunks.update("\n".join(block).encode("utf-8").split())
-        progress.advance(start + len(block))
-    progress.finish()
     return _words_of(chunks, lowercase)
 
 
@@ -310,8 +269,8 @@ def learn_vocabulary(
     if not word_counts:
         raise CorpusError("the training text has no words; give another text")
     words = learn_wordpieces(word_counts, vocabulary_size, RESERVED, progress)
-    characters = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
-    alone = {character for character in characters if len(character) == 1}
+    texts = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
+    alone = {text for text in texts if len(text) == 1}
     needed = len(RESERVED) + 2 * len(alone)
     if len(words) == vocabulary_size < needed:
         raise CorpusError(

@@ -1,6 +1,7 @@
 """Samples and curves of a training."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -29,7 +30,7 @@ def test_curves_are_drawn_into_a_png(tmp_path):
 def test_what_is_not_installed_is_refused_with_the_command(monkeypatch, module, extra):
     import sys
 
-    from minigpt_repl.training.callbacks import check_installed
+    from minigpt_repl.training.setup_options import check_installed
 
     monkeypatch.setitem(sys.modules, module, None)
     command = rf"pip install 'minigpt-repl\[{extra}\]'"
@@ -117,7 +118,11 @@ def test_a_run_is_counted_in_what_ends_it(ends, shown):
     told.on_train_batch_end(
         0, {"step": 9, "progress": 0.5, "seconds_left": 9.0, **figures}
     )
-    told.close()
+    told.set_model(SimpleNamespace(stop_training=False))
+    told.on_train_end()
+    assert "done in" not in console.file.getvalue()
+    told.model.stop_training = True
+    told.on_train_end()
     assert f"train: {shown}, done in" in console.file.getvalue()
 
 

@@ -91,7 +91,7 @@ class TestForms:
         path = tmp_path / "a.txt"
         path.write_text(TEXT)
         corpus = load_corpus(str(path))
-        assert sorted(corpus.train + corpus.valid) == sorted(LINES)
+        assert sorted(corpus.train.texts + corpus.valid.texts) == sorted(LINES)
         assert corpus.lines_read == 200
         assert corpus.source == str(path)
 
@@ -110,11 +110,13 @@ class TestForms:
             plain.as_uri(),
         ]
         corpora = [load_corpus(str(form)) for form in forms]
-        assert len({(corpus.train, corpus.valid) for corpus in corpora}) == 1
+        assert (
+            len({(corpus.train.texts, corpus.valid.texts) for corpus in corpora}) == 1
+        )
 
     def test_an_archive_is_known_by_its_content(self, tmp_path):
         path = make_zip(tmp_path / "a.txt", a=TEXT)
-        assert len(load_corpus(str(path)).train) == 190
+        assert len(load_corpus(str(path)).train.texts) == 190
 
     def test_a_folder_is_read_in_order_of_names(self, tmp_path):
         (tmp_path / "sub").mkdir()
@@ -124,7 +126,7 @@ class TestForms:
         (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00")
         (tmp_path / ".hidden.txt").write_bytes(b"\xff\xd8")
         corpus = load_corpus(str(tmp_path))
-        order = [line.split()[1] for line in corpus.train]
+        order = [line.split()[1] for line in corpus.train.texts]
         assert order == sorted(order, key=["first", "second", "third"].index)
         assert set(order) == {"first", "second", "third"}
 
@@ -181,11 +183,11 @@ class TestForms:
         path = tmp_path / "a.txt"
         path.write_text(TEXT)
         first = load_corpus(str(path))
-        assert first.train_sha256 == load_corpus(str(path)).train_sha256
-        assert first.train_sha256 != first.valid_sha256
+        assert first.train.sha256 == load_corpus(str(path)).train.sha256
+        assert first.train.sha256 != first.valid.sha256
         fewer = load_corpus(str(path), min_length=44)
-        assert 0 < len(fewer.train) < len(first.train)
-        assert fewer.train_sha256 != first.train_sha256
+        assert 0 < len(fewer.train.texts) < len(first.train.texts)
+        assert fewer.train.sha256 != first.train.sha256
 
 
 class TestSimpleBooks:
@@ -205,8 +207,8 @@ class TestSimpleBooks:
 
     def test_lines_longer_than_512_bytes_of_each_split(self, tmp_path):
         corpus = load_corpus(str(self.zip(tmp_path)))
-        assert corpus.train == (self.LONG, self.ACCENTS)
-        assert corpus.valid == ("d" * 600,)
+        assert corpus.train.texts == (self.LONG, self.ACCENTS)
+        assert corpus.valid.texts == ("d" * 600,)
         assert corpus.min_length == 512
         assert corpus.lines_read == 7
 
@@ -220,7 +222,7 @@ class TestSimpleBooks:
             lambda line: tf.strings.length(line) > 512
         )
         corpus = load_corpus(str(self.zip(tmp_path)))
-        assert list(corpus.train) == [
+        assert list(corpus.train.texts) == [
             line.decode() for line in lines.as_numpy_iterator()
         ]
 
@@ -231,11 +233,11 @@ class TestSimpleBooks:
         with zipfile.ZipFile(self.zip(tmp_path)) as archive:
             archive.extractall(tmp_path / "unpacked")
         corpus = load_corpus(str(tmp_path / "unpacked" / given))
-        assert corpus.valid == ("d" * 600,)
+        assert corpus.valid.texts == ("d" * 600,)
 
     def test_the_filter_can_be_changed(self, tmp_path):
         corpus = load_corpus(str(self.zip(tmp_path)), min_length=511)
-        assert len(corpus.train) == 3
+        assert len(corpus.train.texts) == 3
 
     def test_a_split_without_a_long_line_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setattr(self, "VALID", "short\n", raising=False)
@@ -325,7 +327,7 @@ class TestPlainText:
             newline="",
         )
         corpus = load_corpus(str(path))
-        assert set(corpus.train) | set(corpus.valid) == set(UNWRAPPED[:2])
+        assert set(corpus.train.texts) | set(corpus.valid.texts) == set(UNWRAPPED[:2])
         assert corpus.lines_read == 120
 
     def test_a_few_wide_lines_do_not_hide_the_wrapping(self):
@@ -336,7 +338,10 @@ class TestPlainText:
         path.write_text(
             "un\u00a0cafe\u0301 au lait dans la tasse\n" * 3, encoding="utf-8"
         )
-        assert load_corpus(str(path)).train[0] == "un caf\u00e9 au lait dans la tasse"
+        assert (
+            load_corpus(str(path)).train.texts[0]
+            == "un caf\u00e9 au lait dans la tasse"
+        )
 
 
 class TestSplit:
@@ -391,7 +396,7 @@ class TestEncodings:
         if encoding != "gbk":  # read as gb18030, which has all of it
             assert f"read as {encoding};" in told
         path.write_bytes((text * 30).encode())
-        assert corpus.train == load_corpus(str(path)).train
+        assert corpus.train.texts == load_corpus(str(path)).train.texts
 
     def test_utf8_needs_no_word(self, tmp_path):
         path = tmp_path / "a.txt"
@@ -404,7 +409,7 @@ class TestEncodings:
         path = tmp_path / "a.txt"
         path.write_bytes((CHINESE * 30).encode("big5", "replace"))
         corpus = load_corpus(str(path), encoding="big5")
-        assert "\u5929\u5929" in corpus.train[0]
+        assert "\u5929\u5929" in corpus.train.texts[0]
 
     def test_files_of_several(self, tmp_path):
         (tmp_path / "a.txt").write_bytes((GERMAN * 30).encode("cp1252"))
@@ -412,7 +417,7 @@ class TestEncodings:
         teller = Teller()
         corpus = load_corpus(str(tmp_path), progress=teller)
         assert any("cp1252 (1 of 2 files)" in each for each in teller.told)
-        assert set(corpus.train) == {GERMAN.strip()}
+        assert set(corpus.train.texts) == {GERMAN.strip()}
 
     def test_an_unknown_name_is_refused(self):
         for name in ("no-such", "rot13", "hex"):
@@ -527,7 +532,10 @@ class TestUnsafeArchives:
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(member, "/etc/passwd/that/is/not/followed")
         corpus = load_corpus(str(path))
-        assert "/etc/passwd/that/is/not/followed" in corpus.train + corpus.valid
+        assert (
+            "/etc/passwd/that/is/not/followed"
+            in corpus.train.texts + corpus.valid.texts
+        )
 
     def test_a_zip_bomb(self, tmp_path):
         path = make_zip(tmp_path / "a.zip", bomb=b"a" * (11 << 20))
@@ -571,7 +579,7 @@ class TestUnsafeArchives:
             except CorpusError as error:
                 assert "\n" not in str(error)
             else:
-                assert set(corpus.train + corpus.valid) <= set(LINES)
+                assert set(corpus.train.texts + corpus.valid.texts) <= set(LINES)
 
 
 def test_progress_tells_how_many_lines_are_kept(tmp_path):

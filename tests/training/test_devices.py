@@ -15,7 +15,8 @@ from processes import python
 from test_setup_model import made_up_text, record, start, wait_for
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.training.devices import Cluster, check_backend, is_status, own_rows
+from minigpt_repl.training.devices import is_status, own_rows
+from minigpt_repl.training.setup_options import Cluster, check_backend
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None,
@@ -222,7 +223,7 @@ def test_one_device_feeds_every_row():
 
 WATCHED = """
 import os, signal, sys, time
-from minigpt_repl.training.devices import fork_and_watch
+from minigpt_repl.training.setup_model import fork_and_watch
 from minigpt_repl.errors import MiniGPTError
 try:
     code = fork_and_watch("the others are gone")

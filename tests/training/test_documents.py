@@ -80,10 +80,10 @@ def test_one_giant_line_is_cut(tmp_path):
     corpus = load_corpus(str(path), tokenizer=None)
     assert corpus.document is None  # of one end nothing can be learned
     assert corpus.tokenizer == "bpe"
-    assert len(corpus.valid) == 3
-    whole = sum(map(len, corpus.train + corpus.valid))
+    assert len(corpus.valid.texts) == 3
+    whole = sum(map(len, corpus.train.texts + corpus.valid.texts))
     assert whole == len(path.read_text())
-    share = sum(map(len, corpus.valid)) / whole
+    share = sum(map(len, corpus.valid.texts)) / whole
     assert 0.03 < share < 0.07
 
 
@@ -92,7 +92,7 @@ def test_nothing_but_blank_lines_is_lost(tmp_path, text):
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
     corpus = load_corpus(str(path), tokenizer="bpe")
-    kept = set("\n".join(corpus.train + corpus.valid).split("\n"))
+    kept = set("\n".join(corpus.train.texts + corpus.valid.texts).split("\n"))
     assert {line for line in text.split("\n") if line.strip()} <= kept
 
 
@@ -108,7 +108,10 @@ def test_it_is_said_and_can_be_set(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(NAMES)
     corpus = load_corpus(str(path), progress=Teller(), tokenizer="bpe")
-    assert corpus.document == "line" and all(corpus.train_ends)
+    assert corpus.document == "line" and all(corpus.train.ends)
     assert "54, each a line" in told[-1] and "--document" in told[-1]
     corpus = load_corpus(str(path), tokenizer="bpe", document="file")
-    assert corpus.document is None and len(corpus.train) + len(corpus.valid) > 1
+    assert (
+        corpus.document is None
+        and len(corpus.train.texts) + len(corpus.valid.texts) > 1
+    )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from processes import python
 
 from minigpt_repl.training import prepared_text
+from minigpt_repl.training.corpus import Lines
 from minigpt_repl.training.prepared_text import (
     Vocabulary,
     prepared_tokens,
@@ -19,12 +20,12 @@ from minigpt_repl.training.prepared_text import (
 from minigpt_repl.training.progress import SILENT
 from minigpt_repl.training.resume import StageCache
 
-LINES = [
+LINES = (
     "the cat sat on the mat.",
     "",
     'The dog RAN,  "barking" 한글\tzzz',
     "x" * 120 + " the",
-]
+)
 
 
 def of(words):
@@ -46,7 +47,9 @@ def as_lists(tokenized):
 @pytest.mark.parametrize("lowercase", [True, False], ids=["folded", "cased"])
 def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
     made = prepared_tokens(
-        LINES, "h", Vocabulary(tiny_words, None, lowercase), cache=StageCache(tmp_path)
+        Lines(LINES),
+        Vocabulary(tiny_words, None, lowercase),
+        cache=StageCache(tmp_path),
     )
     expected = [list(row) for row in direct(LINES, tiny_words, lowercase)]
     assert as_lists(made) == expected
@@ -55,7 +58,7 @@ def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
 
 def test_bytes_are_counted_in_utf8(tmp_path, tiny_words):
     made = prepared_tokens(
-        ["abc", "é", "한글"], "h", of(tiny_words), cache=StageCache(tmp_path)
+        Lines(("abc", "é", "한글")), of(tiny_words), cache=StageCache(tmp_path)
     )
     assert made.line_bytes.tolist() == [3, 2, 6]
 
@@ -64,7 +67,9 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
     monkeypatch.setattr(prepared_text, "_LINES_AT_ONCE", 3)
     monkeypatch.setattr(prepared_text, "_CHUNKS_AT_ONCE", 2)
     lines = [f"the {'cat ' * (n % 4)}ran {chr(97 + n % 26)}" for n in range(20)] + [""]
-    made = prepared_tokens(lines, "h", of(tiny_words), cache=StageCache(tmp_path))
+    made = prepared_tokens(
+        Lines(tuple(lines)), of(tiny_words), cache=StageCache(tmp_path)
+    )
     assert as_lists(made) == [list(row) for row in direct(lines, tiny_words)]
 
 
@@ -72,35 +77,35 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
 @given(lines=st.lists(st.text(max_size=50), max_size=5))
 def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
     folder = tmp_path_factory.mktemp("tokens")
-    write_tokens(folder, lines, of(tiny_words), (), SILENT)
+    write_tokens(folder, Lines(tuple(lines)), of(tiny_words), SILENT)
     expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
     assert as_lists(read_tokens(folder)) == expected
 
 
 def test_ids_are_small_and_stay_on_disk(tmp_path, tiny_words):
-    made = prepared_tokens(LINES, "h", of(tiny_words), cache=StageCache(tmp_path))
+    made = prepared_tokens(Lines(LINES), of(tiny_words), cache=StageCache(tmp_path))
     assert made.ids.dtype == np.uint16
     assert isinstance(made.ids, np.memmap)
 
 
 def test_a_large_vocabulary_has_wide_ids(tmp_path, tiny_words):
     words = [*tiny_words, *(f"w{number}" for number in range(70_000)), "last"]
-    made = prepared_tokens(["the last"], "h", of(words), cache=StageCache(tmp_path))
+    made = prepared_tokens(Lines(("the last",)), of(words), cache=StageCache(tmp_path))
     assert made.ids.dtype == np.uint32
     assert as_lists(made) == [[words.index("the"), len(words) - 1]]
 
 
 def test_no_lines_give_no_tokens(tmp_path, tiny_words):
-    made = prepared_tokens([], "h", of(tiny_words), cache=StageCache(tmp_path))
+    made = prepared_tokens(Lines(()), of(tiny_words), cache=StageCache(tmp_path))
     assert len(made) == 0
     assert made.offsets.tolist() == [0]
 
 
 def test_tokens_are_made_once(tmp_path, tiny_words, monkeypatch):
     cache = StageCache(tmp_path)
-    first = prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
+    first = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     monkeypatch.setattr(prepared_text, "write_tokens", None)
-    again = prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
+    again = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     assert as_lists(again) == as_lists(first)
 
 
@@ -108,15 +113,15 @@ def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
     tmp_path, tiny_words
 ):
     cache = StageCache(tmp_path)
-    prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
+    prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     fewer = tuple(word for word in tiny_words if word != "cat")
-    for lines, lines_hash, words, lowercase in [
-        (LINES, "h", fewer, True),
-        (LINES[:2], "other", tiny_words, True),
-        (LINES, "h", tiny_words, False),
+    for lines, words, lowercase in [
+        (LINES, fewer, True),
+        (LINES[:2], tiny_words, True),
+        (LINES, tiny_words, False),
     ]:
         made = prepared_tokens(
-            lines, lines_hash, Vocabulary(tuple(words), None, lowercase), cache=cache
+            Lines(lines), Vocabulary(tuple(words), None, lowercase), cache=cache
         )
         expected = [list(row) for row in direct(lines, words, lowercase)]
         assert as_lists(made) == expected
@@ -126,7 +131,7 @@ def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
 @pytest.mark.parametrize("damage", ["removed", "cut", "of another text"])
 def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
     cache = StageCache(tmp_path)
-    prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
+    prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     (folder,) = tmp_path.iterdir()
     if damage == "removed":
         (folder / name).unlink()
@@ -134,7 +139,7 @@ def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     else:
         np.save(folder / name, np.arange(3))
-    made = prepared_tokens(LINES, "h", of(tiny_words), cache=cache)
+    made = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
     assert made.line_bytes[0] == len(LINES[0])
 
@@ -150,6 +155,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
         from pathlib import Path
         from minigpt_repl import files
         from minigpt_repl.training import prepared_text
+        from minigpt_repl.training.corpus import Lines
         from minigpt_repl.training.resume import StageCache
 
         save, saved = prepared_text.np.save, []
@@ -167,11 +173,11 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
         files.replace_directory = die
         words = prepared_text.Vocabulary({tiny_words!r}, None, True)
         cache = StageCache(Path({str(tmp_path)!r}))
-        prepared_text.prepared_tokens({LINES!r}, "h", words, cache=cache)
+        prepared_text.prepared_tokens(Lines({LINES!r}), words, cache=cache)
     """
     ended = python(code)
     assert ended.returncode == -signal.SIGKILL
-    made = prepared_tokens(LINES, "h", of(tiny_words), cache=StageCache(tmp_path))
+    made = prepared_tokens(Lines(LINES), of(tiny_words), cache=StageCache(tmp_path))
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -190,11 +196,9 @@ class TestBytePairs:
 
     def test_ids_are_the_tokenizers_and_an_end_follows(self, tmp_path, vocabulary):
         made = prepared_tokens(
-            self.TEXTS,
-            "h",
+            Lines(self.TEXTS, (True, False, True, True)),
             vocabulary,
             cache=StageCache(tmp_path),
-            ends=(True, False, True, True),
         )
         tokenizer = vocabulary.tokenizer()
         expected = [list(row) for row in tokenizer.tokenize(list(self.TEXTS))]

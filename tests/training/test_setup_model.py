@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -295,7 +296,7 @@ def test_a_training_of_an_old_version_needs_its_corpus(place, capsys):
     from minigpt_repl.training.resume import State, save_state
 
     recipe = DEFAULT.changed(num_layers=1, hidden_dim=16, num_heads=2)
-    header = {"recipe": recipe.to_json(), "seed": 7, "data": "x", "step": 3}
+    header = {"recipe": asdict(recipe), "seed": 7, "data": "x", "step": 3}
     save_state(place / "out.training", State(header, {}))
     code, errors = refused(place, capsys, "--resume", corpus=None)
     assert code == 2
@@ -312,7 +313,7 @@ def test_the_state_keeps_the_options(place, monkeypatch):
     first = asked(out=out, corpus="text.txt", steps=9, num_layers=1, prompt="the")
     header = {
         "options": json.loads(json.dumps(first.options.to_json())),
-        "recipe": first.recipe.to_json(),
+        "recipe": asdict(first.recipe),
         "seed": 1,
     }
     save_state(place / "out.training", State(header, {}))

@@ -277,7 +277,7 @@ def test_a_url_without_a_file_name_is_refused():
 def test_a_corpus_can_be_a_url(server):
     server.content = gzip.compress(BOOK.replace(b". ", b".\n"))
     corpus = load_corpus(server.url("book.gz"))
-    assert corpus.train[0] == "Line 0 of a book."
+    assert corpus.train.texts[0] == "Line 0 of a book."
 
 
 @pytest.mark.slow
@@ -286,5 +286,5 @@ def test_the_shared_corpus_comes_whole(server):
     """The layout and the size of SimpleBooks."""
     server.content = SHARED.read_bytes()
     corpus = load_corpus(server.url("simplebooks.zip"))
-    assert (len(corpus.train), len(corpus.valid)) == (166_598, 908)
+    assert (len(corpus.train.texts), len(corpus.valid.texts)) == (166_598, 908)
     assert corpus.min_length == 512

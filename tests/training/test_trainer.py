@@ -380,9 +380,9 @@ def test_muon_steps_many_matrices_at_once_as_one_by_one(monkeypatch):
     from minigpt_repl.training.trainable import BatchedMuon
 
     def update_one(self, gradient, variable, lr, m):
-        update, is_tall = self._direction(gradient, variable, m)
-        step = self._orthogonalized(update[None], lr)[0]
-        self._descend(variable, step, is_tall)
+        # What Keras gives is TensorFlow's variable, which has no path.
+        variable = self._trainable_variables[self._get_variable_index(variable)]
+        self._step_together([(gradient, variable)], lr)
 
     together = make_trainer(small(DEFAULT), length=Length(steps=3))
     together.train()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.training import vocabulary
+from minigpt_repl.training.corpus import Lines
 from minigpt_repl.training.resume import StageCache
 from minigpt_repl.training.vocabulary import (
     RESERVED,
@@ -156,35 +157,40 @@ def test_more_characters_than_room_is_one_clear_line():
         learn_vocabulary(count_words(lines), 300)
 
 
+def of(lines):
+    """Fifty lines of the same words."""
+    return Lines(tuple(sentences(lines, 50)))
+
+
 class TestPreparedVocabulary:
-    LINES = sentences(ENGLISH, 50)
+    LINES = of(ENGLISH)
 
     def test_is_learned_once(self, tmp_path, monkeypatch):
         cache = StageCache(tmp_path)
-        first = prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
+        first = prepared_vocabulary(self.LINES, 200, cache=cache)
         monkeypatch.setattr(vocabulary, "count_words", None)
         monkeypatch.setattr(vocabulary, "learn_vocabulary", None)
-        assert prepared_vocabulary(self.LINES, "hash", 200, cache=cache) == first
+        assert prepared_vocabulary(self.LINES, 200, cache=cache) == first
 
     def test_another_size_uses_the_counts_again(self, tmp_path, monkeypatch):
         cache = StageCache(tmp_path)
-        prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
+        prepared_vocabulary(self.LINES, 200, cache=cache)
         monkeypatch.setattr(vocabulary, "count_words", None)
-        other = prepared_vocabulary(self.LINES, "hash", 120, cache=cache)
-        assert other == reference(self.LINES, 120)
+        other = prepared_vocabulary(self.LINES, 120, cache=cache)
+        assert other == reference([*self.LINES.texts], 120)
 
     def test_other_lines_or_case_are_learned_anew(self, tmp_path):
         cache = StageCache(tmp_path)
         lines = self.LINES
-        folded = prepared_vocabulary(lines, "hash", 200, cache=cache)
-        cased = prepared_vocabulary(lines, "hash", 200, lowercase=False, cache=cache)
-        korean = prepared_vocabulary(sentences(KOREAN, 50), "other", 200, cache=cache)
+        folded = prepared_vocabulary(lines, 200, cache=cache)
+        cased = prepared_vocabulary(lines, 200, lowercase=False, cache=cache)
+        korean = prepared_vocabulary(of(KOREAN), 200, cache=cache)
         assert "The" in cased and "The" not in folded
         assert "the" not in korean
 
     def test_a_damaged_file_is_made_again(self, tmp_path):
         cache = StageCache(tmp_path)
-        first = prepared_vocabulary(self.LINES, "hash", 200, cache=cache)
+        first = prepared_vocabulary(self.LINES, 200, cache=cache)
         for path in tmp_path.iterdir():
             path.write_bytes(path.read_bytes()[:-5])
-        assert prepared_vocabulary(self.LINES, "hash", 200, cache=cache) == first
+        assert prepared_vocabulary(self.LINES, 200, cache=cache) == first
