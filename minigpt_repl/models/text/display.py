@@ -34,19 +34,17 @@ _ALWAYS_LARGE = TITLES | PROPER | {"i"}
 _WORD_LENGTH = 40
 
 
-def needs_next(token: str) -> bool:
-    """Whether the case of a token may depend on the token after it."""
-    return token in _ALWAYS_LARGE or (len(token) == 1 and token.isalpha())
-
-
 class Casing:
     """Decides, token after token, whether each begins with a capital letter.
 
     Constant in time and size for each token.
+
+    Attributes:
+        starts_sentence: whether the next word begins a sentence.
     """
 
     def __init__(self) -> None:
-        self._starts = True
+        self.starts_sentence = True
         # The sentence may go on behind a quotation: "What!" he cried.
         self._may_resume = False
         # The quotation was interrupted: "Yes," he said, "and now".
@@ -55,18 +53,12 @@ class Casing:
         self._word = ""
         self._dots = 0
 
-    @property
-    def starts_sentence(self) -> bool:
-        """Whether the next word begins a sentence."""
-        return self._starts
-
     def cased(self, token: str, following: str | None, spacing: Spacing) -> str:
         """Read the next token; returns its characters as they are written.
 
         Args:
             token: a word, a mark or a `##` piece, in lower case.
-            following: the token after it, `None` at the end. Only looked at
-                where `needs_next(token)` holds.
+            following: the token after it, `None` at the end; see `Typesetter`.
             spacing: the spacing, which has read `token` already.
         """
         text, continues = split_piece(token)
@@ -79,14 +71,14 @@ class Casing:
         return text
 
     def _cased_word(self, text: str, following: str | None, spacing: Spacing) -> str:
-        starts = self._starts and not (self._may_resume and text in SPEAKERS)
+        starts = self.starts_sentence and not (self._may_resume and text in SPEAKERS)
         large = starts or (self._after_title and text != "and")
         # An initial; but 4 p.m.
         initial = len(text) == 1 and following == "." and not self._word[-1:].isdigit()
         if not large and not (following or "").startswith(PIECE):
             large = text in _ALWAYS_LARGE or initial
         large = large and not spacing.inside_word
-        self._starts = False
+        self.starts_sentence = False
         self._may_resume = self._after_title = False
         self._word = (self._word if spacing.inside_word else "") + text
         self._word = self._word[-_WORD_LENGTH:]
@@ -99,17 +91,17 @@ class Casing:
             self._end(text)
         elif spacing.quote == "opens":
             new = kind_of(self._word) != "word" and not self._quote_resumes
-            self._starts = self._starts or new
+            self.starts_sentence = self.starts_sentence or new
         elif spacing.quote == "closes":
-            self._may_resume = self._starts and self._word in ("!", "?")
-            self._quote_resumes = not self._starts
+            self._may_resume = self.starts_sentence and self._word in ("!", "?")
+            self._quote_resumes = not self.starts_sentence
         elif kind_of(text) in ("tight", "open", "close") and text not in ")]}":
-            self._starts = self._starts and kind_of(text) == "open"
+            self.starts_sentence = self.starts_sentence and kind_of(text) == "open"
         self._word = text
 
     def _end(self, text: str) -> None:
         if text != ".":
-            self._starts = True
+            self.starts_sentence = True
             self._quote_resumes = False
             return
         abbreviated = self._word in ABBREVIATIONS
@@ -118,8 +110,8 @@ class Casing:
         dotted = self._word[:-1] == "." and self._word != ".."
         inside = abbreviated or initial or dotted or self._dots in (2, 3)
         self._after_title = initial or self._word in TITLES
-        self._starts = not inside
-        if self._starts:
+        self.starts_sentence = not inside
+        if self.starts_sentence:
             self._quote_resumes = False
 
 
@@ -179,7 +171,7 @@ class Typesetter:
             return True
         if self._casing is None or self._spacing.joins_next_to_word:
             return False  # capitals stand at the beginning of words
-        return needs_next(word)
+        return word in _ALWAYS_LARGE or (len(word) == 1 and word.isalpha())
 
     def write(self, word: str, following: str | None) -> str:
         """A token as displayed, with the space before it if it has one.
