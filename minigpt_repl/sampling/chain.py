@@ -26,7 +26,6 @@ STAGES: dict[str, Stage] = {
 }
 """Every rule of a chain by its name, in the order in which they are shown."""
 
-
 SEPARATOR = " + "
 
 CHANCE_TRIAL = 1 << 30
@@ -130,10 +129,8 @@ def plain(name: str) -> str:
 
 def find_stage(name: str) -> Stage | None:
     """The rule of a name, however it is spelled."""
-    for stage in STAGES.values():
-        if plain(stage.name) == plain(name):
-            return stage
-    return None
+    named = (stage for stage in STAGES.values() if plain(stage.name) == plain(name))
+    return next(named, None)
 
 
 def stages_of(names: Sequence[str]) -> tuple[Stage, ...]:
@@ -179,21 +176,16 @@ def find_name(stages: Sequence[Stage], name: str) -> str | None:
         UsageError: if several stages have one of that name.
     """
     names = {
-        full
-        for stage in stages
-        for parameter in stage.parameters
-        if name in (full := _name(stage, parameter), f"{stage.name}.{parameter.name}")
-    }
-    owners = {
         f"{stage.name}.{parameter.name}": _name(stage, parameter)
         for stage in stages
         for parameter in stage.parameters
-        if parameter.name == name
     }
-    names = names or set(owners.values())
-    if len(names) > 1:
-        raise UsageError(f"several stages have a {name}: write {' or '.join(owners)}")
-    return next(iter(names), None)
+    if name in names.values():
+        return name
+    found = [each for each in names if name in (each, each.partition(".")[2])]
+    if len(found) > 1:
+        raise UsageError(f"several stages have a {name}: write {' or '.join(found)}")
+    return names[found[0]] if found else None
 
 
 def own_values(stage: Stage, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,24 +198,13 @@ def _name(stage: Stage, parameter: Parameter) -> str:
     return stage.name if is_main else f"{stage.name}.{parameter.name}"
 
 
-def chain_name(stages: Sequence[Stage]) -> str:
-    """The chain without values: `min_p + temperature`."""
-    return SEPARATOR.join(stage.name for stage in stages)
-
-
-def chain_text(stages: Sequence[Stage], values: Mapping[str, Value]) -> str:
-    """The chain as the user would type it: `min_p=0.05 + temperature=0.8`."""
-    return SEPARATOR.join(stage_text(stage, values) for stage in stages)
-
-
 def stage_text(stage: Stage, values: Mapping[str, Value]) -> str:
     """One stage as the user would type it: `xtc:probability=0.5,threshold=0.2`."""
-    pairs = {p.name: values.get(_name(stage, p), p.default) for p in stage.parameters}
-    given = {
-        p.name: _quoted(format_value(pairs[p.name]))
-        for place, p in enumerate(stage.parameters)
-        if place == 0 or pairs[p.name] != p.default
-    }
+    given: dict[str, str] = {}
+    for p in stage.parameters:
+        value = values.get(_name(stage, p), p.default)
+        if not given or value != p.default:
+            given[p.name] = _quoted(format_value(value))
     if not given:
         return stage.name
     if len(given) == 1:
@@ -263,15 +244,16 @@ def steps(
         end_id: what ends a document.
         learned: what the last stage learned from its own choices; see `Stage`.
     """
-    left = []
-    for stage in stages:
-        made = 0 if seeds is None else seeds[:, 1:]
-        given = {"chance": 0.0, "made": made, "end_id": end_id, "learned": learned}
-        if "chance" in stage.needs and seeds is not None:
-            # The same wherever it stands, so that chains are compared by one noise.
+    given = {"chance": 0.0, "made": 0, "end_id": end_id, "learned": learned}
+    if seeds is not None:
+        given["made"] = seeds[:, 1:]
+        # The same wherever it is taken, so that chains are compared by one noise.
+        if any("chance" in stage.needs for stage in stages):
             given["chance"] = noise.uniform(
-                ns, seeds[:, :1], seeds[:, 1:], CHANCE_TRIAL
+                ns, seeds[:, :1], given["made"], CHANCE_TRIAL
             )
+    left: list[Left] = []
+    for stage in stages:
         left.append(stage.apply(ns, logits, own_values(stage, values), seen, given))
         logits = left[-1].logits
     return left
