@@ -46,12 +46,9 @@ class RotaryAttention(CachedMultiHeadAttention):
     """
 
     def turned(self, query: Any, key: Any, positions: Any) -> tuple[Any, Any]:
-        """Queries and keys, normalized and turned.
+        """Queries and keys `(batch, length, heads, head_dim)`, normalized and turned.
 
-        Args:
-            query: float tensor of shape `(batch, length, heads, head_dim)`.
-            key: of the same shape.
-            positions: int tensor of shape `(length,)`.
+        `positions` is int `(length,)`.
         """
         # One after the other they would be twice as many small operations.
         both = ops.concatenate([query, key], axis=2)
@@ -189,18 +186,12 @@ class MiniGPTBackbone(Backbone):
         self.tie_weights = tie_weights
 
     def empty_cache(self, batch_size: Any, length: int) -> Cache:
-        """Room for the keys and values of `length` positions.
-
-        Returns:
-            For each layer a pair of float tensors of shape
-            `(batch, heads, length, head_dim)`, filled with zeros.
-        """
+        """Zeros for the keys and the values of each layer, `(batch, heads, length,
+        head_dim)`."""
         head_dim = self.hidden_dim // self.num_heads
         shape = (batch_size, self.num_heads, length, head_dim)
-        return [
-            (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
-            for _ in range(self.num_layers)
-        ]
+        zeros = ops.zeros(shape, self.compute_dtype)
+        return [(zeros, zeros)] * self.num_layers
 
     def call_with_cache(
         self, token_ids: Any, cache: Cache, cache_update_index: Any

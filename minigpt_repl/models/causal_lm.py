@@ -79,14 +79,8 @@ class MiniGPTCausalLM(CausalLM):
         super().__init__(inputs=inputs, outputs=self.logits(hidden_states), **kwargs)
 
     def logits(self, hidden_states: Any) -> Any:
-        """Scores of the next token.
-
-        Args:
-            hidden_states: float tensor of shape `(..., hidden_dim)`.
-
-        Returns:
-            Float tensor of shape `(..., vocabulary_size)`.
-        """
+        """Scores of the next token `(..., vocabulary_size)`, of hidden states
+        `(..., hidden_dim)`."""
         if self.head is None:
             return self.backbone.token_embedding(hidden_states, reverse=True)
         return self.head(hidden_states)
@@ -102,15 +96,8 @@ class MiniGPTCausalLM(CausalLM):
         return self.logits(hidden_states), hidden_states, cache
 
     def _build_cache(self, token_ids: Any) -> tuple[Any, Any]:
-        """One pass over a whole prompt, to have its keys and values.
-
-        Args:
-            token_ids: int tensor of shape `(batch, length)`.
-
-        Returns:
-            The prompt's hidden states, of shape `(batch, length, hidden_dim)`,
-            and the filled cache.
-        """
+        """One pass over prompts, int `(batch, length)`: their hidden states `(batch,
+        length, hidden_dim)` and the filled cache."""
         batch_size, length = ops.shape(token_ids)
         cache = self.backbone.empty_cache(batch_size, length)
         _, hidden_states, cache = self.call_with_cache(token_ids, cache, 0)

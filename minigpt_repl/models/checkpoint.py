@@ -32,14 +32,8 @@ from minigpt_repl.shown import quoted, shown_path
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint.
-
-    Attributes:
-        directory: where it was loaded from.
-        causal_lm: the model, with its tokenizer in `preprocessor.tokenizer`.
-        record: what it says of itself.
-        draft: the small model for speculative decoding, or `None`.
-    """
+    """A loaded checkpoint: the model, what is said of it, and a small model that drafts
+    for it, if there is one."""
 
     directory: Path
     causal_lm: MiniGPTCausalLM

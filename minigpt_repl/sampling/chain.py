@@ -8,9 +8,9 @@ hold a value with spaces, `+` or commas together. A chain's parameters are named
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import bans, choosing, history, noise, shape, truncation
@@ -34,19 +34,12 @@ CHANCE_TRIAL = 1 << 30
 QUOTES = "\"'"
 
 
-@dataclass(frozen=True)
-class Typed:
-    """A stage as it was typed.
-
-    Attributes:
-        name: before `=` or `:`.
-        main: the value behind `=`, or `None`.
-        values: names and values behind `:`.
-    """
+class Typed(NamedTuple):
+    """A stage as it was typed: the value behind `=`, or the pairs behind `:`."""
 
     name: str
-    main: str | None
-    values: tuple[tuple[str, str], ...]
+    main: str | None = None
+    values: tuple[tuple[str, str], ...] = ()
 
 
 def parse(text: str) -> tuple[Typed, ...]:
@@ -100,10 +93,10 @@ def _stage(part: str, text: str) -> Typed:
             f"a chain is NAME=VALUE + NAME:K=V,K=V + ...; got {quoted(text)}"
         )
     if found is None:
-        return Typed(name, None, ())
+        return Typed(name)
     rest = part[found.end() :]
     if found[0] == "=":
-        return Typed(name, _value(rest, name), ())
+        return Typed(name, _value(rest, name))
     pairs = []
     for pair in split(rest, ","):
         key, equals, value = pair.partition("=")
@@ -112,7 +105,7 @@ def _stage(part: str, text: str) -> Typed:
                 f"a strategy is SAMPLER:NAME=VALUE,...; got {quoted(part)}"
             )
         pairs.append((key.strip(), _value(value, key.strip())))
-    return Typed(name, None, tuple(pairs))
+    return Typed(name, values=tuple(pairs))
 
 
 def _value(text: str, name: str) -> str:

@@ -5,8 +5,7 @@ llama.cpp's server. What it does not know it names; it reads no file itself.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -89,14 +88,8 @@ STAGE_OF = {"typ_p": "typical_p", "penalties": "repetition_penalty"}
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A preset file as a chain.
-
-    Attributes:
-        text: as the user would type it.
-        unknown: names in the file that mean nothing here, in order.
-    """
+class Preset(NamedTuple):
+    """A preset file as the text of a chain, and its names that mean nothing here."""
 
     text: str
     unknown: tuple[str, ...]

@@ -61,18 +61,11 @@ class DrawOneToken:
     is_shared = False
 
     def limits(self, probabilities: Any) -> rules.Limits:
-        """The limits of the rule, with this sampler's parameters."""
-        raise NotImplementedError
+        """The limits of the rule, with this sampler's parameters; here none."""
+        return ()
 
     def get_next_token(self, probabilities: Any) -> Any:
-        """Draw a token for each row.
-
-        Args:
-            probabilities: `(rows, vocabulary)`.
-
-        Returns:
-            int32 `(rows,)`.
-        """
+        """Draw a token for each row of `(rows, vocabulary)`; int32 `(rows,)`."""
         seeds = self.next_seeds(probabilities.shape[0])
         draw = self._draw_shared if self.is_shared else self._draw
         return draw(probabilities, seeds)
@@ -122,10 +115,6 @@ class DrawOneToken:
 
 class RandomSampler(DrawOneToken, keras_hub.samplers.RandomSampler):
     """Draws from the whole distribution."""
-
-    def limits(self, probabilities: Any) -> rules.Limits:
-        """None."""
-        return rules.no_limits(ops, probabilities, {})
 
 
 class TopKSampler(DrawOneToken, keras_hub.samplers.TopKSampler):
@@ -200,10 +189,6 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         self.learned: Any = None
         self.rescued: Any = None
         self._entering: Any = None  # the logits before the last stage
-
-    def limits(self, probabilities: Any) -> rules.Limits:
-        """None: what the rules removed has probability 0."""
-        return ()
 
     def compute_probabilities(self, logits: Any) -> Any:
         """What the rules leave, `(rows, vocabulary)`, as probabilities."""

@@ -28,12 +28,8 @@ GIVEN = ("chance", "made", "end_id", "learned")
 
 
 class Left(NamedTuple):
-    """What a rule left.
-
-    Attributes:
-        logits: `(rows, vocabulary)`.
-        is_rescued: bool `(rows, 1)`, whether it would have left nothing.
-    """
+    """What a rule left: logits `(rows, vocabulary)`, and whether it would have left
+    nothing, bool `(rows, 1)`."""
 
     logits: Any
     is_rescued: Any
@@ -93,11 +89,11 @@ class Stage:
         seen: Any,
         given: dict[str, Any],
     ) -> Left:
-        """What it leaves.
+        """What it leaves of logits `(rows, vocabulary)`.
 
         Args:
             ns: `numpy` or `keras.ops`.
-            logits: `(rows, vocabulary)`.
+            logits: from the model or the rule before.
             values: its parameters by name.
             seen: the tokens so far, as the module says.
             given: everything in `GIVEN`, by name.

@@ -209,17 +209,12 @@ class TextStream:
     def after(
         cls, prompt: str, prompt_words: Sequence[str], lowercase: bool = True
     ) -> "TextStream":
-        """A stream that continues a prompt.
+        """A stream that continues a prompt, given as it was typed and as its tokens.
 
         It begins in the state that the prompt leaves (an open quotation, the
         start of a sentence), and its first part can be put right behind the
         prompt: with a space, unless the prompt ends in one or the first token
         belongs to the prompt's last word.
-
-        Args:
-            prompt: the prompt as the user typed it.
-            prompt_words: its tokens.
-            lowercase: as for the class.
         """
         stream = cls(lowercase)
         for word in prompt_words:

@@ -6,6 +6,7 @@ Does not tokenize text; that is the tokenizer's work.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 from minigpt_repl.models.text.codec import UNKNOWN_ID, TextCodec
 from minigpt_repl.models.text.display import SentenceEnds, TextStream, Typesetter
@@ -62,10 +63,10 @@ class WordPieceText(TextCodec):
         ids = set(range(len(self.pieces))) - self.special_ids
         return frozenset(id for id in ids if not split_piece(self.pieces[id])[1])
 
-    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
+    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByIds":
         """A decoder of display text."""
         words = [self.piece(token_id) for token_id in prompt_ids]
-        return WordPieceDecoder(self, TextStream.after(prompt, words, self.lowercase))
+        return ByIds(self, TextStream.after(prompt, words, self.lowercase))
 
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
@@ -78,9 +79,9 @@ class WordPieceText(TextCodec):
             parts[0] = parts[0].removeprefix(" ")
         return parts
 
-    def sentence_ends(self, prompt_ids: Iterable[int]) -> "WordPieceSentenceEnds":
+    def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByIds":
         """Find them in the words."""
-        ends = WordPieceSentenceEnds(self)
+        ends = ByIds(self, SentenceEnds())
         for token_id in prompt_ids:
             ends.push(token_id)
         return ends
@@ -91,27 +92,16 @@ class WordPieceText(TextCodec):
         return word if continues and not is_first else f" {word}"
 
 
-class WordPieceDecoder:
-    """A `TextStream` of ids."""
+class ByIds:
+    """A `TextStream` or `display.SentenceEnds` that takes ids in place of words."""
 
-    def __init__(self, text: WordPieceText, words: TextStream) -> None:
+    def __init__(self, text: WordPieceText, words: Any) -> None:
         self._text, self._words = text, words
 
-    def push(self, token_id: int) -> str:
-        """Take the next token; returns the text that is certain now, maybe `""`."""
+    def push(self, token_id: int) -> Any:
+        """Take the next token; returns what it returns of the token's word."""
         return self._words.push(self._text.piece(token_id))
 
-    def flush(self) -> str:
+    def flush(self) -> Any:
         """End the text; returns what was held back."""
         return self._words.flush()
-
-
-class WordPieceSentenceEnds:
-    """`display.SentenceEnds` of ids."""
-
-    def __init__(self, text: WordPieceText) -> None:
-        self._text, self._words = text, SentenceEnds()
-
-    def push(self, token_id: int) -> bool:
-        """Take the next token; returns whether it ends a sentence."""
-        return self._words.push(self._text.piece(token_id))
