@@ -133,9 +133,11 @@ def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        raise CheckpointError(
-            f"can't read {shown_path(path)}: {error.strerror}"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError, hint: str = "") -> CheckpointError:
+    return CheckpointError(f"can't read {shown_path(path)}: {error.strerror}{hint}")
 
 
 def require_file(directory: Path, name: str) -> None:
@@ -166,9 +168,7 @@ def hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(
-            f"can't read {shown_path(path)}: {error.strerror}"
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def check_folder(directory: Path) -> None:
@@ -180,9 +180,7 @@ def check_folder(directory: Path) -> None:
     try:
         exists = directory.exists()
     except OSError as error:
-        raise CheckpointError(
-            f"can't read {shown_path(directory)}: {error.strerror}; {FIX_HINT}"
-        ) from error
+        raise _unreadable(directory, error, f"; {FIX_HINT}") from error
     if not exists:
         known = known_checkpoints()
         names = ", ".join(map(shown_path, known))

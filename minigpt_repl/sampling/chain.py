@@ -144,11 +144,10 @@ def stages_of(names: Sequence[str]) -> tuple[Stage, ...]:
         if stage in stages:
             raise UsageError(f"{stage.name} is in the chain twice")
         stages.append(stage)
-    for place, stage in enumerate(stages[:-1]):
+    for stage, after in pairwise(stages):
         if stage.is_last:
             raise UsageError(
-                f"{stage.name} chooses the token: {stages[place + 1].name} can't stand "
-                "behind it"
+                f"{stage.name} chooses the token: {after.name} can't stand behind it"
             )
     return tuple(stages)
 

@@ -515,7 +515,6 @@ _BUILT_IN = (
         sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
         is_random=True,
-        rule=rules.no_limits,
         takes_rows=True,
     ),
     SamplerSpec(

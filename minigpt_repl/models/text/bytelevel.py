@@ -103,7 +103,7 @@ class ByteLevelText(TextCodec):
 
     def written(self, token_id: int) -> str:
         """The text of an id, with its space; parts of characters are replaced."""
-        return self.bytes_of(token_id).decode("utf-8", "replace")
+        return self.text_of((token_id,))
 
     def visible(self, token_id: int) -> str:
         """A piece as it is read, its spaces made visible; `\\xe3` for half a letter."""

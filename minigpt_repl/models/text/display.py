@@ -124,28 +124,22 @@ class SentenceEnds:
     """
 
     def __init__(self) -> None:
-        self._spacing = Spacing()
-        self._casing = Casing()
+        self._typesetter = Typesetter()
         self._last: str | None = None
 
     def push(self, word: str) -> bool:
         """Take the next token; returns whether it ends a sentence."""
         word = word.lower()
         if self._last is not None:
-            _read(self._spacing, self._casing, self._last, word)
+            self._typesetter.write(self._last, word)
         self._last = word
         # What follows may change how a quote is read: look at a copy.
-        spacing, casing = copy.copy(self._spacing), copy.copy(self._casing)
-        decimal = word == "." and spacing.after_digit
-        _read(spacing, casing, word, None)
-        if decimal or spacing.in_quotation or not casing.starts_sentence:
+        read = copy.deepcopy(self._typesetter)
+        is_decimal = word == "." and read.spacing.after_digit
+        read.write(word, None)
+        if is_decimal or read.spacing.in_quotation or not read.casing.starts_sentence:
             return False
-        return word in SENTENCE_ENDS or spacing.quote == "closes"
-
-
-def _read(spacing: Spacing, casing: Casing, word: str, after: str | None) -> None:
-    spacing.space_before(word, after)
-    casing.cased(word, after, spacing)
+        return word in SENTENCE_ENDS or read.spacing.quote == "closes"
 
 
 UNKNOWN_WORD = "[UNK]"
@@ -162,14 +156,14 @@ class Typesetter:
     """
 
     def __init__(self, lowercase: bool = True) -> None:
-        self._spacing = Spacing()
-        self._casing = Casing() if lowercase else None
+        self._lowercase = lowercase
+        self.spacing, self.casing = Spacing(), Casing()
 
     def needs_next(self, word: str) -> bool:
         """Whether `write(word, ...)` may depend on the word after it."""
-        if self._spacing.needs_next(word):
+        if self.spacing.needs_next(word):
             return True
-        if self._casing is None or self._spacing.joins_next_to_word:
+        if not self._lowercase or self.spacing.joins_next_to_word:
             return False  # capitals stand at the beginning of words
         return word in _ALWAYS_LARGE or (len(word) == 1 and word.isalpha())
 
@@ -181,13 +175,12 @@ class Typesetter:
             following: the token after it; `None` at the end of the text, or
                 where `needs_next(word)` does not hold.
         """
-        space = " " if self._spacing.space_before(word, following) else ""
+        space = " " if self.spacing.space_before(word, following) else ""
         if word == UNKNOWN_WORD:
-            text = UNKNOWN_MARK
-            word = text
-        if self._casing is None:
+            word = UNKNOWN_MARK
+        if not self._lowercase:
             return space + split_piece(word)[0]
-        return space + self._casing.cased(word, following, self._spacing)
+        return space + self.casing.cased(word, following, self.spacing)
 
 
 class TextStream:
