@@ -110,7 +110,7 @@ def _check_preset(directory: Path) -> BackboneConfig:
         if path.name != RECORD_FILE
     }
     for name, other, part in REPEATED:
-        _check_same(directory, name, contents[name], other, contents[other], part)
+        _check_same(directory, contents, name, other, part)
     path = directory / "config.json"
     try:
         config = checked(
@@ -186,19 +186,21 @@ def _read_data(path: Path) -> Any:
 
 
 def _dictionaries(content: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(content, dict):
-        yield content
-        content = list(content.values())
-    if isinstance(content, list):
-        for item in content:
-            yield from _dictionaries(item)
+    left = [content]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            yield each
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
 
 
 def _check_same(
-    directory: Path, name: str, content: Any, other: str, whole: Any, part: str
+    directory: Path, contents: dict[str, Any], name: str, other: str, part: str
 ) -> None:
     """Refuse two files that say different things of one and the same part."""
-    one, two = (_config(each) for each in (content, _config(whole).get(part)))
+    one, two = _config(contents[name]), _config(_config(contents[other]).get(part))
     for key in [*one, *two]:
         if key not in one or key not in two or one[key] != two[key]:
             said, says = (quoted(each.get(key)) for each in (one, two))
