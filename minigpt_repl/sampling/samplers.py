@@ -229,7 +229,11 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         """KerasHub's loop, with the tokens so far at hand."""
 
         def next_seen(prompt: Any, cache: Any, index: Any) -> Any:
-            self.seen = _until(ops.cast(prompt, "int32"), index)
+            # The tokens before `index`, at the end of an array as long.
+            length = prompt.shape[-1]
+            places = ops.arange(length) - length + index
+            moved = ops.take(prompt, ops.maximum(places, 0), axis=-1)
+            self.seen = ops.where(places >= 0, ops.cast(moved, "int32"), -1)
             return next(prompt, cache, index)
 
         return super().__call__(next_seen, prompt, *args, **kwargs)
@@ -237,14 +241,6 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"stages": self._text, "seed": self._seed}
-
-
-def _until(prompt: Any, index: Any) -> Any:
-    """The tokens before `index`, at the end of an array like `prompt`."""
-    length = prompt.shape[-1]
-    places = ops.arange(length) - length + index
-    moved = ops.take(prompt, ops.maximum(places, 0), axis=-1)
-    return ops.where(places >= 0, moved, -1)
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):
