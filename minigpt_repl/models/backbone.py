@@ -13,6 +13,8 @@ from keras_hub.layers import (
 )
 from keras_hub.models import Backbone
 
+from minigpt_repl.formats import BackboneConfig
+
 Cache = list[tuple[Any, Any]]
 """Of each layer the keys and the values."""
 
@@ -44,12 +46,9 @@ class RotaryAttention(CachedMultiHeadAttention):
     """
 
     def turned(self, query: Any, key: Any, positions: Any) -> tuple[Any, Any]:
-        """Queries and keys, normalized and turned.
+        """Queries and keys `(batch, length, heads, head_dim)`, normalized and turned.
 
-        Args:
-            query: float tensor of shape `(batch, length, heads, head_dim)`.
-            key: of the same shape.
-            positions: int tensor of shape `(length,)`.
+        `positions` is int `(length,)`.
         """
         # One after the other they would be twice as many small operations.
         both = ops.concatenate([query, key], axis=2)
@@ -127,12 +126,16 @@ class MiniGPTBackbone(Backbone):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.embedding = _embedding(
-            vocabulary_size, hidden_dim, None if rotary else max_sequence_length, dtype
-        )
-        self.token_embedding = (
-            self.embedding if rotary else self.embedding.token_embedding
-        )
+        # It masks `[PAD]`, id 0, and that mask reaches the layers and the loss.
+        given = {"mask_zero": True, "dtype": dtype, "name": "embedding"}
+        if rotary:
+            self.embedding = ReversibleEmbedding(vocabulary_size, hidden_dim, **given)
+            self.token_embedding = self.embedding
+        else:
+            self.embedding = TokenAndPositionEmbedding(
+                vocabulary_size, max_sequence_length, hidden_dim, **given
+            )
+            self.token_embedding = self.embedding.token_embedding
         # Embeddings are kept in float32, and their product with bfloat16 states
         # would be float32 too: on a CPU with AMX five times slower.
         self.token_embedding.reverse_dtype = self.embedding.compute_dtype
@@ -149,11 +152,11 @@ class MiniGPTBackbone(Backbone):
             )
             for i in range(num_layers)
         ]
-        self.final_norm = (
-            keras.layers.LayerNormalization(dtype=dtype, name="final_norm")
-            if normalize_first
-            else None
-        )
+        self.final_norm = None
+        if normalize_first:
+            self.final_norm = keras.layers.LayerNormalization(
+                dtype=dtype, name="final_norm"
+            )
 
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
         # Part of KerasHub's interface only.
@@ -183,18 +186,12 @@ class MiniGPTBackbone(Backbone):
         self.tie_weights = tie_weights
 
     def empty_cache(self, batch_size: Any, length: int) -> Cache:
-        """Room for the keys and values of `length` positions.
-
-        Returns:
-            For each layer a pair of float tensors of shape
-            `(batch, heads, length, head_dim)`, filled with zeros.
-        """
+        """Zeros for the keys and the values of each layer, `(batch, heads, length,
+        head_dim)`."""
         head_dim = self.hidden_dim // self.num_heads
         shape = (batch_size, self.num_heads, length, head_dim)
-        return [
-            (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
-            for _ in range(self.num_layers)
-        ]
+        zeros = ops.zeros(shape, self.compute_dtype)
+        return [(zeros, zeros)] * self.num_layers
 
     def call_with_cache(
         self, token_ids: Any, cache: Cache, cache_update_index: Any
@@ -220,7 +217,7 @@ class MiniGPTBackbone(Backbone):
             x = x + self.embedding.position_embedding(x, positions=positions)
         updated: Cache = []
         for layer, (keys, values) in zip(self.transformer_layers, cache, strict=True):
-            x, layer_cache = cached_block(layer, x, keys, values, cache_update_index)
+            x, layer_cache = _cached_block(layer, x, keys, values, cache_update_index)
             updated.append(layer_cache)
         if self.final_norm is not None:
             x = self.final_norm(x)
@@ -229,54 +226,21 @@ class MiniGPTBackbone(Backbone):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config: dict[str, Any] = super().get_config()
-        config.update(
-            vocabulary_size=self.vocabulary_size,
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            hidden_dim=self.hidden_dim,
-            intermediate_dim=self.intermediate_dim,
-            max_sequence_length=self.max_sequence_length,
-            dropout=self.dropout,
-            activation=self.activation,
-            normalize_first=self.normalize_first,
-            rotary=self.rotary,
-            tie_weights=self.tie_weights,
-        )
-        return config
+        names = BackboneConfig.__struct_fields__
+        return config | {name: getattr(self, name) for name in names}
 
 
-def _embedding(rows: int, width: int, positions: int | None, dtype: Any) -> Any:
-    """Of the tokens, or with `positions` the sum with theirs.
-
-    It masks `[PAD]`, id 0, and that mask reaches the layers and the loss.
-    """
-    given = {"mask_zero": True, "dtype": dtype, "name": "embedding"}
-    if positions is None:
-        return ReversibleEmbedding(rows, width, **given)
-    return TokenAndPositionEmbedding(rows, positions, width, **given)
-
-
-def cached_block(
+def _cached_block(
     layer: Any, x: Any, keys: Any, values: Any, index: Any
 ) -> tuple[Any, tuple[Any, Any]]:
-    """What a `keras_hub.layers.TransformerDecoder` makes of new tokens.
-
-    Args:
-        layer: the block, without cross-attention.
-        x: float tensor of shape `(batch, new, hidden)`.
-        keys: those of earlier tokens, `(batch, heads, length, head_dim)`.
-        values: of the same shape.
-        index: int or int tensor; position of the first of the new tokens.
-
-    Returns:
-        A tensor of the shape of `x`, and the updated keys and values.
-    """
+    """What a `keras_hub.layers.TransformerDecoder` without cross-attention makes of new
+    tokens, and the keys and values with theirs, `(batch, heads, length, head_dim)`."""
     # The block itself can be called with a cache, but then slices it, copies it, turns
     # it round for the product and puts it together again: half of the time of a token.
     # Here keys and values lie as the products need them, and XLA can update them in
     # place. The sublayers' names are KerasHub's own; tests/models hold the result
     # against the layer's own call.
-    residual = x
+    residual = x  # (batch, new, hidden)
     if layer.normalize_first:
         x = layer._self_attention_layer_norm(x)
     x, cache = _attend(layer._self_attention_layer, x, keys, values, index)

@@ -1,4 +1,4 @@
-"""MiniGPT as KerasHub generates with it, and as the engine's `LanguageModel`."""
+"""MiniGPT as KerasHub generates with it, and as the engine does."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from keras import ops
 from keras_hub.models import CausalLM, CausalLMPreprocessor, GPT2CausalLM
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.language_model import KerasLanguageModel
+from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.models.text.bytelevel import ByteLevelText
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
@@ -40,10 +40,7 @@ class MiniGPTCausalLMPreprocessor(CausalLMPreprocessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            tokenizer,
-            sequence_length=sequence_length,
-            add_end_token=add_end_token,
-            **kwargs,
+            tokenizer, sequence_length, add_end_token=add_end_token, **kwargs
         )
 
 
@@ -72,26 +69,18 @@ class MiniGPTCausalLM(CausalLM):
     ) -> None:
         self.backbone = backbone
         self.preprocessor: Any = preprocessor
-        self.head = (
-            None
-            if backbone.tie_weights
-            else keras.layers.Dense(
+        self.head = None
+        if not backbone.tie_weights:
+            self.head = keras.layers.Dense(
                 backbone.vocabulary_size, dtype=backbone.dtype_policy, name="head"
             )
-        )
         inputs = backbone.input
         hidden_states = backbone(inputs)
         super().__init__(inputs=inputs, outputs=self.logits(hidden_states), **kwargs)
 
     def logits(self, hidden_states: Any) -> Any:
-        """Scores of the next token.
-
-        Args:
-            hidden_states: float tensor of shape `(..., hidden_dim)`.
-
-        Returns:
-            Float tensor of shape `(..., vocabulary_size)`.
-        """
+        """Scores of the next token `(..., vocabulary_size)`, of hidden states
+        `(..., hidden_dim)`."""
         if self.head is None:
             return self.backbone.token_embedding(hidden_states, reverse=True)
         return self.head(hidden_states)
@@ -99,34 +88,16 @@ class MiniGPTCausalLM(CausalLM):
     def call_with_cache(
         self, token_ids: Any, cache: Any, cache_update_index: Any
     ) -> tuple[Any, Any, Any]:
-        """Logits of new tokens, given the keys and values of earlier ones.
-
-        Args:
-            token_ids: int tensor of shape `(batch, new_length)`.
-            cache: keys and values, as `backbone.empty_cache()` gives them.
-            cache_update_index: int or int tensor; position of the first of the
-                new tokens.
-
-        Returns:
-            `(logits, hidden_states, cache)`, of shapes
-            `(batch, new_length, vocabulary_size)`,
-            `(batch, new_length, hidden_dim)` and the cache's own.
-        """
+        """As the backbone's, with logits `(batch, new_length, vocabulary_size)` before
+        the hidden states and the cache."""
         hidden_states, cache = self.backbone.call_with_cache(
             token_ids, cache, cache_update_index
         )
         return self.logits(hidden_states), hidden_states, cache
 
     def _build_cache(self, token_ids: Any) -> tuple[Any, Any]:
-        """One pass over a whole prompt, to have its keys and values.
-
-        Args:
-            token_ids: int tensor of shape `(batch, length)`.
-
-        Returns:
-            The prompt's hidden states, of shape `(batch, length, hidden_dim)`,
-            and the filled cache.
-        """
+        """One pass over prompts, int `(batch, length)`: their hidden states `(batch,
+        length, hidden_dim)` and the filled cache."""
         batch_size, length = ops.shape(token_ids)
         cache = self.backbone.empty_cache(batch_size, length)
         _, hidden_states, cache = self.call_with_cache(token_ids, cache, 0)
@@ -136,7 +107,7 @@ class MiniGPTCausalLM(CausalLM):
     generate_step = GPT2CausalLM.generate_step
 
 
-def language_model(causal_lm: Any) -> KerasLanguageModel:
+def language_model(causal_lm: Any) -> LanguageModel:
     """The language model of a `MiniGPTCausalLM` with its preprocessor."""
     tokenizer = causal_lm.preprocessor.tokenizer
     text = text_of(tokenizer)
@@ -147,13 +118,14 @@ def language_model(causal_lm: Any) -> KerasLanguageModel:
 
     def encode(prompt: str) -> Sequence[int]:
         if not isinstance(text, ByteLevelText):
-            return ids_of(_one_spelling(prompt))
+            prompt = normalize_text(prompt)
+            return ids_of(prompt if prompt.strip() else "")
         *ended, last = map(ids_of, text.documents(as_typed(prompt)))
         ends = [] if text.end_id is None else [text.end_id]
         return [*itertools.chain.from_iterable([*ids, *ends] for ids in ended), *last]
 
     context_length = causal_lm.backbone.max_sequence_length
-    return KerasLanguageModel(causal_lm, text, encode, context_length)
+    return LanguageModel(causal_lm, text, encode, context_length)
 
 
 def text_of(tokenizer: Any) -> TextCodec:
@@ -162,8 +134,3 @@ def text_of(tokenizer: Any) -> TextCodec:
     if isinstance(tokenizer, MiniGPTBytePairTokenizer):
         return ByteLevelText(words, tokenizer.document)
     return WordPieceText(words, tokenizer.lowercase)
-
-
-def _one_spelling(prompt: str) -> str:
-    prompt = normalize_text(prompt)
-    return prompt if prompt.strip() else ""

@@ -1,8 +1,7 @@
 """Saving and loading a checkpoint: a KerasHub preset folder plus its record.
 
 `keras_hub.models.CausalLM.from_preset(DIRECTORY)` reads the same folder once
-`minigpt_repl.lm` is imported; loading it here also checks that it is whole and
-that it is nothing but data.
+`minigpt_repl.lm` is imported; here it is checked too.
 """
 
 from collections.abc import Mapping
@@ -22,6 +21,8 @@ from minigpt_repl.models.record import (
     DRAFT_FOLDER,
     FIX_HINT,
     TOKENIZERS,
+    check_rows,
+    damaged,
     hash_files,
 )
 from minigpt_repl.models.text.codec import RESERVED
@@ -31,14 +32,8 @@ from minigpt_repl.shown import quoted, shown_path
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint.
-
-    Attributes:
-        directory: where it was loaded from.
-        causal_lm: the model, with its tokenizer in `preprocessor.tokenizer`.
-        record: what it says of itself.
-        draft: the small model for speculative decoding, or `None`.
-    """
+    """A loaded checkpoint: the model, what is said of it, and a small model that drafts
+    for it, if there is one."""
 
     directory: Path
     causal_lm: MiniGPTCausalLM
@@ -122,13 +117,10 @@ def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
     directory = Path(directory).absolute()
     record = check_checkpoint(directory, verify)
     causal_lm = _load_preset(directory)
-    # A folder that the record does not know was not verified, so it isn't used.
-    has_draft = (directory / DRAFT_FOLDER).is_dir()
-    if verify and record is not None:
-        has_draft = record.has_draft
-    draft = _load_preset(directory / DRAFT_FOLDER) if has_draft else None
     if record is None or not verify:
         record = describe(directory, causal_lm, record.training if record else {})
+    # A folder that the record does not know was not verified, so it isn't used.
+    draft = _load_preset(directory / DRAFT_FOLDER) if record.has_draft else None
     _check_agreement(directory, causal_lm, draft, record)
     return Checkpoint(directory, causal_lm, record, draft)
 
@@ -151,30 +143,16 @@ def _check_agreement(
     record: Record,
 ) -> None:
     tokenizer = causal_lm.preprocessor.tokenizer
-    words = tokenizer.get_vocabulary()
+    words, kind = tokenizer.get_vocabulary(), tokenizer_kind(tokenizer)
     if tuple(words[: len(RESERVED)]) != RESERVED:
-        raise CheckpointError(
-            f"{shown_path(directory)}: the vocabulary does not begin with "
-            f"{' '.join(RESERVED)}: {FIX_HINT}"
-        )
-    rows = causal_lm.backbone.vocabulary_size
-    if len(words) > rows:
-        raise CheckpointError(
-            f"{shown_path(directory)}: the vocabulary has {len(words)} words but the "
-            f"model only {rows} rows: {FIX_HINT}"
-        )
-    if tokenizer_kind(tokenizer) != record.tokenizer:
-        raise CheckpointError(
-            f"{shown_path(directory)}: {RECORD_FILE} says that its tokenizer is "
-            f"{record.tokenizer}, it is {tokenizer_kind(tokenizer)}: {FIX_HINT}"
-        )
+        names = " ".join(RESERVED)
+        raise damaged(directory, f": the vocabulary does not begin with {names}")
+    check_rows(directory, len(words), causal_lm.backbone.vocabulary_size)
+    if kind != record.tokenizer:
+        says = f"{RECORD_FILE} says that its tokenizer is {record.tokenizer}"
+        raise damaged(directory, f": {says}, it is {kind}")
     if record.vocabulary_size != len(words):
-        raise CheckpointError(
-            f"{shown_path(directory)}: {RECORD_FILE} says {record.vocabulary_size} "
-            f"words, the vocabulary has {len(words)}: {FIX_HINT}"
-        )
+        says = f"{RECORD_FILE} says {record.vocabulary_size} words"
+        raise damaged(directory, f": {says}, the vocabulary has {len(words)}")
     if draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
-        raise CheckpointError(
-            f"{shown_path(directory)}: the draft model has another vocabulary: "
-            f"{FIX_HINT}"
-        )
+        raise damaged(directory, ": the draft model has another vocabulary")

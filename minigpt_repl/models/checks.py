@@ -18,10 +18,11 @@ from minigpt_repl.models.record import (
     TOKENIZER_FILES,
     TOKENIZERS,
     check_folder,
-    incomplete,
+    damaged,
     is_file,
     read_json,
     read_record,
+    require_file,
     verify_files,
 )
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN, SPLIT_PATTERNS
@@ -38,15 +39,12 @@ CLASSES = {
 MODULES = ("backbone", "byte_pair", "causal_lm", "preprocessor", "tokenizer")
 """Where our classes are or were; in version 0.1.0 in a package `lm`."""
 
-ALLOWED = frozenset(
-    [
-        (f"minigpt_repl.{package}.{module}", name, f"minigpt_repl>{name}")
-        for name in (*CLASSES.values(), *TOKENIZERS)
-        for module in MODULES
-        for package in ("models", "lm")
-    ]
-    + [("keras", "DTypePolicy", None)]
-)
+ALLOWED = [("keras", "DTypePolicy", None)] + [
+    (f"minigpt_repl.{package}.{module}", name, f"minigpt_repl>{name}")
+    for name in (*CLASSES.values(), *TOKENIZERS)
+    for module in MODULES
+    for package in ("models", "lm")
+]
 """Module, class and registered name of all that a checkpoint may ask for."""
 
 REPEATED = (
@@ -71,17 +69,19 @@ def check_checkpoint(directory: Path, verify: bool = True) -> Record | None:
         CheckpointError: in one line, what is wrong and how to have a good one.
     """
     check_folder(directory)
-    record = None
-    if verify or is_file(directory / RECORD_FILE):
-        record = read_record(directory)
-        if verify:
-            verify_files(directory, record)
-    known = record if verify else None
-    config = _check_preset(directory, known)
-    if known is not None:
-        _check_facts(directory, config, known)
-    if known.has_draft if known else (directory / DRAFT_FOLDER).is_dir():
-        _check_preset(directory / DRAFT_FOLDER, None)
+    draft = directory / DRAFT_FOLDER
+    if not verify:
+        has_record = is_file(directory / RECORD_FILE)
+        known = read_record(directory) if has_record else None
+        _check_preset(directory)
+        if draft.is_dir():
+            _check_preset(draft)
+        return known
+    record = read_record(directory)
+    verify_files(directory, record)
+    _check_facts(directory, _check_preset(directory), record)
+    if record.has_draft:
+        _check_preset(draft)
     return record
 
 
@@ -100,21 +100,21 @@ def parameter_count(config: BackboneConfig) -> tuple[int, int]:
     return rows * width + config.num_layers * block + norm, head
 
 
-def _check_preset(directory: Path, record: Record | None) -> BackboneConfig:
+def _check_preset(directory: Path) -> BackboneConfig:
     for name in PRESET_FILES:
-        if not is_file(directory / name):
-            raise incomplete(directory, name)
+        require_file(directory, name)
     _check_tokenizer(directory)
-    contents = {}
-    for path in sorted(directory.glob("*.json")):
-        if path.name != RECORD_FILE:
-            contents[path.name] = _read_data(path)
+    contents = {
+        path.name: _read_data(path)
+        for path in sorted(directory.glob("*.json"))
+        if path.name != RECORD_FILE
+    }
     for name, other, part in REPEATED:
-        _check_same(directory, name, contents[name], other, contents[other], part)
+        _check_same(directory, contents, name, other, part)
     path = directory / "config.json"
     try:
         config = checked(
-            contents["config.json"].get("config"), BackboneConfig, shown_path(path)
+            contents[path.name].get("config"), BackboneConfig, shown_path(path)
         )
     except FormatError as error:
         raise CheckpointError(f"{error}: {FIX_HINT}") from None
@@ -122,8 +122,7 @@ def _check_preset(directory: Path, record: Record | None) -> BackboneConfig:
     _check_weights(directory / WEIGHTS, expected)
     if head:
         # Without this file Keras would leave the head as it was drawn at random.
-        if not is_file(directory / HEAD_WEIGHTS):
-            raise incomplete(directory, HEAD_WEIGHTS)
+        require_file(directory, HEAD_WEIGHTS)
         _check_weights(directory / HEAD_WEIGHTS, head)
     return config
 
@@ -134,27 +133,20 @@ def _check_tokenizer(directory: Path) -> None:
     content = read_json(path)
     named = content.get("class_name") if isinstance(content, dict) else None
     if not isinstance(named, str) or named not in TOKENIZERS:
-        raise CheckpointError(
-            f"{shown_path(path)} is of class {quoted(named)}, not "
-            f"{' or '.join(TOKENIZERS)}: {FIX_HINT}"
-        )
-    settings = content.get("config")
-    settings = settings if isinstance(settings, dict) else {}
-    pattern = settings.get("split_pattern", SPLIT_PATTERN)
-    if not isinstance(pattern, str) or pattern not in SPLIT_PATTERNS:
+        names = " or ".join(TOKENIZERS)
+        raise damaged(path, f" is of class {quoted(named)}, not {names}")
+    pattern = _config(content).get("split_pattern", SPLIT_PATTERN)
+    if pattern not in SPLIT_PATTERNS:
         raise CheckpointError(
             f"{shown_path(path)} splits text by {quoted(str(pattern))}; only this "
             "program's own, Llama 3's and GPT-2's split_pattern are allowed: another "
             "one may take for ever"
         )
     for name in TOKENIZER_FILES[TOKENIZERS[named]]:
-        if not is_file(directory / name):
-            raise incomplete(directory, name)
+        require_file(directory, name)
         if (directory / name).stat().st_size > LARGEST_VOCABULARY:
-            raise CheckpointError(
-                f"{shown_path(directory / name)} is larger than "
-                f"{LARGEST_VOCABULARY // 2**20} MB: {FIX_HINT}"
-            )
+            limit = f"{LARGEST_VOCABULARY // 2**20} MB"
+            raise damaged(directory / name, f" is larger than {limit}")
 
 
 def _check_facts(directory: Path, config: BackboneConfig, record: Record) -> None:
@@ -165,9 +157,9 @@ def _check_facts(directory: Path, config: BackboneConfig, record: Record) -> Non
     }
     for name, (said, found) in facts.items():
         if said != found:
-            raise CheckpointError(
-                f"{shown_path(directory)}: {RECORD_FILE} says {said:,} {name}, "
-                f"config.json {found:,}: {FIX_HINT}"
+            raise damaged(
+                directory,
+                f": {RECORD_FILE} says {said:,} {name}, config.json {found:,}",
             )
 
 
@@ -181,45 +173,40 @@ def _read_data(path: Path) -> Any:
     expected = CLASSES.get(path.name)
     named = content.get("class_name") if isinstance(content, dict) else None
     if expected is not None and named != expected:
-        raise CheckpointError(
-            f"{shown_path(path)} is of class {quoted(named)}, not {expected}: "
-            f"{FIX_HINT}"
-        )
+        raise damaged(path, f" is of class {quoted(named)}, not {expected}")
     for node in _dictionaries(content):
         asked = [node.get(key) for key in ("module", "class_name", "registered_name")]
-        if any(asked) and not (_are_names(asked) and tuple(asked) in ALLOWED):
-            names = " ".join(str(name) for name in asked if name)
-            raise CheckpointError(
-                f"{shown_path(path)} asks for {quoted(names)}, which is not a part "
-                f"of a minigpt-repl checkpoint: {FIX_HINT}"
+        if any(asked) and tuple(asked) not in ALLOWED:
+            names = quoted(" ".join(str(name) for name in asked if name))
+            raise damaged(
+                path,
+                f" asks for {names}, which is not a part of a minigpt-repl checkpoint",
             )
     return content
 
 
-def _are_names(asked: list[Any]) -> bool:
-    return all(name is None or isinstance(name, str) for name in asked)
-
-
 def _dictionaries(content: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(content, dict):
-        yield content
-        content = list(content.values())
-    if isinstance(content, list):
-        for item in content:
-            yield from _dictionaries(item)
+    left = [content]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            yield each
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
 
 
 def _check_same(
-    directory: Path, name: str, content: Any, other: str, whole: Any, part: str
+    directory: Path, contents: dict[str, Any], name: str, other: str, part: str
 ) -> None:
     """Refuse two files that say different things of one and the same part."""
-    one, two = (_config(each) for each in (content, _config(whole).get(part)))
+    one, two = _config(contents[name]), _config(_config(contents[other]).get(part))
     for key in [*one, *two]:
         if key not in one or key not in two or one[key] != two[key]:
             said, says = (quoted(each.get(key)) for each in (one, two))
-            raise CheckpointError(
-                f"{shown_path(directory)}: {name} says {quoted(key)} is {said}, "
-                f"{other} that it is {says}: {FIX_HINT}"
+            raise damaged(
+                directory,
+                f": {name} says {quoted(key)} is {said}, {other} that it is {says}",
             )
 
 
@@ -247,22 +234,23 @@ def _check_weights(path: Path, expected: int) -> None:
                 weights = np.ravel(values[()]).astype(np.float32, copy=False)
                 # Finite only if all are, and small enough to be multiplied.
                 if not np.isfinite(np.vdot(weights, weights)):
-                    raise CheckpointError(
-                        f"{shown_path(path)} has weights that are not finite or too "
-                        f"large to compute with ({values.name}): {FIX_HINT}"
+                    raise damaged(
+                        path,
+                        " has weights that are not finite or too large to compute "
+                        f"with ({values.name})",
                     )
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"can't load {shown_path(path)} ({quoted(str(error))}): {FIX_HINT}"
         ) from None
     if found != expected:
-        raise CheckpointError(
-            f"{shown_path(path)} does not hold the {expected:,} weights that "
-            f"config.json asks for: {FIX_HINT}"
+        raise damaged(
+            path,
+            f" does not hold the {expected:,} weights that config.json asks for",
         )
 
 
-def _datasets(file: Any) -> Iterator[Any]:
+def _datasets(file: Any) -> list[Any]:
     import h5py
 
     found: list[Any] = []
@@ -272,4 +260,4 @@ def _datasets(file: Any) -> Iterator[Any]:
             found.append(item)
 
     file.visititems(note)
-    return iter(found)
+    return found

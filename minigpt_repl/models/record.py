@@ -1,7 +1,6 @@
 """A checkpoint's record, `training.json`: what it is made of and how it was made.
 
-The record lets a terminal know the vocabulary's size before any model is
-loaded, and lets the loader tell a damaged checkpoint from a whole one.
+It lets a terminal know the vocabulary's size before any model is loaded.
 """
 
 import hashlib
@@ -56,8 +55,7 @@ def read_record(directory: Path) -> Record:
     """The record of a checkpoint.
 
     Raises:
-        CheckpointError: if the folder or its record is missing, unreadable,
-            from a newer version or not a record.
+        CheckpointError: if there is none, or it can't be read or understood.
     """
     check_folder(directory)
     path = directory / RECORD_FILE
@@ -67,15 +65,13 @@ def read_record(directory: Path) -> Record:
             f"checked: {FIX_HINT}, or load it as it is with --no-verify"
         )
     try:
-        record = formats.decode(_read(path), shown_path(path), formats.Record)
+        record = formats.decode(_read(path), shown_path(path), Record)
     except formats.FormatError as error:
         raise CheckpointError(f"{error}: {FIX_HINT}") from None
     for name in record.files:
         is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
         if not is_inside or not name.isprintable() or len(name) > LONGEST_NAME:
-            raise CheckpointError(
-                f"{shown_path(path)} names a file {quoted(name)}: {FIX_HINT}"
-            )
+            raise damaged(path, f" names a file {quoted(name)}")
     return record
 
 
@@ -90,24 +86,23 @@ def verify_files(directory: Path, record: Record) -> None:
         required += [f"{DRAFT_FOLDER}/{name}" for name in required]
     for name in required:
         if name not in record.files:
-            raise CheckpointError(
-                f"{shown_path(directory / RECORD_FILE)} does not cover {name}: "
-                f"{FIX_HINT}"
-            )
+            raise damaged(directory / RECORD_FILE, f" does not cover {name}")
     for name, expected in record.files.items():
-        path = directory / name
-        if not is_file(path):
-            raise incomplete(directory, name)
-        if hash_file(path) != expected:
-            raise CheckpointError(
-                f"{shown_path(path)} is not the file that was saved (its sha256 "
-                f"differs from {RECORD_FILE}): {FIX_HINT}"
+        require_file(directory, name)
+        if hash_file(directory / name) != expected:
+            raise damaged(
+                directory / name,
+                " is not the file that was saved (its sha256 differs from "
+                f"{RECORD_FILE})",
             )
-    if record.vocabulary_size > record.embedding_rows:
-        raise CheckpointError(
-            f"{shown_path(directory)}: the vocabulary has {record.vocabulary_size} "
-            f"words but the model only {record.embedding_rows} rows: {FIX_HINT}"
-        )
+    check_rows(directory, record.vocabulary_size, record.embedding_rows)
+
+
+def check_rows(directory: Path, words: int, rows: int) -> None:
+    """Refuse a vocabulary of more words than the model has rows."""
+    if words > rows:
+        problem = f"the vocabulary has {words} words but the model only {rows} rows"
+        raise damaged(directory, f": {problem}")
 
 
 def read_json(path: Path) -> Any:
@@ -119,9 +114,7 @@ def read_json(path: Path) -> Any:
     try:
         return msgspec.json.decode(_read(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{shown_path(path)} is damaged ({error}): {FIX_HINT}"
-        ) from None
+        raise damaged(path, f" is damaged ({error})") from None
 
 
 def _read(path: Path) -> str:
@@ -140,25 +133,29 @@ def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        raise CheckpointError(
-            f"can't read {shown_path(path)}: {error.strerror}"
-        ) from error
+        raise _unreadable(path, error) from error
 
 
-def incomplete(directory: Path, name: str) -> CheckpointError:
-    """The error for a file that is not there."""
-    return CheckpointError(
-        f"{shown_path(directory)} is incomplete, {name} is missing: {FIX_HINT}"
-    )
+def _unreadable(path: Path, error: OSError, hint: str = "") -> CheckpointError:
+    return CheckpointError(f"can't read {shown_path(path)}: {error.strerror}{hint}")
+
+
+def require_file(directory: Path, name: str) -> None:
+    """Refuse a checkpoint that has no file of this name."""
+    if not is_file(directory / name):
+        raise damaged(directory, f" is incomplete, {name} is missing")
+
+
+def damaged(path: Path, problem: str) -> CheckpointError:
+    """The error for a checkpoint or a file of it: its name, the problem, what to do."""
+    return CheckpointError(f"{shown_path(path)}{problem}: {FIX_HINT}")
 
 
 def hash_files(directory: Path) -> dict[str, str]:
     """sha256 of every file in a folder that a record covers, by relative path."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    names = {path: path.relative_to(directory).as_posix() for path in paths}
-    return {
-        name: hash_file(path) for path, name in names.items() if name not in UNHASHED
-    }
+    files = {path.relative_to(directory).as_posix(): path for path in paths}
+    return {name: hash_file(files[name]) for name in files if name not in UNHASHED}
 
 
 def hash_file(path: Path) -> str:
@@ -171,14 +168,7 @@ def hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(
-            f"can't read {shown_path(path)}: {error.strerror}"
-        ) from error
-
-
-def _known() -> str:
-    names = ", ".join(map(shown_path, known_checkpoints()))
-    return f"; known by name: {names}" if names else ""
+        raise _unreadable(path, error) from error
 
 
 def check_folder(directory: Path) -> None:
@@ -190,13 +180,14 @@ def check_folder(directory: Path) -> None:
     try:
         exists = directory.exists()
     except OSError as error:
-        raise CheckpointError(
-            f"can't read {shown_path(directory)}: {error.strerror}; {FIX_HINT}"
-        ) from error
+        raise _unreadable(directory, error, f"; {FIX_HINT}") from error
     if not exists:
+        known = known_checkpoints()
+        names = ", ".join(map(shown_path, known))
+        hint = f"; known by name: {names}" if names else ""
         raise CheckpointError(
             f"there is no checkpoint at {shown_path(directory)}{_unfinished(directory)}"
-            f"{did_you_mean(directory.name, known_checkpoints()) or _known()}"
+            f"{did_you_mean(directory.name, known) or hint}"
         )
     if not directory.is_dir():
         raise CheckpointError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from minigpt_repl.sampling.history import at_tokens
 from minigpt_repl.sampling.parameters import Parameter
-from minigpt_repl.sampling.stage import MINUS_INFINITY, number, stage
+from minigpt_repl.sampling.stage import MINUS_INFINITY, cast, number, stage
 
 NO_WORDS = {
     "pushes": [[[-1.0, -1.0]]],
@@ -83,7 +83,6 @@ def ban(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
     "transformers",
     "transformers",
     Parameter("tokens", int, 20, "new tokens before the end", 0, 100_000),
-    needs=("made", "end_id"),
     can_empty=True,
 )
 def min_length(
@@ -114,5 +113,4 @@ def _pushed(ns: Any, logits: Any, seen: Any, pushes: Any) -> Any:
     # Of every row, also where the words are given once for all.
     amounts = ns.where(fits, amounts, 0.0)
     last = ns.where(fits, last, -1.0)
-    places = last.astype("int32") if ns.__name__ == "numpy" else ns.cast(last, "int32")
-    return at_tokens(ns, "add", amounts, places, logits.shape)
+    return at_tokens(ns, "add", amounts, cast(ns, last, "int32"), logits.shape)

@@ -8,9 +8,9 @@ hold a value with spaces, `+` or commas together. A chain's parameters are named
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import bans, choosing, history, noise, shape, truncation
@@ -26,7 +26,6 @@ STAGES: dict[str, Stage] = {
 }
 """Every rule of a chain by its name, in the order in which they are shown."""
 
-
 SEPARATOR = " + "
 
 CHANCE_TRIAL = 1 << 30
@@ -35,19 +34,12 @@ CHANCE_TRIAL = 1 << 30
 QUOTES = "\"'"
 
 
-@dataclass(frozen=True)
-class Typed:
-    """A stage as it was typed.
-
-    Attributes:
-        name: before `=` or `:`.
-        main: the value behind `=`, or `None`.
-        values: names and values behind `:`.
-    """
+class Typed(NamedTuple):
+    """A stage as it was typed: the value behind `=`, or the pairs behind `:`."""
 
     name: str
-    main: str | None
-    values: tuple[tuple[str, str], ...]
+    main: str | None = None
+    values: tuple[tuple[str, str], ...] = ()
 
 
 def parse(text: str) -> tuple[Typed, ...]:
@@ -101,10 +93,10 @@ def _stage(part: str, text: str) -> Typed:
             f"a chain is NAME=VALUE + NAME:K=V,K=V + ...; got {quoted(text)}"
         )
     if found is None:
-        return Typed(name, None, ())
+        return Typed(name)
     rest = part[found.end() :]
     if found[0] == "=":
-        return Typed(name, _value(rest, name), ())
+        return Typed(name, _value(rest, name))
     pairs = []
     for pair in split(rest, ","):
         key, equals, value = pair.partition("=")
@@ -113,7 +105,7 @@ def _stage(part: str, text: str) -> Typed:
                 f"a strategy is SAMPLER:NAME=VALUE,...; got {quoted(part)}"
             )
         pairs.append((key.strip(), _value(value, key.strip())))
-    return Typed(name, None, tuple(pairs))
+    return Typed(name, values=tuple(pairs))
 
 
 def _value(text: str, name: str) -> str:
@@ -130,10 +122,8 @@ def plain(name: str) -> str:
 
 def find_stage(name: str) -> Stage | None:
     """The rule of a name, however it is spelled."""
-    for stage in STAGES.values():
-        if plain(stage.name) == plain(name):
-            return stage
-    return None
+    named = (stage for stage in STAGES.values() if plain(stage.name) == plain(name))
+    return next(named, None)
 
 
 def stages_of(names: Sequence[str]) -> tuple[Stage, ...]:
@@ -154,11 +144,10 @@ def stages_of(names: Sequence[str]) -> tuple[Stage, ...]:
         if stage in stages:
             raise UsageError(f"{stage.name} is in the chain twice")
         stages.append(stage)
-    for place, stage in enumerate(stages[:-1]):
+    for stage, after in pairwise(stages):
         if stage.is_last:
             raise UsageError(
-                f"{stage.name} chooses the token: {stages[place + 1].name} can't stand "
-                "behind it"
+                f"{stage.name} chooses the token: {after.name} can't stand behind it"
             )
     return tuple(stages)
 
@@ -179,21 +168,16 @@ def find_name(stages: Sequence[Stage], name: str) -> str | None:
         UsageError: if several stages have one of that name.
     """
     names = {
-        full
-        for stage in stages
-        for parameter in stage.parameters
-        if name in (full := _name(stage, parameter), f"{stage.name}.{parameter.name}")
-    }
-    owners = {
         f"{stage.name}.{parameter.name}": _name(stage, parameter)
         for stage in stages
         for parameter in stage.parameters
-        if parameter.name == name
     }
-    names = names or set(owners.values())
-    if len(names) > 1:
-        raise UsageError(f"several stages have a {name}: write {' or '.join(owners)}")
-    return next(iter(names), None)
+    if name in names.values():
+        return name
+    found = [each for each in names if name in (each, each.partition(".")[2])]
+    if len(found) > 1:
+        raise UsageError(f"several stages have a {name}: write {' or '.join(found)}")
+    return names[found[0]] if found else None
 
 
 def own_values(stage: Stage, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,24 +190,13 @@ def _name(stage: Stage, parameter: Parameter) -> str:
     return stage.name if is_main else f"{stage.name}.{parameter.name}"
 
 
-def chain_name(stages: Sequence[Stage]) -> str:
-    """The chain without values: `min_p + temperature`."""
-    return SEPARATOR.join(stage.name for stage in stages)
-
-
-def chain_text(stages: Sequence[Stage], values: Mapping[str, Value]) -> str:
-    """The chain as the user would type it: `min_p=0.05 + temperature=0.8`."""
-    return SEPARATOR.join(stage_text(stage, values) for stage in stages)
-
-
 def stage_text(stage: Stage, values: Mapping[str, Value]) -> str:
     """One stage as the user would type it: `xtc:probability=0.5,threshold=0.2`."""
-    pairs = {p.name: values.get(_name(stage, p), p.default) for p in stage.parameters}
-    given = {
-        p.name: _quoted(format_value(pairs[p.name]))
-        for place, p in enumerate(stage.parameters)
-        if place == 0 or pairs[p.name] != p.default
-    }
+    given: dict[str, str] = {}
+    for p in stage.parameters:
+        value = values.get(_name(stage, p), p.default)
+        if not given or value != p.default:
+            given[p.name] = _quoted(format_value(value))
     if not given:
         return stage.name
     if len(given) == 1:
@@ -263,15 +236,16 @@ def steps(
         end_id: what ends a document.
         learned: what the last stage learned from its own choices; see `Stage`.
     """
-    left = []
-    for stage in stages:
-        made = 0 if seeds is None else seeds[:, 1:]
-        given = {"chance": 0.0, "made": made, "end_id": end_id, "learned": learned}
-        if "chance" in stage.needs and seeds is not None:
-            # The same wherever it stands, so that chains are compared by one noise.
+    given = {"chance": 0.0, "made": 0, "end_id": end_id, "learned": learned}
+    if seeds is not None:
+        given["made"] = seeds[:, 1:]
+        # The same wherever it is taken, so that chains are compared by one noise.
+        if any("chance" in stage.needs for stage in stages):
             given["chance"] = noise.uniform(
-                ns, seeds[:, :1], seeds[:, 1:], CHANCE_TRIAL
+                ns, seeds[:, :1], given["made"], CHANCE_TRIAL
             )
+    left: list[Left] = []
+    for stage in stages:
         left.append(stage.apply(ns, logits, own_values(stage, values), seen, given))
         logits = left[-1].logits
     return left

@@ -72,7 +72,6 @@ def _surprise_kept(
     "llama.cpp",
     Parameter("tau", float, 5.0, "bits of surprise that are aimed at", 0, 100),
     share("eta", 0.1, "how fast the bound follows"),
-    needs=("learned",),
     is_last=True,
     learns=_surprise_kept,
     can_empty=True,
@@ -107,7 +106,6 @@ def _average_kept(
     "llama.cpp",
     share("target", 0.5, "probability that is aimed at"),
     Parameter("decay", float, 0.9, "how slowly the average forgets", 0, 0.99),
-    needs=("learned",),
     is_last=True,
     learns=_average_kept,
 )

@@ -13,16 +13,15 @@ BREAKER_TOKENS = 8
 """Most tokens of one breaker."""
 
 
-def _window() -> Parameter:
-    return Parameter(
-        "window",
-        int,
-        None,
-        "how many of the last tokens count; off for all that the model sees",
-        minimum=1,
-        maximum="context",
-        optional=True,
-    )
+_WINDOW = Parameter(
+    "window",
+    int,
+    None,
+    "how many of the last tokens count; off for all that the model sees",
+    minimum=1,
+    maximum="context",
+    optional=True,
+)
 
 
 @stage(
@@ -39,7 +38,7 @@ def _window() -> Parameter:
         maximum=100,
         exclusive_minimum=True,
     ),
-    _window(),
+    _WINDOW,
 )
 def repetition_penalty(
     ns: Any, logits: Any, seen: Any, penalty: Any, window: Any
@@ -64,7 +63,7 @@ def repetition_penalty(
     "the API of OpenAI, 2021",
     "llama.cpp",
     Parameter("penalty", float, 0.5, "taken off the logit", -100, 100),
-    _window(),
+    _WINDOW,
 )
 def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any) -> Any:
     """logit - penalty, of tokens seen.
@@ -86,7 +85,7 @@ def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any)
     "the API of OpenAI, 2021",
     "llama.cpp",
     Parameter("penalty", float, 0.5, "taken off the logit, each time", -100, 100),
-    _window(),
+    _WINDOW,
 )
 def frequency_penalty(
     ns: Any, logits: Any, seen: Any, penalty: Any, window: Any
@@ -134,7 +133,7 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
     Parameter("multiplier", float, 0.8, "how strong it is", 0, 100),
     Parameter("base", float, 1.75, "growth with each token", 1, 10),
     Parameter("allowed_length", int, 2, "tokens that may repeat freely", 0, 1000),
-    _window(),
+    _WINDOW,
     Parameter(
         "breakers",
         str,
@@ -226,13 +225,9 @@ def _longest_repeats(
 def _breaks(ns: Any, logits: Any, seen: Any, breakers: Any) -> Any:
     """At which places a breaker ends, bool `(rows, length)`.
 
-    Args:
-        ns: the array namespace.
-        logits: for their shape `(rows, vocabulary)`.
-        seen: the tokens so far.
-        breakers: float `(rows, vocabulary + n * BREAKER_TOKENS)`: a mark on each token
-            that is one, then sequences of token ids that are one together, -1 in front
-            of shorter ones.
+    `breakers` is float `(rows, vocabulary + n * BREAKER_TOKENS)`: a mark on each token
+    that is one, then sequences of token ids that are one together, -1 in front of
+    shorter ones.
     """
     size = logits.shape[-1]
     masks = breakers[..., :size] + ns.zeros_like(logits)
@@ -258,7 +253,7 @@ def at_tokens(ns: Any, how: str, amounts: Any, seen: Any, shape: Any) -> Any:
         ns: the array namespace.
         how: `add`, or `max` of what is positive.
         amounts: 0 where there is no token.
-        seen: tokens int `(rows, length)`, -1 for none.
+        seen: the tokens, -1 for none.
         shape: `(rows, vocabulary)`.
     """
     rows, size = shape

@@ -7,6 +7,8 @@ whatever batch it was made in and however many tokens a call made.
 
 from typing import Any
 
+from minigpt_repl.sampling.stage import cast
+
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 TOKEN_TRIAL = 1 << 29
@@ -22,28 +24,28 @@ def uniform(ns: Any, seed: Any, step: Any, trial: Any) -> Any:
     Args:
         ns: `numpy` or `keras.ops`.
         seed: int array, any shape.
-        step: int array that fits it: which token of the text.
-        trial: int array that fits it: which number for that token.
+        step: which token of the text; int, of a shape that fits.
+        trial: which number for that token; likewise.
 
     Returns:
         A float32 array, multiples of 2**-24.
     """
     key = _word(ns, seed)
     zero = ns.zeros_like(key)
-    keys = (key, zero, ns.bitwise_xor(key, _constant(ns, PARITY)))
+    keys = (key, zero, ns.bitwise_xor(key, _word(ns, PARITY)))
     # Adding zero makes both counters as wide as the key.
     left, right = _word(ns, step) + zero + keys[0], _word(ns, trial) + zero + keys[1]
     for turn in range(5):
         left, right = _turned(ns, left, right, ROTATIONS[turn % 2])
         left = left + keys[(turn + 1) % 3]
-        right = right + keys[(turn + 2) % 3] + _constant(ns, turn + 1)
+        right = right + keys[(turn + 2) % 3] + _word(ns, turn + 1)
     return _in_unit(ns, left)
 
 
 def _in_unit(ns: Any, words: Any) -> Any:
-    high = ns.bitwise_right_shift(words, _constant(ns, 8))
+    high = ns.bitwise_right_shift(words, _word(ns, 8))
     # By way of int32: not every backend makes floats of unsigned numbers.
-    return ns.array(_cast(ns, _cast(ns, high, "int32"), "float32")) * _float(2.0**-24)
+    return ns.array(cast(ns, cast(ns, high, "int32"), "float32")) * _float(2.0**-24)
 
 
 def _turned(ns: Any, left: Any, right: Any, rotations: Any) -> tuple[Any, Any]:
@@ -60,7 +62,7 @@ def _uniform_of_tokens(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
         return uniform(ns, seed + 0 * token_ids, step, TOKEN_TRIAL + token_ids)
     key = _word(ns, seed)
     zero = ns.zeros_like(key)
-    keys = ns.stack([key, zero, ns.bitwise_xor(key, _constant(ns, PARITY))])
+    keys = ns.stack([key, zero, ns.bitwise_xor(key, _word(ns, PARITY))])
     rotations = _word(ns, ROTATIONS)
     wide = ns.zeros_like(key + _word(ns, token_ids))
 
@@ -84,14 +86,8 @@ def gumbel(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
     same token most of the time: the Gumbel-max trick, Maddison et al. 2014, "A*
     Sampling", arXiv:1411.0030, section 2.
 
-    Args:
-        ns: `numpy` or `keras.ops`.
-        seed: int array `(rows, 1)`.
-        step: int array `(rows, 1)`: which token of the text.
-        token_ids: int array `(1, vocabulary)`.
-
-    Returns:
-        A float32 array `(rows, vocabulary)`.
+    Of seeds and steps `(rows, 1)` and token ids `(1, vocabulary)`, all int, it makes a
+    float32 array `(rows, vocabulary)`.
     """
     between = _uniform_of_tokens(ns, seed, step, token_ids)
     between = ns.maximum(between, _float(2.0**-25))  # the logarithm of 0 is none
@@ -101,22 +97,14 @@ def gumbel(ns: Any, seed: Any, step: Any, token_ids: Any) -> Any:
 def _rotated(ns: Any, word: Any, by: Any) -> Any:
     by = _word(ns, by)
     up = ns.bitwise_left_shift(word, by)
-    return ns.bitwise_or(up, ns.bitwise_right_shift(word, _constant(ns, 32) - by))
+    return ns.bitwise_or(up, ns.bitwise_right_shift(word, _word(ns, 32) - by))
 
 
 def _word(ns: Any, value: Any) -> Any:
-    return _cast(ns, ns.array(value), "uint32")
-
-
-def _constant(ns: Any, value: int) -> Any:
-    return ns.array(value, dtype="uint32")
+    return cast(ns, ns.array(value), "uint32")
 
 
 def _float(value: float) -> Any:
     import numpy as np
 
     return np.float32(value)
-
-
-def _cast(ns: Any, value: Any, dtype: str) -> Any:
-    return ns.cast(value, dtype) if hasattr(ns, "cast") else value.astype(dtype)

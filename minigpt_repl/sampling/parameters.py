@@ -18,8 +18,10 @@ Limits = Mapping[str, int]
 """Bounds that only the checkpoint knows, such as `{"vocabulary": 4911}`."""
 
 OFF_WORDS = ("off", "none", "unset")
-TRUE_WORDS = ("on", "true", "yes", "1")
-FALSE_WORDS = ("off", "false", "no", "0")
+SWITCH = {
+    **dict.fromkeys(("on", "true", "yes", "1"), True),
+    **dict.fromkeys(("off", "false", "no", "0"), False),
+}
 MOST_BITS = 63
 """Of a whole number; a file may hold one that is too large to compare or to write."""
 
@@ -78,17 +80,9 @@ class Parameter:
         word = text.strip()
         if self.optional and word.lower() in OFF_WORDS:
             return None
-        if self.kind is bool:
-            if word.lower() in TRUE_WORDS:
-                return True
-            if word.lower() in FALSE_WORDS:
-                return False
-            raise self._error(text)
-        if self.kind is str:
-            return self.check(word, limits)
         try:
-            value = int(word) if self.kind is int else float(word)
-        except ValueError:
+            value = SWITCH[word.lower()] if self.kind is bool else self.kind(word)
+        except (KeyError, ValueError):
             raise self._error(text, limits) from None
         return self.check(value, limits)
 
@@ -104,23 +98,30 @@ class Parameter:
             raise self._error(value, limits)
         if self.kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not self.kind:
+        if type(value) is not self.kind or not self._is_in_range(value, limits):
             raise self._error(value, limits)
-        if isinstance(value, str):
-            if self.choices and value not in self.choices:
-                raise self._error(value, limits)
-        elif self.kind is not bool and not self._in_range(value, limits or {}):
-            raise self._error(value, limits)
-        elif isinstance(value, float) and 0 < value < (self.smallest or 0):
+        if isinstance(value, float) and 0 < value < (self.smallest or 0):
             return 0.0
         return value
+
+    def _is_in_range(self, value: Value, limits: Limits | None) -> bool:
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        assert value is not None
+        low, high = self.minimum, self._maximum(limits)
+        if low is not None and (
+            value < low or (self.exclusive_minimum and value == low)
+        ):
+            return False
+        is_below = high is None or isinstance(high, str) or value <= high
+        return is_below and math.isfinite(value)
 
     def allowed(self, limits: Limits | None = None) -> str:
         """The allowed values in words, such as `a whole number 1..4911`."""
         if self.kind is bool:
             words = "on or off"
         elif self.kind is str:
-            words = ", ".join(self.choices) if self.choices else "text"
+            words = ", ".join(self.choices) or "text"
         else:
             noun = "a whole number" if self.kind is int else "a number"
             words = f"{noun} {self.range_text(limits)}".rstrip()
@@ -128,39 +129,23 @@ class Parameter:
 
     def range_text(self, limits: Limits | None = None) -> str:
         """The range in short, such as `1..4911`, `0 < p <= 1`; may be empty."""
-        if self.kind in (str, bool):
-            return ""
-        low, high = self.minimum, self._maximum(limits or {})
-        top = high if high is not None else self.maximum
-        if low is None and top is None:
-            return ""
-        if low is not None and top is None and not self.exclusive_minimum:
-            return f"{_bound(low)} or more"
-        if self.exclusive_minimum or top is None or low is None:
-            left = "" if low is None else f"{_bound(low)} {self._relation} "
-            right = "" if top is None else f" <= {_bound(top)}"
-            return f"{left}{self.name}{right}"
-        return f"{_bound(low)}..{_bound(top)}"
+        low, high = self.minimum, self._maximum(limits)
+        if low is None:
+            return "" if high is None else f"{self.name} <= {_bound(high)}"
+        if self.exclusive_minimum:
+            right = "" if high is None else f" <= {_bound(high)}"
+            return f"{_bound(low)} < {self.name}{right}"
+        return (
+            f"{_bound(low)} or more"
+            if high is None
+            else f"{_bound(low)}..{_bound(high)}"
+        )
 
-    @property
-    def _relation(self) -> str:
-        return "<" if self.exclusive_minimum else "<="
-
-    def _maximum(self, limits: Limits) -> float | None:
+    def _maximum(self, limits: Limits | None) -> float | str | None:
+        """The highest allowed number, or the name of a limit that is not known."""
         if isinstance(self.maximum, str):
-            return limits.get(self.maximum)
+            return (limits or {}).get(self.maximum, self.maximum)
         return self.maximum
-
-    def _in_range(self, value: Value, limits: Limits) -> bool:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            return False
-        if self.minimum is not None:
-            if value < self.minimum:
-                return False
-            if self.exclusive_minimum and value == self.minimum:
-                return False
-        maximum = self._maximum(limits)
-        return maximum is None or value <= maximum
 
     def _error(self, got: object, limits: Limits | None = None) -> UsageError:
         return UsageError(

@@ -5,8 +5,7 @@ llama.cpp's server. What it does not know it names; it reads no file itself.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,56 +23,39 @@ DEFAULTS = {
 }
 """What the programs do unless told otherwise."""
 
-FIELDS = {
-    "repetition_penalty": ("rep_pen", "repeat_penalty", "repetition_penalty"),
-    "repetition_penalty.window": ("rep_pen_range", "repeat_last_n"),
-    "presence_penalty": ("presence_pen", "presence_penalty"),
-    "frequency_penalty": ("freq_pen", "frequency_penalty"),
-    "no_repeat_ngram": ("no_repeat_ngram_size",),
-    "dry": ("dry_multiplier",),
-    "dry.base": ("dry_base",),
-    "dry.allowed_length": ("dry_allowed_length",),
-    "dry.window": ("dry_penalty_last_n",),
-    "dry.breakers": ("dry_sequence_breakers",),
-    "top_n_sigma": ("nsigma", "top_n_sigma"),
-    "top_k": ("top_k",),
-    "top_a": ("top_a",),
-    "typical_p": ("typical_p", "typical"),
-    "epsilon_cutoff": ("epsilon_cutoff",),
-    "eta_cutoff": ("eta_cutoff",),
-    "top_p": ("top_p",),
-    "min_p": ("min_p",),
-    "xtc": ("xtc_probability",),
-    "xtc.threshold": ("xtc_threshold",),
-    "dynamic_temperature.range": ("dynatemp_range",),
-    "dynamic_temperature.exponent": ("dynatemp_exponent",),
-    "temperature": ("temp", "temperature"),
-    "mirostat": ("mirostat_tau",),
-    "mirostat.eta": ("mirostat_eta",),
-    "adaptive_p": ("adaptive_target",),
-    "adaptive_p.decay": ("adaptive_decay",),
+FIELDS: dict[str, tuple[str, tuple[Value, ...]]] = {
+    "repetition_penalty": ("rep_pen repeat_penalty repetition_penalty", (1,)),
+    "repetition_penalty.window": ("rep_pen_range repeat_last_n", ()),
+    "presence_penalty": ("presence_pen presence_penalty", (0,)),
+    "frequency_penalty": ("freq_pen frequency_penalty", (0,)),
+    "no_repeat_ngram": ("no_repeat_ngram_size", (0,)),
+    "dry": ("dry_multiplier", (0,)),
+    "dry.base": ("dry_base", ()),
+    "dry.allowed_length": ("dry_allowed_length", ()),
+    "dry.window": ("dry_penalty_last_n", ()),
+    "dry.breakers": ("dry_sequence_breakers", ()),
+    "top_n_sigma": ("nsigma top_n_sigma", (0, -1)),
+    "top_k": ("top_k", (0, -1)),
+    "top_a": ("top_a", (0,)),
+    "typical_p": ("typical_p typical", (1,)),
+    "epsilon_cutoff": ("epsilon_cutoff", (0,)),
+    "eta_cutoff": ("eta_cutoff", (0,)),
+    "top_p": ("top_p", (1,)),
+    "min_p": ("min_p", (0,)),
+    "xtc": ("xtc_probability", (0,)),
+    "xtc.threshold": ("xtc_threshold", ()),
+    "dynamic_temperature.range": ("dynatemp_range", ()),
+    "dynamic_temperature.exponent": ("dynatemp_exponent", ()),
+    "temperature": ("temp temperature", (1,)),
+    "mirostat": ("mirostat_tau", ()),
+    "mirostat.eta": ("mirostat_eta", ()),
+    "adaptive_p": ("adaptive_target", (-1, 0)),
+    "adaptive_p.decay": ("adaptive_decay", ()),
 }
-"""The names of our parameters in the files, in llama.cpp's order of the stages."""
+"""Our parameters, in llama.cpp's order of the stages: their names in the files, and the
+values with which their stage does nothing."""
 
-OFF: dict[str, tuple[Value, ...]] = {
-    "repetition_penalty": (1,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "no_repeat_ngram": (0,),
-    "dry": (0,),
-    "top_n_sigma": (0, -1),
-    "top_k": (0, -1),
-    "top_a": (0,),
-    "typical_p": (1,),
-    "epsilon_cutoff": (0,),
-    "eta_cutoff": (0,),
-    "top_p": (1,),
-    "min_p": (0,),
-    "xtc": (0,),
-    "temperature": (1,),
-    "adaptive_p": (-1, 0),
-}
-"""For each stage the values with which it does nothing."""
+OFF = {ours: off for ours, (_, off) in FIELDS.items() if off}
 
 MODES = (
     *("mirostat", "mirostat_mode", "temperature_last", "samplers"),
@@ -89,14 +71,8 @@ STAGE_OF = {"typ_p": "typical_p", "penalties": "repetition_penalty"}
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A preset file as a chain.
-
-    Attributes:
-        text: as the user would type it.
-        unknown: names in the file that mean nothing here, in order.
-    """
+class Preset(NamedTuple):
+    """A preset file as the text of a chain, and its names that mean nothing here."""
 
     text: str
     unknown: tuple[str, ...]
@@ -138,7 +114,10 @@ def read_preset(content: str, name: str) -> Preset:
 
 def _unknown(fields: Mapping[str, Any]) -> Iterator[str]:
     """The names that mean nothing here, also of the stages in a list of them."""
-    known = {*MODES, *(theirs for names in FIELDS.values() for theirs in names)}
+    known = {
+        *MODES,
+        *(theirs for names, _ in FIELDS.values() for theirs in names.split()),
+    }
     for field in fields:
         if field in ORDERS:
             yield f"{field} (the order is llama.cpp's)"
@@ -158,8 +137,8 @@ def _values(fields: Mapping[str, Any]) -> dict[str, Value]:
     """
     values = {
         ours: _converted(ours, theirs, fields[theirs])
-        for ours, names in FIELDS.items()
-        for theirs in names
+        for ours, (names, _) in FIELDS.items()
+        for theirs in names.split()
         if theirs in fields
     }
     return values | {"dynamic_temperature": values.get("temperature", 1.0)}

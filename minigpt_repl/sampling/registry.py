@@ -20,7 +20,7 @@ from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_values
 from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
-from minigpt_repl.sampling.stage import Stage
+from minigpt_repl.sampling.stage import Stage, share
 from minigpt_repl.shown import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
@@ -108,15 +108,12 @@ class SamplerSpec:
         return any(stage.learns is not None for stage in self.stages)
 
     def kept(self, ns: Any, probabilities: Any, values: Mapping[str, Value]) -> Any:
-        """Which tokens its rule leaves to choose from.
+        """Which tokens its rule leaves to choose from, bool `(..., vocabulary)`.
 
         Args:
             ns: `numpy` or `keras.ops`.
-            probabilities: `(..., vocabulary)`, temperature applied.
+            probabilities: of the same shape, temperature applied.
             values: its parameters.
-
-        Returns:
-            bool, of the same shape.
         """
         return rules.kept(ns, probabilities, self.rule(ns, probabilities, values))
 
@@ -130,15 +127,11 @@ class SamplerSpec:
         return tuple(values[p.name] for p in self.parameters if not p.is_live)
 
     def make(self, values: Mapping[str, Any], seed: int | None = None) -> Any:
-        """The sampler with its parameters, and a seed if it is random.
-
-        Imports KerasHub.
-        """
+        """The sampler with its parameters, and a seed if it is random."""
         if self.stages:
             return self.load_class()(self.name, seed=seed, values=values)
-        if self.is_random and seed is not None:
-            return self.load_class()(**values, seed=seed)
-        return self.load_class()(**values)
+        seeds = {"seed": seed} if self.is_random and seed is not None else {}
+        return self.load_class()(**values, **seeds)
 
     def bound_to_the_engine(self, values: Mapping[str, Value]) -> tuple[str, ...]:
         """Its rules that work in this program's loop only, not in a KerasHub model's.
@@ -149,15 +142,15 @@ class SamplerSpec:
             values: the parameters that were asked for, without defaults.
         """
         needing = {s.name for s in self.stages if {"end_id", "learned"} & set(s.needs)}
-        for parameter in self.parameters:
-            if parameter.tokens and values.get(parameter.name):
-                needing.add(parameter.name.partition(".")[0])
+        named = [p.name for p in self.parameters if p.tokens and values.get(p.name)]
+        needing |= {name.partition(".")[0] for name in named}
         return tuple(stage.name for stage in self.stages if stage.name in needing)
 
     def text(self, values: Mapping[str, Value]) -> str:
         """As the user would type it: `top_k:k=10,temperature=1`, or a chain."""
         if self.stages:
-            return chain.chain_text(self.stages, values)
+            texts = (chain.stage_text(stage, values) for stage in self.stages)
+            return chain.SEPARATOR.join(texts)
         pairs = format_values(values, sep=",")
         return f"{self.name}:{pairs}" if pairs else self.name
 
@@ -228,19 +221,17 @@ def find_sampler(name: str) -> SamplerSpec:
     Raises:
         UsageError: if there is none; names the nearest and all there are.
     """
-    # Plugins are looked for only when they are needed: it costs the prompt 50 ms.
-    spec = _named(name)
-    if spec is not None:
+    if (spec := _named(name)) is not None:
         return spec
     names = name.split("+")
     if len(names) > 1 or chain.find_stage(name) is not None:
         return _chain(chain.stages_of([each.strip() for each in names]))
+    # Plugins are looked for only when they are needed: it costs the prompt 50 ms.
     _load_plugins()
-    spec = _named(name)
-    if spec is not None:
+    if (spec := _named(name)) is not None:
         return spec
     samplers = [spec.name for spec in all_samplers()]
-    near = did_you_mean(name.replace("-", "_"), dict.fromkeys([*samplers, *STAGES]))
+    near = did_you_mean(name.replace("-", "_"), all_names())
     raise UsageError(
         f"no sampler {quoted(name)}: there are {', '.join(samplers)}, and rules "
         f"for a chain, which :sampler lists{near}"
@@ -297,7 +288,7 @@ def as_chain(text: str) -> str:
 @lru_cache
 def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
     return SamplerSpec(
-        name=chain.chain_name(stages),
+        name=chain.SEPARATOR.join(stage.name for stage in stages),
         aliases=(),
         summary="; then ".join(stage.summary for stage in stages),
         story="\n".join(
@@ -308,7 +299,7 @@ def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
         parameters=chain.parameters_of(stages),
         is_random=all(stage.is_random for stage in stages),
         takes_rows=True,
-        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages if stage.use),
+        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages),
         stages=stages,
     )
 
@@ -319,13 +310,8 @@ def register(spec: SamplerSpec) -> None:
     Raises:
         UsageError: if one of its names is taken.
     """
-    taken = {
-        chain.plain(name)
-        for other in _SPECS.values()
-        for name in (other.name, *other.aliases)
-    }
     for name in (spec.name, *spec.aliases):
-        if chain.plain(name) in taken:
+        if _named(name) is not None:
             raise UsageError(f"a sampler named {quoted(name)} is registered already")
     _SPECS[spec.name] = spec
 
@@ -340,7 +326,6 @@ def _named(name: str) -> SamplerSpec | None:
 
 _OLD = "minigpt_repl.decoding"
 """Where version 0.1.0 had this package."""
-
 _plugins_loaded = False
 
 
@@ -476,10 +461,8 @@ _BUILT_IN = (
             "in each group max of the sum of ln p - diversity_penalty * how often "
             "earlier groups chose the token at that step; what was taken off stays off"
         ),
-        origin=(
-            'Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424, with '
-            "the Hamming diversity"
-        ),
+        origin='Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424, with '
+        "the Hamming diversity",
         use=(
             "Use it to be given several ways to go on, which :beams lists. Not for one "
             "text: the best of the first group is all that is left then."
@@ -532,7 +515,6 @@ _BUILT_IN = (
         sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
         is_random=True,
-        rule=rules.no_limits,
         takes_rows=True,
     ),
     SamplerSpec(
@@ -608,14 +590,7 @@ _BUILT_IN = (
         sampler="minigpt_repl.sampling.samplers:ContrastiveSampler",
         parameters=(
             _k(5, "candidates weighed", is_structural=True),
-            Parameter(
-                "alpha",
-                float,
-                0.6,
-                "weight of the penalty for similarity",
-                minimum=0,
-                maximum=1,
-            ),
+            share("alpha", 0.6, "weight of the penalty for similarity"),
             _TEMPERATURE,
         ),
         is_random=False,
@@ -709,13 +684,8 @@ _BUILT_IN = (
         ),
         sampler="minigpt_repl.sampling.search_samplers:ContrastiveDecoding",
         parameters=(
-            Parameter(
-                "alpha",
-                float,
-                0.1,
-                "share of the highest probability that a token must have",
-                minimum=0,
-                maximum=1,
+            share(
+                "alpha", 0.1, "share of the highest probability that a token must have"
             ),
             Parameter(
                 "draft_temperature",

@@ -166,21 +166,14 @@ def _in_blocks(ns: Any, x: Any, sizes: tuple[int, ...]) -> Any:
 
 def _beside(bound: Any, sizes: tuple[int, ...]) -> Any:
     """A bound, `(..., 1)` or a number, with an axis for each of the sizes."""
-    if not getattr(bound, "shape", ()):
-        return bound
-    return bound[(..., *[None] * (len(sizes) - 1))]
+    has_axes = getattr(bound, "shape", ())
+    return bound[(..., *[None] * (len(sizes) - 1))] if has_axes else bound
 
 
 def before(ns: Any, probabilities: Any, token_ids: Any) -> Any:
     """Which tokens come before one of each row in the order of the rules.
 
-    Args:
-        ns: the array namespace.
-        probabilities: `(rows, vocabulary)`.
-        token_ids: int `(rows, 1)`.
-
-    Returns:
-        bool `(rows, vocabulary)`.
+    `token_ids` is int `(rows, 1)`, the result bool `(rows, vocabulary)`.
     """
     own = ns.take_along_axis(probabilities, token_ids, axis=-1)
     ids = ns.arange(probabilities.shape[-1])
@@ -190,15 +183,9 @@ def before(ns: Any, probabilities: Any, token_ids: Any) -> Any:
 def hold(ns: Any, mask: Any, limits: Sequence[Limit], axes: Any = -1) -> Any:
     """Whether the weights of the tokens in a mask are within all limits.
 
-    Args:
-        ns: the array namespace.
-        mask: bool `(rows, vocabulary)`.
-        limits: of the rule.
-        axes: those of the vocabulary.
-
-    Returns:
-        bool, those axes of length 1, or `True` without limits; a token stays if this
-        holds for those `before` it.
+    A token stays if this holds for those `before` it. `mask` is bool `(rows,
+    vocabulary)`; the axes of the vocabulary have length 1 in the result, which is
+    `True` without limits.
     """
     holds: Any = True
     for weight, bound in limits:
@@ -215,11 +202,11 @@ def draw(ns: Any, weights: Any, uniform: Any) -> Any:
 
     Args:
         ns: the array namespace.
-        weights: `(rows, vocabulary)`, not negative; of a row of zeros any token.
+        weights: `(rows, vocabulary)`, not negative.
         uniform: `(rows, 1)`, from 0 up to but not 1.
 
     Returns:
-        int `(rows, 1)`; never a token of weight 0 where there is another.
+        int `(rows, 1)`; a token of weight 0 only where there is no other.
     """
     # Two sums over blocks in place of one long running sum, which takes longer.
     rows, size = weights.shape
@@ -273,11 +260,7 @@ def while_loop(
 ) -> Any:
     """`step(*state)` again and again while `condition(*state)` holds; the last state.
 
-    Args:
-        ns: the array namespace.
-        condition: gives a bool.
-        step: gives a state of the same shapes.
-        state: a tuple.
+    The state is a tuple whose shapes stay.
     """
     if hasattr(ns, "while_loop"):
         return ns.while_loop(condition, step, state)

@@ -22,7 +22,6 @@ from minigpt_repl.sampling.stage import probabilities as softmax
 MOST = 2**30
 """Stands for "off" in a number of tokens: more than there can be."""
 
-
 NEVER = -1e9
 """In place of a probability that is not to be weighed."""
 
@@ -62,27 +61,22 @@ class DrawOneToken:
     is_shared = False
 
     def limits(self, probabilities: Any) -> rules.Limits:
-        """The limits of the rule, with this sampler's parameters."""
-        raise NotImplementedError
+        """The limits of the rule, with this sampler's parameters; here none."""
+        return ()
 
     def get_next_token(self, probabilities: Any) -> Any:
-        """Draw a token for each row.
+        """Draw a token for each row of `(rows, vocabulary)`; int32 `(rows,)`."""
+        seeds = self.next_seeds(probabilities.shape[0])
+        draw = self._draw_shared if self.is_shared else self._draw
+        return draw(probabilities, seeds)
 
-        Args:
-            probabilities: `(rows, vocabulary)`.
-
-        Returns:
-            int32 `(rows,)`.
-        """
-        rows = probabilities.shape[0]
+    def next_seeds(self, rows: int) -> Any:
+        """Each row's seed and the number of its token, int `(rows, 2)`."""
         seeds = ops.convert_to_tensor(self.seed_generator.next())
-        first, apart = 0, 1
         if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
-            seeds = ops.broadcast_to(seeds, (rows, 2))
-            first, apart = ops.arange(rows, dtype="int32")[:, None], rows
-        if self.is_shared:
-            return self._draw_shared(probabilities, seeds)
-        return self._draw(probabilities, seeds, first, apart)
+            own = ops.arange(rows, dtype=seeds.dtype)[:, None]
+            seeds = seeds + own * ops.array([[1, 0]], dtype=seeds.dtype)
+        return seeds
 
     def _draw_shared(self, probabilities: Any, seeds: Any) -> Any:
         """The kept token of the highest log-probability with noise added."""
@@ -93,13 +87,11 @@ class DrawOneToken:
         scores = ops.where(kept, scores, float("-inf"))
         return ops.cast(ops.argmax(scores, axis=-1), "int32")
 
-    def _draw(self, probabilities: Any, seeds: Any, first: Any, apart: Any) -> Any:
-        rows = probabilities.shape[0]
+    def _draw(self, probabilities: Any, seeds: Any) -> Any:
         limits = self.limits(probabilities)
 
         def draw(trial: Any, weights: Any) -> Any:
-            number = first + apart * trial
-            uniform = noise.uniform(ops, seeds[:, :1], seeds[:, 1:], number)
+            uniform = noise.uniform(ops, seeds[:, :1], seeds[:, 1:], trial)
             return ops.cast(rules.draw(ops, weights, uniform), "int32")
 
         if not limits:  # of what is left every token will do
@@ -114,7 +106,7 @@ class DrawOneToken:
         # With no number among the probabilities there is nothing to find.
         total = ops.sum(probabilities, axis=-1, keepdims=True)
         is_done = ops.logical_not(total > 0)
-        state = (0, is_done, ops.zeros((rows, 1), "int32"), probabilities)
+        state = (0, is_done, ops.zeros(is_done.shape, "int32"), probabilities)
         state = ops.while_loop(
             lambda trial, is_done, *_: ops.logical_not(ops.all(is_done)), attempt, state
         )
@@ -123,10 +115,6 @@ class DrawOneToken:
 
 class RandomSampler(DrawOneToken, keras_hub.samplers.RandomSampler):
     """Draws from the whole distribution."""
-
-    def limits(self, probabilities: Any) -> rules.Limits:
-        """None."""
-        return rules.no_limits(ops, probabilities, {})
 
 
 class TopKSampler(DrawOneToken, keras_hub.samplers.TopKSampler):
@@ -185,13 +173,15 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             raise UsageError(f"{bound[0]} works in the REPL and its commands only")
         self._stages = spec.stages
         self._needs = {need for stage in spec.stages for need in stage.needs}
-        self._values = {**spec.check(parsed), **(values or {})}
+        checked = spec.check(parsed)
+        self._text = spec.text(checked)
+        self._values: dict[str, Any] = {**checked, **(values or {})}
         for parameter in spec.parameters:
-            if parameter.tokens and isinstance(
-                self._values[parameter.name], str | None
-            ):
+            value = self._values[parameter.name]
+            if parameter.tokens and isinstance(value, str | None):
                 self._values[parameter.name] = ops.array(NO_WORDS[parameter.tokens])
-        self._text = spec.text({**spec.check(parsed)})
+            elif value is None:
+                self._values[parameter.name] = MOST
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.seen: Any = None
@@ -200,31 +190,16 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         self.rescued: Any = None
         self._entering: Any = None  # the logits before the last stage
 
-    def limits(self, probabilities: Any) -> rules.Limits:
-        """None: what the rules removed has probability 0."""
-        return ()
-
     def compute_probabilities(self, logits: Any) -> Any:
         """What the rules leave, `(rows, vocabulary)`, as probabilities."""
         logits = ops.cast(logits, "float32")
         seeds, learned = None, 0.0
         if self._needs & {"chance", "made", "learned"}:
-            seeds = ops.convert_to_tensor(self.seed_generator.next())
-            if len(seeds.shape) == 1:  # one seed for all rows, as KerasHub has it
-                rows = ops.cast(ops.arange(logits.shape[0])[:, None], seeds.dtype)
-                seeds = seeds + rows * ops.array([[1, 0]], dtype=seeds.dtype)
+            seeds = self.next_seeds(logits.shape[0])
         if self.learned is not None:
             learned = self._learned_before(seeds)
-        left = chain.steps(
-            ops,
-            logits,
-            self._stages,
-            self._numbers(),
-            self.seen,
-            seeds,
-            self.end_id,
-            learned,
-        )
+        given = (self.seen, seeds, self.end_id, learned)
+        left = chain.steps(ops, logits, self._stages, self._values, *given)
         self._entering = left[-2].logits if len(left) > 1 else logits
         self.rescued = ops.zeros(logits.shape[:1], dtype="int32")
         for number in range(len(left), 0, -1):
@@ -241,7 +216,7 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
             before = ops.take_along_axis(entering, chosen, axis=-1)
             behind = ops.take_along_axis(probabilities, chosen, axis=-1)
             learned = self._learned_before(self.seed_generator.next())
-            own = chain.own_values(last, self._numbers())
+            own = chain.own_values(last, self._values)
             assert last.learns is not None
             self.learned = last.learns(ops, learned, before, behind, **own)
         return token_ids
@@ -250,17 +225,15 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
         """What was learned before the token that is chosen; nothing at the first."""
         return ops.where(seeds[:, 1:] == 0, 0.0, ops.convert_to_tensor(self.learned))
 
-    def _numbers(self) -> dict[str, Any]:
-        return {
-            name: MOST if value is None else value
-            for name, value in self._values.items()
-        }
-
     def __call__(self, next: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
         """KerasHub's loop, with the tokens so far at hand."""
 
         def next_seen(prompt: Any, cache: Any, index: Any) -> Any:
-            self.seen = _until(ops.cast(prompt, "int32"), index)
+            # The tokens before `index`, at the end of an array as long.
+            length = prompt.shape[-1]
+            places = ops.arange(length) - length + index
+            moved = ops.take(prompt, ops.maximum(places, 0), axis=-1)
+            self.seen = ops.where(places >= 0, ops.cast(moved, "int32"), -1)
             return next(prompt, cache, index)
 
         return super().__call__(next_seen, prompt, *args, **kwargs)
@@ -268,14 +241,6 @@ class Chain(DrawOneToken, keras_hub.samplers.Sampler):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"stages": self._text, "seed": self._seed}
-
-
-def _until(prompt: Any, index: Any) -> Any:
-    """The tokens before `index`, at the end of an array like `prompt`."""
-    length = prompt.shape[-1]
-    places = ops.arange(length) - length + index
-    moved = ops.take(prompt, ops.maximum(places, 0), axis=-1)
-    return ops.where(places >= 0, moved, -1)
 
 
 class ContrastiveSampler(keras_hub.samplers.ContrastiveSampler):

@@ -18,7 +18,7 @@ from minigpt_repl.sampling import noise, rules
 from minigpt_repl.sampling.stage import probabilities
 
 DRAFT, ACCEPT, REST = range(3)
-"""Index of the stream of random numbers, of which a position has several."""
+"""Which of the random numbers of a position."""
 
 LONGEST_NGRAM = 8
 
@@ -130,11 +130,6 @@ class _Guessing(keras_hub.samplers.Sampler):
         # By rounding nothing may be left where p and q are the same.
         is_left = ops.any(rest > 0, axis=-1, keepdims=True)
         return ops.where(is_left, rest, after)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config: dict[str, Any] = super().get_config()
-        return config | {"num_speculative_tokens": self.num_speculative_tokens}
 
 
 class SpeculativeSampling(_Guessing):
@@ -276,14 +271,9 @@ class ContrastiveDecoding(keras_hub.samplers.Sampler):
 def contrast(
     ns: Any, logits: Any, draft_logits: Any, alpha: Any, draft_temperature: Any
 ) -> Any:
-    """The scores of contrastive decoding, `(..., vocabulary)`, see the class.
+    """The scores of `ContrastiveDecoding`, of the shape of both models' logits.
 
-    Args:
-        ns: `numpy` or `keras.ops`.
-        logits: the model's, `(..., vocabulary)`.
-        draft_logits: the draft model's, of the same shape.
-        alpha: as for the class.
-        draft_temperature: as for the class.
+    The namespace `ns` is `numpy` or `keras.ops`.
     """
     p = probabilities(ns, logits)
     q = probabilities(ns, draft_logits / draft_temperature)

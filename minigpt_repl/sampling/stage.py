@@ -16,20 +16,20 @@ A rule that would leave nothing leaves the most probable token.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, NamedTuple
 
 from minigpt_repl.sampling.parameters import Parameter
 
 MINUS_INFINITY = float("-inf")
 
+GIVEN = ("chance", "made", "end_id", "learned")
+"""What a function may take besides, by these names: see `Stage.needs`."""
+
 
 class Left(NamedTuple):
-    """What a rule left.
-
-    Attributes:
-        logits: `(rows, vocabulary)`.
-        is_rescued: bool `(rows, 1)`, whether it would have left nothing.
-    """
+    """What a rule left: logits `(rows, vocabulary)`, and whether it would have left
+    nothing, bool `(rows, 1)`."""
 
     logits: Any
     is_rescued: Any
@@ -75,7 +75,7 @@ class Stage:
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
     oracle: str
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...]
     is_last: bool = False
     is_random: bool = True
     can_empty: bool = False
@@ -89,14 +89,14 @@ class Stage:
         seen: Any,
         given: dict[str, Any],
     ) -> Left:
-        """What it leaves.
+        """What it leaves of logits `(rows, vocabulary)`.
 
         Args:
             ns: `numpy` or `keras.ops`.
-            logits: `(rows, vocabulary)`.
+            logits: from the model or the rule before.
             values: its parameters by name.
             seen: the tokens so far, as the module says.
-            given: everything that a rule may need, by name.
+            given: everything in `GIVEN`, by name.
         """
         values = {**values, **{name: given[name] for name in self.needs}}
         if self.kind == "truncation":
@@ -120,13 +120,9 @@ def stage(
     origin: str,
     oracle: str,
     *parameters: Parameter,
-    needs: tuple[str, ...] = (),
-    is_last: bool = False,
-    is_random: bool = True,
-    can_empty: bool = False,
-    learns: Callable[..., Any] | None = None,
+    **more: Any,
 ) -> Callable[[Callable[..., Any]], Stage]:
-    """Make a function the rule of its name."""
+    """Make a function the rule of its name; `more` is as for `Stage`."""
 
     def made(function: Callable[..., Any]) -> Stage:
         formula, _, rest = (function.__doc__ or "").partition("\n\n")
@@ -136,17 +132,16 @@ def stage(
             kind=kind,
             summary=summary,
             story=" ".join(story.split()),
-            use=" ".join(use.split()),
             formula=formula.strip().removesuffix("."),
+            use=" ".join(use.split()),
             origin=origin,
             parameters=parameters,
             function=function,
             oracle=oracle,
-            needs=needs,
-            is_last=is_last,
-            is_random=is_random,
-            can_empty=can_empty,
-            learns=learns,
+            needs=tuple(
+                name for name in signature(function).parameters if name in GIVEN
+            ),
+            **more,
         )
 
     return made
@@ -176,6 +171,11 @@ def entropy(ns: Any, shares: Any) -> Any:
 def number(ns: Any, value: Any) -> Any:
     """A parameter as a float of the namespace."""
     return ns.cast(value, "float32") if hasattr(ns, "cast") else value
+
+
+def cast(ns: Any, value: Any, dtype: str) -> Any:
+    """An array of another type."""
+    return ns.cast(value, dtype) if hasattr(ns, "cast") else value.astype(dtype)
 
 
 def share(name: str, default: float, help: str, **more: Any) -> Parameter:

@@ -200,7 +200,6 @@ def top_a(ns: Any, shares: Any, a: Any) -> Any:
     "llama.cpp",
     share("probability", 0.5, "how often it acts"),
     share("threshold", 0.1, "from which probability a token is a likely one"),
-    needs=("chance",),
 )
 def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> Any:
     """All but the least probable of those with probability >= threshold are removed.

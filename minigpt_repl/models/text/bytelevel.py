@@ -6,10 +6,10 @@ is the space). Does not tokenize text; that is the tokenizer's work.
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text.codec import BOS_ID, PAD_ID, RESERVED, UNKNOWN_ID
+from minigpt_repl.models.text.codec import RESERVED, TextCodec
 from minigpt_repl.models.text.spacing import (
     ABBREVIATIONS,
     DOUBLE_QUOTES,
@@ -42,13 +42,11 @@ apart. No pair crosses a split, so what is typed is split as the text was. Llama
 saw `f(` end, and went on as if there were none.
 """
 
-SPLIT_PATTERNS = frozenset(
-    [
-        SPLIT_PATTERN,
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    ]
+SPLIT_PATTERNS = (
+    SPLIT_PATTERN,
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 )
 """Ours, Llama 3's as KerasHub has it, GPT-2's. Any other might take for ever."""
 
@@ -66,26 +64,21 @@ _REMEMBERED = 100
 """Characters of a text that the end of a sentence is found in."""
 
 
-class ByteLevelText:
-    """A byte-level vocabulary; a `TextCodec`.
+class ByteLevelText(TextCodec):
+    """A byte-level vocabulary; it can spell everything.
 
     Args:
-        pieces: what each id stands for, spelled in `BYTES`; the first three are
-            reserved.
+        pieces: what each id stands for, spelled in `BYTES`.
         document: what has an end, if that was learned: `file`, `paragraph`, `line`.
             The end is `[BOS]`; a new document begins behind it.
     """
 
-    pad_id = PAD_ID
-    unknown_id: int | None = None
-    start_id = BOS_ID
-
     def __init__(self, pieces: Sequence[str], document: str | None = None) -> None:
-        self.pieces = tuple(pieces)
+        super().__init__(pieces)
         self.document = document
-        self.end_id = None if document is None else self.start_id
-        never = {PAD_ID, UNKNOWN_ID, BOS_ID} - {self.end_id}
-        self.special_ids = frozenset(each for each in never if each is not None)
+        if document is not None:
+            self.end_id = self.start_id
+            self.special_ids -= {self.end_id}
 
     @property
     def separator(self) -> str:
@@ -102,12 +95,6 @@ class ByteLevelText:
         *ended, last = [text] if mark is None else mark.split(text)
         return [*filter(str.strip, ended), last]
 
-    def piece(self, token_id: int) -> str:
-        """The piece of an id; a placeholder where it has none."""
-        if 0 <= token_id < len(self.pieces):
-            return self.pieces[token_id]
-        return f"[#{token_id}]"
-
     def bytes_of(self, token_id: int) -> bytes:
         """What an id adds to a text."""
         if token_id < len(RESERVED) or token_id >= len(self.pieces):
@@ -116,7 +103,7 @@ class ByteLevelText:
 
     def written(self, token_id: int) -> str:
         """The text of an id, with its space; parts of characters are replaced."""
-        return self.bytes_of(token_id).decode("utf-8", "replace")
+        return self.text_of((token_id,))
 
     def visible(self, token_id: int) -> str:
         """A piece as it is read, its spaces made visible; `\\xe3` for half a letter."""
@@ -129,14 +116,8 @@ class ByteLevelText:
         """The text of ids; U+FFFD for what is no UTF-8."""
         return b"".join(map(self.bytes_of, token_ids)).decode("utf-8", "replace")
 
-    def unknown_words(
-        self, text: str, encode: Callable[[str], Sequence[int]]
-    ) -> tuple[str, ...]:
-        """None: bytes spell everything."""
-        return ()
-
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByteLevelDecoder":
-        """A decoder whose text is put right behind a prompt."""
+        """A decoder in the state that the prompt leaves."""
         ids = tuple(prompt_ids)
         taken = self._taken(prompt, ids)
         # Where the prompt itself begins another document, what ends one is typed.
@@ -155,14 +136,11 @@ class ByteLevelText:
             first = max(first, end - 1)
         for start in range(first, end):
             taken = document[start:]
-            ids = self._beginning_with(taken.encode("utf-8"))
+            data, pieces = taken.encode("utf-8"), enumerate(self._bytes)
+            ids = frozenset(id for id, piece in pieces if piece.startswith(data))
             if ids:
                 return taken, ids
         return "", None
-
-    def _beginning_with(self, data: bytes) -> frozenset[int]:
-        pieces = enumerate(self._bytes)
-        return frozenset(id for id, piece in pieces if piece.startswith(data))
 
     @cached_property
     def _bytes(self) -> list[bytes]:
@@ -182,10 +160,7 @@ class ByteLevelText:
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
     ) -> list[str]:
-        """What each new token added to a text that starts with a prompt.
-
-        A character of several tokens is the last one's.
-        """
+        """What each new token added; of a letter of several tokens the last one did."""
         decoder = self.decoder(prompt, prompt_ids)
         parts = [decoder.push(token_id) for token_id in token_ids]
         if parts:
@@ -193,20 +168,12 @@ class ByteLevelText:
         return parts
 
     def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByteLevelSentenceEnds":
-        """Find the ends of sentences behind a prompt."""
+        """Find them in the bytes."""
         return ByteLevelSentenceEnds(self, prompt_ids)
-
-    def raw_text(self, token_ids: Iterable[int]) -> str:
-        """The pieces as the vocabulary spells them, with a space between them."""
-        return " ".join(map(self.piece, token_ids))
-
-    def raw_delta(self, token_id: int, is_first: bool) -> str:
-        """What a token adds to the raw text."""
-        return f" {self.piece(token_id)}"
 
 
 class ByteLevelDecoder:
-    """Text of ids that come one by one, in whole characters; a `Decoder`."""
+    """Text of ids that come one by one, in whole characters."""
 
     def __init__(
         self, text: ByteLevelText, taken: str = "", separator: str = ""
@@ -235,14 +202,9 @@ class ByteLevelDecoder:
         self._decoder.reset()
         return left
 
-    def __deepcopy__(self, memo: object) -> "ByteLevelDecoder":
-        copy = ByteLevelDecoder(self._text, self._taken, self._separator)
-        copy._decoder.setstate(self._decoder.getstate())
-        return copy
-
 
 class ByteLevelSentenceEnds:
-    """Finds the ends of sentences in ids; a `SentenceEnds`.
+    """Finds the ends of sentences in ids.
 
     A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes. The
     stop of an abbreviation or of an initial, and a decimal point, do not end one.

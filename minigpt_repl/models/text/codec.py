@@ -4,6 +4,7 @@ A tokenizer may need TensorFlow; this does not, so the terminal's process can ha
 one too.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -30,33 +31,44 @@ class SentenceEnds(Protocol):
         """Take the next token; returns whether it ends a sentence."""
 
 
-class TextCodec(Protocol):
+class TextCodec(ABC):
     """What token ids stand for.
 
+    Args:
+        pieces: what each id stands for, as the vocabulary has it; the first three are
+            `RESERVED`. A model may have ids beyond them.
+
     Attributes:
-        pieces: what each id stands for, as the vocabulary has it.
         special_ids: ids that stand for no text and are never chosen.
         start_id: the token before every text.
         pad_id: what fills a row up.
+        unknown_id: what stands for anything the vocabulary can't spell, if something
+            does.
         end_id: what ends a document, if the model learned that.
     """
 
-    pieces: tuple[str, ...]
-    special_ids: frozenset[int]
-    start_id: int
-    pad_id: int
-    end_id: int | None
+    pad_id, start_id = PAD_ID, BOS_ID
+    special_ids = frozenset((PAD_ID, UNKNOWN_ID, BOS_ID))
+    unknown_id: int | None = None
+    end_id: int | None = None
 
-    @property
-    def unknown_id(self) -> int | None:
-        """What stands for anything the vocabulary can't spell, if something does."""
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self.pieces = tuple(pieces)
+
+    def __deepcopy__(self, memo: object) -> "TextCodec":
+        return self  # it never changes, and a decoder that holds it is copied often
 
     def piece(self, token_id: int) -> str:
-        """What an id stands for; a placeholder where it has no piece."""
+        """What an id stands for; a placeholder, `[#4950]`, where it has no piece."""
+        if 0 <= token_id < len(self.pieces):
+            return self.pieces[token_id]
+        return f"[#{token_id}]"
 
+    @abstractmethod
     def written(self, token_id: int) -> str:
         """The text of an id by itself; none of a special one."""
 
+    @abstractmethod
     def visible(self, token_id: int) -> str:
         """The piece of an id with what it does to the space before it made visible."""
 
@@ -64,7 +76,9 @@ class TextCodec(Protocol):
         self, text: str, encode: Callable[[str], Sequence[int]]
     ) -> tuple[str, ...]:
         """Words and marks of a text that can't be spelled, each once, in order."""
+        return ()
 
+    @abstractmethod
     def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
         """What a prompt that ends in white space means for the tokens behind it.
 
@@ -74,9 +88,11 @@ class TextCodec(Protocol):
             is one of, `None` for any.
         """
 
+    @abstractmethod
     def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> Decoder:
         """A decoder whose text is put right behind a prompt."""
 
+    @abstractmethod
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
     ) -> list[str]:
@@ -85,11 +101,15 @@ class TextCodec(Protocol):
         Put together they are the text, to be put right after the prompt.
         """
 
+    @abstractmethod
     def sentence_ends(self, prompt_ids: Iterable[int]) -> SentenceEnds:
         """Find the ends of sentences behind a prompt."""
 
     def raw_text(self, token_ids: Iterable[int]) -> str:
-        """The pieces joined, with nothing else done to them."""
+        """The pieces as the vocabulary spells them, put together."""
+        ids = enumerate(token_ids)
+        return "".join(self.raw_delta(each, n == 0) for n, each in ids)[1:]
 
     def raw_delta(self, token_id: int, is_first: bool) -> str:
         """What a token adds to the raw text, put behind a prompt."""
+        return f" {self.piece(token_id)}"

@@ -34,19 +34,17 @@ _ALWAYS_LARGE = TITLES | PROPER | {"i"}
 _WORD_LENGTH = 40
 
 
-def needs_next(token: str) -> bool:
-    """Whether the case of a token may depend on the token after it."""
-    return token in _ALWAYS_LARGE or (len(token) == 1 and token.isalpha())
-
-
 class Casing:
     """Decides, token after token, whether each begins with a capital letter.
 
     Constant in time and size for each token.
+
+    Attributes:
+        starts_sentence: whether the next word begins a sentence.
     """
 
     def __init__(self) -> None:
-        self._starts = True
+        self.starts_sentence = True
         # The sentence may go on behind a quotation: "What!" he cried.
         self._may_resume = False
         # The quotation was interrupted: "Yes," he said, "and now".
@@ -55,18 +53,12 @@ class Casing:
         self._word = ""
         self._dots = 0
 
-    @property
-    def starts_sentence(self) -> bool:
-        """Whether the next word begins a sentence."""
-        return self._starts
-
     def cased(self, token: str, following: str | None, spacing: Spacing) -> str:
         """Read the next token; returns its characters as they are written.
 
         Args:
             token: a word, a mark or a `##` piece, in lower case.
-            following: the token after it, `None` at the end. Only looked at
-                where `needs_next(token)` holds.
+            following: the token after it, `None` at the end; see `Typesetter`.
             spacing: the spacing, which has read `token` already.
         """
         text, continues = split_piece(token)
@@ -79,14 +71,14 @@ class Casing:
         return text
 
     def _cased_word(self, text: str, following: str | None, spacing: Spacing) -> str:
-        starts = self._starts and not (self._may_resume and text in SPEAKERS)
+        starts = self.starts_sentence and not (self._may_resume and text in SPEAKERS)
         large = starts or (self._after_title and text != "and")
         # An initial; but 4 p.m.
         initial = len(text) == 1 and following == "." and not self._word[-1:].isdigit()
         if not large and not (following or "").startswith(PIECE):
             large = text in _ALWAYS_LARGE or initial
         large = large and not spacing.inside_word
-        self._starts = False
+        self.starts_sentence = False
         self._may_resume = self._after_title = False
         self._word = (self._word if spacing.inside_word else "") + text
         self._word = self._word[-_WORD_LENGTH:]
@@ -99,17 +91,17 @@ class Casing:
             self._end(text)
         elif spacing.quote == "opens":
             new = kind_of(self._word) != "word" and not self._quote_resumes
-            self._starts = self._starts or new
+            self.starts_sentence = self.starts_sentence or new
         elif spacing.quote == "closes":
-            self._may_resume = self._starts and self._word in ("!", "?")
-            self._quote_resumes = not self._starts
+            self._may_resume = self.starts_sentence and self._word in ("!", "?")
+            self._quote_resumes = not self.starts_sentence
         elif kind_of(text) in ("tight", "open", "close") and text not in ")]}":
-            self._starts = self._starts and kind_of(text) == "open"
+            self.starts_sentence = self.starts_sentence and kind_of(text) == "open"
         self._word = text
 
     def _end(self, text: str) -> None:
         if text != ".":
-            self._starts = True
+            self.starts_sentence = True
             self._quote_resumes = False
             return
         abbreviated = self._word in ABBREVIATIONS
@@ -118,8 +110,8 @@ class Casing:
         dotted = self._word[:-1] == "." and self._word != ".."
         inside = abbreviated or initial or dotted or self._dots in (2, 3)
         self._after_title = initial or self._word in TITLES
-        self._starts = not inside
-        if self._starts:
+        self.starts_sentence = not inside
+        if self.starts_sentence:
             self._quote_resumes = False
 
 
@@ -132,28 +124,22 @@ class SentenceEnds:
     """
 
     def __init__(self) -> None:
-        self._spacing = Spacing()
-        self._casing = Casing()
+        self._typesetter = Typesetter()
         self._last: str | None = None
 
     def push(self, word: str) -> bool:
         """Take the next token; returns whether it ends a sentence."""
         word = word.lower()
         if self._last is not None:
-            _read(self._spacing, self._casing, self._last, word)
+            self._typesetter.write(self._last, word)
         self._last = word
         # What follows may change how a quote is read: look at a copy.
-        spacing, casing = copy.copy(self._spacing), copy.copy(self._casing)
-        decimal = word == "." and spacing.after_digit
-        _read(spacing, casing, word, None)
-        if decimal or spacing.in_quotation or not casing.starts_sentence:
+        read = copy.deepcopy(self._typesetter)
+        is_decimal = word == "." and read.spacing.after_digit
+        read.write(word, None)
+        if is_decimal or read.spacing.in_quotation or not read.casing.starts_sentence:
             return False
-        return word in SENTENCE_ENDS or spacing.quote == "closes"
-
-
-def _read(spacing: Spacing, casing: Casing, word: str, after: str | None) -> None:
-    spacing.space_before(word, after)
-    casing.cased(word, after, spacing)
+        return word in SENTENCE_ENDS or read.spacing.quote == "closes"
 
 
 UNKNOWN_WORD = "[UNK]"
@@ -170,16 +156,16 @@ class Typesetter:
     """
 
     def __init__(self, lowercase: bool = True) -> None:
-        self._spacing = Spacing()
-        self._casing = Casing() if lowercase else None
+        self._lowercase = lowercase
+        self.spacing, self.casing = Spacing(), Casing()
 
     def needs_next(self, word: str) -> bool:
         """Whether `write(word, ...)` may depend on the word after it."""
-        if self._spacing.needs_next(word):
+        if self.spacing.needs_next(word):
             return True
-        if self._casing is None or self._spacing.joins_next_to_word:
+        if not self._lowercase or self.spacing.joins_next_to_word:
             return False  # capitals stand at the beginning of words
-        return needs_next(word)
+        return word in _ALWAYS_LARGE or (len(word) == 1 and word.isalpha())
 
     def write(self, word: str, following: str | None) -> str:
         """A token as displayed, with the space before it if it has one.
@@ -189,13 +175,12 @@ class Typesetter:
             following: the token after it; `None` at the end of the text, or
                 where `needs_next(word)` does not hold.
         """
-        space = " " if self._spacing.space_before(word, following) else ""
+        space = " " if self.spacing.space_before(word, following) else ""
         if word == UNKNOWN_WORD:
-            text = UNKNOWN_MARK
-            word = text
-        if self._casing is None:
+            word = UNKNOWN_MARK
+        if not self._lowercase:
             return space + split_piece(word)[0]
-        return space + self._casing.cased(word, following, self._spacing)
+        return space + self.casing.cased(word, following, self.spacing)
 
 
 class TextStream:
@@ -217,17 +202,12 @@ class TextStream:
     def after(
         cls, prompt: str, prompt_words: Sequence[str], lowercase: bool = True
     ) -> "TextStream":
-        """A stream that continues a prompt.
+        """A stream that continues a prompt, given as it was typed and as its tokens.
 
         It begins in the state that the prompt leaves (an open quotation, the
         start of a sentence), and its first part can be put right behind the
         prompt: with a space, unless the prompt ends in one or the first token
         belongs to the prompt's last word.
-
-        Args:
-            prompt: the prompt as the user typed it.
-            prompt_words: its tokens.
-            lowercase: as for the class.
         """
         stream = cls(lowercase)
         for word in prompt_words:

@@ -163,32 +163,26 @@ class Spacing:
 
     The state is what has been read: the marks just before and the open quotes.
     Constant in time and size for each token.
+
+    Attributes:
+        inside_word: whether the last token was joined to a word: the `t` of `don't`.
+        quote: whether the last token began or ended a quotation.
     """
 
     def __init__(self) -> None:
+        self.inside_word = False
+        self.quote: Literal["", "opens", "closes"] = ""
         self._join_next = True
         self._kind: Kind = "start"
         self._run = ""
         self._double = ""
         self._single: Literal["", "speech", "phrase"] = ""
         self._doubles_seen = False
-        self._inside_word = False
-        self._quote: Literal["", "opens", "closes"] = ""
-
-    @property
-    def inside_word(self) -> bool:
-        """Whether the last token was joined to a word: the `t` of `don't`."""
-        return self._inside_word
 
     @property
     def joins_next_to_word(self) -> bool:
         """Whether the next token is joined to a word, whatever it is."""
         return self._join_next and bool(_WORD_CHARACTER.search(self._run))
-
-    @property
-    def quote(self) -> Literal["", "opens", "closes"]:
-        """What the last token was: the begin or end of a quotation, or neither."""
-        return self._quote
 
     @property
     def in_quotation(self) -> bool:
@@ -218,7 +212,7 @@ class Spacing:
         """
         text, continues = split_piece(token)
         lower = text.lower()
-        self._quote = ""
+        self.quote = ""
         if continues:
             self._advance("word", lower, False, False)
             return False
@@ -234,7 +228,7 @@ class Spacing:
         return space
 
     def _advance(self, kind: Kind, lower: str, space: bool, join_next: bool) -> None:
-        self._inside_word = not space and bool(_WORD_CHARACTER.search(self._run))
+        self.inside_word = not space and bool(_WORD_CHARACTER.search(self._run))
         self._run = lower if space else (self._run + lower)[-_RUN_LENGTH:]
         self._kind, self._join_next = kind, join_next
 
@@ -277,11 +271,11 @@ class Spacing:
         return self._close() if closes else self._open()
 
     def _open(self) -> _Gap:
-        self._quote = "opens"
+        self.quote = "opens"
         return not self._join_next, True
 
     def _close(self) -> _Gap:
-        self._quote = "closes"
+        self.quote = "closes"
         return _JOIN_THEN_SPACE
 
     def _single_quote(self, mark: str, after: str) -> _Gap:
@@ -301,7 +295,7 @@ class Spacing:
 
     def _apostrophe(self, after: str) -> _Gap:
         """A single quote that follows a word."""
-        word = _last_word(self._run)
+        word = _LAST_WORD.findall(self._run)[0]
         if after and kind_of(after) == "word":
             if word == "o":
                 return False, after not in AFTER_O
@@ -316,8 +310,3 @@ class Spacing:
         if self._single == "phrase":
             self._single = ""
         return _JOIN_THEN_SPACE
-
-
-def _last_word(run: str) -> str:
-    found = _LAST_WORD.search(run)
-    return found.group() if found else ""

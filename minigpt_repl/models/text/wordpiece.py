@@ -6,50 +6,30 @@ Does not tokenize text; that is the tokenizer's work.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
-from minigpt_repl.models.text.codec import BOS_ID, PAD_ID, UNKNOWN_ID
-from minigpt_repl.models.text.display import (
-    SentenceEnds,
-    TextStream,
-    Typesetter,
-)
+from minigpt_repl.models.text.codec import UNKNOWN_ID, TextCodec
+from minigpt_repl.models.text.display import SentenceEnds, TextStream, Typesetter
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.models.text.spacing import SPACE_MARK, split_piece
 
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
-class WordPieceText:
-    """A WordPiece vocabulary; a `TextCodec`.
-
-    Ids from `len(pieces)` on have no word (a model may have more rows than words);
-    they are shown as a placeholder, `[#4950]`.
+class WordPieceText(TextCodec):
+    """A WordPiece vocabulary.
 
     Args:
-        pieces: the words; the first three are `[PAD]`, `[UNK]` and `[BOS]`.
+        pieces: the words, `##` and all.
         lowercase: whether the vocabulary is in lower case, so that capitals have to
             be guessed.
-
     """
 
-    pad_id = PAD_ID
-    unknown_id: int | None = UNKNOWN_ID
-    start_id = BOS_ID
-    end_id: int | None = None
-    special_ids = frozenset((PAD_ID, UNKNOWN_ID, BOS_ID))
+    unknown_id = UNKNOWN_ID
 
     def __init__(self, pieces: Sequence[str], lowercase: bool = True) -> None:
-        self.pieces = tuple(pieces)
+        super().__init__(pieces)
         self.lowercase = lowercase
-
-    def __deepcopy__(self, memo: object) -> "WordPieceText":
-        return self  # it never changes, and a decoder that holds it is copied often
-
-    def piece(self, token_id: int) -> str:
-        """The word of an id, `##` and all; a placeholder where it has none."""
-        if 0 <= token_id < len(self.pieces):
-            return self.pieces[token_id]
-        return f"[#{token_id}]"
 
     def written(self, token_id: int) -> str:
         """The word of an id, without `##`."""
@@ -83,34 +63,28 @@ class WordPieceText:
         ids = set(range(len(self.pieces))) - self.special_ids
         return frozenset(id for id in ids if not split_piece(self.pieces[id])[1])
 
-    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "WordPieceDecoder":
-        """A decoder whose text is put right behind a prompt."""
+    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByIds":
+        """A decoder of display text."""
         words = [self.piece(token_id) for token_id in prompt_ids]
-        return WordPieceDecoder(self, TextStream.after(prompt, words, self.lowercase))
+        return ByIds(self, TextStream.after(prompt, words, self.lowercase))
 
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
     ) -> list[str]:
-        """What each new token added to a text that starts with a prompt."""
+        """What each new token added to the display text."""
         words = [self.piece(token_id) for token_id in (*prompt_ids, *token_ids)]
         typesetter = Typesetter(self.lowercase)
-        set_words = map(typesetter.write, words, [*words[1:], None])
-        parts = list(set_words)[len(prompt_ids) :]
+        parts = [*map(typesetter.write, words, [*words[1:], None])][len(prompt_ids) :]
         if parts and (not prompt or prompt[-1].isspace()):
             parts[0] = parts[0].removeprefix(" ")
         return parts
 
-    def sentence_ends(self, prompt_ids: Iterable[int]) -> "WordPieceSentenceEnds":
-        """Find the ends of sentences behind a prompt."""
-        ends = WordPieceSentenceEnds(self)
+    def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByIds":
+        """Find them in the words."""
+        ends = ByIds(self, SentenceEnds())
         for token_id in prompt_ids:
             ends.push(token_id)
         return ends
-
-    def raw_text(self, token_ids: Iterable[int]) -> str:
-        """The words with a space between them, `##` pieces joined."""
-        ids = enumerate(token_ids)
-        return "".join(self.raw_delta(each, n == 0) for n, each in ids)[1:]
 
     def raw_delta(self, token_id: int, is_first: bool) -> str:
         """What a token adds to the raw text; a `##` piece has no space before it."""
@@ -118,27 +92,16 @@ class WordPieceText:
         return word if continues and not is_first else f" {word}"
 
 
-class WordPieceDecoder:
-    """Display text of ids that come one by one; a `Decoder`."""
+class ByIds:
+    """A `TextStream` or `display.SentenceEnds` that takes ids in place of words."""
 
-    def __init__(self, text: WordPieceText, words: TextStream) -> None:
+    def __init__(self, text: WordPieceText, words: Any) -> None:
         self._text, self._words = text, words
 
-    def push(self, token_id: int) -> str:
-        """Take the next token; returns the text that is certain now, maybe `""`."""
+    def push(self, token_id: int) -> Any:
+        """Take the next token; returns what it returns of the token's word."""
         return self._words.push(self._text.piece(token_id))
 
-    def flush(self) -> str:
+    def flush(self) -> Any:
         """End the text; returns what was held back."""
         return self._words.flush()
-
-
-class WordPieceSentenceEnds:
-    """Finds the ends of sentences in ids; a `SentenceEnds`."""
-
-    def __init__(self, text: WordPieceText) -> None:
-        self._text, self._words = text, SentenceEnds()
-
-    def push(self, token_id: int) -> bool:
-        """Take the next token; returns whether it ends a sentence."""
-        return self._words.push(self._text.piece(token_id))
