@@ -10,7 +10,7 @@ from keras import ops
 from keras_hub.models import CausalLM, CausalLMPreprocessor, GPT2CausalLM
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.models.text.bytelevel import ByteLevelText
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
@@ -107,7 +107,7 @@ class MiniGPTCausalLM(CausalLM):
     generate_step = GPT2CausalLM.generate_step
 
 
-def language_model(causal_lm: Any) -> LanguageModel:
+def language_model(causal_lm: Any) -> KerasLanguageModel:
     """The language model of a `MiniGPTCausalLM` with its preprocessor."""
     tokenizer = causal_lm.preprocessor.tokenizer
     text = text_of(tokenizer)
@@ -125,7 +125,7 @@ def language_model(causal_lm: Any) -> LanguageModel:
         return [*itertools.chain.from_iterable([*ids, *ends] for ids in ended), *last]
 
     context_length = causal_lm.backbone.max_sequence_length
-    return LanguageModel(causal_lm, text, encode, context_length)
+    return KerasLanguageModel(causal_lm, text, encode, context_length)
 
 
 def text_of(tokenizer: Any) -> TextCodec:

@@ -1,10 +1,14 @@
-"""What a language model is to the rest: any KerasHub `CausalLM`, and its cache."""
+"""What a language model is to the rest, and every KerasHub `CausalLM` as one.
+
+The engine knows `LanguageModel` only. `KerasLanguageModel` makes one of any
+KerasHub `CausalLM` with a `call_with_cache`, whatever the shape of its cache.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -18,6 +22,56 @@ Tensors = Any
 traces: Counter[str] = Counter()
 """Graphs traced so far in this process, by what was traced: nothing but a sampler, a
 number of rows or a value that shapes a graph, that was not used before, may add one."""
+
+
+class LanguageModel(Protocol):
+    """Scores of the next token, for texts that are the rows of a batch.
+
+    Attributes:
+        text: the model's tokens as text; needs no TensorFlow.
+        context_length: positions of the model.
+        vocabulary_size: ids that have a token.
+        logits_size: logits of a position; those beyond the vocabulary and those of
+            special ids are minus infinity.
+        allowed_count: ids that may be chosen.
+        hidden_dim: width of the hidden states.
+    """
+
+    text: TextCodec
+    context_length: int
+    vocabulary_size: int
+    logits_size: int
+    allowed_count: int
+    hidden_dim: int
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without the start token."""
+
+    def new_cache(self, rows: int) -> "KVCache":
+        """Room for the keys and values of `rows` texts."""
+
+    def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
+        """One pass over whole texts, int `(rows, length)`.
+
+        Returns:
+            Logits `(rows, length, logits_size)`, hidden states
+            `(rows, length, hidden_dim)`, and keys and values for `KVCache.fill`.
+        """
+
+    def decode_step(
+        self, token_ids: tf.Tensor, cache: "KVCache", index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Add tokens, int `(rows, new)`, to the texts of a cache; to be traced.
+
+        Args:
+            token_ids: the tokens.
+            cache: where their keys and values are written.
+            index: position of the first of them.
+
+        Returns:
+            Logits `(rows, new, logits_size)` and hidden states
+            `(rows, new, hidden_dim)`.
+        """
 
 
 class KVCache:
@@ -75,11 +129,8 @@ class KVCache:
         return tf.nest.pack_sequence_as(self._structure, values)
 
 
-class LanguageModel:
-    """Scores of the next token, for texts that are the rows of a batch.
-
-    The engine knows nothing else of a model; one of another kind than KerasHub's is a
-    class with the same methods and attributes.
+class KerasLanguageModel:
+    """A KerasHub `CausalLM` as a `LanguageModel`.
 
     The weights are copied for the compiled steps and must not change: passing
     forty variables to each call would double its cost, and as constants they would
@@ -89,15 +140,8 @@ class LanguageModel:
         causal_lm: a KerasHub `CausalLM` with `call_with_cache(token_ids, cache,
             index)` and `_build_cache(token_ids)`.
         text: its tokens as text.
-        encode: from text to token ids, without the start token.
+        encode: from text to token ids.
         context_length: positions to decode in; many models set no bound themselves.
-
-    Attributes:
-        vocabulary_size: ids that have a token.
-        logits_size: logits of a position; those beyond the vocabulary and those of
-            special ids are minus infinity.
-        allowed_count: ids that may be chosen.
-        hidden_dim: width of the hidden states.
     """
 
     def __init__(
@@ -132,29 +176,14 @@ class LanguageModel:
         return KVCache(self._empty_row, rows)
 
     def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
-        """One pass over whole texts, int `(rows, length)`.
-
-        Returns:
-            Logits `(rows, length, logits_size)`, hidden states
-            `(rows, length, hidden_dim)`, and keys and values for `KVCache.fill`.
-        """
+        """One pass over whole texts; see `LanguageModel`."""
         made: tuple[tf.Tensor, tf.Tensor, Tensors] = self._prefill(token_ids)
         return made
 
     def decode_step(
         self, token_ids: tf.Tensor, cache: KVCache, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Add tokens, int `(rows, new)`, to the texts of a cache; to be traced.
-
-        Args:
-            token_ids: the tokens.
-            cache: where their keys and values are written.
-            index: position of the first of them.
-
-        Returns:
-            Logits `(rows, new, logits_size)` and hidden states
-            `(rows, new, hidden_dim)`.
-        """
+        """Add tokens to the texts of a cache; see `LanguageModel`."""
         traces["decode_step"] += 1
         with tf.init_scope():  # where variables have values
             weights = self._weights

@@ -85,10 +85,18 @@ class DiverseBeamSearch(BeamSearch):
         cache: Any = None,
         index: Any = 0,
         mask: Any = None,
+        stop_token_ids: Any = None,
         model: Any = None,
         **kwargs: Any,
     ) -> Any:
         """KerasHub's call of a sampler."""
+
+        def goes_on(prompt: Any, cache: Any, index: Any, mask: Any, *more: Any) -> Any:
+            if stop_token_ids is None:
+                return ops.convert_to_tensor(True, dtype="bool")
+            is_end = prompt[..., None] == ops.convert_to_tensor(stop_token_ids)
+            is_end = ops.any(is_end, axis=-1) & ~mask
+            return ~ops.all(ops.any(is_end, axis=-1))
 
         def body(
             prompt: Any, cache: Any, index: Any, mask: Any, log_probs: Any, taken: Any
@@ -106,7 +114,7 @@ class DiverseBeamSearch(BeamSearch):
             return prompt, cache, index + 1, mask, log_probs, taken
 
         prompt, _, _, _, log_probs, taken = self.run_loop(
-            lambda *state: ops.convert_to_tensor(True, dtype="bool"),
+            goes_on,
             body,
             model=model,
             loop_vars=self._begin(prompt, cache, index, mask),

@@ -13,7 +13,7 @@ from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.request import Finished, Request
 from minigpt_repl.engine.search import SearchLoop, search_size
-from minigpt_repl.models.language_model import LanguageModel
+from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.models.text.wordpiece import WordPieceText
 from minigpt_repl.sampling.registry import find_sampler
@@ -47,7 +47,7 @@ def model(gpt2):
         start_id=0,
         pad_id=0,
     )
-    return LanguageModel(gpt2, text, lambda text: map(int, text.split()), CONTEXT)
+    return KerasLanguageModel(gpt2, text, lambda text: map(int, text.split()), CONTEXT)
 
 
 def padded(prompts):
@@ -85,7 +85,7 @@ def test_the_engine_makes_texts_with_it(gpt2):
     def encode(prompt):
         return map(text.pieces.index, prompt.split())
 
-    model = LanguageModel(gpt2, text, encode, CONTEXT)
+    model = KerasLanguageModel(gpt2, text, encode, CONTEXT)
     record = SimpleNamespace(sha256="", parameter_count=1, lowercase=True, training={})
     engine = LocalEngine(
         SimpleNamespace(
