@@ -3,7 +3,7 @@
 A session is a frozen value: settings and a tree of texts.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +67,6 @@ class Session:
         """The node of that id, or `None`."""
         return next((node for node in self.nodes if node.id == node_id), None)
 
-    def path(self) -> Iterator[Node]:
-        """The current node and its ancestors, the current one first."""
-        known = {node.id: node for node in self.nodes}
-        node = self.node
-        while node is not None:
-            yield node
-            node = None if node.parent is None else known[node.parent]
-
     def add(
         self, prompt: str, generation: Generation, parent: int | None = None
     ) -> "Session":
@@ -83,13 +75,12 @@ class Session:
         node = Node(node_id, parent, prompt, generation)
         return replace(self, nodes=(*self.nodes, node), current=node_id)
 
-    def with_settings(self, settings: Settings) -> "Session":
-        """The session with other settings."""
-        return replace(self, settings=settings)
-
 
 Steps = Generator[Output, Any, Session]
 """What a command does, output by output; it returns the session after it."""
+
+Outputs = Generator[Output, Any, None]
+"""The same of a command that leaves the session as it is."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +117,6 @@ def again_request(context: Context, node: Node) -> Request:
     return replace(request, prompt_ids=made.request.prompt_ids)
 
 
-def going_on_request(context: Context, node: Node) -> Request:
-    """The request for a text that goes on from the end of a node's text.
-
-    By its exact tokens, if the model that made them is the one that is loaded.
-    """
-    request = context.session.settings.request(node.text)
-    if not is_of_this_model(context, node.generation):
-        return request
-    return replace(request, prompt_ids=node.generation.whole_ids)
-
-
 def prompt_ids_of(context: Context, node: Node) -> tuple[int, ...]:
     """The tokens of a node's prompt, as the model that is loaded sees them."""
     if is_of_this_model(context, node.generation):
@@ -160,12 +140,15 @@ def last_node(session: Session, wanted_for: str) -> Node:
     return session.node
 
 
-def node_of_this_model(context: Context, wanted_for: str) -> Node:
-    """The current text, if it has tokens of the model that is loaded.
+def inspect_text(context: Context, wanted_for: str) -> "ScoredText":
+    """The current text with the model's scores.
 
     Raises:
         UsageError: if it is another model's, has no tokens, or there is none.
     """
+    # Not at the start: the prompt would come a little later.
+    from minigpt_repl.compare.choice import inspect
+
     node = last_node(context.session, wanted_for)
     if not is_of_this_model(context, node.generation):
         raise UsageError(
@@ -173,19 +156,6 @@ def node_of_this_model(context: Context, wanted_for: str) -> Node:
         )
     if not node.generation.tokens:
         raise UsageError(f"{wanted_for}: the last text has no new tokens; :again")
-    return node
-
-
-def inspect_text(context: Context, wanted_for: str) -> "ScoredText":
-    """The current text with the model's scores.
-
-    Raises:
-        UsageError: as `node_of_this_model`.
-    """
-    # Not at the start: the prompt would come a little later.
-    from minigpt_repl.compare.choice import inspect
-
-    node = node_of_this_model(context, wanted_for)
     return inspect(context.engine, node.prompt, node.generation)
 
 
@@ -194,7 +164,6 @@ def current_ids(context: Context) -> tuple[int, ...]:
     node = context.session.node
     if node is None:
         return ()
-    made = node.generation
-    if not is_of_this_model(context, made):
-        return context.engine.encode(node.text)
-    return made.whole_ids
+    if is_of_this_model(context, node.generation):
+        return node.generation.whole_ids
+    return context.engine.encode(node.text)

@@ -7,27 +7,18 @@ what a command asks for, whatever the front end is.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
 from minigpt_repl.repl.context import Context, Session, Steps
-from minigpt_repl.repl.output import (
-    Ask,
-    AskEditor,
-    AskKey,
-    Display,
-    Notice,
-    Output,
-    Quit,
-    SwitchModel,
-)
+from minigpt_repl.repl.output import Display, Notice, Output, Quit, SwitchModel
 from minigpt_repl.shown import did_you_mean, plain, quoted
 
-Handler = Callable[[Context, str], Steps]
+Handler = Callable[[Context, str], Generator[Output, Any, Session | None]]
 Completer = Callable[[Context, str], Iterable[str]]
 
 
@@ -220,7 +211,7 @@ def _run_command(line: str, context: Context) -> Steps:
     command, arguments = _split(line)
     if arguments and not command.usage:
         raise UsageError(f":{command.name} takes no arguments; got {quoted(arguments)}")
-    return (yield from command.run(context, arguments))
+    return (yield from command.run(context, arguments)) or context.session
 
 
 def _split(line: str) -> tuple[Command, str]:
@@ -297,19 +288,12 @@ class App:
     def _carry_out(self, output: Output) -> object:
         """Do what a command asks; returns what it gets back."""
         match output:
-            case Ask(question):
-                return self._display.ask(question)
-            case AskKey():
-                return self._display.key()
-            case AskEditor(text):
-                return self._display.edit(text)
             case SwitchModel(directory):
                 return self._switch_model(directory)
             case Quit():
                 self.has_quit = True
-            case _:
-                self._display.show(output)
-        return None
+                return None
+        return self._display.show(output)
 
     def _switch_model(self, directory: str) -> EngineInfo:
         """Load another checkpoint; the engine in use stays if that fails."""
@@ -340,16 +324,15 @@ def perform(steps: Steps, carry_out: Callable[[Output], object]) -> Session:
     Raises:
         MiniGPTError: what the command raised.
     """
-    advance: Callable[[], Output] = partial(next, steps)
     try:
+        output = next(steps)
         while True:
-            output = advance()
             try:
                 reply = carry_out(output)
             except MiniGPTError as error:
-                advance = partial(steps.throw, error)
+                output = steps.throw(error)
             else:
-                advance = partial(steps.send, reply)
+                output = steps.send(reply)
     except StopIteration as stop:
         session: Session = stop.value
         return session

@@ -74,7 +74,6 @@ def run(options: Options) -> int:
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> int:
     from minigpt_repl.engine.batches import is_drawn
-    from minigpt_repl.repl.reader import history_file
     from minigpt_repl.repl.terminal import Terminal
 
     defaults = session.settings
@@ -82,14 +81,13 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> int:
 
     def open_warming_engine(folder: str) -> "RemoteEngine":
         # Called when the prompt is there: only then are plugins looked for.
-        others = [spec for spec in all_samplers() if spec.name != in_use.name]
         texts = {
             spec: replace(
                 defaults.request(""),
                 sampler=spec.name,
                 parameters=defaults.parameters(spec),
             )
-            for spec in (in_use, *others)
+            for spec in (in_use, *all_samplers())
         }
         warm = [(text, 1) for text in texts.values()]
         if is_drawn(in_use.name, defaults.parameters()):
@@ -104,7 +102,7 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> int:
         session,
         open_warming_engine,
         str(directory),
-        history=None if options.no_history else history_file(),
+        history=None if options.no_history else paths.state_home() / "history",
         debug=options.debug,
     )
     return terminal.run(options.commands)
@@ -289,24 +287,28 @@ def read_prompt(flag: str) -> str:
 
 
 def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":
-    from minigpt_repl.repl.plain import PlainLoop
+    from minigpt_repl.repl.plain import PlainDisplay, PlainLoop
 
     writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
     can_wrap = sys.stdout.isatty() and not is_dumb(os.environ)
-    return PlainLoop(
-        session,
-        lambda folder: open_engine(folder, options),
-        str(directory),
+    page = PlainDisplay(
         sys.stdout,
         sys.stderr,
-        watch=writer.watch if writer else None,
-        top=options.top,
-        keep_going=options.keep_going,
         only_new=options.only_new,
+        hide_texts=options.wants_json,
         width=shutil.get_terminal_size().columns,
         size=shutil.get_terminal_size if can_wrap else None,
         # An object of `--json` may come while the sign is there.
         spinner=None if options.wants_json else _spinner(),
+    )
+    return PlainLoop(
+        session,
+        lambda folder: open_engine(folder, options),
+        str(directory),
+        page,
+        watch=writer.watch if writer else None,
+        top=options.top,
+        keep_going=options.keep_going,
     )
 
 

@@ -82,7 +82,7 @@ class Signals:
         """A line is carried out: ^C stops it, the second raises
         `KeyboardInterrupt`."""
         self.interrupts = 0
-        with self._in("working"):
+        with self.phase("working"):
             yield
 
     @contextlib.contextmanager
@@ -107,25 +107,16 @@ class Signals:
             raise Left(self.left)
         self._app = app
         try:
-            with self.elsewhere():
+            with self.phase("elsewhere"):
                 yield
         finally:
             self._app = None
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """A line is read without an application: ^C raises `KeyboardInterrupt`."""
-        with self._in("reading"):
-            yield
-
-    @contextlib.contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """Someone else has the terminal: ^C is for them."""
-        with self._in("elsewhere"):
-            yield
-
-    @contextlib.contextmanager
-    def _in(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """What ^C means until the end: while `reading` a line without an application
+        it raises `KeyboardInterrupt`, `elsewhere` it is for whoever has the terminal.
+        """
         before, self._phase = self._phase, phase
         try:
             yield

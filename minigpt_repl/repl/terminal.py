@@ -138,44 +138,38 @@ class Terminal:
         """Columns of the terminal now."""
         return self._screen.width
 
-    def show(self, output: outputs.Output) -> None:
-        """Show an output; where the cursor is at a line's start, we may wait."""
+    @property
+    def has_keys(self) -> bool:
+        """Whether single keys can be asked for."""
+        return not self._is_dumb
+
+    def show(self, output: outputs.Output) -> str | None:
+        """Show an output; the answer to one that asks.
+
+        Where the cursor is at a line's start after it, we may wait.
+        """
         self._spinner.hold()
-        self._screen.show(output)
+        answer = None
+        match output:
+            case outputs.Ask(question):
+                self.finish()
+                answer = self._reader.ask(question)
+            case outputs.AskKey():  # a live block above it stays open
+                answer = self._reader.key()
+            case outputs.AskEditor(text):
+                self.finish()
+                answer = self._reader.edit(text)
+            case _:
+                self._screen.show(output)
         if self._screen.is_at_line_start:
             self._spinner.resume()
+        return answer
 
     def finish(self) -> None:
         """End a text or a live block."""
         self._spinner.hold()
         with suppress(OSError):
             self._screen.finish()
-
-    def ask(self, question: str) -> str | None:
-        """An answer to a question, or `None` after ^D or ^C."""
-        self.finish()
-        answer = self._reader.ask(question)
-        self._spinner.resume()
-        return answer
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether single keys can be asked for."""
-        return not self._is_dumb
-
-    def key(self) -> str | None:
-        """One key, pressed below a live block that stays open."""
-        self._spinner.hold()
-        pressed = self._reader.key()
-        self._spinner.resume()
-        return pressed
-
-    def edit(self, text: str) -> str | None:
-        """A text as the user left it in an editor, or `None`."""
-        self.finish()
-        edited = self._reader.edit(text)
-        self._spinner.resume()
-        return edited
 
     def _turn(self) -> None:
         """Read one line and carry it out."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from rich.text import Text
 
@@ -12,15 +13,15 @@ from minigpt_repl.models.record import check_folder, is_file, read_record
 from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
 from minigpt_repl.repl.commands.setting import describe_fitting, show_model
 from minigpt_repl.repl.completion import command_words, folder_words
-from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.context import Context, Outputs, Steps
 from minigpt_repl.repl.dispatch import Command, all_commands, command
 from minigpt_repl.repl.dispatch import find_command as find
 from minigpt_repl.repl.output import ClearScreen, Notice, Output, Quit, Say, SwitchModel
 from minigpt_repl.repl.tables import (
     NAME,
     STRONG,
+    FittingTable,
     commands_table,
-    make_table,
     sampler_facts,
     settings_table,
 )
@@ -60,7 +61,7 @@ def help_words(context: Context, typed: str) -> Iterator[str]:
 
 
 @command("help", usage="[all | NAME]", aliases=("h", "?"), complete=help_words)
-def show_help(context: Context, arguments: str) -> Steps:
+def show_help(context: Context, arguments: str) -> Outputs:
     """List the commands, or tell more about one, or about a word on the screen.
 
     With `all` it tells of every command in a line. NAME is a command, a sampler, a
@@ -69,19 +70,18 @@ def show_help(context: Context, arguments: str) -> Steps:
     word = arguments.removeprefix(":")
     if word == EACH:
         yield Say(commands_table(grouped_commands()))
-        return context.session
+        return
     if not word:
         names = {
             group: " ".join(f":{each.name}" for each in commands)
             for group, commands in grouped_commands().items()
         }
         rows = [(Text(group, style=STRONG), listed) for group, listed in names.items()]
-        yield Say(make_table(("", ""), rows))
+        yield Say(FittingTable(("", ""), rows))
         yield Say("")
         yield Say(Text(HINTS))
-        return context.session
+        return
     yield from _help_on(word, context.session.settings)
-    return context.session
 
 
 def grouped_commands() -> dict[str, list[Command]]:
@@ -154,17 +154,15 @@ def _command_help(entry: Command) -> Text:
 
 
 @command("quit", aliases=("q", "exit"))
-def quit_program(context: Context, arguments: str) -> Steps:
+def quit_program(context: Context, arguments: str) -> Outputs:
     """Leave the program; ^D on an empty line does the same."""
     yield Quit()
-    return context.session
 
 
 @command("clear")
-def clear(context: Context, arguments: str) -> Steps:
+def clear(context: Context, arguments: str) -> Outputs:
     """Clear the screen; the texts and the settings stay."""
     yield ClearScreen()
-    return context.session
 
 
 def checkpoint_words(context: Context, typed: str) -> Iterator[str]:
@@ -202,4 +200,4 @@ def model(context: Context, arguments: str) -> Steps:
         f"{info.vocabulary_size:,} words, context {info.context_length})"
     )
     yield from map(Notice, describe_fitting(changes))
-    return context.session.with_settings(settings)
+    return replace(context.session, settings=settings)

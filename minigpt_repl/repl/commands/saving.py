@@ -31,7 +31,14 @@ from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.setting import describe_fitting, prepare
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
-from minigpt_repl.repl.context import Context, Node, Session, Steps, is_of_this_model
+from minigpt_repl.repl.context import (
+    Context,
+    Node,
+    Outputs,
+    Session,
+    Steps,
+    is_of_this_model,
+)
 from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
 from minigpt_repl.repl.output import Mistake, Notice
 from minigpt_repl.sampling.parameters import Value
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
 
 
 @command("save", usage="FILE", complete=file_words)
-def save(context: Context, arguments: str) -> Steps:
+def save(context: Context, arguments: str) -> Outputs:
     """Write the texts, their seeds and the settings to a file, as JSON.
 
     A file that is there already is replaced only if it is a saved session.
@@ -60,7 +67,6 @@ def save(context: Context, arguments: str) -> Steps:
         )
     write_user_file(path, dump_session(context.session))
     yield Notice(f"saved {_texts(len(context.session.nodes))} to {shown_path(path)}")
-    return context.session
 
 
 @command("load", usage="FILE", complete=file_words)
@@ -76,7 +82,7 @@ def load(context: Context, arguments: str) -> Steps:
     settings, changes = session.settings.fitted_to(session.settings.limits)
     yield from map(Notice, describe_fitting(changes))
     prepare(context, settings)
-    return session.with_settings(settings)
+    return replace(session, settings=settings)
 
 
 OF_THE_TERMINAL = ("color", "keys")
@@ -250,7 +256,7 @@ def export_words(context: Context, typed: str) -> Iterator[str]:
 
 
 @command("export", usage="[--session] FILE.md|.html|.json", complete=export_words)
-def export(context: Context, arguments: str) -> Steps:
+def export(context: Context, arguments: str) -> Outputs:
     """Write the last comparison to a file: Markdown, HTML or JSON.
 
     With `--session` it is every text of the session. The HTML file needs nothing
@@ -271,7 +277,7 @@ def export(context: Context, arguments: str) -> Steps:
     if is_session and path.suffix.lower() == ".html":
         write_page(path, session_page(_branches(context), context.engine))
         yield Notice(f"wrote the session to {shown_path(path)}")
-        return context.session
+        return
     if is_session:
         comparisons = list(_session(context))
     elif context.session.comparison is None:
@@ -283,7 +289,6 @@ def export(context: Context, arguments: str) -> Steps:
     write(comparisons, path, context.engine)
     what = "the session" if is_session else "the comparison"
     yield Notice(f"wrote {what} to {shown_path(path)}")
-    return context.session
 
 
 def _session(context: Context) -> Iterator[Comparison]:

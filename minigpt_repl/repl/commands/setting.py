@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,16 +20,16 @@ from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.models.record import read_record
 from minigpt_repl.paths import RECORD_FILE, known_checkpoints
 from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
-from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.context import Context, Outputs, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (
     NAME,
     STRONG,
     FittingTable,
+    Row,
     facts_table,
     history_table,
-    make_table,
     origin_word,
     origins_table,
     other_settings_table,
@@ -95,10 +96,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         switched = f"{before} -> {switched}"
     elif not pairs:
         switched = f"{switched}, as before"
-    yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
-    yield from map(Notice, describe_changes(changes[1:]))
-    prepare(context, after)
-    return context.session.with_settings(after)
+    told = f"sampler: {switched}" + (f" ({now})" if now else "")
+    return (yield from _changed(context, after, told, *describe_changes(changes[1:])))
 
 
 def switch_to_chain(context: Context, after: Settings) -> Steps:
@@ -107,9 +106,14 @@ def switch_to_chain(context: Context, after: Settings) -> Steps:
     before = context.session.settings
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
     told = f"{now}, as before" if was == now else f"{was} -> {now}"
-    yield Notice(f"sampler: {told}")
+    return (yield from _changed(context, after, f"sampler: {told}"))
+
+
+def _changed(context: Context, after: Settings, *lines: str) -> Steps:
+    """Tell what has changed."""
+    yield from map(Notice, lines)
     prepare(context, after)
-    return context.session.with_settings(after)
+    return replace(context.session, settings=after)
 
 
 @command("set", usage="[NAME VALUE | NAME=VALUE ...]", complete=assignment_words)
@@ -125,17 +129,15 @@ def set_values(context: Context, arguments: str) -> Steps:
         yield Say(settings_table(settings))
         yield Say(other_settings_table(settings))
         return context.session
+    if arguments == "sampler":
+        yield Say(samplers_table(settings))
+        return context.session
     if len(arguments.split()) == 1 and "=" not in arguments:
-        if arguments == "sampler":
-            yield Say(samplers_table(settings))
-        else:
-            yield Say(settings_table(settings, [arguments]))
+        yield Say(settings_table(settings, [arguments]))
         return context.session
     after, changes = settings.set(read_assignments(arguments))
     _check_words(context, after)
-    yield from map(Notice, describe_changes(changes))
-    prepare(context, after)
-    return context.session.with_settings(after)
+    return (yield from _changed(context, after, *describe_changes(changes)))
 
 
 @command("unset", usage="NAME ...", complete=setting_words)
@@ -149,9 +151,7 @@ def unset_values(context: Context, arguments: str) -> Steps:
         key = name if name == "sampler" else after.key(name)
         after, change = after.unset(name)
         lines.append(f"{_arrow(change)} ({origin_word(after, key)})")
-    yield from map(Notice, lines)
-    prepare(context, after)
-    return context.session.with_settings(after)
+    return (yield from _changed(context, after, *lines))
 
 
 @command("reset")
@@ -159,12 +159,8 @@ def reset(context: Context, arguments: str) -> Steps:
     """Take back everything that :set and :sampler changed."""
     before = context.session.settings
     after = before.reset()
-    changes = before.changes_to(after)
-    yield from map(Notice, map(_arrow, changes))
-    if not changes:
-        yield Notice("nothing was set")
-    prepare(context, after)
-    return context.session.with_settings(after)
+    lines = [*map(_arrow, before.changes_to(after))] or ["nothing was set"]
+    return (yield from _changed(context, after, *lines))
 
 
 def prepare(context: Context, after: Settings) -> None:
@@ -248,12 +244,8 @@ def _arrow(change: Change) -> str:
     return f"{change.name}: {before} -> {after}"
 
 
-def _subjects(context: Context, typed: str) -> Iterable[str]:
-    return SUBJECTS
-
-
-@command("show", usage="settings|model|history|stats", complete=_subjects)
-def show(context: Context, arguments: str) -> Steps:
+@command("show", usage="settings|model|history|stats", complete=lambda *_: SUBJECTS)
+def show(context: Context, arguments: str) -> Outputs:
     """Show the settings, the model, the texts so far or their figures.
 
     `settings` tells where each value came from: default, config, environment,
@@ -266,7 +258,6 @@ def show(context: Context, arguments: str) -> Steps:
         allowed = ", ".join(SUBJECTS)
         raise UsageError(f":show takes one of {allowed}; {got}{near}")
     yield from SUBJECTS[names[0]](context)
-    return context.session
 
 
 def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
@@ -333,7 +324,7 @@ def show_model(context: Context) -> Iterator[Output]:
 
 def checkpoints_table(directory: str) -> FittingTable:
     """The checkpoints that can be called by name, the one in use marked."""
-    rows: list[tuple[Text | str, ...]] = []
+    rows: list[Row] = []
     for name, folder in known_checkpoints().items():
         is_current = folder == Path(directory)
         mark = Text("*" if is_current else " ", style=STRONG)
@@ -356,7 +347,7 @@ def checkpoints_table(directory: str) -> FittingTable:
             )
         )
     headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
-    return make_table(headings, rows, right=" ".join(headings[2:]), whole=6)
+    return FittingTable(headings, rows, right=" ".join(headings[2:]), whole=6)
 
 
 def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:

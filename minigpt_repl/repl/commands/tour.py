@@ -37,7 +37,7 @@ from minigpt_repl.shown import (
 )
 
 Figures = Mapping[str, Mapping[str, float]]
-"""By sampler, then by the key of a measure."""
+"""By sampler, then by the name that `ChapterSpec.shown` has for it."""
 
 LOOPING = 0.2
 """Repeated 4-grams from which on a reader sees that a text repeats itself."""
@@ -56,7 +56,8 @@ class ChapterSpec:
         sampler: what makes the text.
         claim: what the story says of it.
         holds: whether the figures of the texts bear it out.
-        shown: the measures, in words, with `{names}` of figures.
+        shown: the measures, in words, with `{names}` of figures; those of other
+            samplers have theirs before it: `{greedy_repeated}`.
         otherwise: what is said if they do not.
     """
 
@@ -89,18 +90,10 @@ class Chapter:
         return f"{'So it is' if self.holds else 'Not here'}: {self.words}"
 
 
-def _repeats(figures: Figures, sampler: str) -> float:
-    return figures[sampler].get("repeated_4", 0.0)
-
-
-def _surprise(figures: Figures, sampler: str) -> float:
-    return figures[sampler].get("perplexity", 1.0)
-
-
 def _improves_on_greedy(figures: Figures, sampler: str) -> bool:
-    return _repeats(figures, sampler) < _repeats(figures, "greedy") and _surprise(
-        figures, sampler
-    ) < _surprise(figures, "random")
+    own, greedy, random = figures[sampler], figures["greedy"], figures["random"]
+    repeats_less = own["repeated"] < greedy["repeated"]
+    return repeats_less and own["perplexity"] < random["perplexity"]
 
 
 CHAPTERS = (
@@ -108,7 +101,7 @@ CHAPTERS = (
         "greedy",
         "Greedy search takes the most probable token, every time. "
         "It soon repeats itself.",
-        lambda figures: _repeats(figures, "greedy") >= LOOPING,
+        lambda figures: figures["greedy"]["repeated"] >= LOOPING,
         "{repeated} of its 4-grams had been there before; the longest run that "
         "comes twice has {run} tokens.",
         "The text ended before it came round again. A longer one (:set length) mostly "
@@ -118,7 +111,7 @@ CHAPTERS = (
         "beam",
         "Beam search looks for the most probable whole text. "
         "That repeats itself just as well.",
-        lambda figures: _repeats(figures, "beam") >= LOOPING,
+        lambda figures: figures["beam"]["repeated"] >= LOOPING,
         "{repeated} repeated 4-grams, perplexity {perplexity}; greedy had "
         "{greedy_perplexity}. A search of few beams may drop what would have become "
         "more probable.",
@@ -129,8 +122,8 @@ CHAPTERS = (
         "Random sampling draws from the whole distribution. "
         "It does not repeat itself, it wanders off.",
         lambda figures: (
-            _repeats(figures, "random") < LOOPING
-            and _surprise(figures, "random") > 2 * _surprise(figures, "greedy")
+            figures["random"]["repeated"] < LOOPING
+            and figures["random"]["perplexity"] > 2 * figures["greedy"]["perplexity"]
         ),
         "Perplexity {perplexity} against {greedy_perplexity} of greedy, "
         "{repeated} repeated 4-grams.",
@@ -159,7 +152,9 @@ CHAPTERS = (
         "contrastive",
         "Contrastive search takes a probable token that is unlike what is there. "
         "The penalty on similarity breaks the loops without any chance.",
-        lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
+        lambda figures: (
+            figures["contrastive"]["repeated"] < figures["greedy"]["repeated"]
+        ),
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "Greedy repeated itself no more than this, so there was nothing to "
         "improve; :set alpha makes the penalty stronger.",
@@ -333,16 +328,13 @@ def _judged(specs: Sequence[ChapterSpec], told: Comparison) -> list[Chapter]:
     columns = [column for column in told.columns if column.generations]
     figures = {column.strategy.sampler: _figures(column, columns) for column in columns}
     chapters = []
+    others = {
+        f"{sampler}_{name}": number
+        for sampler, own in figures.items()
+        for name, number in own.items()
+    }
     for spec, column in zip(specs, columns, strict=False):
-        own = figures[spec.sampler]
-        needed = {"greedy", "random"} if "random" in figures else {"greedy"}
-        others = {
-            f"{name}_{short}": figures[name][key]
-            for name in needed
-            for short, key in (("perplexity", "perplexity"), ("repeated", "repeated_4"))
-        }
-        short = {"repeated": own["repeated_4"], "run": own["longest_run"]}
-        numbers = {**own, **others, **short}
+        numbers = {**others, **figures[spec.sampler]}
         words = spec.shown.format_map(
             {name: _written(name, number) for name, number in numbers.items()}
         )
@@ -362,13 +354,18 @@ def _written(name: str, number: float) -> str:
 
 
 def _figures(column: Column, columns: Sequence[Column]) -> dict[str, float]:
-    found = {measure.key: column.figure(measure) for measure in MEASURES}
+    means = {
+        measure.key: interval.mean
+        for measure in MEASURES
+        if (interval := column.figure(measure))
+    }
     made = column.generations[0]
     accepted, drafted = made.accepted or (0, 0)
     return {
-        **dict.fromkeys(("repeated_4", "kept_mass", "longest_run"), 0.0),
-        "perplexity": 1.0,
-        **{key: interval.mean for key, interval in found.items() if interval},
+        "repeated": means.get("repeated_4", 0.0),
+        "run": means.get("longest_run", 0.0),
+        "kept_mass": means.get("kept_mass", 0.0),
+        "perplexity": means.get("perplexity", 1.0),
         "is_greedy": float(made.token_ids == columns[0].generations[0].token_ids),
         "accepted": accepted,
         "drafted": drafted,

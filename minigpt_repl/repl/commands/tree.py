@@ -33,11 +33,12 @@ from minigpt_repl.repl.commands.token_trees import grown_tree
 from minigpt_repl.repl.context import (
     Context,
     Node,
+    Outputs,
     Session,
     Steps,
     again_request,
-    going_on_request,
     inspect_text,
+    is_of_this_model,
     last_node,
 )
 from minigpt_repl.repl.continuation import continue_prompt, continue_rows
@@ -65,7 +66,7 @@ def again(context: Context, arguments: str) -> Steps:
     node = last_node(context.session, ":again")
     times = read_count(arguments or "1", MOST_AGAIN, ":again takes")
     request = again_request(context, node)
-    shown = _shown_of(context.session, node.prompt, node.parent)
+    shown = _shown_of(context.session, node)
     requests = [request] * times
     if arguments and request.seed is not None:
         first = node.generation.seed + 1
@@ -83,7 +84,9 @@ def again(context: Context, arguments: str) -> Steps:
 def go_on(context: Context, arguments: str) -> Steps:
     """Go on from the end of the last text, by its exact tokens."""
     node = last_node(context.session, ":continue")
-    request = going_on_request(context, node)
+    request = context.session.settings.request(node.text)
+    if is_of_this_model(context, node.generation):
+        request = replace(request, prompt_ids=node.generation.whole_ids)
     shown = ending(node.text, SHOWN_BEFORE)
     return (yield from continue_rows(context, [request], shown, node.id))
 
@@ -102,29 +105,25 @@ def undo(context: Context, arguments: str) -> Steps:
     *rest, dropped = session.nodes
     current = session.current
     if current == dropped.id:
-        before = dropped.parent or (rest[-1].id if rest else None)
-        current = before
+        current = dropped.parent or (rest[-1].id if rest else None)
     words = quoted(ending(dropped.text, 40))
     yield Notice(f"dropped text {dropped.id}: {words}")
     return replace(session, nodes=tuple(rest), current=current)
 
 
 @command("raw")
-def raw(context: Context, arguments: str) -> Steps:
+def raw(context: Context, arguments: str) -> Outputs:
     """Show the new tokens of the last text as the model made them."""
     node = last_node(context.session, ":raw")
     words = (token.text for token in node.generation.tokens)
     yield Say(Text(shown(" ".join(words))))
-    return context.session
 
 
 @command("edit")
 def edit(context: Context, arguments: str) -> Steps:
     """Edit the last prompt in $EDITOR, then continue it."""
     node = context.session.node
-    before = "" if node is None else node.generation.request.prompt
-    if node is not None:
-        before = _shown_of(context.session, node.prompt, node.parent)
+    before = "" if node is None else _shown_of(context.session, node)
     edited = yield AskEditor(before)
     prompt = as_typed(edited or "").strip()
     if not prompt:
@@ -139,12 +138,13 @@ def _why_the_same(request: Request) -> str:
     return f"the same text: {describe_sampler(request)} draws nothing at random"
 
 
-def _shown_of(session: Session, prompt: str, parent: int | None) -> str:
-    """The part of a prompt that the user typed: what comes after the parent."""
-    node = None if parent is None else session.find(parent)
-    if node is None or not prompt.startswith(node.text):
-        return prompt
-    return prompt.removeprefix(node.text).strip() or ending(prompt, SHOWN_BEFORE)
+def _shown_of(session: Session, node: Node) -> str:
+    """The part of a text's prompt that the user typed: what comes after the parent."""
+    parent = None if node.parent is None else session.find(node.parent)
+    if parent is None or not node.prompt.startswith(parent.text):
+        return node.prompt
+    typed = node.prompt.removeprefix(parent.text).strip()
+    return typed or ending(node.prompt, SHOWN_BEFORE)
 
 
 def node_words(context: Context, typed: str) -> Iterable[str]:
@@ -153,7 +153,7 @@ def node_words(context: Context, typed: str) -> Iterable[str]:
 
 
 @command("tree", usage="[--auto [DEPTH] [CHILDREN]]")
-def tree(context: Context, arguments: str) -> Steps:
+def tree(context: Context, arguments: str) -> Outputs:
     """Draw the texts of the session as a tree, the current one marked.
 
     Tokens that were stepped one after the other stand in one line; `:goto N`
@@ -162,13 +162,12 @@ def tree(context: Context, arguments: str) -> Steps:
     """
     if arguments.split()[:1] == ["--auto"]:
         yield Say(grown_tree(context, arguments))
-        return context.session
+        return
     if arguments:
         raise UsageError(f":tree takes --auto or nothing; got {quoted(arguments)}")
     if not context.session.nodes:
         raise UsageError(":tree: there is no text yet; type a prompt")
     yield Say(draw_tree(context.session, context.width))
-    return context.session
 
 
 @command("goto", usage="N", complete=node_words)

@@ -27,13 +27,13 @@ from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.context import (
     Context,
-    Steps,
+    Outputs,
     current_ids,
     inspect_text,
 )
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
-from minigpt_repl.repl.tables import NAME, facts_table, make_table
+from minigpt_repl.repl.tables import NAME, FittingTable, facts_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
 from minigpt_repl.settings import Settings
@@ -51,7 +51,7 @@ def token_words(context: Context, typed: str) -> Iterator[str]:
 
 
 @command("why", usage="[N | WORD]", complete=token_words)
-def why(context: Context, arguments: str) -> Steps:
+def why(context: Context, arguments: str) -> Outputs:
     """Tell why a token of the last text was chosen.
 
     N counts the new tokens from 1, from the end if negative; a word means the
@@ -67,11 +67,10 @@ def why(context: Context, arguments: str) -> Steps:
     yield Say(facts_table(facts))
     yield Say("")
     yield Say(choice.distribution)
-    return context.session
 
 
 @command("heat")
-def heat(context: Context, arguments: str) -> Steps:
+def heat(context: Context, arguments: str) -> Outputs:
     """Show the last text by surprisal: how little the model expected each token.
 
     Without colour every token is followed by its surprisal in bits, as a digit.
@@ -86,7 +85,6 @@ def heat(context: Context, arguments: str) -> Steps:
         f"{visible(ids[worst], context.engine.info)} (:why {worst + 1}), "
         f"{in_bits(bits[worst])}"
     )
-    return context.session
 
 
 SHOWN_PLACES = 10
@@ -94,7 +92,7 @@ OUTSIDE_MARK = "†"
 
 
 @command("diff")
-def diff(context: Context, arguments: str) -> Steps:
+def diff(context: Context, arguments: str) -> Outputs:
     """Show where other samplers would have chosen otherwise in the last text.
 
     Each saw the same distribution at each step. `word{other}` marks a place where
@@ -126,7 +124,6 @@ def diff(context: Context, arguments: str) -> Steps:
     )
     yield Say("")
     yield Say(_agreement(strategies, allowed, len(ids)))
-    return context.session
 
 
 def _allowed(strategy: Strategy, text: ScoredText) -> list[bool]:
@@ -151,11 +148,11 @@ def _agreement(
                 places + and_more(len(outside) - SHOWN_PLACES),
             )
         )
-    return make_table(("its rule", "allows", "but not token"), rows, right="allows")
+    return FittingTable(("its rule", "allows", "but not token"), rows, right="allows")
 
 
 @command("next", usage="[N] [SPEC ...]", complete=strategy_words)
-def next_token(context: Context, arguments: str) -> Steps:
+def next_token(context: Context, arguments: str) -> Outputs:
     """Show the model's distribution of the next token after the text.
 
     A bar for each of the N most probable tokens (10), then a column for each
@@ -175,7 +172,6 @@ def next_token(context: Context, arguments: str) -> Steps:
     node = context.session.node
     yield Notice(next_token_place("" if node is None else node.text))
     yield Say(next_distribution(logits, strategies, info, count, where=place))
-    return context.session
 
 
 def _drawing(settings: Settings) -> tuple[Strategy, ...]:
