@@ -5,7 +5,7 @@ one for terminals (`screen.py`) and one for pipes and files (`plain.py`).
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -157,23 +157,15 @@ FRAME_S = 1 / 12
 
 
 class Pace:
-    """Tells when the next frame is due.
+    """Tells when the next frame is due; never where no terminal shows it."""
 
-    Args:
-        is_terminal: whether anyone sees frames before the last one.
-        clock: seconds, as `time.monotonic`.
-    """
-
-    def __init__(
-        self, is_terminal: bool, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
-        self._clock = clock
         self._due = 0.0
 
     def is_due(self) -> bool:
         """Whether to draw a frame now; if so the next one is due a while later."""
-        now = self._clock()
+        now = time.monotonic()
         if not self._is_terminal or now < self._due:
             return False
         self._due = now + FRAME_S

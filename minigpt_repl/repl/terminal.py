@@ -118,7 +118,10 @@ class Terminal:
             if not self._is_dumb:
                 stack.enter_context(self._modes.unseen())
             self._apply_color()
-            self._banner()
+            self._screen.notice(
+                f"minigpt-repl {__version__}: type a text to continue it, "
+                ":help helps, ^D leaves"
+            )
             try:
                 for line in first_lines:
                     if self._exit_code is None:
@@ -182,7 +185,9 @@ class Terminal:
         except KeyboardInterrupt:
             self._hint()
         else:
-            self._tell_history_trouble()
+            if self._history is not None and self._history.trouble:
+                self._screen.notice(self._history.trouble)
+                self._history.trouble = None
             self._carry_out(line)
 
     def _carry_out(self, line: str) -> None:
@@ -255,17 +260,6 @@ class Terminal:
     def _apply_color(self) -> None:
         setting = str(self._app.session.settings.value("color"))
         self._screen.color = wants_color(setting, os.environ, is_terminal=True)
-
-    def _banner(self) -> None:
-        self._screen.notice(
-            f"minigpt-repl {__version__}: type a text to continue it, "
-            ":help helps, ^D leaves"
-        )
-
-    def _tell_history_trouble(self) -> None:
-        if self._history is not None and self._history.trouble:
-            self._screen.notice(self._history.trouble)
-            self._history.trouble = None
 
     def _waiting_for(self) -> str:
         engine = self._app.opening or self._app.engine

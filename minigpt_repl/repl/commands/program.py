@@ -12,10 +12,9 @@ from minigpt_repl.glossary import find_entry, terms
 from minigpt_repl.models.record import check_folder, is_file, read_record
 from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
 from minigpt_repl.repl.commands.setting import describe_fitting, show_model
-from minigpt_repl.repl.completion import command_words, folder_words
+from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Outputs, Steps
-from minigpt_repl.repl.dispatch import Command, all_commands, command
-from minigpt_repl.repl.dispatch import find_command as find
+from minigpt_repl.repl.dispatch import Command, all_commands, command, find_command
 from minigpt_repl.repl.output import ClearScreen, Notice, Output, Quit, Say, SwitchModel
 from minigpt_repl.repl.tables import (
     NAME,
@@ -55,7 +54,7 @@ EACH = "all"
 
 def help_words(context: Context, typed: str) -> Iterator[str]:
     """Commands, then the words of the glossary."""
-    yield from command_words(context, typed)
+    yield from (entry.name for entry in all_commands())
     yield EACH
     yield from terms()
 
@@ -70,18 +69,16 @@ def show_help(context: Context, arguments: str) -> Outputs:
     word = arguments.removeprefix(":")
     if word == EACH:
         yield Say(commands_table(grouped_commands()))
-        return
-    if not word:
-        names = {
-            group: " ".join(f":{each.name}" for each in commands)
+    elif word:
+        yield from _help_on(word, context.session.settings)
+    else:
+        rows = [
+            (Text(group, style=STRONG), " ".join(f":{each.name}" for each in commands))
             for group, commands in grouped_commands().items()
-        }
-        rows = [(Text(group, style=STRONG), listed) for group, listed in names.items()]
+        ]
         yield Say(FittingTable(("", ""), rows))
         yield Say("")
         yield Say(Text(HINTS))
-        return
-    yield from _help_on(word, context.session.settings)
 
 
 def grouped_commands() -> dict[str, list[Command]]:
@@ -99,15 +96,12 @@ def _help_on(word: str, settings: Settings) -> Iterator[Output]:
     Raises:
         UsageError: if it is no name; suggests the nearest of all kinds.
     """
-    found = False
-    for outputs in (_of_command(word), _of_word(word), _of_setting(word, settings)):
-        for output in outputs:
-            found = True
-            yield output
+    found = [*_of_command(word), *_of_word(word), *_of_setting(word, settings)]
+    yield from found
     if found:
         return
     with suppress(UsageError):
-        yield Say(_command_help(find(word)))
+        yield Say(_command_help(find_command(word)))
         return
     commands = [f":{entry.name}" for entry in all_commands()]
     names = [*commands, *terms(), *all_names(), *list(settings.names())[1:]]
@@ -139,18 +133,14 @@ def _of_setting(word: str, settings: Settings) -> Iterator[Output]:
             yield Say(sampler_facts(spec, settings.limits))
         return
     with suppress(UsageError):
-        settings.key(word)
         yield Say(settings_table(settings, [word]))
 
 
 def _command_help(entry: Command) -> Text:
-    text = Text(f":{entry.name}", style=NAME)
-    text.append(f" {entry.usage}\n" if entry.usage else "\n", style="not bold default")
-    text.append(entry.help, style="not bold default")
-    if entry.aliases:
-        names = ", ".join(f":{alias}" for alias in entry.aliases)
-        text.append(f"\n\nAlso {names}", style="not bold default")
-    return text
+    usage = f" {entry.usage}" if entry.usage else ""
+    names = ", ".join(f":{alias}" for alias in entry.aliases)
+    also = f"\n\nAlso {names}" if names else ""
+    return Text.assemble((f":{entry.name}", NAME), f"{usage}\n{entry.help}{also}")
 
 
 @command("quit", aliases=("q", "exit"))
@@ -168,7 +158,7 @@ def clear(context: Context, arguments: str) -> Outputs:
 def checkpoint_words(context: Context, typed: str) -> Iterator[str]:
     """Names of known checkpoints, then folders."""
     yield from known_checkpoints()
-    yield from folder_words(context, typed)
+    yield from file_words(context, typed, only_folders=True)
 
 
 @command("model", usage="[NAME | DIR]", complete=checkpoint_words)
