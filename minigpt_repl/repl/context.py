@@ -23,9 +23,8 @@ class Node:
 
     Attributes:
         id: 1 for the first text of the session, then counted up.
-        parent: the node that it goes on from, or `None`.
+        parent: id of the node that it goes on from, or `None`.
         prompt: the text before the continuation, as the user sees it.
-        generation: the continuation and how it was made.
     """
 
     id: int
@@ -88,7 +87,6 @@ class Context:
     """What a command has at hand.
 
     Attributes:
-        session: the session before the command.
         engine: generates text; its calls wait until the model is loaded.
         width: columns of the terminal, or of the page if there is none.
         is_terminal: whether a person is looking.

@@ -1,15 +1,14 @@
 """One line of input, carried out: a command, a prompt, or nothing.
 
-The table of commands is here, one decorated function for each; help, completion,
-abbreviations and the README derive from it. Whoever runs lines imports
-`repl.commands`, which fills it. `App` holds the session and the engine and does
-what a command asks for, whatever the front end is.
+Help, completion, abbreviations and the README derive from the table of commands here;
+importing `repl.commands` fills it. `App` holds the session and the engine and does what
+a command asks for, whatever the front end is.
 """
 
 import inspect
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
@@ -29,20 +28,24 @@ class Command:
     Attributes:
         name: what the user types after the colon; any unique prefix will do.
         usage: its arguments, such as `NAME [k=v ...]`; empty if it has none.
-        summary: one line; the first of the function's docstring.
-        help: the whole docstring.
         aliases: further exact names, such as `q`.
         complete: words that may follow, given all that was typed after the name.
-        run: the function.
+        run: the function; the first line of its docstring is the summary.
     """
 
     name: str
     usage: str
-    summary: str
-    help: str
     aliases: tuple[str, ...]
     complete: Completer | None
     run: Handler
+
+    @property
+    def help(self) -> str:
+        return inspect.getdoc(self.run) or ""
+
+    @property
+    def summary(self) -> str:
+        return self.help.splitlines()[0].rstrip(".")
 
 
 _COMMANDS: dict[str, Command] = {}
@@ -57,11 +60,7 @@ def command(
     """Enter the decorated generator function into the table."""
 
     def enter(function: Handler) -> Handler:
-        help = inspect.getdoc(function) or ""
-        summary = help.splitlines()[0].rstrip(".")
-        _COMMANDS[name] = Command(
-            name, usage, summary, help, aliases, complete, function
-        )
+        _COMMANDS[name] = Command(name, usage, aliases, complete, function)
         return function
 
     return enter
@@ -222,16 +221,10 @@ def _split(line: str) -> tuple[Command, str]:
 class App:
     """A session, the engine in use and the display.
 
-    Args:
-        session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder without waiting for it.
-        directory: the folder to start with.
-        display: shows outputs and answers questions.
-        is_terminal: whether a person is looking.
-
     Attributes:
         session: the session after the last command.
-        engine: the engine in use; `:model` changes it.
+        engine: the engine in use; `:model` changes it. `open_engine` makes that of a
+            checkpoint's folder without waiting for it.
         opening: the engine that `:model` waits for, or `None`.
         directory: the folder of the engine in use.
         has_quit: whether `:quit` was carried out.
@@ -265,11 +258,7 @@ class App:
         )
 
     def carry_out(self, steps: Steps) -> None:
-        """Run a command to its end.
-
-        Raises:
-            MiniGPTError: what the command raised; the session is then as before.
-        """
+        """Run a command to its end; if it raises, the session is as before."""
         try:
             self.session = perform(steps, self._carry_out)
         finally:
@@ -311,18 +300,10 @@ class App:
 
 
 def perform(steps: Steps, carry_out: Callable[[Output], object]) -> Session:
-    """Take a command's outputs one by one and hand back the replies.
+    """Take a command's outputs one by one; returns the session after it.
 
-    Args:
-        steps: the command.
-        carry_out: shows an output, or asks; its result is the command's reply.
-            What it raises as `MiniGPTError` is raised into the command.
-
-    Returns:
-        The session after the command.
-
-    Raises:
-        MiniGPTError: what the command raised.
+    What `carry_out` returns for an output is the command's reply; what it raises as
+    `MiniGPTError` is raised into the command.
     """
     try:
         output = next(steps)
@@ -334,7 +315,6 @@ def perform(steps: Steps, carry_out: Callable[[Output], object]) -> Session:
             else:
                 output = steps.send(reply)
     except StopIteration as stop:
-        session: Session = stop.value
-        return session
+        return cast(Session, stop.value)
     finally:
         steps.close()

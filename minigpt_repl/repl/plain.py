@@ -45,15 +45,12 @@ LONGEST_INPUT = 4 * 1024 * 1024
 
 
 class PlainDisplay:
-    """A `Display` of two streams.
+    """A `Display` of two streams: `out` gets the texts, `err` notices and questions.
 
     Args:
-        out: gets the texts.
-        err: gets notices and questions.
         only_new: whether the prompt is left out.
         hide_texts: whether nothing but errors and notices is written, because
             someone else writes the texts in another form.
-        width: columns for tables.
         size: of the terminal that `out` is, though nobody types at it: there, texts
             are broken between words.
         spinner: tells that a command is at work until there is something to show.
@@ -179,7 +176,6 @@ class Lines:
 
     Attributes:
         name: how messages call the input: `stdin`, `-e`, the file's name.
-        lines: what is left of it.
         number: of the line that was taken last, from 1.
     """
 
@@ -227,14 +223,8 @@ class PlainLoop:
     """Runs lines and prompts one after another. It is a context: within it, ^C is
     handled; at its end the engine is given back.
 
-    Args:
-        session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder without waiting for it.
-        directory: the folder to start with.
-        page: shows what comes of them.
-        watch: see `WatchedEngine`.
-        top: as well.
-        keep_going: whether a line that fails is only reported.
+    For `watch` and `top` see `WatchedEngine`. With `keep_going` a line that fails is
+    only reported.
     """
 
     def __init__(
@@ -300,12 +290,7 @@ class PlainLoop:
         return True
 
     def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
-        """Carry out one command.
-
-        Raises:
-            MiniGPTError: what the command raised.
-            KeyboardInterrupt: as `run`.
-        """
+        """Carry out one command; raises what it raises, and as `run` after ^C."""
         color = self._app.session.settings.value("color")
         self._page.color = color == "always"
         with self._signals, self._signals.stopping(), self._page.spinner:

@@ -51,13 +51,7 @@ class LineHistory(FileHistory):
     """Lines of earlier sessions, in a file that only its owner can read.
 
     A history is a convenience: whatever is wrong with the file, the session goes on,
-    and says so once.
-
-    Args:
-        path: the file; it and its folder are made when first needed.
-
-    Attributes:
-        trouble: why lines are not kept, or `None`.
+    and says so once: `trouble` tells why lines are not kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,20 +91,10 @@ class LineHistory(FileHistory):
 
 
 class Reader:
-    """The input side of a terminal.
+    """The input side of a terminal; one that `is_dumb` can only print.
 
-    Args:
-        context: what completion may know.
-        toolbar: the words at the foot of the screen.
-        on_first_prompt: called once, when a prompt can be typed at.
-        signals: told what ^C means while we read.
-        modes: of the terminal.
-        history: earlier lines, or `None`.
-        input: where keys come from; the terminal if `None`.
-        output: where the line editor draws; the terminal if `None`.
-
-    Attributes:
-        is_dumb: whether the terminal can only print.
+    `on_first_prompt` is called once, when a prompt can be typed at. Without `input` and
+    `output` keys come from the terminal, and the line editor draws there.
     """
 
     def __init__(

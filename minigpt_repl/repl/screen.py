@@ -43,16 +43,9 @@ LONGEST_PROMPT = 1 / 3
 
 
 class Screen:
-    """A terminal to show outputs on.
+    """A terminal of the `size` that it has now: texts go to `out`, notices to `err`.
 
-    Args:
-        out: gets texts and tables.
-        err: gets notices.
-        size: the terminal's size now.
-        can_move: whether the terminal understands escape sequences at all.
-
-    Attributes:
-        color: whether colours are allowed; not at first.
+    If it `can_move`, it understands escape sequences. Colours are not allowed at first.
     """
 
     def __init__(
@@ -193,10 +186,8 @@ DELAY = 0.25
 class Spinner:
     """Shows that work goes on, after `DELAY` seconds without any output.
 
-    Args:
-        err: the terminal; the cursor is at the start of a line.
-        label: what the wait is for, asked again for each frame; `None` where the
-            terminal can't take anything back, so that nothing is shown.
+    The `label` tells what the wait is for, and is asked for each frame; it is `None`
+    where the terminal can't take anything back, so that nothing is shown.
     """
 
     def __init__(self, err: TextIO, label: Callable[[], str] | None) -> None:

@@ -46,9 +46,8 @@ class Signals:
     """Handles signals as long as it is entered; does nothing outside the main
     thread, where Python has no signals.
 
-    Args:
-        stop: asks whatever is running to stop; takes no lock.
-        leaving: the signals that raise `Left`.
+    `stop` asks whatever is running to stop, and takes no lock. The signals in `leaving`
+    raise `Left`.
 
     Attributes:
         interrupts: ^C since the line began to be carried out.

@@ -52,17 +52,10 @@ WAITING = {
 class Terminal:
     """One run of the loop, and the `Display` of its outputs.
 
-    Args:
-        session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder without waiting
-            for it, as `RemoteEngine` does.
-        directory: the folder to start with.
-        history: file of earlier lines; `None` keeps none.
-        input: where keys come from; the terminal if `None`.
-        output: where the line editor draws; the terminal if `None`.
-        out: gets the texts; `sys.stdout` if `None`.
-        err: gets notices; `sys.stderr` if `None`.
-        debug: whether a defect of ours ends the program with its trace.
+    Without `history`, a file, no lines are kept. Keys come from `input`, the line
+    editor draws on `output`, texts go to `out` and notices to `err`; each is the
+    terminal if it is `None`. With `debug` a defect of ours ends the program with its
+    trace.
     """
 
     def __init__(
@@ -104,14 +97,8 @@ class Terminal:
         self._app = App(session, self._open, directory, self, is_terminal=True)
 
     def run(self, first_lines: Iterable[str] = ()) -> int:
-        """Read lines and carry them out until the user leaves.
-
-        Args:
-            first_lines: carried out before the first prompt.
-
-        Returns:
-            The exit code.
-        """
+        """Carry out lines, those that are given first, until the user leaves; returns
+        the exit code."""
         with ExitStack() as stack:
             stack.callback(self._app.close)
             stack.enter_context(self._signals)

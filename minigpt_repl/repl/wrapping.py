@@ -58,12 +58,9 @@ def wrap(text: str, columns: int) -> list[str]:
 class TextBlock:
     """A prompt and the text that goes on from it, at the cursor.
 
-    Args:
-        write: writes to the terminal.
-        size: the terminal's size now; asked for again with every change.
-        dim: what to write before and after the prompt.
-        can_move: whether the terminal can move its cursor; without, nothing is
-            wrapped or taken back, and only the last replacement is shown.
+    The terminal's size is asked for with every change; `dim` is written before and
+    after the prompt. If the terminal can't move its cursor, nothing is wrapped or taken
+    back, and only the last replacement is shown.
     """
 
     def __init__(

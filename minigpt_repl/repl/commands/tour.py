@@ -1,7 +1,5 @@
-"""`:tour`: the story of the decoding strategies, told on the loaded model.
-
-Every claim is checked by a measure of the text that was made, and corrected where this
-model disagrees. Without a prompt a few are tried, until one bears out every claim.
+"""`:tour`: the story of the decoding strategies, told on the loaded model, each claim
+checked by a measure of the text that was made.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -75,19 +73,14 @@ class Chapter:
     Attributes:
         spec: what was claimed.
         holds: whether it is so here.
-        words: the measures in words, and what to do if it is not so.
+        verdict: the measures in words, and what to do if it is not so.
         column: the text.
     """
 
     spec: ChapterSpec
     holds: bool
-    words: str
+    verdict: str
     column: Column
-
-    @property
-    def verdict(self) -> str:
-        """The claim judged."""
-        return f"{'So it is' if self.holds else 'Not here'}: {self.words}"
 
 
 def _improves_on_greedy(figures: Figures, sampler: str) -> bool:
@@ -197,28 +190,24 @@ def tour(context: Context, arguments: str) -> Steps:
 
         write_page(path, lesson_page(_handout(chapters), told, context.engine))
         yield Notice(f"wrote the lesson to {shown_path(path)}")
-    session, shown_columns = context.session, []
+    if not chapters:
+        return context.session
+    session, columns = context.session, []
     for place, chapter in enumerate(chapters):
         if path is None and place and context.is_terminal:
             if not (yield from _goes_on()):
                 break
             yield ClearScreen()
         session = session.add(told.plan.prompt, chapter.column.generations[0])
-        shown_columns.append(chapter.column)
+        columns.append(chapter.column)
         if path is None:
             yield from _tell(told, chapter, f"{place + 1} of {len(chapters)}")
-    if not chapters:
-        return session
-    strategies = tuple(column.strategy for column in shown_columns)
-    told = replace(
-        told,
-        plan=replace(told.plan, strategies=strategies),
-        columns=tuple(shown_columns),
-    )
+    plan = replace(told.plan, strategies=tuple(each.strategy for each in columns))
+    told = replace(told, plan=plan, columns=tuple(columns))
     yield Say("")
     yield Say(FiguresView(told))
     yield Notice(NOT_QUALITY)
-    last, count = session.nodes[-1].id, len(shown_columns)
+    last, count = session.nodes[-1].id, len(columns)
     texts = f"text {last}" if count == 1 else f"texts {last - count + 1}..{last}"
     yield Notice(f"{texts} of the session: :goto goes to any, :tree shows them")
     return replace(session, comparison=told)
@@ -279,21 +268,15 @@ def _choose(
     the one that bears out the most."""
     settings = context.session.settings
     has_draft = context.engine.info.has_draft
-    specs = [
-        spec
-        for spec in CHAPTERS
-        if has_draft or not find_sampler(spec.sampler).needs_draft
-    ]
+    samplers = [find_sampler(spec.sampler) for spec in CHAPTERS]
     if not has_draft:
         yield Notice(f"left out: {no_draft('speculative')}")
-    strategies = [
-        Strategy(spec.sampler, settings.parameters(find_sampler(spec.sampler)))
-        for spec in specs
-    ]
-    best: tuple[Comparison, list[Chapter]] | None = None
-    tried = PROMPTS if prompt is None else (prompt,)
-    number = 0
-    for number, each in enumerate(tried, start=1):  # noqa: B007, told below
+        samplers = [sampler for sampler in samplers if not sampler.needs_draft]
+    names = [sampler.name for sampler in samplers]
+    specs = [spec for spec in CHAPTERS if spec.sampler in names]
+    strategies = [Strategy(each.name, settings.parameters(each)) for each in samplers]
+    results: list[tuple[Comparison, list[Chapter]]] = []
+    for each in PROMPTS if prompt is None else (prompt,):
         plan = make_plan(settings, strategies, each)
         pace, label = Pace(context.is_terminal), f"making texts of {_named(each)}: "
         with closing(run_plan(context.engine, plan)) as steps:
@@ -302,17 +285,17 @@ def _choose(
                     begun = [c.strategy.sampler for c in told.columns if c.texts]
                     yield Live(Text(label + ", ".join(begun), style="dim"))
         chapters = _judged(specs, told)
-        if best is None or _count(chapters) > _count(best[1]):
-            best = told, chapters
+        results.append((told, chapters))
         if told.is_interrupted or _count(chapters) == len(specs):
             break
-    assert best is not None
+    told, chapters = max(results, key=lambda result: _count(result[1]))
     if prompt is None:
         yield Notice(
-            f"the prompt is {_named(best[0].plan.prompt)}: {_count(best[1])} of "
-            f"{len(specs)} claims hold on it ({number} of {len(PROMPTS)} prompts tried)"
+            f"the prompt is {_named(told.plan.prompt)}: {_count(chapters)} of "
+            f"{len(specs)} claims hold on it "
+            f"({len(results)} of {len(PROMPTS)} prompts tried)"
         )
-    return best
+    return told, chapters
 
 
 def _named(prompt: str) -> str:
@@ -339,8 +322,10 @@ def _judged(specs: Sequence[ChapterSpec], told: Comparison) -> list[Chapter]:
             {name: _written(name, number) for name, number in numbers.items()}
         )
         holds = spec.holds(figures)
-        words = words if holds else f"{words} {spec.otherwise}"
-        chapters.append(Chapter(spec, holds, words, column))
+        verdict = (
+            f"So it is: {words}" if holds else f"Not here: {words} {spec.otherwise}"
+        )
+        chapters.append(Chapter(spec, holds, verdict, column))
     return chapters
 
 
@@ -380,9 +365,8 @@ def _tell(
     """One screen: the claim, the text, the verdict."""
     strategy = chapter.column.strategy
     title = Text(f"{number}: {strategy.sampler}", style=NAME)
-    settings = [strategy.words] * bool(strategy.words)
-    words = " · ".join([*settings, seed_label(told, chapter.column, 0)])
-    yield Say(title.append(f" {words}", style="not bold default dim"))
+    words = filter(None, (strategy.words, seed_label(told, chapter.column, 0)))
+    yield Say(title.append(f" {' · '.join(words)}", style="not bold default dim"))
     yield Say(Text(f"{chapter.spec.claim}\n"))
     text = Text(shown(told.plan.prompt), style="dim")
     yield Say(text.append(shown(chapter.column.texts[0]), style="not dim"))
@@ -391,15 +375,13 @@ def _tell(
 
 def _handout(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
     """What the page of a lesson has of each chapter."""
-    handout = []
-    for chapter in chapters:
-        spec = find_sampler(chapter.spec.sampler)
-        handout.append(
-            {
-                "column": chapter.column,
-                "claim": chapter.spec.claim,
-                "verdict": chapter.verdict,
-                "rule": (spec.story, f"{spec.formula} ({spec.origin}).", spec.use),
-            }
-        )
-    return handout
+    return [
+        {
+            "column": chapter.column,
+            "claim": chapter.spec.claim,
+            "verdict": chapter.verdict,
+            "rule": (spec.story, f"{spec.formula} ({spec.origin}).", spec.use),
+        }
+        for chapter in chapters
+        for spec in [find_sampler(chapter.spec.sampler)]
+    ]
