@@ -75,27 +75,23 @@ class Screen:
 
     def show(self, output: Output) -> None:
         """Show an output that asks for nothing back."""
+        if not isinstance(output, TextDelta | TextReplaced | Live):
+            self.finish()
         match output:
             case TextDelta(delta):
                 self._text().append(delta)
-                return
             case TextReplaced(text):
                 self._text().replace(text)
-                return
             case Live(content):
                 self._show_live(content)
-                return
-        self.finish()
-        match output:
             case TextStarted(prompt):
                 self._text().start(self._end_of(prompt))
             case Say(content):
                 self._say(content)
             case Notice(text):
                 self.notice(text)
-            case ClearScreen():
-                if self._can_move:
-                    self._write(CLEAR_SCREEN)
+            case ClearScreen() if self._can_move:
+                self._write(CLEAR_SCREEN)
 
     def finish(self) -> None:
         """End a text or a live block that is still open: the cursor goes to the

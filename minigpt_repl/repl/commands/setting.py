@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from rich.text import Text
 
@@ -192,15 +192,14 @@ def read_assignments(
 ) -> dict[str, str]:
     """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`.
 
-    Args:
-        text: what was typed.
-        usage: what an error says is to be written.
-
     Raises:
         UsageError: if a value is missing or a name comes twice.
     """
     values: dict[str, str] = {}
-    for name, value in _pairs(chain.words(re.sub(r"\s*=\s*", "=", text))):
+    words = iter(chain.words(re.sub(r"\s*=\s*", "=", text)))
+    for word in words:
+        name, equals, value = word.partition("=")
+        value = value if equals else next(words, "")
         if not name or not value:
             what = f"{plain(name)} needs a value" if name else "a name is missing"
             raise UsageError(f"{what}: write {usage}")
@@ -225,16 +224,8 @@ def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
         "sampler": "the model has no draft model",
     }
     for change in changes:
-        before, after = format_value(change.before), format_value(change.after)
         why = reasons.get(change.name, "the model's vocabulary is smaller")
-        yield f"{change.name}: {before} -> {after}, {why}"
-
-
-def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
-    remaining = iter(words)
-    for word in remaining:
-        name, equals, value = word.partition("=")
-        yield name, value if equals else next(remaining, "")
+        yield f"{_arrow(change)}, {why}"
 
 
 def _arrow(change: Change) -> str:
@@ -242,6 +233,9 @@ def _arrow(change: Change) -> str:
     if before == after:
         return f"{change.name}: {after}, as before"
     return f"{change.name}: {before} -> {after}"
+
+
+SUBJECTS = ("settings", "model", "history", "stats")
 
 
 @command("show", usage="settings|model|history|stats", complete=lambda *_: SUBJECTS)
@@ -257,7 +251,19 @@ def show(context: Context, arguments: str) -> Outputs:
         near = did_you_mean(arguments, SUBJECTS)
         allowed = ", ".join(SUBJECTS)
         raise UsageError(f":show takes one of {allowed}; {got}{near}")
-    yield from SUBJECTS[names[0]](context)
+    session, node = context.session, context.session.node
+    match names[0]:
+        case "settings":
+            yield Say(origins_table(session.settings))
+        case "model":
+            yield from show_model(context)
+        case "history" if session.nodes:
+            yield Say(history_table(session, context.width))
+        case "stats" if node is not None:
+            yield Say(stats_table(session))
+            yield Notice(f"text {node.id}: {stats_line(node.generation)}")
+        case _:
+            yield Notice("no texts yet: type a prompt")
 
 
 def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
@@ -275,25 +281,23 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
         if isinstance(value, (str, int, float)):
             yield _fact(name, value)
         elif name == "metrics" and isinstance(value, dict):
-            told = {**value}
-            if told.get("step") == training.get("steps"):  # the last one was the best
-                told = {n: v for n, v in told.items() if n not in ("step", "elapsed")}
-            yield from (_fact(metric, number) for metric, number in told.items())
+            # Where the last one was the best, its step is told already.
+            is_last = value.get("step") == training.get("steps")
+            left_out = ("step", "elapsed") if is_last else ()
+            yield from (_fact(n, v) for n, v in value.items() if n not in left_out)
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
     if name in FIGURES and _is_figure(value):
         heading, write = FIGURES[name]
         return heading, write(value)
-    is_number = isinstance(value, float)
-    return name.replace("_", " "), f"{value:.4g}" if is_number else plain(str(value))
+    told = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+    return name.replace("_", " "), told
 
 
 def _is_figure(value: object) -> TypeGuard[float]:
     # A record may come from anyone: JSON has whole numbers that no float holds.
-    if not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -307,10 +311,6 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 """The figures of a training, by their names in a record: name and form on the screen.
 Those of the best evaluation are on held-out texts."""
-
-
-def _settings(context: Context) -> Iterator[Output]:
-    yield Say(origins_table(context.session.settings))
 
 
 def show_model(context: Context) -> Iterator[Output]:
@@ -332,48 +332,16 @@ def checkpoints_table(directory: str) -> FittingTable:
             record = read_record(folder)
             when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
         except (CheckpointError, OSError):
-            rows.append((mark, Text(name, style=NAME), "can't be read", "", "", ""))
+            rows.append((mark, Text(name, style=NAME), "can't be read"))
             continue
         metrics = record.training.get("metrics")
         figures = metrics if isinstance(metrics, dict) else {}
-        rows.append(
-            (
-                mark,
-                Text(name, style=NAME),
-                f"{record.parameter_count:,}",
-                time.strftime("%Y-%m-%d", when),
-                _figure(figures, "perplexity", as_perplexity),
-                _figure(figures, "bits_per_byte", in_bits_a_byte),
-            )
-        )
+        measured = [
+            _fact(key, figures[key])[1] if _is_figure(figures.get(key)) else ""
+            for key in ("perplexity", "bits_per_byte")
+        ]
+        date = time.strftime("%Y-%m-%d", when)
+        count = f"{record.parameter_count:,}"
+        rows.append((mark, Text(name, style=NAME), count, date, *measured))
     headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
     return FittingTable(headings, rows, right=" ".join(headings[2:]), whole=6)
-
-
-def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
-    value = figures.get(name)
-    return write(value) if _is_figure(value) else ""
-
-
-def _history(context: Context) -> Iterator[Output]:
-    if context.session.nodes:
-        yield Say(history_table(context.session, context.width))
-    else:
-        yield Notice("no texts yet: type a prompt")
-
-
-def _stats(context: Context) -> Iterator[Output]:
-    node = context.session.node
-    if node is None:
-        yield Notice("no texts yet: type a prompt")
-        return
-    yield Say(stats_table(context.session))
-    yield Notice(f"text {node.id}: {stats_line(node.generation)}")
-
-
-SUBJECTS: dict[str, Callable[[Context], Iterator[Output]]] = {
-    "settings": _settings,
-    "model": show_model,
-    "history": _history,
-    "stats": _stats,
-}

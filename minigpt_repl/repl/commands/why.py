@@ -4,10 +4,9 @@
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.choice import ScoredText, find_place, why_chosen
+from minigpt_repl.compare.choice import find_place, why_chosen
 from minigpt_repl.compare.distribution import next_distribution
 from minigpt_repl.compare.pieces import (
     ending_in_a_line,
@@ -36,7 +35,6 @@ from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, FittingTable, facts_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
-from minigpt_repl.settings import Settings
 from minigpt_repl.shown import and_more, in_bits, shown
 
 SHOWN_TOKENS = 10
@@ -59,12 +57,8 @@ def why(context: Context, arguments: str) -> Outputs:
     """
     text = inspect_text(context, ":why")
     choice = why_chosen(text, find_place(text, arguments))
-    facts = [
-        ("token", choice.name),
-        ("after", ending_in_a_line(choice.before)),
-        *choice.facts,
-    ]
-    yield Say(facts_table(facts))
+    place = [("token", choice.name), ("after", ending_in_a_line(choice.before))]
+    yield Say(facts_table([*place, *choice.facts]))
     yield Say("")
     yield Say(choice.distribution)
 
@@ -101,20 +95,22 @@ def diff(context: Context, arguments: str) -> Outputs:
     """
     text = inspect_text(context, ":diff")
     settings = context.session.settings
-    strategies = [
-        Strategy(spec.name, settings.parameters(spec)) for spec in settings.samplers()
-    ]
-    allowed = {strategy.sampler: _allowed(strategy, text) for strategy in strategies}
     ids = text.generation.token_ids
+    allowed = {}  # by sampler: of each token, whether its rule keeps it
+    for spec in settings.samplers():
+        values = settings.parameters(spec)
+        kept = inspection.kept_mask(spec, values, text.rows, text.where)
+        allowed[spec.name] = [bool(row[i]) for row, i in zip(kept, ids, strict=True)]
+    rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     best = [int(row.argmax()) for row in text.rows]
     greedy_words = visible_all(best, context.engine.info)
-    rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
-        is_same = best[place] == ids[place]
-        line.append(shown(piece), style="not dim" if is_same else "not dim bold")
-        if not is_same:
+        if best[place] == ids[place]:
+            line.append(shown(piece), style="not dim")
+        else:
             greedy = greedy_words[place].removeprefix(SPACE_MARK)
+            line.append(shown(piece), style="not dim bold")
             line.append(f"{{{greedy}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
             line.append(OUTSIDE_MARK, style="not dim bold red")
@@ -123,29 +119,20 @@ def diff(context: Context, arguments: str) -> Outputs:
         f"{{word}}: what greedy would have taken; {OUTSIDE_MARK}: outside some rule"
     )
     yield Say("")
-    yield Say(_agreement(strategies, allowed, len(ids)))
+    yield Say(_agreement(allowed))
 
 
-def _allowed(strategy: Strategy, text: ScoredText) -> list[bool]:
-    """Whether a sampler's rule keeps each token of a text."""
-    spec = find_sampler(strategy.sampler)
-    ids = text.generation.token_ids
-    kept = inspection.kept_mask(spec, strategy.parameters, text.rows, text.where)
-    return [bool(row[token_id]) for row, token_id in zip(kept, ids, strict=True)]
-
-
-def _agreement(
-    strategies: list[Strategy], allowed: dict[str, list[bool]], count: int
-) -> RenderableType:
+def _agreement(allowed: dict[str, list[bool]]) -> FittingTable:
+    """Of each sampler how many tokens its rule allows, and which it does not."""
     rows = []
-    for strategy in strategies:
-        outside = [i + 1 for i, ok in enumerate(allowed[strategy.sampler]) if not ok]
-        places = " ".join(map(str, outside[:SHOWN_PLACES]))
+    for sampler, is_allowed in allowed.items():
+        outside = [str(i) for i, ok in enumerate(is_allowed, start=1) if not ok]
         rows.append(
             (
-                Text(strategy.sampler, style=NAME),
-                f"{count - len(outside)} of {count}",
-                places + and_more(len(outside) - SHOWN_PLACES),
+                Text(sampler, style=NAME),
+                f"{sum(is_allowed)} of {len(is_allowed)}",
+                " ".join(outside[:SHOWN_PLACES])
+                + and_more(len(outside) - SHOWN_PLACES),
             )
         )
     return FittingTable(("its rule", "allows", "but not token"), rows, right="allows")
@@ -165,19 +152,14 @@ def next_token(context: Context, arguments: str) -> Outputs:
     if words and words[0].strip("+-0123456789") == "":
         count = read_count(words.pop(0), MOST_TOKENS, ":next takes")
     settings = context.session.settings
-    strategies = parse_strategies(words, settings) or _drawing(settings)
+    strategies = parse_strategies(words, settings) or [
+        Strategy(spec.name, settings.parameters(spec))
+        for spec in settings.samplers()
+        if spec.search is None or spec.name == settings.sampler.name
+    ]
     ids, info = current_ids(context), context.engine.info
     logits = inspection.next_logits(context.engine, ids)
     place = inspection.next_place(ids, context.engine)
     node = context.session.node
     yield Notice(next_token_place("" if node is None else node.text))
     yield Say(next_distribution(logits, strategies, info, count, where=place))
-
-
-def _drawing(settings: Settings) -> tuple[Strategy, ...]:
-    """The samplers that choose from one distribution, and the one in use."""
-    return tuple(
-        Strategy(spec.name, settings.parameters(spec))
-        for spec in settings.samplers()
-        if spec.search is None or spec.name == settings.sampler.name
-    )
