@@ -1,8 +1,8 @@
 """What may come next on the line: pure, without a terminal.
 
-Whatever stands on the line, it answers at once, raises nothing and does not wait
-for the model. A `Completer` gives every word that could stand where the last word
-of `typed` stands; `complete` keeps those that go on from it.
+Whatever stands on the line, it answers at once, raises nothing and does not wait for
+the model. A `Completer` gives every word that could stand where the last word of
+`typed` stands.
 """
 
 import re
@@ -120,27 +120,25 @@ def assignment_words(context: Context, typed: str) -> Iterator[str]:
 
 def switch_words(context: Context, typed: str) -> Iterator[str]:
     """For `:sampler`: a sampler, then its parameters and their values."""
+    settings = context.session.settings
     before, plus, part = typed.rpartition("+")
     if plus:
         # Without a space before it a stage is the end of a longer word.
         *_, last = f" {typed}".split(" ")
         glued = last.removesuffix(part) if "+" in last else ""
-        settings = context.session.settings
-        for word in stage_words(settings, part.lstrip(), stages_in(before)):
-            yield f"{glued}{word}"
+        words = stage_words(settings, part.lstrip(), stages_in(before))
+        yield from (f"{glued}{word}" for word in words)
         return
     name, space, rest = typed.lstrip().partition(" ")
-    if not space and re.search("[=:]", name):
-        yield from spec_words(context.session.settings, name)
-        return
-    if not space:
+    if space:
+        with suppress(MiniGPTError):
+            after, _ = settings.set({"sampler": name})
+            yield from _assignments(after, rest, find_sampler(name))
+    elif re.search("[=:]", name):
+        yield from spec_words(settings, name)
+    else:
         yield from sampler_words(context, typed)
         yield from DEFAULTS
-        return
-    with suppress(MiniGPTError):
-        spec = find_sampler(name)
-        settings, _ = context.session.settings.set({"sampler": name})
-        yield from _assignments(settings, rest, spec)
 
 
 def spec_words(settings: Settings, word: str) -> Iterator[str]:
@@ -251,23 +249,17 @@ def _assignments(
     words = typed.split()
     last = "" if not words or typed[-1].isspace() else words.pop()
     name, equals, _ = last.partition("=")
+    is_waiting = False  # whether the last word is a name whose value comes next
+    for word in words:
+        is_waiting = not is_waiting and "=" not in word
     if equals:
-        for value in _values(settings, name):
-            yield f"{name}={value}"
-    elif _waits_for_value(words):
+        yield from (f"{name}={value}" for value in _values(settings, name))
+    elif is_waiting:
         yield from _values(settings, words[-1])
     elif spec is not None:
         yield from (f"{name}=" for name in spec.parameter_names)
     else:
         yield from ("sampler", *all_keys(settings))
-
-
-def _waits_for_value(words: list[str]) -> bool:
-    """Whether the last word is a name whose value comes next."""
-    is_waiting = False
-    for word in words:
-        is_waiting = not is_waiting and "=" not in word
-    return is_waiting
 
 
 def _values(settings: Settings, name: str) -> Iterator[str]:

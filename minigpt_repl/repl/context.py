@@ -1,7 +1,4 @@
-"""What a command has at hand, and the text that it works on.
-
-A session is a frozen value: settings and a tree of texts.
-"""
+"""What a command has at hand, and the text that it works on."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -40,11 +37,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Session:
-    """Settings, every text so far, and where in their tree the user is.
+    """A frozen value: settings, every text so far, and where in their tree the user is.
 
     Attributes:
         settings: what the next text is made with.
-        nodes: all texts, by id in order.
+        nodes: all texts, in the order of their ids.
         current: id of the node that `:continue`, `:why` and the like mean.
         comparison: the last comparison, for `:export`.
         edits: the chains that were rearranged, as the user would type them, each with
@@ -103,16 +100,12 @@ class Context:
 
 
 def again_request(context: Context, node: Node) -> Request:
-    """The request for another text from where a node's text began.
-
-    The exact tokens are used again where the node was continued from tokens and
-    the model is still the same.
-    """
-    made = node.generation
+    """The request for another text from where a node's text began: by the tokens that
+    it went on from, if there were some and the model is still the same."""
     request = context.session.settings.request(node.prompt)
-    if made.request.prompt_ids is None or not is_of_this_model(context, made):
-        return request
-    return replace(request, prompt_ids=made.request.prompt_ids)
+    if is_of_this_model(context, node.generation):
+        return replace(request, prompt_ids=node.generation.request.prompt_ids)
+    return request
 
 
 def prompt_ids_of(context: Context, node: Node) -> tuple[int, ...]:

@@ -50,10 +50,8 @@ WIDE = 16
 
 
 def run(options: Options) -> int:
-    """Do what the options say, with the standard streams of this process.
-
-    Returns:
-        The exit code.
+    """Do what the options say, with the standard streams of this process; returns the
+    exit code.
 
     Raises:
         MiniGPTError: what went wrong, in one line.
@@ -76,26 +74,23 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> int:
     from minigpt_repl.engine.batches import is_drawn
     from minigpt_repl.repl.terminal import Terminal
 
-    defaults = session.settings
-    in_use = defaults.sampler
+    settings = session.settings
+    in_use = settings.sampler
 
     def open_warming_engine(folder: str) -> "RemoteEngine":
         # Called when the prompt is there: only then are plugins looked for.
-        texts = {
-            spec: replace(
-                defaults.request(""),
-                sampler=spec.name,
-                parameters=defaults.parameters(spec),
-            )
-            for spec in (in_use, *all_samplers())
-        }
-        warm = [(text, 1) for text in texts.values()]
-        if is_drawn(in_use.name, defaults.parameters()):
-            warm.append((texts[in_use], SEVERAL))
-        for spec, text in texts.items():
+        empty = settings.request("")
+        warm, wide = [], []
+        for spec in dict.fromkeys((in_use, *all_samplers())):
+            values = settings.parameters(spec)
+            text = replace(empty, sampler=spec.name, parameters=values)
+            warm.append((text, 1))
             if spec.search is not None and spec.search.rows is not None:
-                values = {**text.parameters, spec.search.rows: WIDE}
-                warm.append((replace(text, parameters=values), 1))
+                values = {**values, spec.search.rows: WIDE}
+                wide.append((replace(text, parameters=values), 1))
+        if is_drawn(in_use.name, empty.parameters):
+            warm.append((empty, SEVERAL))
+        warm += wide
         return open_engine(folder, replace(options, debug=False), warm)
 
     terminal = Terminal(

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -259,11 +260,6 @@ def _is_hang_up(error: Exception) -> bool:
 
 
 def _describe_defect(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = ""
-    if trace is not None:
-        name = Path(trace.tb_frame.f_code.co_filename).name
-        where = f" in {name} line {trace.tb_lineno}"
-    return f"a defect of this program, {defect(error)}{where}; the session goes on"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"in {Path(last.filename).name} line {last.lineno}"
+    return f"a defect of this program, {defect(error)} {where}; the session goes on"

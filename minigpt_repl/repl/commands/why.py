@@ -24,12 +24,7 @@ from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
-from minigpt_repl.repl.context import (
-    Context,
-    Outputs,
-    current_ids,
-    inspect_text,
-)
+from minigpt_repl.repl.context import Context, Outputs, current_ids, inspect_text
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import NAME, FittingTable, facts_table
