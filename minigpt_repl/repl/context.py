@@ -121,22 +121,14 @@ def is_of_this_model(context: Context, generation: Generation) -> bool:
 
 
 def last_node(session: Session, wanted_for: str) -> Node:
-    """The current text.
-
-    Raises:
-        UsageError: before the first text.
-    """
+    """The current text, which a command is wanted for."""
     if session.node is None:
         raise UsageError(f"{wanted_for} needs a text: type a prompt first")
     return session.node
 
 
 def inspect_text(context: Context, wanted_for: str) -> "ScoredText":
-    """The current text with the model's scores.
-
-    Raises:
-        UsageError: if it is another model's, has no tokens, or there is none.
-    """
+    """The current text with the scores of the model, which must have made it."""
     # Not at the start: the prompt would come a little later.
     from minigpt_repl.compare.choice import inspect
 

@@ -1,8 +1,7 @@
 """One run of the program: settings from all layers, then a prompt, lines or texts,
 or a comparison.
 
-Decides between the terminal and the plain loop. The model's modules are imported only
-when a text is wanted.
+The model's modules are imported only when a text is wanted.
 """
 
 import contextlib
@@ -151,11 +150,8 @@ def run_comparison(
 
 
 def run_replay(options: Options, path: Path) -> None:
-    """Make the texts of an exported comparison again.
-
-    Raises:
-        MiniGPTError: at the first token that differs, or what else went wrong.
-    """
+    """Make the texts of an exported comparison again; fails at the first token that
+    differs."""
     from minigpt_repl.compare import replay as replaying
 
     recorded = replaying.read_recorded(read_user_file(path), path.name)
@@ -170,11 +166,7 @@ def run_replay(options: Options, path: Path) -> None:
 
 
 def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
-    """Print what the model thinks of a text: each token's surprisal, then a summary.
-
-    Raises:
-        MiniGPTError: if there is no text, or no model.
-    """
+    """Print what the model thinks of a text: each token's surprisal, then a summary."""
     from minigpt_repl.engine.scoring import score
 
     text = sys.stdin.read() if str(path) == "-" else read_user_file(path)

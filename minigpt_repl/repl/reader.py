@@ -190,11 +190,7 @@ class Reader:
         return None
 
     def edit(self, text: str) -> str | None:
-        """A text as the user left it in an editor, or `None`.
-
-        Raises:
-            MiniGPTError: if there is no editor that can be run.
-        """
+        """A text as the user left it in an editor, or `None` if it was not saved."""
         with self._signals.phase("elsewhere"), self._modes.usual():
             try:
                 edited = click.edit(text, extension=".txt")

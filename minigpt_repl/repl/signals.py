@@ -1,10 +1,9 @@
 """Signals and modes of a terminal: ^C stops a text, other signals end us cleanly.
 
-For the terminal and for pipes; a training, which takes SIGTERM as it takes ^C, has its
-own way in `training/setup_model.py`. While a line is carried out, the first ^C asks the
-engine to stop and the second raises `KeyboardInterrupt`. At the prompt, ^C is a key.
-SIGTERM and SIGHUP raise `Left`, so that every `finally` runs and the terminal is sane.
-What is typed while nobody reads it is not shown, but kept for the next prompt.
+While a line is carried out, the first ^C asks the engine to stop and the second raises
+`KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise `Left`, so
+that every `finally` runs and the terminal is sane. What is typed while nobody reads it
+is kept for the next prompt and not shown.
 """
 
 import contextlib

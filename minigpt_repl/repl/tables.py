@@ -50,7 +50,6 @@ class FittingTable:
     else each row as a few indented lines.
 
     Args:
-        headings: of the columns; may be empty.
         rows: the cells; a `str` is shown as it is, its controls made visible. Those
             that a row lacks at its end are empty.
         right: headings of the columns that are aligned to the right, by spaces.
@@ -170,13 +169,8 @@ def rules_table(limits: Limits) -> FittingTable:
 def settings_table(
     settings: Settings, keys: Iterable[str] | None = None
 ) -> FittingTable:
-    """Settings with value, default, range and meaning.
-
-    Args:
-        settings: what holds.
-        keys: as the user would type them; if `None`, the sampler, the session's
-            settings and the parameters of the sampler in use.
-    """
+    """Settings with value, default, range and meaning: those of some keys, or the
+    sampler, its parameters and the session's settings."""
     rows: list[Row] = []
     if keys is None:
         keys = current_keys(settings)

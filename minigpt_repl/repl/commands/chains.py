@@ -185,11 +185,7 @@ def _as_chain(settings: Settings) -> tuple[SamplerSpec, dict[str, Value]]:
 
 def _texts_of(settings: Settings) -> list[str]:
     """The stages of the chain in use, each as the user would type it; of another
-    sampler, the rules that it is made of.
-
-    Raises:
-        UsageError: for a search.
-    """
+    sampler, the rules that it is made of."""
     spec, values = settings.sampler, settings.parameters()
     if spec.stages:
         return [chain.stage_text(stage, values) for stage in spec.stages]

@@ -140,15 +140,9 @@ def _search(
 
 @dataclass(frozen=True)
 class Cut:
-    """Before and after a rule that removes tokens.
-
-    Attributes:
-        model: the model's probabilities, `(vocabulary,)`.
-        seen: what the rule saw: those with the temperature applied.
-        left: what it left, renormalised.
-        info: for the words.
-        has_temperature: whether that is shown.
-    """
+    """Before and after a rule that removes tokens: the model's probabilities
+    `(vocabulary,)`, those that the rule saw, which have the temperature applied, and
+    what it left, renormalised."""
 
     model: "np.ndarray"
     seen: "np.ndarray"

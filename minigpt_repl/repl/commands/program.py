@@ -91,11 +91,7 @@ def grouped_commands() -> dict[str, list[Command]]:
 
 
 def _help_on(word: str, settings: Settings) -> Iterator[Output]:
-    """All that there is to say of a name, or of its unique beginning.
-
-    Raises:
-        UsageError: if it is no name; suggests the nearest of all kinds.
-    """
+    """All that there is to say of a name, or of its unique beginning."""
     found = [*_of_command(word), *_of_word(word), *_of_setting(word, settings)]
     yield from found
     if found:

@@ -174,11 +174,7 @@ def prepare(context: Context, after: Settings) -> None:
 
 
 def _check_words(context: Context, after: Settings) -> None:
-    """That the model has what a chain names; waits for it only if it names some.
-
-    Raises:
-        UsageError: as `Wording.values`.
-    """
+    """Make sure that the model has the words that a chain names, if it names some."""
     spec, values = after.sampler, after.parameters()
     has_words = any(p.tokens and values[p.name] != p.default for p in spec.parameters)
     if has_words or any("end_id" in stage.needs for stage in spec.stages):
@@ -190,11 +186,7 @@ def _check_words(context: Context, after: Settings) -> None:
 def read_assignments(
     text: str, usage: str = ":set NAME VALUE or :set NAME=VALUE ..."
 ) -> dict[str, str]:
-    """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`.
-
-    Raises:
-        UsageError: if a value is missing or a name comes twice.
-    """
+    """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`."""
     values: dict[str, str] = {}
     words = iter(chain.words(re.sub(r"\s*=\s*", "=", text)))
     for word in words:

@@ -47,14 +47,8 @@ NO_TOKEN = {"interrupted": "stopped", "not_finite": NOT_FINITE}
 
 @dataclass(frozen=True)
 class StepState:
-    """How far a stepped text has come.
-
-    Attributes:
-        text: all that is there, as displayed.
-        ids: its tokens.
-        node: id of the node that it ends in, or `None` at the prompt.
-        done: tokens stepped so far.
-    """
+    """How far a stepped text has come: the text so far and its tokens, the id of the
+    node that it ends in, which a prompt has not, and how many tokens were stepped."""
 
     text: str
     ids: tuple[int, ...]
@@ -104,7 +98,6 @@ class Stepping:
         proposed: the token that each strategy would take.
         logits: the model's, `(vocabulary,)`.
         written: tokens that the user wrote and that are not taken yet.
-        why_ended: why a strategy gave no token.
     """
 
     def __init__(

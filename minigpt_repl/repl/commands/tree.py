@@ -234,11 +234,7 @@ def branch(context: Context, arguments: str) -> Steps:
 
 
 def _token_named(context: Context, word: str, logits: "np.ndarray") -> int:
-    """The token that a word is, at its place; of several the most probable one.
-
-    Raises:
-        UsageError: if it is none, or several tokens.
-    """
+    """The token that a word is, at its place; of several the most probable one."""
     wording = Wording(context.engine.info.text, context.engine.encode)
     ways = wording.spellings(":branch", word)
     if single := [ids[0] for ids in ways if len(ids) == 1]:
