@@ -78,9 +78,15 @@ def continue_times(context: Context, prompt: str, count: int) -> Steps:
     first = request.seed
     if first is None and count > 1:
         first = draw_seed()
-    seeds = [None if first is None else text_seed(first, i) for i in range(count)]
-    requests = [replace(request, seed=seed) for seed in seeds]
+    requests = requests_from(request, first, count)
     return (yield from continue_rows(context, requests, prompt))
+
+
+def requests_from(request: Request, seed: int | None, count: int) -> list[Request]:
+    """The same request so many times; if there is a seed, theirs count up from it."""
+    if seed is None:
+        return [request] * count
+    return [replace(request, seed=text_seed(seed, i)) for i in range(count)]
 
 
 def continue_rows(

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from minigpt_repl import paths
 from minigpt_repl.config import (
     Options,
@@ -161,8 +163,7 @@ def run_replay(options: Options, path: Path) -> None:
             for warning in replaying.warnings(one, engine.info):
                 tell(warning)
             for line in replaying.replay(engine, one):
-                sys.stdout.write(f"{shown_line(line)}\n")
-                sys.stdout.flush()
+                click.echo(shown_line(line))
 
 
 def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
@@ -176,8 +177,8 @@ def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
         if lists_tokens:
             for token_id, bits in zip(scored.token_ids, scored.bits, strict=True):
                 shown = shown_line(engine.info.text.visible(token_id))
-                sys.stdout.write(f"{bits:.3f}\t{shown}\n")
-        sys.stdout.write(f"{scored.summary}\n")
+                click.echo(f"{bits:.3f}\t{shown}")
+        click.echo(scored.summary)
 
 
 def run_doctor(options: Options) -> bool:
@@ -197,8 +198,7 @@ def run_doctor(options: Options) -> bool:
             lambda folder: open_engine(folder, options),
         ):
             is_well = is_well and not finding.advice
-            sys.stdout.write(f"{shown_line(str(finding))}\n")
-            sys.stdout.flush()
+            click.echo(shown_line(str(finding)))
     return is_well
 
 

@@ -110,10 +110,7 @@ class Screen:
         """One line beside the model's words."""
         self.finish()
         on, off = PLAIN if not self.color else RED if is_error else DIM
-        columns = self.width - 1
-        rows = [row.rstrip() for row in wrap(on_terminal(text), columns)]
-        if not self._can_move:
-            rows = [on_terminal(text)]
+        rows = self._wrapped(text)
         self._err.write("".join(f"{on}{row}{off}\n" for row in rows))
         self._err.flush()
 
@@ -135,11 +132,15 @@ class Screen:
 
     def _say(self, content: "RenderableType") -> None:
         if isinstance(content, str):
-            content = on_terminal(content)
-            rows = wrap(content, self.width - 1) if self._can_move else [content]
-            self._write("".join(f"{row.rstrip()}\n" for row in rows))
+            rows = self._wrapped(content)
         else:
-            self._write("".join(f"{row}\n" for row in self._render(content)))
+            rows = self._render(content)
+        self._write("".join(f"{row}\n" for row in rows))
+
+    def _wrapped(self, text: str) -> list[str]:
+        text = on_terminal(text)
+        rows = wrap(text, self.width - 1) if self._can_move else [text]
+        return [row.rstrip() for row in rows]
 
     def _show_live(self, content: "RenderableType") -> None:
         if self._block is not None:

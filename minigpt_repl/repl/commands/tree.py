@@ -20,7 +20,7 @@ from minigpt_repl.compare.pieces import (
     maker,
     visible,
 )
-from minigpt_repl.compare.spec import read_count, read_whole, text_seed
+from minigpt_repl.compare.spec import read_count, read_whole
 from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
@@ -41,7 +41,7 @@ from minigpt_repl.repl.context import (
     is_of_this_model,
     last_node,
 )
-from minigpt_repl.repl.continuation import continue_prompt, continue_rows
+from minigpt_repl.repl.continuation import continue_prompt, continue_rows, requests_from
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.tables import NAME, STRONG
@@ -67,11 +67,9 @@ def again(context: Context, arguments: str) -> Steps:
     times = read_count(arguments or "1", MOST_AGAIN, ":again takes")
     request = again_request(context, node)
     shown = _shown_of(context.session, node)
-    requests = [request] * times
-    if arguments and request.seed is not None:
-        first = node.generation.seed + 1
-        seeds = [text_seed(first, place) for place in range(times)]
-        requests = [replace(request, seed=seed) for seed in seeds]
+    counts_up = arguments and request.seed is not None
+    seed = node.generation.seed + 1 if counts_up else None
+    requests = requests_from(request, seed, times)
     session = yield from continue_rows(context, requests, shown, node.parent)
     made = session.node
     is_same = made and made.generation.token_ids == node.generation.token_ids
@@ -176,11 +174,10 @@ def goto(context: Context, arguments: str) -> Steps:
     nodes = context.session.nodes
     node = context.session.find(read_whole(arguments) or 0)
     if node is None:
-        there = (
-            f"there are {nodes[0].id}..{nodes[-1].id}" if nodes else "there are none"
-        )
+        there = f"{nodes[0].id}..{nodes[-1].id}" if nodes else "none"
         raise UsageError(
-            f":goto takes the number of a text, {there}; got {quoted(arguments)}"
+            f":goto takes the number of a text, there are {there}; "
+            f"got {quoted(arguments)}"
         )
     words = quoted(ending_in_a_line(node.text))
     yield Notice(f"at text {node.id}: {words}; :continue goes on from it")
@@ -198,13 +195,11 @@ def branch(context: Context, arguments: str) -> Steps:
     node = last_node(context.session, ":branch")
     tokens, info = text.generation.tokens, context.engine.info
     number, _, word = arguments.strip().partition(" ")
-    kept = None
     if arguments:
         kept = read_count(number, len(tokens), ":branch takes", ", the tokens to keep")
-    if kept is None:
-        unsure = [
-            inspection.entropy(inspection.probabilities(row)) for row in text.rows
-        ]
+    else:
+        shares = map(inspection.probabilities, text.rows)
+        unsure = [inspection.entropy(share) for share in shares]
         kept = max(range(len(unsure)), key=unsure.__getitem__)
         yield Notice(f"cut after token {kept} of {len(tokens)}, before the least sure")
     made = node.generation
@@ -228,8 +223,8 @@ def branch(context: Context, arguments: str) -> Steps:
         parent = session.current
     ids = (*made.started.prompt_ids, *(token.id for token in start))
     request = replace(session.settings.request(begun), prompt_ids=ids)
-    shown = ending(begun, SHOWN_BEFORE)
     place = replace(context, session=session)
+    shown = ending(begun, SHOWN_BEFORE)
     return (yield from continue_rows(place, [request], shown, parent))
 
 
