@@ -106,11 +106,10 @@ CLOSING = ":}"
 def whole_input(text: str) -> str | None:
     """The input that pasted lines make: what is in the block that the first line opens,
     `None` while that block is open, and all lines where it opens none."""
-    first, *rest = text.split("\n")
-    joiner = LineJoiner()
-    if joiner.feed(first) is not None:
+    lines = text.split("\n")
+    if lines[0].strip() != OPENING:
         return text
-    wholes = (joiner.feed(line) for line in rest)
+    wholes = map(LineJoiner().feed, lines)
     return next((whole for whole in wholes if whole is not None), None)
 
 
@@ -154,16 +153,17 @@ ESCAPED_MARK = "\\:"
 def run_line(line: str, context: Context) -> Steps:
     """Carry out a line; returns the session after it.
 
-    A line that starts with a colon is a command, anything else a prompt. A
-    leading space or a backslash makes a prompt of a line that starts with a
-    colon. Control characters are left out; an empty line does nothing.
-
-    Raises:
-        MiniGPTError: what was wrong, in one line; the session is unchanged.
+    A line that starts with a colon is a command, anything else a prompt. A leading
+    space or a backslash makes a prompt of a line that starts with a colon. Control
+    characters are left out; an empty line does nothing.
     """
     line = as_typed(line)
     if line.startswith(MARK):
-        return (yield from _run_command(line.removeprefix(MARK), context))
+        command, arguments = _split(line.removeprefix(MARK))
+        if arguments and not command.usage:
+            got = quoted(arguments)
+            raise UsageError(f":{command.name} takes no arguments; got {got}")
+        return (yield from command.run(context, arguments)) or context.session
     if line.startswith(ESCAPED_MARK):
         line = line.removeprefix("\\")
     # White space behind it means something, before it only that it is no command.
@@ -204,13 +204,6 @@ def leaves(line: str) -> bool:
     if not line.startswith(MARK):
         return False
     return _split(line.removeprefix(MARK))[0].name == "quit"
-
-
-def _run_command(line: str, context: Context) -> Steps:
-    command, arguments = _split(line)
-    if arguments and not command.usage:
-        raise UsageError(f":{command.name} takes no arguments; got {quoted(arguments)}")
-    return (yield from command.run(context, arguments)) or context.session
 
 
 def _split(line: str) -> tuple[Command, str]:

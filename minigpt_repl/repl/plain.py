@@ -58,7 +58,7 @@ class PlainDisplay:
     Attributes:
         answer: gives the next line of the input, or `None` at its end or a command.
         color: whether escape bytes are allowed.
-        has_mistakes: whether a line of a sourced file failed.
+        has_mistakes: whether a line failed.
     """
 
     has_keys = False
@@ -240,7 +240,6 @@ class PlainLoop:
         self._page = page
         self._page.answer = self._answer
         self._keep_going = keep_going
-        self._has_failed = False
         self._input = Lines("", iter(()))
         self._app = App(
             session,
@@ -254,7 +253,7 @@ class PlainLoop:
     @property
     def has_failed(self) -> bool:
         """Whether any line failed."""
-        return self._has_failed or self._page.has_mistakes
+        return self._page.has_mistakes
 
     def __enter__(self) -> "PlainLoop":
         return self
@@ -279,14 +278,14 @@ class PlainLoop:
                 if self._page.has_mistakes and not self._keep_going:
                     return False
             except MiniGPTError as error:
-                if not self._goes_on_after(error, f"{source.name}:{source.number}"):
+                if not self._goes_on_after(error):
                     return False
             if self._app.has_quit:
                 return False
         try:
             joiner.end()
         except MiniGPTError as error:
-            return self._goes_on_after(error, f"{source.name}:{source.number}")
+            return self._goes_on_after(error)
         return True
 
     def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
@@ -302,8 +301,9 @@ class PlainLoop:
         with self._signals.phase("reading"):
             return self._input.take_answer()
 
-    def _goes_on_after(self, error: MiniGPTError, place: str) -> bool:
-        self._has_failed = True
-        self._page.err.write(f"{shown_line(place)}: {shown_line(str(error))}\n")
+    def _goes_on_after(self, error: MiniGPTError) -> bool:
+        self._page.has_mistakes = True
+        place = shown_line(f"{self._input.name}:{self._input.number}")
+        self._page.err.write(f"{place}: {shown_line(str(error))}\n")
         self._page.err.flush()
         return self._keep_going

@@ -125,11 +125,9 @@ def _search(
     )
     tree, drafts = BeamTree(request, context.engine), DraftsView(info)
     for event in context.engine.generate(request):
-        if shows == "hypotheses":
-            tree.follow(event)
-        elif shows == "drafts":
-            drafts.follow(event)
-        elif isinstance(event, CandidatesWeighed):
+        tree.follow(event)
+        drafts.follow(event)
+        if isinstance(event, CandidatesWeighed):
             yield Say(candidates_table(event, spec.search.against, values, info))
     if shows == "hypotheses":
         yield Say(tree.drawn())

@@ -234,20 +234,19 @@ def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
         if path.suffix.lower() != ".html":
             raise UsageError(f"a handout's name ends in .html; got {quoted(name)}")
     before, prompt = split_prompt(words)
+    names = [spec.sampler for spec in CHAPTERS]
     if len(before.split()) == 1:
         try:
             name = find_sampler(before).name
         except UsageError:
-            near = did_you_mean(before, [spec.sampler for spec in CHAPTERS])
             if prompt is not None:
                 raise
-            if near:
+            if near := did_you_mean(before, names):
                 raise UsageError(
                     f"no sampler {quoted(before)}{near} A prompt of one word is "
                     f":tour {PROMPT_MARK} {plain(before)}"
                 ) from None
         else:
-            names = [spec.sampler for spec in CHAPTERS]
             if name not in names:
                 raise UsageError(
                     f"no chapter of {name}: there are {', '.join(names)}; "
