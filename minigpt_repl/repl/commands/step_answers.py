@@ -1,6 +1,4 @@
-"""How `:step` is answered: by a key, the screen being redrawn in place, or by a line
-where there are no keys.
-"""
+"""How `:step` is answered: by a key, or by a line where there are no keys."""
 
 from collections.abc import Generator
 from dataclasses import dataclass

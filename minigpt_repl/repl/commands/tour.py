@@ -1,6 +1,4 @@
-"""`:tour`: the story of the decoding strategies, told on the loaded model, each claim
-checked by a measure of the text that was made.
-"""
+"""`:tour`: the story of the decoding strategies, told on the loaded model."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
