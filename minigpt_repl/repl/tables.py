@@ -72,7 +72,7 @@ class FittingTable:
             missing = [Text()] * (len(headings) - len(cells))
             self.rows.append([*cells, *missing])
         self._right = right.split()
-        self._whole = whole
+        self.whole = whole
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -87,7 +87,7 @@ class FittingTable:
             max([cell_len(heading), *(cell.cell_len for cell in cells)])
             for heading, *cells in zip(self._headings, *self.rows, strict=True)
         ]
-        kept, broken = widths[: self._whole], widths[self._whole :]
+        kept, broken = widths[: self.whole], widths[self.whole :]
         gaps = 2 * len(self._headings)
         return sum(kept) + sum(min(width, LEAST_CELL) for width in broken) + gaps
 
@@ -102,7 +102,7 @@ class FittingTable:
             table.add_column(
                 heading,
                 justify="right" if heading in self._right else "left",
-                no_wrap=index < self._whole,
+                no_wrap=index < self.whole,
                 overflow="fold",
             )
         for row in self.rows:
@@ -121,8 +121,8 @@ class FittingTable:
                 Text.assemble((label, FAINT), cell) if cell.plain else cell
                 for label, cell in zip(labels, row, strict=True)
             ]
-            yield Text("  ").join(cell for cell in cells[: self._whole] if cell.plain)
-            rest = [cell for cell in cells[self._whole :] if cell.plain]
+            yield Text("  ").join(cell for cell in cells[: self.whole] if cell.plain)
+            rest = [cell for cell in cells[self.whole :] if cell.plain]
             for is_short, group in groupby(rest, _is_short):
                 cells = list(group)
                 for line in [Text("  ").join(cells)] if is_short else cells:
