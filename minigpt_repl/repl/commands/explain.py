@@ -118,7 +118,7 @@ def _search(
     if spec.needs_draft and not info.has_draft:
         raise UsageError(no_draft(spec.name))
     request = replace(
-        search_request(context, spec.name, prompt, ids),
+        search_request(context, spec, prompt, ids),
         parameters=dict(values),
         length=lengths[shows],
         stop="none",

@@ -30,7 +30,7 @@ from minigpt_repl.repl.commands.token_trees import BeamTree, ranking
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
-from minigpt_repl.repl.tables import NAME, STRONG, FittingTable
+from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, Row
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.shown import (
     as_mean,
@@ -61,7 +61,7 @@ def beams(context: Context, arguments: str) -> Steps:
     words, prompt = split_prompt(arguments)
     count, steps = _read_sizes(words.split())
     spec = _spec(context, "hypotheses")
-    request = search_request(context, spec.name, *prompt_for(context, prompt, ":beams"))
+    request = search_request(context, spec, *prompt_for(context, prompt, ":beams"))
     parameters = {**request.parameters, "num_beams": count}
     request = replace(request, parameters=parameters, length=steps)
     tree = BeamTree(request, context.engine)
@@ -128,19 +128,18 @@ def _typed(context: Context, shows: str, arguments: str) -> Request:
     spec = _spec(context, shows)
     if spec.needs_draft and not context.engine.info.has_draft:
         raise UsageError(no_draft(f":{shows}"))
-    text, ids = prompt_for(context, prompt, f":{shows}")
-    return search_request(context, spec.name, text, ids)
+    return search_request(context, spec, *prompt_for(context, prompt, f":{shows}"))
 
 
 def search_request(
-    context: Context, sampler: str, prompt: str, prompt_ids: tuple[int, ...] | None
+    context: Context, spec: SamplerSpec, prompt: str, prompt_ids: tuple[int, ...] | None
 ) -> Request:
     """A prompt with a search as it is set, which tells what it weighs."""
     settings = context.session.settings
     return replace(
         settings.request(prompt),
-        sampler=sampler,
-        parameters=settings.parameters(find_sampler(sampler)),
+        sampler=spec.name,
+        parameters=settings.parameters(spec),
         prompt_ids=prompt_ids,
         with_details=True,
     )
@@ -193,15 +192,10 @@ class CandidatesView:
         step = self.steps[-1]
         whole = Text(shown(self.request.prompt), style="bold")
         whole.append(shown(self.text), style="not bold")
-        rows = [
-            (
-                Text(self._word(row[0]), style=STRONG if not place else ""),
-                percent(row[1]),
-                self._weight(row[2]),
-                Text(as_score(row[3]), style=STRONG if not place else ""),
-            )
-            for place, row in enumerate(step.rows)
-        ]
+        rows = []
+        for place, row in enumerate(step.rows):
+            style = "" if place else STRONG
+            rows.append((*self._cells(row, style), Text(as_score(row[3]), style)))
         against = self._against
         headings = (f"token {step.index + 1}", "probability", against, "score")
         table = FittingTable(headings, rows, right="probability similarity draft score")
@@ -212,19 +206,9 @@ class CandidatesView:
         rows = []
         for step in self.steps:
             chosen, best = step.rows[0], max(step.rows, key=lambda row: row[1])
-            if chosen[0] == best[0]:
-                continue
-            rows.append(
-                (
-                    str(step.index + 1),
-                    Text(self._word(chosen[0]), style=NAME),
-                    percent(chosen[1]),
-                    self._weight(chosen[2]),
-                    self._word(best[0]),
-                    percent(best[1]),
-                    self._weight(best[2]),
-                )
-            )
+            if chosen[0] != best[0]:
+                cells = (*self._cells(chosen, NAME), *self._cells(best))
+                rows.append((str(step.index + 1), *cells))
         title = Text(
             f"\nthe penalty changed {len(rows)} of {len(self.steps)} tokens", STRONG
         )
@@ -242,12 +226,12 @@ class CandidatesView:
         search = find_sampler(self.request.sampler).search
         return search.against if search else ""
 
-    def _weight(self, number: float) -> str:
-        """What a probability is weighed against: a similarity, or the draft's own."""
-        return percent(number) if self._against == "draft" else as_similarity(number)
-
-    def _word(self, token_id: int) -> str:
-        return visible(token_id, self.info)
+    def _cells(self, row: tuple[int, float, float, float], style: str = "") -> Row:
+        """A candidate's word, its probability, and what that is weighed against."""
+        token_id, probability, weight, _ = row
+        write = percent if self._against == "draft" else as_similarity
+        word = Text(visible(token_id, self.info), style)
+        return word, percent(probability), write(weight)
 
 
 @dataclass
