@@ -92,36 +92,29 @@ def grouped_commands() -> dict[str, list[Command]]:
 
 def _help_on(word: str, settings: Settings) -> Iterator[Output]:
     """All that there is to say of a name, or of its unique beginning."""
-    found = [*_of_command(word), *_of_word(word), *_of_setting(word, settings)]
+    found = [*_of_name(word, settings)]
+    if not found:
+        with suppress(UsageError):
+            found = [Say(_command_help(find_command(word)))]
+    if not found:
+        commands = [f":{entry.name}" for entry in all_commands()]
+        names = [*commands, *terms(), *all_names(), *list(settings.names())[1:]]
+        raise UsageError(
+            f"no command, sampler, rule, setting or word {quoted(word)}"
+            f"{did_you_mean(word, names)}; :help lists the commands"
+        )
     yield from found
-    if found:
-        return
-    with suppress(UsageError):
-        yield Say(_command_help(find_command(word)))
-        return
-    commands = [f":{entry.name}" for entry in all_commands()]
-    names = [*commands, *terms(), *all_names(), *list(settings.names())[1:]]
-    raise UsageError(
-        f"no command, sampler, rule, setting or word {quoted(word)}"
-        f"{did_you_mean(word, names)}; :help lists the commands"
-    )
 
 
-def _of_command(word: str) -> Iterator[Output]:
+def _of_name(word: str, settings: Settings) -> Iterator[Output]:
+    """Of the command, the word of the glossary, the sampler or setting of a name."""
     for entry in all_commands():
         if word in (entry.name, *entry.aliases):
             yield Say(_command_help(entry))
-
-
-def _of_word(word: str) -> Iterator[Output]:
-    entry = find_entry(word)
-    if entry is not None:
-        names = ", ".join(entry.names)
-        yield Say(Text.assemble((names, NAME), f"\n{entry.text}"))
-
-
-def _of_setting(word: str, settings: Settings) -> Iterator[Output]:
-    """A sampler or a setting."""
+    term = find_entry(word)
+    if term is not None:
+        names = ", ".join(term.names)
+        yield Say(Text.assemble((names, NAME), f"\n{term.text}"))
     with suppress(UsageError):
         spec = find_sampler(word)
         yield Say(Text(spec.story))
