@@ -26,7 +26,7 @@ from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.continuation import continue_times
 from minigpt_repl.repl.dispatch import all_commands
 from minigpt_repl.repl.output import Notice, SwitchModel
-from minigpt_repl.repl.plain import PlainLoop
+from minigpt_repl.repl.plain import PlainDisplay, PlainLoop
 from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.shown import did_you_mean
 
@@ -214,9 +214,8 @@ def piped(out, err, size, prompt="the king") -> None:
     limits = {"vocabulary": len(VOCABULARY)}
     settings, _ = Settings(limits=limits).set({"length": "30", "seed": "1"})
     opened = FakeEngine()
-    with PlainLoop(
-        Session(settings), lambda folder: opened, "/x", out, err, size=size
-    ) as loop:
+    page = PlainDisplay(out, err, size=size)
+    with PlainLoop(Session(settings), lambda folder: opened, "/x", page) as loop:
         loop.run_steps(lambda context: continue_times(context, prompt, 1))
 
 

@@ -1,12 +1,13 @@
 """What may come next on the line: pure, without a terminal.
 
-Whatever stands on the line, it answers at once, raises nothing and does not wait
-for the model. A `Completer` gives every word that could stand where the last word
-of `typed` stands; `complete` keeps those that go on from it.
+Whatever stands on the line, it answers at once, raises nothing and does not wait for
+the model. A `Completer` gives every word that could stand where the last word of
+`typed` stands.
 """
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -54,18 +55,15 @@ def complete(line_before_cursor: str, context: Context) -> list[Candidate]:
             for command in all_commands()
             if command.name.startswith(name)
         ]
-    try:
-        command = find_command(name)
-    except MiniGPTError:
-        return []
-    if command.complete is None:
-        return []
-    words = command.complete(context, typed)
-    sets = command.complete in (setting_words, assignment_words)
-    return [
-        Candidate(word, start, _meaning(word, context, sets))
-        for word, start in _going_on(words, typed, len(line))
-    ]
+    with suppress(MiniGPTError):
+        offer = find_command(name).complete
+        if offer is not None:
+            is_setting = offer in (setting_words, assignment_words)
+            return [
+                Candidate(word, start, _meaning(word, context, is_setting))
+                for word, start in _going_on(offer(context, typed), typed, len(line))
+            ]
+    return []
 
 
 def _going_on(
@@ -93,24 +91,16 @@ def _meaning(word: str, context: Context, is_setting: bool) -> str:
     for command in all_commands():
         if command.name == name:
             return command.summary
-    try:
+    with suppress(MiniGPTError):
         return context.session.settings.parameter(name).help
-    except MiniGPTError:
-        pass
-    try:
+    with suppress(MiniGPTError):
         return find_sampler(name).summary
-    except MiniGPTError:
-        return ""
+    return ""
 
 
 _WHOLE_NUMBERS = ("1", "2", "3", "5", "10", "20", "40", "50", "80", "100", "200", "500")
 _NUMBERS = ("0", "0.1", "0.3", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "1", "1.2")
 MOST_FILES = 200
-
-
-def command_words(context: Context, typed: str) -> Iterable[str]:
-    """For an argument that is a command."""
-    return (command.name for command in all_commands())
 
 
 def sampler_words(context: Context, typed: str) -> Iterable[str]:
@@ -130,47 +120,39 @@ def assignment_words(context: Context, typed: str) -> Iterator[str]:
 
 def switch_words(context: Context, typed: str) -> Iterator[str]:
     """For `:sampler`: a sampler, then its parameters and their values."""
+    settings = context.session.settings
     before, plus, part = typed.rpartition("+")
     if plus:
         # Without a space before it a stage is the end of a longer word.
         *_, last = f" {typed}".split(" ")
         glued = last.removesuffix(part) if "+" in last else ""
-        settings = context.session.settings
-        for word in stage_words(settings, part.lstrip(), stages_in(before)):
-            yield f"{glued}{word}"
+        words = stage_words(settings, part.lstrip(), stages_in(before))
+        yield from (f"{glued}{word}" for word in words)
         return
     name, space, rest = typed.lstrip().partition(" ")
-    if not space and re.search("[=:]", name):
-        yield from spec_words(context.session.settings, name)
-        return
-    if not space:
+    if space:
+        with suppress(MiniGPTError):
+            after, _ = settings.set({"sampler": name})
+            yield from _assignments(after, rest, find_sampler(name))
+    elif re.search("[=:]", name):
+        yield from spec_words(settings, name)
+    else:
         yield from sampler_words(context, typed)
         yield from DEFAULTS
-        return
-    try:
-        spec = find_sampler(name)
-    except MiniGPTError:
-        return
-    settings, _ = context.session.settings.set({"sampler": name})
-    yield from _assignments(settings, rest, spec)
 
 
 def spec_words(settings: Settings, word: str) -> Iterator[str]:
     """A strategy of a comparison: `top_k:k=10,temperature=0.8`, or `min_p+xtc`."""
     before, plus, part = word.rpartition("+")
-    if plus or "=" in word.partition(":")[0] or _is_rule_only(word.partition(":")[0]):
+    name, colon, rest = word.partition(":")
+    if plus or "=" in name or _is_rule_only(name):
         for each in stage_words(settings, part, stages_in(before)):
             yield f"{before}{plus}{each}"
-        return
-    name, colon, rest = word.partition(":")
-    if not colon:
+    elif not colon:
         yield from all_names()
-        return
-    try:
-        spec = find_sampler(name)
-    except MiniGPTError:
-        return
-    yield from _pairs(settings, f"{name}:", rest, spec.parameters)
+    else:
+        with suppress(MiniGPTError):
+            yield from _pairs(settings, f"{name}:", rest, find_sampler(name).parameters)
 
 
 def stage_words(
@@ -178,10 +160,7 @@ def stage_words(
 ) -> Iterator[str]:
     """A stage of a chain, its main value behind `=` or its parameters behind `:`.
 
-    Args:
-        settings: for what the checkpoint allows.
-        typed: of the stage so far.
-        taken: the rules that the chain has; each can be there once.
+    The rules that are `taken` are in the chain already; each can be there once.
     """
     found = re.search("[=:]", typed)
     if found is None:
@@ -192,10 +171,9 @@ def stage_words(
         return
     head, rest = typed[: found.end()], typed[found.end() :]
     if found[0] == "=":
-        for value in value_words(stage.parameters[0], settings):
-            yield f"{head}{value}"
-        return
-    yield from _pairs(settings, head, rest, stage.parameters)
+        yield from (f"{head}{v}" for v in value_words(stage.parameters[0], settings))
+    else:
+        yield from _pairs(settings, head, rest, stage.parameters)
 
 
 def _pairs(
@@ -225,14 +203,23 @@ def _is_rule_only(name: str) -> bool:
     return stage is not None and bool(find_sampler(stage.name).stages)
 
 
-def file_words(context: Context, typed: str) -> Iterator[str]:
+def file_words(
+    context: Context, typed: str, only_folders: bool = False
+) -> Iterator[str]:
     """Files and folders that start with what was typed; folders end in a slash."""
-    return _paths(typed, with_files=True)
+    from prompt_toolkit.completion import CompleteEvent, PathCompleter
+    from prompt_toolkit.document import Document
 
-
-def folder_words(context: Context, typed: str) -> Iterator[str]:
-    """Folders that start with what was typed."""
-    return _paths(typed, with_files=False)
+    typed = typed.lstrip("\"'")
+    folder, slash, start = typed.rpartition("/")
+    completer = PathCompleter(only_directories=only_folders, expanduser=True)
+    names = (
+        completion.display_text  # unlike its text, a folder's has a slash
+        for completion in completer.get_completions(Document(typed), CompleteEvent())
+    )
+    shown = (n for n in names if start.startswith(".") or not n.startswith("."))
+    for name in islice(shown, MOST_FILES):
+        yield f"{folder}{slash}{name}"
 
 
 def value_words(parameter: Parameter, settings: Settings) -> Iterator[str]:
@@ -241,20 +228,17 @@ def value_words(parameter: Parameter, settings: Settings) -> Iterator[str]:
         yield from ("on", "off")
         return
     if parameter.kind is str:
-        yield from (
-            word
-            for word in parameter.choices
-            if _is_allowed(settings, parameter.name, word)
-        )
+        for word in parameter.choices:
+            with suppress(MiniGPTError):  # the checkpoint may not allow it
+                settings.set({parameter.name: word})
+                yield word
         return
     numbers = _WHOLE_NUMBERS if parameter.kind is int else _NUMBERS
     default = [] if parameter.default is None else [format_value(parameter.default)]
     for text in dict.fromkeys((*default, *numbers)):
-        try:
+        with suppress(MiniGPTError):
             parameter.parse(text, settings.limits)
-        except MiniGPTError:
-            continue
-        yield text
+            yield text
     if parameter.optional:
         yield "off"
 
@@ -265,10 +249,12 @@ def _assignments(
     words = typed.split()
     last = "" if not words or typed[-1].isspace() else words.pop()
     name, equals, _ = last.partition("=")
+    is_waiting = False  # whether the last word is a name whose value comes next
+    for word in words:
+        is_waiting = not is_waiting and "=" not in word
     if equals:
-        for value in _values(settings, name):
-            yield f"{name}={value}"
-    elif _waits_for_value(words):
+        yield from (f"{name}={value}" for value in _values(settings, name))
+    elif is_waiting:
         yield from _values(settings, words[-1])
     elif spec is not None:
         yield from (f"{name}=" for name in spec.parameter_names)
@@ -276,45 +262,9 @@ def _assignments(
         yield from ("sampler", *all_keys(settings))
 
 
-def _waits_for_value(words: list[str]) -> bool:
-    """Whether the last word is a name whose value comes next."""
-    is_waiting = False
-    for word in words:
-        is_waiting = not is_waiting and "=" not in word
-    return is_waiting
-
-
 def _values(settings: Settings, name: str) -> Iterator[str]:
     if name == "sampler":
         yield from (spec.name for spec in all_samplers())
         return
-    try:
-        parameter = settings.parameter(name)
-    except MiniGPTError:
-        return
-    yield from value_words(parameter, settings)
-
-
-def _paths(typed: str, with_files: bool) -> Iterator[str]:
-    from prompt_toolkit.completion import CompleteEvent, PathCompleter
-    from prompt_toolkit.document import Document
-
-    typed = typed.lstrip("\"'")
-    folder, slash, start = typed.rpartition("/")
-    completer = PathCompleter(only_directories=not with_files, expanduser=True)
-    names = (
-        completion.display_text  # unlike its text, a folder's has a slash
-        for completion in completer.get_completions(Document(typed), CompleteEvent())
-    )
-    shown = (n for n in names if start.startswith(".") or not n.startswith("."))
-    for name in islice(shown, MOST_FILES):
-        yield f"{folder}{slash}{name}"
-
-
-def _is_allowed(settings: Settings, name: str, word: str) -> bool:
-    """Whether the checkpoint, too, allows a value."""
-    try:
-        settings.set({name: word})
-    except MiniGPTError:
-        return False
-    return True
+    with suppress(MiniGPTError):
+        yield from value_words(settings.parameter(name), settings)

@@ -1,9 +1,6 @@
-"""What a command has at hand, and the text that it works on.
+"""What a command has at hand, and the text that it works on."""
 
-A session is a frozen value: settings and a tree of texts.
-"""
-
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +20,8 @@ class Node:
 
     Attributes:
         id: 1 for the first text of the session, then counted up.
-        parent: the node that it goes on from, or `None`.
+        parent: id of the node that it goes on from, or `None`.
         prompt: the text before the continuation, as the user sees it.
-        generation: the continuation and how it was made.
     """
 
     id: int
@@ -41,11 +37,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Session:
-    """Settings, every text so far, and where in their tree the user is.
+    """A frozen value: settings, every text so far, and where in their tree the user is.
 
     Attributes:
         settings: what the next text is made with.
-        nodes: all texts, by id in order.
+        nodes: all texts, in the order of their ids.
         current: id of the node that `:continue`, `:why` and the like mean.
         comparison: the last comparison, for `:export`.
         edits: the chains that were rearranged, as the user would type them, each with
@@ -67,14 +63,6 @@ class Session:
         """The node of that id, or `None`."""
         return next((node for node in self.nodes if node.id == node_id), None)
 
-    def path(self) -> Iterator[Node]:
-        """The current node and its ancestors, the current one first."""
-        known = {node.id: node for node in self.nodes}
-        node = self.node
-        while node is not None:
-            yield node
-            node = None if node.parent is None else known[node.parent]
-
     def add(
         self, prompt: str, generation: Generation, parent: int | None = None
     ) -> "Session":
@@ -83,13 +71,12 @@ class Session:
         node = Node(node_id, parent, prompt, generation)
         return replace(self, nodes=(*self.nodes, node), current=node_id)
 
-    def with_settings(self, settings: Settings) -> "Session":
-        """The session with other settings."""
-        return replace(self, settings=settings)
-
 
 Steps = Generator[Output, Any, Session]
 """What a command does, output by output; it returns the session after it."""
+
+Outputs = Generator[Output, Any, None]
+"""The same of a command that leaves the session as it is."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,6 @@ class Context:
     """What a command has at hand.
 
     Attributes:
-        session: the session before the command.
         engine: generates text; its calls wait until the model is loaded.
         width: columns of the terminal, or of the page if there is none.
         is_terminal: whether a person is looking.
@@ -114,27 +100,12 @@ class Context:
 
 
 def again_request(context: Context, node: Node) -> Request:
-    """The request for another text from where a node's text began.
-
-    The exact tokens are used again where the node was continued from tokens and
-    the model is still the same.
-    """
-    made = node.generation
+    """The request for another text from where a node's text began: by the tokens that
+    it went on from, if there were some and the model is still the same."""
     request = context.session.settings.request(node.prompt)
-    if made.request.prompt_ids is None or not is_of_this_model(context, made):
-        return request
-    return replace(request, prompt_ids=made.request.prompt_ids)
-
-
-def going_on_request(context: Context, node: Node) -> Request:
-    """The request for a text that goes on from the end of a node's text.
-
-    By its exact tokens, if the model that made them is the one that is loaded.
-    """
-    request = context.session.settings.request(node.text)
-    if not is_of_this_model(context, node.generation):
-        return request
-    return replace(request, prompt_ids=node.generation.whole_ids)
+    if is_of_this_model(context, node.generation):
+        return replace(request, prompt_ids=node.generation.request.prompt_ids)
+    return request
 
 
 def prompt_ids_of(context: Context, node: Node) -> tuple[int, ...]:
@@ -150,22 +121,17 @@ def is_of_this_model(context: Context, generation: Generation) -> bool:
 
 
 def last_node(session: Session, wanted_for: str) -> Node:
-    """The current text.
-
-    Raises:
-        UsageError: before the first text.
-    """
+    """The current text, which a command is wanted for."""
     if session.node is None:
         raise UsageError(f"{wanted_for} needs a text: type a prompt first")
     return session.node
 
 
-def node_of_this_model(context: Context, wanted_for: str) -> Node:
-    """The current text, if it has tokens of the model that is loaded.
+def inspect_text(context: Context, wanted_for: str) -> "ScoredText":
+    """The current text with the scores of the model, which must have made it."""
+    # Not at the start: the prompt would come a little later.
+    from minigpt_repl.compare.choice import inspect
 
-    Raises:
-        UsageError: if it is another model's, has no tokens, or there is none.
-    """
     node = last_node(context.session, wanted_for)
     if not is_of_this_model(context, node.generation):
         raise UsageError(
@@ -173,19 +139,6 @@ def node_of_this_model(context: Context, wanted_for: str) -> Node:
         )
     if not node.generation.tokens:
         raise UsageError(f"{wanted_for}: the last text has no new tokens; :again")
-    return node
-
-
-def inspect_text(context: Context, wanted_for: str) -> "ScoredText":
-    """The current text with the model's scores.
-
-    Raises:
-        UsageError: as `node_of_this_model`.
-    """
-    # Not at the start: the prompt would come a little later.
-    from minigpt_repl.compare.choice import inspect
-
-    node = node_of_this_model(context, wanted_for)
     return inspect(context.engine, node.prompt, node.generation)
 
 
@@ -194,7 +147,6 @@ def current_ids(context: Context) -> tuple[int, ...]:
     node = context.session.node
     if node is None:
         return ()
-    made = node.generation
-    if not is_of_this_model(context, made):
-        return context.engine.encode(node.text)
-    return made.whole_ids
+    if is_of_this_model(context, node.generation):
+        return node.generation.whole_ids
+    return context.engine.encode(node.text)

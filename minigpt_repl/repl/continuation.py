@@ -2,10 +2,8 @@
 
 Several texts of one prompt are shown together as they grow, each with its seed: on a
 terminal they are redrawn in place; elsewhere each is written when it and those before
-it are finished. Where chance plays no part one text stands for all.
-
-A text that is stopped on the way ends like any other, so nothing here is special about
-^C.
+it are finished. Where chance plays no part one text stands for all. A text that is
+stopped on the way ends like any other.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -80,9 +78,15 @@ def continue_times(context: Context, prompt: str, count: int) -> Steps:
     first = request.seed
     if first is None and count > 1:
         first = draw_seed()
-    seeds = [None if first is None else text_seed(first, i) for i in range(count)]
-    requests = [replace(request, seed=seed) for seed in seeds]
+    requests = requests_from(request, first, count)
     return (yield from continue_rows(context, requests, prompt))
+
+
+def requests_from(request: Request, seed: int | None, count: int) -> list[Request]:
+    """The same request so many times; if there is a seed, theirs count up from it."""
+    if seed is None:
+        return [request] * count
+    return [replace(request, seed=text_seed(seed, i)) for i in range(count)]
 
 
 def continue_rows(
@@ -119,13 +123,8 @@ def stream_text(
 ) -> Generator[Output, Any, Generation]:
     """Show a text as it comes, with the notices that belong to it.
 
-    Args:
-        context: what is at hand.
-        requests: what to make; if they are several, all give the same text.
-        shown: the part of the prompt that is put before the new text.
-
-    Raises:
-        EngineError: from the engine; the text that was begun is ended first.
+    If there are several requests, all give the same text. At an error of the engine the
+    text that was begun is ended first.
     """
     showing = _Showing(
         is_raw=bool(context.session.settings.value("raw")),
@@ -207,7 +206,6 @@ def show_rows(
 
     Raises:
         EngineStopped: if none had begun.
-        EngineError: from the engine.
     """
     settings = context.session.settings
     growing = [PartialText(bool(settings.value("raw"))) for _ in requests]
@@ -227,7 +225,9 @@ def show_rows(
                     if (generation := growing[written].generation) is None:
                         break
                     if generation.has_begun:
-                        yield from _write(shown, growing[written].text)
+                        yield TextStarted(shown)
+                        yield TextDelta(growing[written].text or "")
+                        yield TextEnded()
                         if has_stats:
                             yield Notice(stats_line(generation))
                     written += 1
@@ -255,10 +255,3 @@ def _draw(
         if text.seed is not None
     ]
     return RowsView(ending(shown, SHOWN_BEFORE), rows, is_whole)
-
-
-def _write(shown: str, text: str | None) -> Iterator[Output]:
-    yield TextStarted(shown)
-    if text:
-        yield TextDelta(text)
-    yield TextEnded()

@@ -1,33 +1,23 @@
 """One line of input, carried out: a command, a prompt, or nothing.
 
-The table of commands is here, one decorated function for each; help, completion,
-abbreviations and the README derive from it. Whoever runs lines imports
-`repl.commands`, which fills it. `App` holds the session and the engine and does
-what a command asks for, whatever the front end is.
+Help, completion, abbreviations and the README derive from the table of commands here;
+importing `repl.commands` fills it. `App` holds the session and the engine and does what
+a command asks for, whatever the front end is.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any, cast
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.normalize import as_typed, normalize_text
 from minigpt_repl.repl.context import Context, Session, Steps
-from minigpt_repl.repl.output import (
-    Ask,
-    AskEditor,
-    AskKey,
-    Display,
-    Notice,
-    Output,
-    Quit,
-    SwitchModel,
-)
+from minigpt_repl.repl.output import Display, Notice, Output, Quit, SwitchModel
 from minigpt_repl.shown import did_you_mean, plain, quoted
 
-Handler = Callable[[Context, str], Steps]
+Handler = Callable[[Context, str], Generator[Output, Any, Session | None]]
 Completer = Callable[[Context, str], Iterable[str]]
 
 
@@ -38,20 +28,24 @@ class Command:
     Attributes:
         name: what the user types after the colon; any unique prefix will do.
         usage: its arguments, such as `NAME [k=v ...]`; empty if it has none.
-        summary: one line; the first of the function's docstring.
-        help: the whole docstring.
         aliases: further exact names, such as `q`.
         complete: words that may follow, given all that was typed after the name.
-        run: the function.
+        run: the function; the first line of its docstring is the summary.
     """
 
     name: str
     usage: str
-    summary: str
-    help: str
     aliases: tuple[str, ...]
     complete: Completer | None
     run: Handler
+
+    @property
+    def help(self) -> str:
+        return inspect.getdoc(self.run) or ""
+
+    @property
+    def summary(self) -> str:
+        return self.help.splitlines()[0].rstrip(".")
 
 
 _COMMANDS: dict[str, Command] = {}
@@ -66,11 +60,7 @@ def command(
     """Enter the decorated generator function into the table."""
 
     def enter(function: Handler) -> Handler:
-        help = inspect.getdoc(function) or ""
-        summary = help.splitlines()[0].rstrip(".")
-        _COMMANDS[name] = Command(
-            name, usage, summary, help, aliases, complete, function
-        )
+        _COMMANDS[name] = Command(name, usage, aliases, complete, function)
         return function
 
     return enter
@@ -116,11 +106,10 @@ CLOSING = ":}"
 def whole_input(text: str) -> str | None:
     """The input that pasted lines make: what is in the block that the first line opens,
     `None` while that block is open, and all lines where it opens none."""
-    first, *rest = text.split("\n")
-    joiner = LineJoiner()
-    if joiner.feed(first) is not None:
+    lines = text.split("\n")
+    if lines[0].strip() != OPENING:
         return text
-    wholes = (joiner.feed(line) for line in rest)
+    wholes = map(LineJoiner().feed, lines)
     return next((whole for whole in wholes if whole is not None), None)
 
 
@@ -164,16 +153,17 @@ ESCAPED_MARK = "\\:"
 def run_line(line: str, context: Context) -> Steps:
     """Carry out a line; returns the session after it.
 
-    A line that starts with a colon is a command, anything else a prompt. A
-    leading space or a backslash makes a prompt of a line that starts with a
-    colon. Control characters are left out; an empty line does nothing.
-
-    Raises:
-        MiniGPTError: what was wrong, in one line; the session is unchanged.
+    A line that starts with a colon is a command, anything else a prompt. A leading
+    space or a backslash makes a prompt of a line that starts with a colon. Control
+    characters are left out; an empty line does nothing.
     """
     line = as_typed(line)
     if line.startswith(MARK):
-        return (yield from _run_command(line.removeprefix(MARK), context))
+        command, arguments = _split(line.removeprefix(MARK))
+        if arguments and not command.usage:
+            got = quoted(arguments)
+            raise UsageError(f":{command.name} takes no arguments; got {got}")
+        return (yield from command.run(context, arguments)) or context.session
     if line.startswith(ESCAPED_MARK):
         line = line.removeprefix("\\")
     # White space behind it means something, before it only that it is no command.
@@ -216,13 +206,6 @@ def leaves(line: str) -> bool:
     return _split(line.removeprefix(MARK))[0].name == "quit"
 
 
-def _run_command(line: str, context: Context) -> Steps:
-    command, arguments = _split(line)
-    if arguments and not command.usage:
-        raise UsageError(f":{command.name} takes no arguments; got {quoted(arguments)}")
-    return (yield from command.run(context, arguments))
-
-
 def _split(line: str) -> tuple[Command, str]:
     name, *rest = line.split(maxsplit=1) or [""]
     return find_command(name), rest[0].strip() if rest else ""
@@ -231,16 +214,10 @@ def _split(line: str) -> tuple[Command, str]:
 class App:
     """A session, the engine in use and the display.
 
-    Args:
-        session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder without waiting for it.
-        directory: the folder to start with.
-        display: shows outputs and answers questions.
-        is_terminal: whether a person is looking.
-
     Attributes:
         session: the session after the last command.
-        engine: the engine in use; `:model` changes it.
+        engine: the engine in use; `:model` changes it. `open_engine` makes that of a
+            checkpoint's folder without waiting for it.
         opening: the engine that `:model` waits for, or `None`.
         directory: the folder of the engine in use.
         has_quit: whether `:quit` was carried out.
@@ -274,11 +251,7 @@ class App:
         )
 
     def carry_out(self, steps: Steps) -> None:
-        """Run a command to its end.
-
-        Raises:
-            MiniGPTError: what the command raised; the session is then as before.
-        """
+        """Run a command to its end; if it raises, the session is as before."""
         try:
             self.session = perform(steps, self._carry_out)
         finally:
@@ -297,19 +270,12 @@ class App:
     def _carry_out(self, output: Output) -> object:
         """Do what a command asks; returns what it gets back."""
         match output:
-            case Ask(question):
-                return self._display.ask(question)
-            case AskKey():
-                return self._display.key()
-            case AskEditor(text):
-                return self._display.edit(text)
             case SwitchModel(directory):
                 return self._switch_model(directory)
             case Quit():
                 self.has_quit = True
-            case _:
-                self._display.show(output)
-        return None
+                return None
+        return self._display.show(output)
 
     def _switch_model(self, directory: str) -> EngineInfo:
         """Load another checkpoint; the engine in use stays if that fails."""
@@ -327,31 +293,21 @@ class App:
 
 
 def perform(steps: Steps, carry_out: Callable[[Output], object]) -> Session:
-    """Take a command's outputs one by one and hand back the replies.
+    """Take a command's outputs one by one; returns the session after it.
 
-    Args:
-        steps: the command.
-        carry_out: shows an output, or asks; its result is the command's reply.
-            What it raises as `MiniGPTError` is raised into the command.
-
-    Returns:
-        The session after the command.
-
-    Raises:
-        MiniGPTError: what the command raised.
+    What `carry_out` returns for an output is the command's reply; what it raises as
+    `MiniGPTError` is raised into the command.
     """
-    advance: Callable[[], Output] = partial(next, steps)
     try:
+        output = next(steps)
         while True:
-            output = advance()
             try:
                 reply = carry_out(output)
             except MiniGPTError as error:
-                advance = partial(steps.throw, error)
+                output = steps.throw(error)
             else:
-                advance = partial(steps.send, reply)
+                output = steps.send(reply)
     except StopIteration as stop:
-        session: Session = stop.value
-        return session
+        return cast(Session, stop.value)
     finally:
         steps.close()

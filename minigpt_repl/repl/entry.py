@@ -1,8 +1,7 @@
 """One run of the program: settings from all layers, then a prompt, lines or texts,
 or a comparison.
 
-Decides between the terminal and the plain loop. The model's modules are imported only
-when a text is wanted.
+The model's modules are imported only when a text is wanted.
 """
 
 import contextlib
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from minigpt_repl import paths
 from minigpt_repl.config import (
@@ -50,10 +51,8 @@ WIDE = 16
 
 
 def run(options: Options) -> int:
-    """Do what the options say, with the standard streams of this process.
-
-    Returns:
-        The exit code.
+    """Do what the options say, with the standard streams of this process; returns the
+    exit code.
 
     Raises:
         MiniGPTError: what went wrong, in one line.
@@ -74,37 +73,32 @@ def run(options: Options) -> int:
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> int:
     from minigpt_repl.engine.batches import is_drawn
-    from minigpt_repl.repl.reader import history_file
     from minigpt_repl.repl.terminal import Terminal
 
-    defaults = session.settings
-    in_use = defaults.sampler
+    settings = session.settings
+    in_use = settings.sampler
 
     def open_warming_engine(folder: str) -> "RemoteEngine":
         # Called when the prompt is there: only then are plugins looked for.
-        others = [spec for spec in all_samplers() if spec.name != in_use.name]
-        texts = {
-            spec: replace(
-                defaults.request(""),
-                sampler=spec.name,
-                parameters=defaults.parameters(spec),
-            )
-            for spec in (in_use, *others)
-        }
-        warm = [(text, 1) for text in texts.values()]
-        if is_drawn(in_use.name, defaults.parameters()):
-            warm.append((texts[in_use], SEVERAL))
-        for spec, text in texts.items():
+        empty = settings.request("")
+        warm, wide = [], []
+        for spec in dict.fromkeys((in_use, *all_samplers())):
+            values = settings.parameters(spec)
+            text = replace(empty, sampler=spec.name, parameters=values)
+            warm.append((text, 1))
             if spec.search is not None and spec.search.rows is not None:
-                values = {**text.parameters, spec.search.rows: WIDE}
-                warm.append((replace(text, parameters=values), 1))
+                values = {**values, spec.search.rows: WIDE}
+                wide.append((replace(text, parameters=values), 1))
+        if is_drawn(in_use.name, empty.parameters):
+            warm.append((empty, SEVERAL))
+        warm += wide
         return open_engine(folder, replace(options, debug=False), warm)
 
     terminal = Terminal(
         session,
         open_warming_engine,
         str(directory),
-        history=None if options.no_history else history_file(),
+        history=None if options.no_history else paths.state_home() / "history",
         debug=options.debug,
     )
     return terminal.run(options.commands)
@@ -158,11 +152,8 @@ def run_comparison(
 
 
 def run_replay(options: Options, path: Path) -> None:
-    """Make the texts of an exported comparison again.
-
-    Raises:
-        MiniGPTError: at the first token that differs, or what else went wrong.
-    """
+    """Make the texts of an exported comparison again; fails at the first token that
+    differs."""
     from minigpt_repl.compare import replay as replaying
 
     recorded = replaying.read_recorded(read_user_file(path), path.name)
@@ -172,16 +163,11 @@ def run_replay(options: Options, path: Path) -> None:
             for warning in replaying.warnings(one, engine.info):
                 tell(warning)
             for line in replaying.replay(engine, one):
-                sys.stdout.write(f"{shown_line(line)}\n")
-                sys.stdout.flush()
+                click.echo(shown_line(line))
 
 
 def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
-    """Print what the model thinks of a text: each token's surprisal, then a summary.
-
-    Raises:
-        MiniGPTError: if there is no text, or no model.
-    """
+    """Print what the model thinks of a text: each token's surprisal, then a summary."""
     from minigpt_repl.engine.scoring import score
 
     text = sys.stdin.read() if str(path) == "-" else read_user_file(path)
@@ -191,8 +177,8 @@ def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
         if lists_tokens:
             for token_id, bits in zip(scored.token_ids, scored.bits, strict=True):
                 shown = shown_line(engine.info.text.visible(token_id))
-                sys.stdout.write(f"{bits:.3f}\t{shown}\n")
-        sys.stdout.write(f"{scored.summary}\n")
+                click.echo(f"{bits:.3f}\t{shown}")
+        click.echo(scored.summary)
 
 
 def run_doctor(options: Options) -> bool:
@@ -212,8 +198,7 @@ def run_doctor(options: Options) -> bool:
             lambda folder: open_engine(folder, options),
         ):
             is_well = is_well and not finding.advice
-            sys.stdout.write(f"{shown_line(str(finding))}\n")
-            sys.stdout.flush()
+            click.echo(shown_line(str(finding)))
     return is_well
 
 
@@ -289,24 +274,28 @@ def read_prompt(flag: str) -> str:
 
 
 def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":
-    from minigpt_repl.repl.plain import PlainLoop
+    from minigpt_repl.repl.plain import PlainDisplay, PlainLoop
 
     writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
     can_wrap = sys.stdout.isatty() and not is_dumb(os.environ)
-    return PlainLoop(
-        session,
-        lambda folder: open_engine(folder, options),
-        str(directory),
+    page = PlainDisplay(
         sys.stdout,
         sys.stderr,
-        watch=writer.watch if writer else None,
-        top=options.top,
-        keep_going=options.keep_going,
         only_new=options.only_new,
+        hide_texts=options.wants_json,
         width=shutil.get_terminal_size().columns,
         size=shutil.get_terminal_size if can_wrap else None,
         # An object of `--json` may come while the sign is there.
         spinner=None if options.wants_json else _spinner(),
+    )
+    return PlainLoop(
+        session,
+        lambda folder: open_engine(folder, options),
+        str(directory),
+        page,
+        watch=writer.watch if writer else None,
+        top=options.top,
+        keep_going=options.keep_going,
     )
 
 

@@ -28,33 +28,25 @@ from minigpt_repl.shown import in_tokens_per_second, shortened, shown_line
 
 CONTINUATION = ". "
 
+_MENU = ("bg:ansibrightblack ansiwhite", "bg:ansiwhite ansiblack")
+_MENU_CURRENT = ("bg:ansicyan ansiblack", "bg:ansiblue ansiwhite")
+_STRONG = ("bold ansibrightcyan", "bold ansiblue")
+_FAINT = ("ansibrightblack", "ansibrightblack")
 _COLORS = {
-    "prompt": ("bold ansibrightcyan", "bold ansiblue"),
-    "continuation": ("ansibrightblack", "ansibrightblack"),
-    "auto-suggestion": ("ansibrightblack", "ansibrightblack"),
+    "prompt": _STRONG,
+    "continuation": _FAINT,
+    "auto-suggestion": _FAINT,
     "bottom-toolbar": (
         "noreverse bg:ansiblack ansiwhite",
         "noreverse bg:ansiwhite ansiblack",
     ),
-    "bottom-toolbar.strong": ("bold ansibrightcyan", "bold ansiblue"),
+    "bottom-toolbar.strong": _STRONG,
     "bottom-toolbar.busy": ("ansibrightyellow", "bold ansimagenta"),
     "bottom-toolbar.bad": ("bold ansibrightred", "bold ansired"),
-    "completion-menu.completion": (
-        "bg:ansibrightblack ansiwhite",
-        "bg:ansiwhite ansiblack",
-    ),
-    "completion-menu.completion.current": (
-        "bg:ansicyan ansiblack",
-        "bg:ansiblue ansiwhite",
-    ),
-    "completion-menu.meta.completion": (
-        "bg:ansibrightblack ansiwhite",
-        "bg:ansiwhite ansiblack",
-    ),
-    "completion-menu.meta.completion.current": (
-        "bg:ansicyan ansiblack",
-        "bg:ansiblue ansiwhite",
-    ),
+    "completion-menu.completion": _MENU,
+    "completion-menu.completion.current": _MENU_CURRENT,
+    "completion-menu.meta.completion": _MENU,
+    "completion-menu.meta.completion.current": _MENU_CURRENT,
 }
 """Styles on a dark and on a light background."""
 
@@ -64,20 +56,15 @@ Fragment = tuple[str, str]
 """A style class of prompt_toolkit and the words that have it."""
 
 SEPARATOR = " · "
-BUSY: dict[State, str] = {
-    "stopped": "engine not running",
-    "starting": "starting",
-    "loading": "loading",
-    "warming": "ready, warming",
-    "ready": "ready",
-    "failed": "not loaded",
+STATES: dict[State, tuple[str, str]] = {
+    "stopped": (".bad", "engine not running"),
+    "starting": (".busy", "starting"),
+    "loading": (".busy", "loading"),
+    "warming": ("", "ready, warming"),
+    "ready": ("", "ready"),
+    "failed": (".bad", "not loaded"),
 }
-STYLES: dict[State, str] = {
-    "failed": ".bad",
-    "stopped": ".bad",
-    "ready": "",
-    "warming": "",
-}
+"""Style and words of an engine's state."""
 
 
 def toolbar(
@@ -88,29 +75,27 @@ def toolbar(
     Where there is little room, the first of these go: checkpoint, seed, speed,
     context, parameters. The sampler and the engine's state stay.
     """
-    settings = session.settings
+    settings, node = session.settings, session.node
     values = settings.parameters()
-    shown = format_values(values)
-    name = settings.sampler.name
+    name, shown = settings.sampler.name, format_values(values)
+    style, state = STATES[status.state]
     if settings.sampler.stages:
-        room = columns - len(SEPARATOR) - len(BUSY[status.state])
+        room = columns - len(SEPARATOR) - len(state)
         name, shown = settings.sampler.text(values), ""
         if len(name) > room:
             name = shortened(settings.sampler.name, max(room - len("..."), 1))
-    seed = settings.value("seed")
-    node = session.node
+    seed, speed, used = settings.value("seed"), 0.0, ""
+    if node is not None:
+        speed = node.generation.tokens_per_second
+        used = "" if status.info is None else _context(node, status.info)
     # By importance, the least one first: (place, style, words).
     parts = [
-        (0, "", _name_of(directory)),
+        (0, "", shown_line(directory.rstrip("/").split("/")[-1] or str(PACKAGE))),
         (3, "", "" if seed is None else f"seed {seed}"),
-        (5, "", "" if node is None else _speed(node)),
-        (
-            4,
-            "",
-            "" if node is None or status.info is None else _context(node, status.info),
-        ),
+        (5, "", in_tokens_per_second(speed) if speed else ""),
+        (4, "", used),
         (2, "", shown),
-        (6, STYLES.get(status.state, ".busy"), BUSY[status.state]),
+        (6, style, state),
         (1, ".strong", name),
     ]
     parts = [part for part in parts if part[2]]
@@ -129,21 +114,11 @@ def _width(words: list[str]) -> int:
     return sum(map(len, words)) + len(SEPARATOR) * (len(words) - 1)
 
 
-def _name_of(directory: str) -> str:
-    parts = directory.rstrip("/").split("/")
-    return shown_line(parts[-1] or str(PACKAGE))
-
-
 def _context(node: Node, info: EngineInfo) -> str:
     """Positions that the current text takes up, the start token included."""
     generation = node.generation
     used = 1 + len(generation.started.prompt_ids) + len(generation.tokens)
     return f"{min(used, info.context_length)}/{info.context_length}"
-
-
-def _speed(node: Node) -> str:
-    speed = node.generation.tokens_per_second
-    return in_tokens_per_second(speed) if speed else ""
 
 
 def colors(environment: Mapping[str, str]) -> dict[str, str]:

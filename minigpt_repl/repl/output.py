@@ -5,7 +5,7 @@ one for terminals (`screen.py`) and one for pipes and files (`plain.py`).
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+class Output:
+    """What a command yields."""
+
+
 @dataclass(frozen=True)
-class Say:
+class Say(Output):
     """A block for stdout: text, or anything that rich can draw."""
 
     content: "RenderableType"
 
 
 @dataclass(frozen=True)
-class Notice:
+class Notice(Output):
     """One line for stderr, dimmed: figures, warnings, what was changed."""
 
     text: str
@@ -33,33 +37,33 @@ class Mistake(Notice):
 
 
 @dataclass(frozen=True)
-class TextStarted:
+class TextStarted(Output):
     """A continuation begins: the prompt, shown dimmed before the new text."""
 
     prompt: str
 
 
 @dataclass(frozen=True)
-class TextDelta:
+class TextDelta(Output):
     """New text that goes on right where the last delta ended."""
 
     delta: str
 
 
 @dataclass(frozen=True)
-class TextReplaced:
+class TextReplaced(Output):
     """The whole new text so far, in place of what was shown (beam search)."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class TextEnded:
+class TextEnded(Output):
     """The continuation is complete; what follows starts on a new line."""
 
 
 @dataclass(frozen=True)
-class Live:
+class Live(Output):
     """A block redrawn in place by the next `Live`; the last one stays.
 
     Where there is no terminal only the last of a run is shown.
@@ -69,28 +73,28 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Ask:
+class Ask(Output):
     """A question; the loop sends back the answer, or `None` at end of input."""
 
     question: str
 
 
 @dataclass(frozen=True)
-class AskKey:
+class AskKey(Output):
     """One key, without Enter; the loop sends back the character, or the name of what
     is none (`enter`, `backspace`, `left`, `tab`, `escape`), or `None` at the end of
     input. A live block before it is redrawn in place by the next one."""
 
 
 @dataclass(frozen=True)
-class AskEditor:
+class AskEditor(Output):
     """Text to edit in $EDITOR; the loop sends back the text, or `None`."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class SwitchModel:
+class SwitchModel(Output):
     """Load another checkpoint; the loop sends back its `EngineInfo`, or raises
     `CheckpointError` into the command and keeps the old one."""
 
@@ -98,30 +102,13 @@ class SwitchModel:
 
 
 @dataclass(frozen=True)
-class ClearScreen:
+class ClearScreen(Output):
     """Clear the terminal, if there is one."""
 
 
 @dataclass(frozen=True)
-class Quit:
+class Quit(Output):
     """Leave the program."""
-
-
-Output = (
-    Say
-    | Notice
-    | TextStarted
-    | TextDelta
-    | TextReplaced
-    | TextEnded
-    | Live
-    | Ask
-    | AskKey
-    | AskEditor
-    | SwitchModel
-    | ClearScreen
-    | Quit
-)
 
 
 class Display(Protocol):
@@ -131,24 +118,15 @@ class Display(Protocol):
     def width(self) -> int:
         """Columns for tables."""
 
-    def show(self, output: Output) -> None:
-        """Show an output that asks for nothing back."""
-
-    def finish(self) -> None:
-        """End what is still open, so that what follows starts on a new line."""
-
     @property
     def has_keys(self) -> bool:
         """Whether single keys can be asked for."""
 
-    def key(self) -> str | None:
-        """One key; see `AskKey`."""
+    def show(self, output: Output) -> str | None:
+        """Show an output; the answer to one that asks."""
 
-    def ask(self, question: str) -> str | None:
-        """The answer to a question, or `None` at the end of the input."""
-
-    def edit(self, text: str) -> str | None:
-        """A text as the user left it in an editor, or `None`."""
+    def finish(self) -> None:
+        """End what is still open, so that what follows starts on a new line."""
 
 
 DIM = ("\x1b[2m", "\x1b[22m")
@@ -179,23 +157,15 @@ FRAME_S = 1 / 12
 
 
 class Pace:
-    """Tells when the next frame is due.
+    """Tells when the next frame is due; never where no terminal shows it."""
 
-    Args:
-        is_terminal: whether anyone sees frames before the last one.
-        clock: seconds, as `time.monotonic`.
-    """
-
-    def __init__(
-        self, is_terminal: bool, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
-        self._clock = clock
         self._due = 0.0
 
     def is_due(self) -> bool:
         """Whether to draw a frame now; if so the next one is due a while later."""
-        now = self._clock()
+        now = time.monotonic()
         if not self._is_terminal or now < self._due:
             return False
         self._due = now + FRAME_S

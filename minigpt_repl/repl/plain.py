@@ -21,6 +21,7 @@ from minigpt_repl.repl import commands  # noqa: F401 - fills the table of comman
 from minigpt_repl.repl.context import Context, Session, Steps
 from minigpt_repl.repl.dispatch import MARK, App, LineJoiner, run_line
 from minigpt_repl.repl.output import (
+    Ask,
     Live,
     Mistake,
     Notice,
@@ -44,30 +45,28 @@ LONGEST_INPUT = 4 * 1024 * 1024
 
 
 class PlainDisplay:
-    """A `Display` of two streams.
+    """A `Display` of two streams: `out` gets the texts, `err` notices and questions.
 
     Args:
-        out: gets the texts.
-        err: gets notices and questions.
-        answer: the next line of the input, or `None` at its end or a command.
         only_new: whether the prompt is left out.
         hide_texts: whether nothing but errors and notices is written, because
             someone else writes the texts in another form.
-        width: columns for tables.
         size: of the terminal that `out` is, though nobody types at it: there, texts
             are broken between words.
-        spinner: taken away before anything is shown.
+        spinner: tells that a command is at work until there is something to show.
 
     Attributes:
+        answer: gives the next line of the input, or `None` at its end or a command.
         color: whether escape bytes are allowed.
-        has_mistakes: whether a line of a sourced file failed.
+        has_mistakes: whether a line failed.
     """
+
+    has_keys = False
 
     def __init__(
         self,
         out: TextIO,
         err: TextIO,
-        answer: Callable[[], str | None] = lambda: None,
         only_new: bool = False,
         hide_texts: bool = False,
         width: int = 80,
@@ -75,11 +74,11 @@ class PlainDisplay:
         spinner: Spinner | None = None,
     ) -> None:
         self._out = out
+        self.err = err
+        self.spinner = spinner or Spinner(err, None)
+        self.answer: Callable[[], str | None] = lambda: None
         self._size = size
-        self._spinner = spinner or Spinner(err, None)
         self._block: TextBlock | None = None
-        self._err = err
-        self._answer = answer
         self._only_new = only_new
         self._hide_texts = hide_texts
         self._replacement: str | None = None
@@ -89,9 +88,13 @@ class PlainDisplay:
         self.color = False
         self.has_mistakes = False
 
-    def show(self, output: Output) -> None:
-        """Write an output; of what can't be taken back only the last is written."""
-        self._spinner.hold()
+    def show(self, output: Output) -> str | None:
+        """Write an output; of what can't be taken back only the last is written.
+
+        A question is answered by the next line of the input; there is no terminal to
+        press a key or to edit on.
+        """
+        self.spinner.hold()
         if not isinstance(output, Live):
             self._finish_live()
         match output:
@@ -99,7 +102,7 @@ class PlainDisplay:
                 self._say(content)
             case Notice(text):
                 self.has_mistakes |= isinstance(output, Mistake)
-                self._write_line(self._err, shown(text))
+                self._write_line(self.err, shown(text))
             case Live(content):
                 self._live = content
             case TextStarted(prompt):
@@ -113,6 +116,10 @@ class PlainDisplay:
                 self._write_text(self._replacement or "")
                 self._replacement = None
                 self._end_text()
+            case Ask(question):
+                self._write_line(self.err, shown(question))
+                return self.answer()
+        return None
 
     def finish(self) -> None:
         """End what is still open with a line end."""
@@ -120,24 +127,10 @@ class PlainDisplay:
         if self._is_in_line:
             self._end_text()
 
-    has_keys = False
-
-    def key(self) -> None:
-        """There is no terminal to press one on."""
-
-    def ask(self, question: str) -> str | None:
-        """The next line of the input."""
-        self._finish_live()
-        self._write_line(self._err, shown(question))
-        return self._answer()
-
-    def edit(self, text: str) -> None:
-        """There is no terminal to edit on."""
-
     def _say(self, content: RenderableType) -> None:
         if self._is_in_line:
             self._end_text()
-        stream = self._err if self._hide_texts else self._out
+        stream = self.err if self._hide_texts else self._out
         if isinstance(content, str):
             self._write_line(stream, shown(content))
             return
@@ -183,7 +176,6 @@ class Lines:
 
     Attributes:
         name: how messages call the input: `stdin`, `-e`, the file's name.
-        lines: what is left of it.
         number: of the line that was taken last, from 1.
     """
 
@@ -231,19 +223,8 @@ class PlainLoop:
     """Runs lines and prompts one after another. It is a context: within it, ^C is
     handled; at its end the engine is given back.
 
-    Args:
-        session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder without waiting for it.
-        directory: the folder to start with.
-        out: gets the texts.
-        err: gets everything else.
-        watch: see `WatchedEngine`; with it, nobody else writes the texts.
-        top: as well.
-        keep_going: whether a line that fails is only reported.
-        only_new: whether prompts are left out of the texts.
-        width: columns for tables.
-        size: see `PlainDisplay`.
-        spinner: tells that a command is at work until there is something to show.
+    For `watch` and `top` see `WatchedEngine`. With `keep_going` a line that fails is
+    only reported.
     """
 
     def __init__(
@@ -251,30 +232,20 @@ class PlainLoop:
         session: Session,
         open_engine: Callable[[str], Engine],
         directory: str,
-        out: TextIO,
-        err: TextIO,
+        page: PlainDisplay,
         watch: Callable[[int, Event], None] | None = None,
         top: int = 0,
         keep_going: bool = False,
-        only_new: bool = False,
-        width: int = 80,
-        size: Callable[[], terminal_size] | None = None,
-        spinner: Spinner | None = None,
     ) -> None:
-        self._spinner = spinner or Spinner(err, None)
-        self._has_failed = False
-        self._err = err
+        self._page = page
+        self._page.answer = self._answer
         self._keep_going = keep_going
         self._input = Lines("", iter(()))
-        hide = watch is not None
-        self._page = PlainDisplay(
-            out, err, self._answer, only_new, hide, width, size, self._spinner
-        )
         self._app = App(
             session,
             lambda folder: WatchedEngine(open_engine(folder), watch, top),
             directory,
-            self._page,
+            page,
             is_terminal=False,
         )
         self._signals = Signals(self._app.stop, leaving=())
@@ -282,7 +253,7 @@ class PlainLoop:
     @property
     def has_failed(self) -> bool:
         """Whether any line failed."""
-        return self._has_failed or self._page.has_mistakes
+        return self._page.has_mistakes
 
     def __enter__(self) -> "PlainLoop":
         return self
@@ -307,36 +278,32 @@ class PlainLoop:
                 if self._page.has_mistakes and not self._keep_going:
                     return False
             except MiniGPTError as error:
-                if not self._goes_on_after(error, f"{source.name}:{source.number}"):
+                if not self._goes_on_after(error):
                     return False
             if self._app.has_quit:
                 return False
         try:
             joiner.end()
         except MiniGPTError as error:
-            return self._goes_on_after(error, f"{source.name}:{source.number}")
+            return self._goes_on_after(error)
         return True
 
     def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
-        """Carry out one command.
-
-        Raises:
-            MiniGPTError: what the command raised.
-            KeyboardInterrupt: as `run`.
-        """
+        """Carry out one command; raises what it raises, and as `run` after ^C."""
         color = self._app.session.settings.value("color")
         self._page.color = color == "always"
-        with self._signals, self._signals.stopping(), self._spinner:
+        with self._signals, self._signals.stopping(), self._page.spinner:
             self._app.carry_out(make_steps(self._app.context()))
         if self._signals.interrupts:
             raise KeyboardInterrupt
 
     def _answer(self) -> str | None:
-        with self._signals.reading():
+        with self._signals.phase("reading"):
             return self._input.take_answer()
 
-    def _goes_on_after(self, error: MiniGPTError, place: str) -> bool:
-        self._has_failed = True
-        self._err.write(f"{shown_line(place)}: {shown_line(str(error))}\n")
-        self._err.flush()
+    def _goes_on_after(self, error: MiniGPTError) -> bool:
+        self._page.has_mistakes = True
+        place = shown_line(f"{self._input.name}:{self._input.number}")
+        self._page.err.write(f"{place}: {shown_line(str(error))}\n")
+        self._page.err.flush()
         return self._keep_going

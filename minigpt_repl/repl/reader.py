@@ -22,7 +22,6 @@ from prompt_toolkit.styles import Style
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.files import open_user_file
-from minigpt_repl.paths import state_home
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.line_editor import (
@@ -48,22 +47,11 @@ ESCAPE_DELAY = 0.3
 LARGEST_HISTORY = 16 * 1024 * 1024
 
 
-def history_file() -> Path:
-    """Where lines are kept."""
-    return state_home() / "history"
-
-
 class LineHistory(FileHistory):
     """Lines of earlier sessions, in a file that only its owner can read.
 
     A history is a convenience: whatever is wrong with the file, the session goes on,
-    and says so once.
-
-    Args:
-        path: the file; it and its folder are made when first needed.
-
-    Attributes:
-        trouble: why lines are not kept, or `None`.
+    and says so once: `trouble` tells why lines are not kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,20 +91,10 @@ class LineHistory(FileHistory):
 
 
 class Reader:
-    """The input side of a terminal.
+    """The input side of a terminal; one that `is_dumb` can only print.
 
-    Args:
-        context: what completion may know.
-        toolbar: the words at the foot of the screen.
-        on_first_prompt: called once, when a prompt can be typed at.
-        signals: told what ^C means while we read.
-        modes: of the terminal.
-        history: earlier lines, or `None`.
-        input: where keys come from; the terminal if `None`.
-        output: where the line editor draws; the terminal if `None`.
-
-    Attributes:
-        is_dumb: whether the terminal can only print.
+    `on_first_prompt` is called once, when a prompt can be typed at. Without `input` and
+    `output` keys come from the terminal, and the line editor draws there.
     """
 
     def __init__(
@@ -170,11 +148,11 @@ class Reader:
         """
         if self.is_dumb:
             return self._read_plain()
+        is_vi = keys == "vi"
+        self._session.editing_mode = EditingMode.VI if is_vi else EditingMode.EMACS
+        self._session.color_depth = None if color else ColorDepth.DEPTH_1_BIT
         with self._signals.at_prompt(self._session.app):
-            line = self._session.prompt(
-                editing_mode=EditingMode.VI if keys == "vi" else EditingMode.EMACS,
-                color_depth=self._depth(color),
-            )
+            line = self._session.prompt()
         whole = whole_input(line)
         return line if whole is None else whole
 
@@ -183,7 +161,7 @@ class Reader:
         question = f"{on_terminal(question).rstrip()} "
         with suppress(EOFError, KeyboardInterrupt):
             if self.is_dumb:
-                with self._signals.reading(), self._modes.usual():
+                with self._signals.phase("reading"), self._modes.usual():
                     return input(question)
             asking: PromptSession[str] = PromptSession(
                 history=DummyHistory(),
@@ -212,13 +190,16 @@ class Reader:
         return None
 
     def edit(self, text: str) -> str | None:
-        """A text as the user left it in an editor, or `None`.
-
-        Raises:
-            MiniGPTError: if there is no editor that can be run.
-        """
-        with self._signals.elsewhere(), self._modes.usual():
-            return edit_text(text)
+        """A text as the user left it in an editor, or `None` if it was not saved."""
+        with self._signals.phase("elsewhere"), self._modes.usual():
+            try:
+                edited = click.edit(text, extension=".txt")
+            except (click.ClickException, OSError) as error:
+                why = getattr(error, "message", str(error))
+                raise MiniGPTError(
+                    f"can't edit ({why}): set EDITOR to an editor"
+                ) from error
+        return None if edited is None else edited.removesuffix("\n")
 
     def size(self) -> os.terminal_size:
         """The terminal's size now."""
@@ -246,7 +227,7 @@ class Reader:
 
     def _read_plain(self) -> str:
         self._note_first_prompt()
-        with self._signals.reading():
+        with self._signals.phase("reading"):
             line = input(PROMPT)
             while (whole := whole_input(line)) is None:
                 line += "\n" + input(CONTINUATION)
@@ -258,22 +239,3 @@ class Reader:
         if self._on_first_prompt is not None:
             call, self._on_first_prompt = self._on_first_prompt, None
             call()
-
-    def _depth(self, color: bool) -> ColorDepth:
-        if not color:
-            return ColorDepth.DEPTH_1_BIT
-        return self._session.output.get_default_color_depth()
-
-
-def edit_text(text: str) -> str | None:
-    """The text as the user left it, or `None` if it was not saved.
-
-    Raises:
-        MiniGPTError: if the editor can't be run.
-    """
-    try:
-        edited = click.edit(text, extension=".txt")
-    except (click.ClickException, OSError) as error:
-        reason = getattr(error, "message", str(error))
-        raise MiniGPTError(f"can't edit ({reason}): set EDITOR to an editor") from error
-    return None if edited is None else edited.removesuffix("\n")

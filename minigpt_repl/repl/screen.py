@@ -43,16 +43,9 @@ LONGEST_PROMPT = 1 / 3
 
 
 class Screen:
-    """A terminal to show outputs on.
+    """A terminal of the `size` that it has now: texts go to `out`, notices to `err`.
 
-    Args:
-        out: gets texts and tables.
-        err: gets notices.
-        size: the terminal's size now.
-        can_move: whether the terminal understands escape sequences at all.
-
-    Attributes:
-        color: whether colours are allowed; not at first.
+    If it `can_move`, it understands escape sequences. Colours are not allowed at first.
     """
 
     def __init__(
@@ -82,27 +75,23 @@ class Screen:
 
     def show(self, output: Output) -> None:
         """Show an output that asks for nothing back."""
+        if not isinstance(output, TextDelta | TextReplaced | Live):
+            self.finish()
         match output:
             case TextDelta(delta):
                 self._text().append(delta)
-                return
             case TextReplaced(text):
                 self._text().replace(text)
-                return
             case Live(content):
                 self._show_live(content)
-                return
-        self.finish()
-        match output:
             case TextStarted(prompt):
                 self._text().start(self._end_of(prompt))
             case Say(content):
                 self._say(content)
             case Notice(text):
                 self.notice(text)
-            case ClearScreen():
-                if self._can_move:
-                    self._write(CLEAR_SCREEN)
+            case ClearScreen() if self._can_move:
+                self._write(CLEAR_SCREEN)
 
     def finish(self) -> None:
         """End a text or a live block that is still open: the cursor goes to the
@@ -121,10 +110,7 @@ class Screen:
         """One line beside the model's words."""
         self.finish()
         on, off = PLAIN if not self.color else RED if is_error else DIM
-        columns = self.width - 1
-        rows = [row.rstrip() for row in wrap(on_terminal(text), columns)]
-        if not self._can_move:
-            rows = [on_terminal(text)]
+        rows = self._wrapped(text)
         self._err.write("".join(f"{on}{row}{off}\n" for row in rows))
         self._err.flush()
 
@@ -146,11 +132,15 @@ class Screen:
 
     def _say(self, content: "RenderableType") -> None:
         if isinstance(content, str):
-            content = on_terminal(content)
-            rows = wrap(content, self.width - 1) if self._can_move else [content]
-            self._write("".join(f"{row.rstrip()}\n" for row in rows))
+            rows = self._wrapped(content)
         else:
-            self._write("".join(f"{row}\n" for row in self._render(content)))
+            rows = self._render(content)
+        self._write("".join(f"{row}\n" for row in rows))
+
+    def _wrapped(self, text: str) -> list[str]:
+        text = on_terminal(text)
+        rows = wrap(text, self.width - 1) if self._can_move else [text]
+        return [row.rstrip() for row in rows]
 
     def _show_live(self, content: "RenderableType") -> None:
         if self._block is not None:
@@ -193,10 +183,8 @@ DELAY = 0.25
 class Spinner:
     """Shows that work goes on, after `DELAY` seconds without any output.
 
-    Args:
-        err: the terminal; the cursor is at the start of a line.
-        label: what the wait is for, asked again for each frame; `None` where the
-            terminal can't take anything back, so that nothing is shown.
+    The `label` tells what the wait is for, and is asked for each frame; it is `None`
+    where the terminal can't take anything back, so that nothing is shown.
     """
 
     def __init__(self, err: TextIO, label: Callable[[], str] | None) -> None:

@@ -1,10 +1,9 @@
 """Signals and modes of a terminal: ^C stops a text, other signals end us cleanly.
 
-For the terminal and for pipes; a training, which takes SIGTERM as it takes ^C, has its
-own way in `training/setup_model.py`. While a line is carried out, the first ^C asks the
-engine to stop and the second raises `KeyboardInterrupt`. At the prompt, ^C is a key.
-SIGTERM and SIGHUP raise `Left`, so that every `finally` runs and the terminal is sane.
-What is typed while nobody reads it is not shown, but kept for the next prompt.
+While a line is carried out, the first ^C asks the engine to stop and the second raises
+`KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise `Left`, so
+that every `finally` runs and the terminal is sane. What is typed while nobody reads it
+is kept for the next prompt and not shown.
 """
 
 import contextlib
@@ -46,9 +45,8 @@ class Signals:
     """Handles signals as long as it is entered; does nothing outside the main
     thread, where Python has no signals.
 
-    Args:
-        stop: asks whatever is running to stop; takes no lock.
-        leaving: the signals that raise `Left`.
+    `stop` asks whatever is running to stop, and takes no lock. The signals in `leaving`
+    raise `Left`.
 
     Attributes:
         interrupts: ^C since the line began to be carried out.
@@ -82,7 +80,7 @@ class Signals:
         """A line is carried out: ^C stops it, the second raises
         `KeyboardInterrupt`."""
         self.interrupts = 0
-        with self._in("working"):
+        with self.phase("working"):
             yield
 
     @contextlib.contextmanager
@@ -107,25 +105,16 @@ class Signals:
             raise Left(self.left)
         self._app = app
         try:
-            with self.elsewhere():
+            with self.phase("elsewhere"):
                 yield
         finally:
             self._app = None
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """A line is read without an application: ^C raises `KeyboardInterrupt`."""
-        with self._in("reading"):
-            yield
-
-    @contextlib.contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """Someone else has the terminal: ^C is for them."""
-        with self._in("elsewhere"):
-            yield
-
-    @contextlib.contextmanager
-    def _in(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """What ^C means until the end: while `reading` a line without an application
+        it raises `KeyboardInterrupt`, `elsewhere` it is for whoever has the terminal.
+        """
         before, self._phase = self._phase, phase
         try:
             yield

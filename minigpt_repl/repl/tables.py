@@ -24,6 +24,7 @@ from minigpt_repl.compare.pieces import (
     part_of_time,
 )
 from minigpt_repl.compare.view import FAINT
+from minigpt_repl.engine.request import Generation
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.sampling.chain import STAGES
@@ -39,26 +40,39 @@ from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 
 NAME = "bold cyan"
 STRONG = "bold"
+Row = Sequence[Text | str]
 LEAST_CELL = 18
 """Columns under which words are broken so often that lines read better."""
 
 
-@dataclass(frozen=True)
 class FittingTable:
     """Rows under headings: a table without lines where there is room for one,
     else each row as a few indented lines.
 
-    Attributes:
-        headings: of the columns; may be empty.
-        rows: the cells.
-        right: which headings' columns are aligned to the right.
+    Args:
+        rows: the cells; a `str` is shown as it is, its controls made visible. Those
+            that a row lacks at its end are empty.
+        right: headings of the columns that are aligned to the right, by spaces.
         whole: how many columns, from the left, are not broken into lines.
     """
 
-    headings: tuple[str, ...]
-    rows: tuple[tuple[Text, ...], ...]
-    right: tuple[str, ...] = ()
-    whole: int = 1
+    def __init__(
+        self,
+        headings: Sequence[str],
+        rows: Iterable[Row],
+        right: str = "",
+        whole: int = 1,
+    ) -> None:
+        self._headings = headings
+        self.rows = []
+        for row in rows:
+            cells = [
+                Text(shown(each)) if isinstance(each, str) else each for each in row
+            ]
+            missing = [Text()] * (len(headings) - len(cells))
+            self.rows.append([*cells, *missing])
+        self._right = right.split()
+        self.whole = whole
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -69,10 +83,12 @@ class FittingTable:
             yield from self._stacked()
 
     def _least_width(self) -> int:
-        columns = zip(self.headings, *self.rows, strict=True)
-        cells = [max(map(_width, column)) for column in columns]
-        kept, broken = cells[: self.whole], cells[self.whole :]
-        gaps = 2 * len(self.headings)
+        widths: list[int] = [
+            max([cell_len(heading), *(cell.cell_len for cell in cells)])
+            for heading, *cells in zip(self._headings, *self.rows, strict=True)
+        ]
+        kept, broken = widths[: self.whole], widths[self.whole :]
+        gaps = 2 * len(self._headings)
         return sum(kept) + sum(min(width, LEAST_CELL) for width in broken) + gaps
 
     def _table(self) -> Table:
@@ -80,12 +96,12 @@ class FittingTable:
             box=None,
             pad_edge=False,
             header_style=FAINT,
-            show_header=any(self.headings),
+            show_header=any(self._headings),
         )
-        for index, heading in enumerate(self.headings):
+        for index, heading in enumerate(self._headings):
             table.add_column(
                 heading,
-                justify="right" if heading in self.right else "left",
+                justify="right" if heading in self._right else "left",
                 no_wrap=index < self.whole,
                 overflow="fold",
             )
@@ -95,10 +111,10 @@ class FittingTable:
 
     def _stacked(self) -> Iterator[RenderableType]:
         # What stands under the first heading is the row's name, and needs no label.
-        first = next((place for place, each in enumerate(self.headings) if each), 0)
+        first = next((place for place, each in enumerate(self._headings) if each), 0)
         labels = [
             f"{heading} " if heading and place != first else ""
-            for place, heading in enumerate(self.headings)
+            for place, heading in enumerate(self._headings)
         ]
         for row in self.rows:
             cells = [
@@ -117,39 +133,14 @@ def _is_short(cell: Text) -> bool:
     return cell.cell_len <= LEAST_CELL
 
 
-def _width(cell: Text | str) -> int:
-    return cell_len(cell) if isinstance(cell, str) else cell.cell_len
-
-
-def make_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[Text | str]],
-    right: str = "",
-    whole: int = 1,
-) -> FittingTable:
-    """Rows under headings, ready to be shown.
-
-    Args:
-        headings: of the columns.
-        rows: the cells; a `str` is shown as it is, its controls made visible.
-        right: headings of the columns that are aligned to the right, by spaces.
-        whole: how many columns, from the left, are not broken into lines.
-    """
-    cells = tuple(
-        tuple(Text(shown(cell)) if isinstance(cell, str) else cell for cell in row)
-        for row in rows
-    )
-    return FittingTable(tuple(headings), cells, tuple(right.split()), whole)
-
-
 def commands_table(groups: Mapping[str, Iterable[Command]]) -> FittingTable:
     """Commands with their summaries, under what one wants to do."""
-    rows: list[tuple[Text, str]] = []
+    rows: list[Row] = []
     for group, commands in groups.items():
-        rows.append((Text(group, style=STRONG), ""))
+        rows.append((Text(group, style=STRONG),))
         for command in commands:
             rows.append((Text(f"  :{command.name}", style=NAME), command.summary))
-    return make_table(("", ""), rows)
+    return FittingTable(("", ""), rows)
 
 
 def samplers_table(settings: Settings) -> FittingTable:
@@ -157,41 +148,30 @@ def samplers_table(settings: Settings) -> FittingTable:
     rows = []
     for spec in settings.samplers():
         is_current = spec.name == settings.sampler.name
+        mark = Text("*" if is_current else " ", style=STRONG)
+        name = Text(spec.name, style=NAME if is_current else "")
         pairs = format_values(settings.parameters(spec), shows_off=True)
-        rows.append(
-            (
-                Text("*" if is_current else " ", style=STRONG),
-                Text(spec.name, style=NAME if is_current else ""),
-                pairs,
-                spec.summary,
-            )
-        )
-    return make_table(("", "sampler", "parameters", "it takes"), rows, whole=2)
+        rows.append((mark, name, pairs, spec.summary))
+    return FittingTable(("", "sampler", "parameters", "it takes"), rows, whole=2)
 
 
 def rules_table(limits: Limits) -> FittingTable:
     """Every rule of chains with its parameters."""
     rows = []
     for stage in STAGES.values():
-        pairs = " ".join(
-            f"{parameter.name}={format_value(parameter.default)}"
-            for parameter in stage.parameters
-        )
-        rows.append((Text(stage.name, style=NAME), pairs, stage.summary))
-    return make_table(("rule of a chain", "parameters", "it leaves"), rows, whole=1)
+        pairs = [
+            f"{each.name}={format_value(each.default)}" for each in stage.parameters
+        ]
+        rows.append((Text(stage.name, style=NAME), " ".join(pairs), stage.summary))
+    return FittingTable(("rule of a chain", "parameters", "it leaves"), rows)
 
 
 def settings_table(
     settings: Settings, keys: Iterable[str] | None = None
 ) -> FittingTable:
-    """Settings with value, default, range and meaning.
-
-    Args:
-        settings: what holds.
-        keys: as the user would type them; if `None`, the sampler, the session's
-            settings and the parameters of the sampler in use.
-    """
-    rows: list[Sequence[Text | str]] = []
+    """Settings with value, default, range and meaning: those of some keys, or the
+    sampler, its parameters and the session's settings."""
+    rows: list[Row] = []
     if keys is None:
         keys = current_keys(settings)
         names = (settings.sampler.name, DEFAULT_SAMPLER, ":sampler lists them")
@@ -200,13 +180,13 @@ def settings_table(
     for key in keys:
         rows.append((*_setting_cells(settings, key), settings.parameter(key).help))
     headings = ("setting", "value", "default", "allowed", "meaning")
-    return make_table(headings, rows, whole=3)
+    return FittingTable(headings, rows, whole=3)
 
 
 def other_settings_table(settings: Settings) -> FittingTable:
     """The parameters of the samplers that are not in use."""
     rows = [_setting_cells(settings, key) for key in other_keys(settings)]
-    return make_table(("others", "value", "default", "allowed"), rows, whole=3)
+    return FittingTable(("others", "value", "default", "allowed"), rows, whole=3)
 
 
 def _setting_cells(settings: Settings, key: str) -> tuple[Text, Text, str, str]:
@@ -223,43 +203,42 @@ def _setting_cells(settings: Settings, key: str) -> tuple[Text, Text, str, str]:
 
 def origins_table(settings: Settings) -> FittingTable:
     """Every setting with its value and where it came from."""
-    rows = [("sampler", settings.sampler.name, origin_word(settings, "sampler"))]
-    for key in all_keys(settings):
-        full = settings.key(key)
-        value = format_value(settings.value(full))
-        rows.append((key, value, origin_word(settings, full)))
-    named = [(Text(name, style=NAME), value, origin) for name, value, origin in rows]
-    return make_table(("setting", "value", "from"), named, whole=3)
+    full_keys = {key: settings.key(key) for key in all_keys(settings)}
+    rows = [
+        (
+            Text(key, style=NAME),
+            format_value(settings.value(full)),
+            origin_word(settings, full),
+        )
+        for key, full in {"sampler": "sampler", **full_keys}.items()
+    ]
+    return FittingTable(("setting", "value", "from"), rows, whole=3)
 
 
 def history_table(session: Session, width: int) -> FittingTable:
     """Every text of the session, the current one marked."""
-    rows = []
-    for node in session.nodes:
-        room = max(20, width - 40)
-        rows.append(
-            (
-                Text("*" if node.id == session.current else " ", style=STRONG),
-                str(node.id),
-                "" if node.parent is None else str(node.parent),
-                maker(node.generation),
-                "" if is_own_text(node.generation) else str(node.generation.seed),
-                beginning_in_a_line(node.text, room),
-            )
+    rows = [
+        (
+            Text("*" if node.id == session.current else " ", style=STRONG),
+            str(node.id),
+            "" if node.parent is None else str(node.parent),
+            maker(node.generation),
+            "" if is_own_text(node.generation) else str(node.generation.seed),
+            beginning_in_a_line(node.text, max(20, width - 40)),
         )
+        for node in session.nodes
+    ]
     headings = ("", "text", "after", "sampler", "seed", "words")
-    return make_table(headings, rows, right="text after seed", whole=5)
+    return FittingTable(headings, rows, right="text after seed", whole=5)
 
 
 def stats_table(session: Session) -> FittingTable:
     """What each sampler has made in this session, and how fast."""
+    by_maker: dict[str, list[Generation]] = {spec.name: [] for spec in all_samplers()}
+    for node in session.nodes:
+        by_maker.setdefault(maker(node.generation), []).append(node.generation)
     rows = []
-    used = (maker(node.generation) for node in session.nodes)
-    names = dict.fromkeys((*(spec.name for spec in all_samplers()), *used))
-    for name in names:
-        made = [
-            node.generation for node in session.nodes if maker(node.generation) == name
-        ]
+    for name, made in by_maker.items():
         if not made:
             continue
         tokens = sum(len(generation.tokens) for generation in made)
@@ -276,13 +255,13 @@ def stats_table(session: Session) -> FittingTable:
             )
         )
     headings = ("sampler", "texts", "tokens", "speed", "first token")
-    return make_table(headings, rows, right="texts tokens speed", whole=3)
+    return FittingTable(headings, rows, right="texts tokens speed", whole=3)
 
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> FittingTable:
     """Names and values, a line each."""
     rows = [(Text(name, style=NAME), value) for name, value in facts]
-    return make_table(("", ""), rows)
+    return FittingTable(("", ""), rows)
 
 
 def current_keys(settings: Settings) -> list[str]:
@@ -332,7 +311,7 @@ def sampler_facts(spec: SamplerSpec, limits: Limits) -> FittingTable:
         )
         for parameter in spec.parameters
     ]
-    return make_table(("parameter", "default", "allowed", "meaning"), rows)
+    return FittingTable(("parameter", "default", "allowed", "meaning"), rows)
 
 
 def draw(

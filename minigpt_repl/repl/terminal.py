@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -52,17 +53,10 @@ WAITING = {
 class Terminal:
     """One run of the loop, and the `Display` of its outputs.
 
-    Args:
-        session: where it starts.
-        open_engine: makes the engine of a checkpoint's folder without waiting
-            for it, as `RemoteEngine` does.
-        directory: the folder to start with.
-        history: file of earlier lines; `None` keeps none.
-        input: where keys come from; the terminal if `None`.
-        output: where the line editor draws; the terminal if `None`.
-        out: gets the texts; `sys.stdout` if `None`.
-        err: gets notices; `sys.stderr` if `None`.
-        debug: whether a defect of ours ends the program with its trace.
+    Without `history`, a file, no lines are kept. Keys come from `input`, the line
+    editor draws on `output`, texts go to `out` and notices to `err`; each is the
+    terminal if it is `None`. With `debug` a defect of ours ends the program with its
+    trace.
     """
 
     def __init__(
@@ -104,21 +98,18 @@ class Terminal:
         self._app = App(session, self._open, directory, self, is_terminal=True)
 
     def run(self, first_lines: Iterable[str] = ()) -> int:
-        """Read lines and carry them out until the user leaves.
-
-        Args:
-            first_lines: carried out before the first prompt.
-
-        Returns:
-            The exit code.
-        """
+        """Carry out lines, those that are given first, until the user leaves; returns
+        the exit code."""
         with ExitStack() as stack:
             stack.callback(self._app.close)
             stack.enter_context(self._signals)
             if not self._is_dumb:
                 stack.enter_context(self._modes.unseen())
             self._apply_color()
-            self._banner()
+            self._screen.notice(
+                f"minigpt-repl {__version__}: type a text to continue it, "
+                ":help helps, ^D leaves"
+            )
             try:
                 for line in first_lines:
                     if self._exit_code is None:
@@ -138,44 +129,38 @@ class Terminal:
         """Columns of the terminal now."""
         return self._screen.width
 
-    def show(self, output: outputs.Output) -> None:
-        """Show an output; where the cursor is at a line's start, we may wait."""
+    @property
+    def has_keys(self) -> bool:
+        """Whether single keys can be asked for."""
+        return not self._is_dumb
+
+    def show(self, output: outputs.Output) -> str | None:
+        """Show an output; the answer to one that asks.
+
+        Where the cursor is at a line's start after it, we may wait.
+        """
         self._spinner.hold()
-        self._screen.show(output)
+        answer = None
+        match output:
+            case outputs.Ask(question):
+                self.finish()
+                answer = self._reader.ask(question)
+            case outputs.AskKey():  # a live block above it stays open
+                answer = self._reader.key()
+            case outputs.AskEditor(text):
+                self.finish()
+                answer = self._reader.edit(text)
+            case _:
+                self._screen.show(output)
         if self._screen.is_at_line_start:
             self._spinner.resume()
+        return answer
 
     def finish(self) -> None:
         """End a text or a live block."""
         self._spinner.hold()
         with suppress(OSError):
             self._screen.finish()
-
-    def ask(self, question: str) -> str | None:
-        """An answer to a question, or `None` after ^D or ^C."""
-        self.finish()
-        answer = self._reader.ask(question)
-        self._spinner.resume()
-        return answer
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether single keys can be asked for."""
-        return not self._is_dumb
-
-    def key(self) -> str | None:
-        """One key, pressed below a live block that stays open."""
-        self._spinner.hold()
-        pressed = self._reader.key()
-        self._spinner.resume()
-        return pressed
-
-    def edit(self, text: str) -> str | None:
-        """A text as the user left it in an editor, or `None`."""
-        self.finish()
-        edited = self._reader.edit(text)
-        self._spinner.resume()
-        return edited
 
     def _turn(self) -> None:
         """Read one line and carry it out."""
@@ -188,7 +173,9 @@ class Terminal:
         except KeyboardInterrupt:
             self._hint()
         else:
-            self._tell_history_trouble()
+            if self._history is not None and self._history.trouble:
+                self._screen.notice(self._history.trouble)
+                self._history.trouble = None
             self._carry_out(line)
 
     def _carry_out(self, line: str) -> None:
@@ -262,17 +249,6 @@ class Terminal:
         setting = str(self._app.session.settings.value("color"))
         self._screen.color = wants_color(setting, os.environ, is_terminal=True)
 
-    def _banner(self) -> None:
-        self._screen.notice(
-            f"minigpt-repl {__version__}: type a text to continue it, "
-            ":help helps, ^D leaves"
-        )
-
-    def _tell_history_trouble(self) -> None:
-        if self._history is not None and self._history.trouble:
-            self._screen.notice(self._history.trouble)
-            self._history.trouble = None
-
     def _waiting_for(self) -> str:
         engine = self._app.opening or self._app.engine
         return f"{WAITING.get(engine.status.state, 'working')}; ^C goes back"
@@ -284,11 +260,6 @@ def _is_hang_up(error: Exception) -> bool:
 
 
 def _describe_defect(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = ""
-    if trace is not None:
-        name = Path(trace.tb_frame.f_code.co_filename).name
-        where = f" in {name} line {trace.tb_lineno}"
-    return f"a defect of this program, {defect(error)}{where}; the session goes on"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"in {Path(last.filename).name} line {last.lineno}"
+    return f"a defect of this program, {defect(error)} {where}; the session goes on"

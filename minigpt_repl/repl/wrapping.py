@@ -6,6 +6,7 @@ comes, rewriting as little as possible.
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from os import terminal_size
 
 from prompt_toolkit.utils import get_cwidth
@@ -21,10 +22,7 @@ _NARROWEST = 4
 
 
 def on_terminal(text: str) -> str:
-    """As `shown`; tabs, which are as wide as where they stand, become spaces.
-
-    As many as an indent of code has.
-    """
+    """As `shown`; a tab, which is as wide as where it stands, becomes an indent."""
     return shown(text.replace("\t", "    "))
 
 
@@ -47,11 +45,10 @@ def wrap(text: str, columns: int) -> list[str]:
             if column:
                 rows.append("")
                 column = 0
-            while get_cwidth(piece) > columns:
-                fitting = _fitting(piece, columns)
-                rows[-1] += piece[:fitting]
+            *full, piece = _cut(piece, columns)
+            for part in full:
+                rows[-1] += part
                 rows.append("")
-                piece = piece[fitting:]
             width = get_cwidth(piece)
         rows[-1] += piece
         column += width
@@ -61,12 +58,9 @@ def wrap(text: str, columns: int) -> list[str]:
 class TextBlock:
     """A prompt and the text that goes on from it, at the cursor.
 
-    Args:
-        write: writes to the terminal.
-        size: the terminal's size now; asked for again with every change.
-        dim: what to write before and after the prompt.
-        can_move: whether the terminal can move its cursor; without, nothing is
-            wrapped or taken back, and only the last replacement is shown.
+    The terminal's size is asked for with every change; `dim` is written before and
+    after the prompt. If the terminal can't move its cursor, nothing is wrapped or taken
+    back, and only the last replacement is shown.
     """
 
     def __init__(
@@ -115,11 +109,10 @@ class TextBlock:
         else:
             painted = f"\r{CLEAR_LINE}{self._paint(rows[0], grey)}"
         parts = [painted]
-        for number, row in enumerate(rows):
-            if number:
-                parts.append(self._paint(row, grey))
-            self._rows.append(row)
-            grey = max(0, grey - len(row))
+        for before, row in pairwise(rows):
+            grey = max(0, grey - len(before))
+            parts.append(self._paint(row, grey))
+        self._rows += rows
         self._before += sum(map(len, rows[:-1]))
         self._write("\n".join(parts))
 
@@ -169,13 +162,8 @@ class TextBlock:
         if get_cwidth(row) > self._limit():
             # The terminal has broken this row anywhere; only its last part is on
             # the cursor's row now.
-            pieces = []
-            while get_cwidth(row) > columns:
-                fitting = _fitting(row, columns)
-                pieces.append(row[:fitting])
-                row = row[fitting:]
-            self._before += sum(map(len, pieces))
-            self._rows[-1:] = [*pieces, row]
+            self._rows[-1:] = _cut(row, columns)
+            self._before += len(row) - len(self._rows[-1])
 
     def _height(self, rows: list[str]) -> int:
         """Rows of the terminal that these take up."""
@@ -198,11 +186,13 @@ class TextBlock:
         return f"{on}{row[:grey]}{off}{row[grey:]}"
 
 
-def _fitting(text: str, columns: int) -> int:
-    """How many characters fit into so many columns; at least one."""
-    width = 0
-    for count, character in enumerate(text):
+def _cut(text: str, columns: int) -> list[str]:
+    """Parts of a text that are as wide as can be, broken anywhere."""
+    parts, width = [""], 0
+    for character in text:
         width += get_cwidth(character)
-        if width > columns:
-            return max(count, 1)
-    return len(text)
+        if width > columns and parts[-1]:
+            parts.append("")
+            width = get_cwidth(character)
+        parts[-1] += character
+    return parts

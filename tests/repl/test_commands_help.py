@@ -6,7 +6,7 @@ from rich.text import Text
 from talk import Talk
 
 from minigpt_repl.repl.dispatch import all_commands
-from minigpt_repl.repl.tables import make_table, samplers_table, settings_table
+from minigpt_repl.repl.tables import FittingTable, samplers_table, settings_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.settings import Settings
 
@@ -34,7 +34,7 @@ def test_help_on_a_sampler_or_a_setting():
 
 
 def test_square_brackets_are_no_markup():
-    assert "[BOS] [/x]" in drawn(make_table(("a",), [("[BOS] [/x]",)]))
+    assert "[BOS] [/x]" in drawn(FittingTable(("a",), [("[BOS] [/x]",)]))
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
@@ -50,7 +50,7 @@ def test_tables_fit_every_width_and_lose_no_word(width):
 
 
 def test_where_there_is_no_room_for_columns_rows_become_lines():
-    table = make_table(("name", "meaning"), [("temperature", Text("flat " * 8))])
+    table = FittingTable(("name", "meaning"), [("temperature", Text("flat " * 8))])
     wide, narrow = drawn(table), drawn(table, width=25)
     assert wide.splitlines()[0].split() == ["name", "meaning"]
     assert narrow.splitlines()[0].strip() == "temperature"

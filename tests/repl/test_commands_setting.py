@@ -1,5 +1,7 @@
 """Commands that change settings, and every mistake one can make with them."""
 
+from dataclasses import replace
+
 import pytest
 from talk import Talk
 
@@ -170,7 +172,7 @@ def test_a_name_alone_shows_that_setting():
 def test_unset_gives_way_to_the_weaker_origin():
     talk = Talk()
     settings, _ = talk.session.settings.set({"k": "20"}, origin="config")
-    talk.session = talk.session.with_settings(settings)
+    talk.session = replace(talk.session, settings=settings)
     talk.type(":set k 5 seed 3", ":unset k seed")
     assert talk.notices == ["k: 5 -> 20 (config)", "seed: 3 -> off (default)"]
 
@@ -187,7 +189,7 @@ def test_show_settings_tells_where_each_value_came_from():
     settings = talk.session.settings
     for origin, name in [("config", "length"), ("environment", "seed"), ("flag", "k")]:
         settings, _ = settings.set({name: "7"}, origin=origin)
-    talk.session = talk.session.with_settings(settings)
+    talk.session = replace(talk.session, settings=settings)
     said = talk.type(":set stats off", ":show settings").said
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
     assert rows["length"] == ["7", "config"]

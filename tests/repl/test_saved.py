@@ -61,8 +61,8 @@ def test_only_what_differs_here_counts_as_set():
 
 
 def test_an_empty_session_comes_back():
-    assert reload(Talk().session) == Talk().session.with_settings(
-        reload(Talk().session).settings
+    assert reload(Talk().session) == replace(
+        Talk().session, settings=reload(Talk().session).settings
     )
 
 

@@ -10,7 +10,7 @@ from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.repl import screen as module
 from minigpt_repl.repl.context import Session
-from minigpt_repl.repl.plain import Lines, PlainLoop
+from minigpt_repl.repl.plain import Lines, PlainDisplay, PlainLoop
 from minigpt_repl.repl.screen import Spinner
 from minigpt_repl.settings import Settings
 
@@ -95,8 +95,8 @@ def test_a_prompt_of_the_shell_tells_that_it_waits_until_there_is_a_text(termina
 
     spinner, out = Spinner(terminal, lambda: "loading"), io.StringIO()
     settings = Settings(limits={"vocabulary": len(VOCABULARY)})
-    whole = (Session(settings), lambda folder: Importing(), "", out, terminal)
-    with PlainLoop(*whole, spinner=spinner) as loop:
+    page = PlainDisplay(out, terminal, spinner=spinner)
+    with PlainLoop(Session(settings), lambda _: Importing(), "", page) as loop:
         assert loop.run(Lines("-e", iter(["the king"])))
     assert out.getvalue().startswith("the king ")
     rest = terminal.getvalue().rpartition("loading")[2]

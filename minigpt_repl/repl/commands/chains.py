@@ -1,7 +1,7 @@
 """The chain of rules in use, seen and rearranged: `:chain`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -17,7 +17,7 @@ from minigpt_repl.repl.completion import file_words, stage_words, value_words
 from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
-from minigpt_repl.repl.tables import NAME, FittingTable, make_table
+from minigpt_repl.repl.tables import NAME, FittingTable, Row
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Value
@@ -41,44 +41,6 @@ SHOWN_TOKENS = 10
 LARGEST_PRESET = 1024 * 1024
 """Bytes of a preset that is read."""
 USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A chain that is being rearranged: each stage as the user would type it."""
-
-    texts: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [chain.parse(text)[0].name for text in self.texts]
-
-    def place_of(self, name: str) -> int:
-        """Index of a stage.
-
-        Raises:
-            UsageError: if the chain has none of that name.
-        """
-        for place, each in enumerate(self.names):
-            if chain.plain(each) == chain.plain(name):
-                return place
-        near = did_you_mean(name, self.names)
-        has = ", ".join(self.names)
-        raise UsageError(f"the chain has no stage {quoted(name)}: it has {has}{near}")
-
-    def without(self, place: int) -> "Edit":
-        """Without one of them."""
-        return Edit((*self.texts[:place], *self.texts[place + 1 :]))
-
-    def with_stage(self, text: str, number: int | None) -> "Edit":
-        """With one more, as the stage of that number, or behind all that can be."""
-        count = len(self.texts) + 1
-        if number is None and self.texts and _is_last(self.texts[-1]):
-            number = count if _is_last(text) else count - 1
-        if number is not None and not 1 <= number <= count:
-            raise UsageError(f"a place in the chain is 1..{count}; got {number}")
-        at = count if number is None else number
-        return Edit((*self.texts[: at - 1], text, *self.texts[at - 1 :]))
 
 
 def chain_words(context: Context, typed: str) -> Iterator[str]:
@@ -144,9 +106,8 @@ def show_chain(context: Context, arguments: str) -> Steps:
     """
     settings = context.session.settings
     if arguments:
-        edited = _edited(_edit_of(settings), arguments)
-        text = as_chain(chain.SEPARATOR.join(edited.texts))
-        after, _ = settings.set({"sampler": text})
+        texts = _edited(_texts_of(settings), arguments)
+        after, _ = settings.set({"sampler": as_chain(chain.SEPARATOR.join(texts))})
         before = settings.sampler.text(settings.parameters())
         session = yield from switch_to_chain(context, after)
         edit = (len(session.nodes), before)
@@ -157,23 +118,23 @@ def show_chain(context: Context, arguments: str) -> Steps:
     ids, info = current_ids(context), context.engine.info
     logits = inspection.next_logits(context.engine, ids)
     place = inspection.next_place(ids, context.engine)
-    after_each = inspection.chain_left(spec, values, logits, place)
+    lefts = inspection.chain_left(spec, values, logits, place)
     node = context.session.node
     where = next_token_place("" if node is None else node.text)
     yield Notice(f"{spec.text(values)}, {where}")
     for stage in spec.stages:
         if "chance" in stage.needs:
             yield Notice(f"{stage.name} acts now and then; it is shown as it acts")
-    for stage, left in zip(spec.stages, after_each, strict=True):
+    for stage, left in zip(spec.stages, lefts, strict=True):
         if left.is_rescued.any():
             yield Notice(
                 f"{stage.name} would leave nothing: the most probable token is kept"
             )
-    shares = [inspection.probabilities(left.logits) for left in after_each]
-    first = inspection.probabilities(logits)
-    yield Say(_stages_table(context, spec, values, [first, *shares]))
+    logits_of_all = (logits, *(left.logits for left in lefts))
+    shares = [inspection.probabilities(each) for each in logits_of_all]
+    yield Say(_stages_table(context, spec, values, shares))
     yield Say("")
-    yield Say(stages_work_out(spec, values, logits, info, place))
+    yield Say(stages_work_out(spec, shares, info))
     return context.session
 
 
@@ -184,66 +145,50 @@ def _stages_table(
     shares: Sequence["np.ndarray"],
 ) -> FittingTable:
     """A line for each stage: what is left, and the likeliest that it removed."""
-    rows: list[tuple[Text | str, ...]] = []
-    for number, stage in enumerate(spec.stages):
-        before, after = shares[number], shares[number + 1]
+    rows: list[Row] = []
+    for number, (stage, before, after) in enumerate(
+        zip(spec.stages, shares[:-1], shares[1:], strict=True), start=1
+    ):
         kept = after > 0
         removed = inspection.top_ids(before * ~kept, 1)
         words = visible_all(removed, context.engine.info)
         mass = as_share(float(before[kept].sum()))
         text = Text(chain.stage_text(stage, values), style=NAME)
         cells = (f"{int(kept.sum()):,}", mass, words[0] if words else "")
-        rows.append((str(number + 1), text, *cells))
+        rows.append((str(number), text, *cells))
     headings = ("", "stage", "tokens left", "of the mass", "likeliest removed")
-    return make_table(headings, rows, right="tokens left of the mass", whole=2)
+    return FittingTable(headings, rows, right="tokens left of the mass", whole=2)
 
 
 def stages_work_out(
-    spec: SamplerSpec,
-    values: Mapping[str, Value],
-    scores: "np.ndarray",
-    info: EngineInfo,
-    place: inspection.TokenContexts,
+    spec: SamplerSpec, shares: Sequence["np.ndarray"], info: EngineInfo
 ) -> FittingTable:
-    """The stages of a chain on one distribution, a column each."""
-    model = inspection.probabilities(scores)
-    after = [
-        inspection.probabilities(left.logits)
-        for left in inspection.chain_left(spec, values, scores, place)
-    ]
-    rows: list[tuple[Text | str, ...]] = []
-    for token_id in inspection.top_ids(model, SHOWN_TOKENS):
-        is_kept = after[-1][token_id] > 0
-        rows.append(
-            (
-                Text(visible(token_id, info), style=NAME if is_kept else ""),
-                percent(model[token_id]),
-                *(Text(percent(left[token_id])) for left in after),
-            )
-        )
-    counts = [f"{int((left > 0).sum()):,}" for left in (model, *after)]
+    """The model's distribution and what each stage of a chain made of it, a column
+    each."""
+    rows: list[Row] = []
+    for token_id in inspection.top_ids(shares[0], SHOWN_TOKENS):
+        is_kept = shares[-1][token_id] > 0
+        word = Text(visible(token_id, info), style=NAME if is_kept else "")
+        rows.append((word, *(percent(share[token_id]) for share in shares)))
+    counts = [f"{int((share > 0).sum()):,}" for share in shares]
     rows.append(("tokens left", *counts))
     headings = ("token", "model", *(stage.name for stage in spec.stages))
-    return make_table(headings, rows, right=" ".join(headings[1:]), whole=2)
+    return FittingTable(headings, rows, right=" ".join(headings[1:]), whole=2)
 
 
 def _as_chain(settings: Settings) -> tuple[SamplerSpec, dict[str, Value]]:
     """The sampler in use as a chain of the same rule."""
-    text = chain.SEPARATOR.join(_edit_of(settings).texts)
-    spec, typed = read_sampler(as_chain(text))
+    spec, typed = read_sampler(as_chain(chain.SEPARATOR.join(_texts_of(settings))))
     values = {name: spec.parameter(name).parse(each) for name, each in typed.items()}
     return spec, spec.check(values)
 
 
-def _edit_of(settings: Settings) -> Edit:
-    """The chain in use; of another sampler, the rules that it is made of.
-
-    Raises:
-        UsageError: for a search.
-    """
+def _texts_of(settings: Settings) -> list[str]:
+    """The stages of the chain in use, each as the user would type it; of another
+    sampler, the rules that it is made of."""
     spec, values = settings.sampler, settings.parameters()
     if spec.stages:
-        return Edit(tuple(chain.stage_text(stage, values) for stage in spec.stages))
+        return [chain.stage_text(stage, values) for stage in spec.stages]
     if spec.name not in STAGES:
         raise UsageError(
             f"{spec.name} is no rule of a chain; write :sampler STAGE + STAGE ..."
@@ -259,10 +204,12 @@ def _edit_of(settings: Settings) -> Edit:
             raise UsageError(
                 f"{spec.name} with {other} is no chain: :set {other} off first"
             )
-    return Edit(tuple(texts))
+    return texts
 
 
-def _edited(edit: Edit, arguments: str) -> Edit:
+def _edited(texts: list[str], arguments: str) -> list[str]:
+    """The stages after `add`, `move` or `drop`."""
+    names = [chain.parse(text)[0].name for text in texts]
     verb, _, rest = arguments.partition(" ")
     words = chain.words(rest)
     if verb == "add" and words:
@@ -274,21 +221,40 @@ def _edited(edit: Edit, arguments: str) -> Edit:
             words = ["=".join(words)]  # `add typical_p 0.9`
         if len(words) == 1:
             stage = chain.find_stage(chain.parse(words[0])[0].name)
-            if stage is not None and stage.name in edit.names:
+            if stage is not None and stage.name in names:
                 raise UsageError(
                     f"{stage.name} is in the chain already: :set {stage.name} VALUE "
                     f"changes it, :chain move {stage.name} N moves it"
                 )
-            return edit.with_stage(words[0], number)
+            return _with_stage(texts, words[0], number)
     if verb == "move" and len(words) == 2:
-        place = edit.place_of(words[0])
-        return edit.without(place).with_stage(edit.texts[place], _number(words[1]))
+        moved = texts.pop(_place_of(words[0], names))
+        return _with_stage(texts, moved, _number(words[1]))
     if verb == "drop" and len(words) == 1:
-        left = edit.without(edit.place_of(words[0]))
-        if not left.texts:
+        del texts[_place_of(words[0], names)]
+        if not texts:
             raise UsageError("a chain has at least one stage; :sampler NAME ends it")
-        return left
+        return texts
     raise UsageError(f"{USAGE}; got {quoted(arguments)}")
+
+
+def _place_of(name: str, names: Sequence[str]) -> int:
+    for place, each in enumerate(names):
+        if chain.plain(each) == chain.plain(name):
+            return place
+    has, near = ", ".join(names), did_you_mean(name, names)
+    raise UsageError(f"the chain has no stage {quoted(name)}: it has {has}{near}")
+
+
+def _with_stage(texts: list[str], text: str, number: int | None) -> list[str]:
+    """With one more, as the stage of that number, or behind all that can be."""
+    count = len(texts) + 1
+    if number is None:
+        is_before = texts and _is_last(texts[-1]) and not _is_last(text)
+        number = count - 1 if is_before else count
+    if not 1 <= number <= count:
+        raise UsageError(f"a place in the chain is 1..{count}; got {number}")
+    return [*texts[: number - 1], text, *texts[number - 1 :]]
 
 
 def _number(word: str) -> int:

@@ -26,8 +26,6 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
 from minigpt_repl.settings import Settings
 
-Prompt = tuple[str, tuple[int, ...] | None]
-
 
 def strategy_words(context: Context, typed: str) -> Iterator[str]:
     """For `:compare`: strategies, and what else may stand there."""
@@ -61,13 +59,11 @@ def compare(context: Context, arguments: str) -> Steps:
     session = context.session
     typed = parse_typed(arguments, session.settings)
     prompt, ids = prompt_for(context, typed.prompt, ":compare")
-    strategies = typed.strategies
-    if not strategies:
-        has_draft = context.engine.info.has_draft
-        strategies = all_strategies(session.settings, has_draft)
-        if not has_draft:
-            left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
-            yield Notice(f"left out: {no_draft(*left_out)}")
+    has_draft = context.engine.info.has_draft
+    strategies = typed.strategies or all_strategies(session.settings, has_draft)
+    if not typed.strategies and not has_draft:
+        left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
+        yield Notice(f"left out: {no_draft(*left_out)}")
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
     if plan.noise == "shared" and not comparison.is_interrupted:
@@ -110,12 +106,10 @@ def show_comparison(
     return comparison
 
 
-def prompt_for(context: Context, typed: str | None, wanted_for: str) -> Prompt:
-    """The prompt that was typed, or the last one with its exact tokens.
-
-    Raises:
-        UsageError: if there is neither.
-    """
+def prompt_for(
+    context: Context, typed: str | None, wanted_for: str
+) -> tuple[str, tuple[int, ...] | None]:
+    """The prompt that was typed, or the last one with its exact tokens."""
     if typed is not None:
         return typed, None
     node = context.session.node

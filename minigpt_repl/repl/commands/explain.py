@@ -5,7 +5,7 @@ history rule, the two parts of contrastive search's score, the tree of beam sear
 drafts of speculative decoding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,10 @@ from minigpt_repl.repl.commands.chains import stages_work_out
 from minigpt_repl.repl.commands.searches import DraftsView, search_request
 from minigpt_repl.repl.commands.token_trees import BeamTree
 from minigpt_repl.repl.completion import sampler_words
-from minigpt_repl.repl.context import Context, Steps, current_ids, prompt_ids_of
+from minigpt_repl.repl.context import Context, Outputs, current_ids, prompt_ids_of
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, make_table
+from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, Row
 from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import SamplerSpec, read_sampler
 from minigpt_repl.shown import (
@@ -42,12 +42,11 @@ DRAFTED_TOKENS = 12
 SHOWN_TOKENS = 10
 SHOWN_REMOVED = 3
 
-Row = tuple[Text | str, ...]
 Rows = list[Row]
 
 
 @command("explain", usage="[SAMPLER]", complete=sampler_words)
-def explain(context: Context, arguments: str) -> Steps:
+def explain(context: Context, arguments: str) -> Outputs:
     """Tell a sampler's rule, and work it on the model's own next token.
 
     A sampler or a rule of a chain, with values if you like: `:explain top_p:p=0.5`.
@@ -61,15 +60,14 @@ def explain(context: Context, arguments: str) -> Steps:
         values = settings.parameters(spec)
         for name, text in typed.items():
             values[name] = spec.parameter(name).parse(text, settings.limits)
-    yield Say(Text("\n".join(_story(spec))))
+    # A stage's story has its formula.
+    formula = [] if spec.stages else [f"{spec.formula} ({spec.origin})."]
+    yield Say(Text("\n".join(filter(None, [spec.story, *formula, spec.use]))))
     node = context.session.node
-    ids: tuple[int, ...] = ()
-    prompt = ""
+    prompt, ids = "", current_ids(context)
     if node is not None:
         prompt = node.text if spec.needs_history else node.prompt
-        ids = (
-            current_ids(context) if spec.needs_history else prompt_ids_of(context, node)
-        )
+        ids = ids if spec.needs_history else prompt_ids_of(context, node)
     named = spec.text(values)
     if not spec.stages:
         named = f"{spec.name} {format_values(values, shows_off=True)}".rstrip()
@@ -81,15 +79,6 @@ def explain(context: Context, arguments: str) -> Steps:
         info = context.engine.info
         place = inspection.next_place(ids, context.engine)
         yield Say(_rule(spec, values, scores, info, place))
-    return context.session
-
-
-def _story(spec: SamplerSpec) -> Iterator[str]:
-    yield spec.story
-    if not spec.stages:  # a stage's story has them
-        yield f"{spec.formula} ({spec.origin})."
-    if spec.use:
-        yield spec.use
 
 
 def _rule(
@@ -100,16 +89,18 @@ def _rule(
     place: inspection.TokenContexts,
 ) -> FittingTable:
     """What a rule makes of one distribution."""
+    model = inspection.probabilities(scores)
     if len(spec.stages) > 1:
-        return stages_work_out(spec, values, scores, info, place)
-    left = inspection.kept_distribution(spec, values, scores, place)
+        lefts = inspection.chain_left(spec, values, scores, place)
+        shares = [inspection.probabilities(left.logits) for left in lefts]
+        return stages_work_out(spec, [model, *shares], info)
     if spec.needs_history:
         (after,) = inspection.chain_left(spec, values, scores, place)
         return history_table(scores, after.logits, place, info)
+    left = inspection.kept_distribution(spec, values, scores, place)
     temperature = inspection.rule_temperature(spec, values) or 1.0
     tempered = inspection.probabilities(scores, temperature)
     has_temperature = not spec.stages and "temperature" in values
-    model = inspection.probabilities(scores)
     return Cut(model, tempered, left, info, has_temperature).table()
 
 
@@ -127,39 +118,29 @@ def _search(
     if spec.needs_draft and not info.has_draft:
         raise UsageError(no_draft(spec.name))
     request = replace(
-        search_request(context, spec.name, prompt, ids),
+        search_request(context, spec, prompt, ids),
         parameters=dict(values),
         length=lengths[shows],
         stop="none",
     )
     tree, drafts = BeamTree(request, context.engine), DraftsView(info)
     for event in context.engine.generate(request):
-        if shows == "hypotheses":
-            tree.follow(event)
-        elif shows == "drafts":
-            drafts.draw(event)
-        elif isinstance(event, CandidatesWeighed):
-            is_similarity = spec.search.against == "similarity"
-            table = score_table if is_similarity else contrast_table
-            yield Say(table(event, values, info))
+        tree.follow(event)
+        drafts.follow(event)
+        if isinstance(event, CandidatesWeighed):
+            yield Say(candidates_table(event, spec.search.against, values, info))
     if shows == "hypotheses":
         yield Say(tree.drawn())
     elif shows == "drafts":
-        yield Say(drafts.whole())
-        yield Notice(drafts.rate(sum(one.accepted + 1 for one in drafts.rounds)))
+        yield Say(drafts.drawn())
+        yield Notice(drafts.rate(sum(one.accepted + 1 for one in drafts.steps)))
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Before and after a rule that removes tokens.
-
-    Attributes:
-        model: the model's probabilities, `(vocabulary,)`.
-        seen: what the rule saw: those with the temperature applied.
-        left: what it left, renormalised.
-        info: for the words.
-        has_temperature: whether that is shown.
-    """
+    """Before and after a rule that removes tokens: the model's probabilities
+    `(vocabulary,)`, those that the rule saw, which have the temperature applied, and
+    what it left, renormalised."""
 
     model: "np.ndarray"
     seen: "np.ndarray"
@@ -180,7 +161,7 @@ class Cut:
             rows.append((Text("nothing is removed", style=FAINT),))
         temperature = ["temperature"] * self.has_temperature
         headings = ("token", "model", *temperature, "sum", "left")
-        return make_table(headings, whole(rows, headings), "model temperature sum left")
+        return FittingTable(headings, rows, "model temperature sum left")
 
     def _with_cut(self, order: list[int], kept: list[int]) -> Rows:
         """The tokens around the place from which on all are removed."""
@@ -190,7 +171,7 @@ class Cut:
         rows: Rows = [self._row(i) for i in first]
         rows += self._more(kept[len(first) : len(kept) - len(last)], "kept")
         rows += [self._row(i) for i in last]
-        mass = percent(float(self.seen[kept].sum()))
+        mass = percent(self.seen[kept].sum())
         cut = f"── cut: {len(kept):,} of {len(order):,} tokens, {mass} ──"
         rows.append((Text(cut, style=STRONG),))
         removed = order[len(kept) :]
@@ -203,19 +184,19 @@ class Cut:
         is_reached[i] = True
         return (
             Text(visible(i, self.info), style=NAME if is_kept else FAINT),
-            percent(float(self.model[i])),
-            *[percent(float(self.seen[i]))] * self.has_temperature,
-            percent(float(self.seen[is_reached].sum())),
-            Text(percent(float(self.left[i])), style=STRONG if is_kept else FAINT),
+            percent(self.model[i]),
+            *[percent(self.seen[i])] * self.has_temperature,
+            percent(self.seen[is_reached].sum()),
+            Text(percent(self.left[i]), style=STRONG if is_kept else FAINT),
         )
 
     def _more(self, ids: list[int], word: str) -> Rows:
         if not ids:
             return []
         name = Text(f"{len(ids):,} more {word}".rstrip(), style=FAINT)
-        share = Text(percent(float(self.left[ids].sum())), style=FAINT)
+        share = Text(percent(self.left[ids].sum()), style=FAINT)
         blank = [""] * (1 + self.has_temperature)
-        return [(name, percent(float(self.model[ids].sum())), *blank, share)]
+        return [(name, percent(self.model[ids].sum()), *blank, share)]
 
 
 def history_table(
@@ -226,11 +207,8 @@ def history_table(
 ) -> FittingTable:
     """What a history rule takes off the logits of tokens that were there.
 
-    Args:
-        before: logits `(vocabulary,)`.
-        after: the same behind the rule.
-        place: the tokens so far.
-        info: for the words.
+    `before` are the logits `(vocabulary,)`, `after` the same behind the rule, and
+    `place` has the tokens so far.
     """
     shares, left = inspection.probabilities(before), inspection.probabilities(after)
     seen = place.seen[0].tolist()
@@ -243,77 +221,54 @@ def history_table(
     )
     rows: Rows = []
     for i in shown:
-        is_changed = i in changed
-        style = NAME if is_changed else ""
-        change = in_nats_of_change(after[i] - before[i]) if is_changed else ""
-        gone = bool(is_changed and left[i] == 0)
+        style, change = "", ""
+        if i in changed:
+            style = NAME
+            is_gone = left[i] == 0
+            change = "removed" if is_gone else in_nats_of_change(after[i] - before[i])
         rows.append(
             (
                 Text(visible(i, info), style=style),
                 str(seen.count(i) or "-"),
                 in_nats(before[i]),
-                "removed" if gone else change,
-                percent(float(shares[i])),
-                Text(percent(float(left[i])), style=STRONG),
+                change,
+                percent(shares[i]),
+                Text(percent(left[i]), style=STRONG),
             )
         )
     if lost := [i for i in changed if i not in shown]:
-        cells = [percent(float(each[lost].sum())) for each in (shares, left)]
+        cells = [percent(each[lost].sum()) for each in (shares, left)]
         rows.append((Text(f"{len(lost)} more changed", FAINT), "", "", "", *cells))
     if not changed:
         rows.append((Text("it changes nothing here", style=FAINT),))
     headings = ("token", "seen", "logit", "penalty", "before", "after")
-    rows = whole(rows, headings)
-    return make_table(headings, rows, right="seen logit penalty before after")
+    return FittingTable(headings, rows, right="seen logit penalty before after")
 
 
-def score_table(
-    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
+def candidates_table(
+    step: CandidatesWeighed,
+    against: str,
+    values: Mapping[str, Value],
+    info: EngineInfo,
 ) -> FittingTable:
-    """The two parts of contrastive search's score, best score first."""
-    alpha = float(values["alpha"] or 0)
-    rows: Rows = [
-        (
-            word,
-            percent(probability),
-            as_similarity(similarity),
-            as_similarity((1 - alpha) * probability),
-            as_score(-alpha * similarity),
-            score,
-        )
-        for word, probability, similarity, score in _weighed(step, info)
-    ]
-    headings = ("token", "p", "similarity", "(1-alpha)*p", "-alpha*similarity", "score")
-    return make_table(headings, rows, right=" ".join(headings[1:]))
-
-
-def contrast_table(
-    step: CandidatesWeighed, values: Mapping[str, Value], info: EngineInfo
-) -> FittingTable:
-    """What the model and its draft model give, best score first."""
-    rows: Rows = [
-        (word, percent(probability), percent(draft), score)
-        for word, probability, draft, score in _weighed(step, info)
-    ]
-    headings = ("token", "p", "q(draft)", "ln(p/q)")
-    return make_table(headings, rows, right=" ".join(headings[1:]))
-
-
-def _weighed(
-    step: CandidatesWeighed, info: EngineInfo
-) -> Iterator[tuple[Text, float, float, Text]]:
-    """The candidates of a step; the chosen and the most probable one are named."""
+    """The candidates of a step, best score first: with the two parts of contrastive
+    search's score, or with what the draft model gives them."""
+    headings = ["token", "p", "q(draft)", "ln(p/q)"]
+    if against == "similarity":
+        headings[2:] = ["similarity", "(1-alpha)*p", "-alpha*similarity", "score"]
+    alpha = float(values.get("alpha") or 0)
     greedy = max(step.rows, key=lambda row: row[1])[0]
-    for place, (token_id, probability, against, score) in enumerate(step.rows):
+    rows: Rows = []
+    for place, (token_id, probability, weight, score) in enumerate(step.rows):
         word = Text(visible(token_id, info), style="" if place else NAME)
         if not place:
             word.append(" chosen", style="not bold default")
         elif token_id == greedy:
             word.append(" the most probable", style=FAINT)
-        told = Text(as_score(score), style="" if place else STRONG)
-        yield word, probability, against, told
-
-
-def whole(rows: Rows, headings: Sequence[str]) -> Rows:
-    """Rows with a cell for every heading."""
-    return [(*row, *[""] * (len(headings) - len(row))) for row in rows]
+        cells = [percent(weight)]
+        if against == "similarity":
+            own = as_similarity((1 - alpha) * probability)
+            cells = [as_similarity(weight), own, as_score(-alpha * weight)]
+        total = Text(as_score(score), style="" if place else STRONG)
+        rows.append((word, percent(probability), *cells, total))
+    return FittingTable(headings, rows, right=" ".join(headings[1:]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from rich.text import Text
 
@@ -11,16 +12,15 @@ from minigpt_repl.glossary import find_entry, terms
 from minigpt_repl.models.record import check_folder, is_file, read_record
 from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
 from minigpt_repl.repl.commands.setting import describe_fitting, show_model
-from minigpt_repl.repl.completion import command_words, folder_words
-from minigpt_repl.repl.context import Context, Steps
-from minigpt_repl.repl.dispatch import Command, all_commands, command
-from minigpt_repl.repl.dispatch import find_command as find
+from minigpt_repl.repl.completion import file_words
+from minigpt_repl.repl.context import Context, Outputs, Steps
+from minigpt_repl.repl.dispatch import Command, all_commands, command, find_command
 from minigpt_repl.repl.output import ClearScreen, Notice, Output, Quit, Say, SwitchModel
 from minigpt_repl.repl.tables import (
     NAME,
     STRONG,
+    FittingTable,
     commands_table,
-    make_table,
     sampler_facts,
     settings_table,
 )
@@ -54,13 +54,13 @@ EACH = "all"
 
 def help_words(context: Context, typed: str) -> Iterator[str]:
     """Commands, then the words of the glossary."""
-    yield from command_words(context, typed)
+    yield from (entry.name for entry in all_commands())
     yield EACH
     yield from terms()
 
 
 @command("help", usage="[all | NAME]", aliases=("h", "?"), complete=help_words)
-def show_help(context: Context, arguments: str) -> Steps:
+def show_help(context: Context, arguments: str) -> Outputs:
     """List the commands, or tell more about one, or about a word on the screen.
 
     With `all` it tells of every command in a line. NAME is a command, a sampler, a
@@ -69,19 +69,16 @@ def show_help(context: Context, arguments: str) -> Steps:
     word = arguments.removeprefix(":")
     if word == EACH:
         yield Say(commands_table(grouped_commands()))
-        return context.session
-    if not word:
-        names = {
-            group: " ".join(f":{each.name}" for each in commands)
+    elif word:
+        yield from _help_on(word, context.session.settings)
+    else:
+        rows = [
+            (Text(group, style=STRONG), " ".join(f":{each.name}" for each in commands))
             for group, commands in grouped_commands().items()
-        }
-        rows = [(Text(group, style=STRONG), listed) for group, listed in names.items()]
-        yield Say(make_table(("", ""), rows))
+        ]
+        yield Say(FittingTable(("", ""), rows))
         yield Say("")
         yield Say(Text(HINTS))
-        return context.session
-    yield from _help_on(word, context.session.settings)
-    return context.session
 
 
 def grouped_commands() -> dict[str, list[Command]]:
@@ -94,44 +91,30 @@ def grouped_commands() -> dict[str, list[Command]]:
 
 
 def _help_on(word: str, settings: Settings) -> Iterator[Output]:
-    """All that there is to say of a name, or of its unique beginning.
-
-    Raises:
-        UsageError: if it is no name; suggests the nearest of all kinds.
-    """
-    found = False
-    for outputs in (_of_command(word), _of_word(word), _of_setting(word, settings)):
-        for output in outputs:
-            found = True
-            yield output
-    if found:
-        return
-    with suppress(UsageError):
-        yield Say(_command_help(find(word)))
-        return
-    commands = [f":{entry.name}" for entry in all_commands()]
-    names = [*commands, *terms(), *all_names(), *list(settings.names())[1:]]
-    raise UsageError(
-        f"no command, sampler, rule, setting or word {quoted(word)}"
-        f"{did_you_mean(word, names)}; :help lists the commands"
-    )
+    """All that there is to say of a name, or of its unique beginning."""
+    found = [*_of_name(word, settings)]
+    if not found:
+        with suppress(UsageError):
+            found = [Say(_command_help(find_command(word)))]
+    if not found:
+        commands = [f":{entry.name}" for entry in all_commands()]
+        names = [*commands, *terms(), *all_names(), *list(settings.names())[1:]]
+        raise UsageError(
+            f"no command, sampler, rule, setting or word {quoted(word)}"
+            f"{did_you_mean(word, names)}; :help lists the commands"
+        )
+    yield from found
 
 
-def _of_command(word: str) -> Iterator[Output]:
+def _of_name(word: str, settings: Settings) -> Iterator[Output]:
+    """Of the command, the word of the glossary, the sampler or setting of a name."""
     for entry in all_commands():
         if word in (entry.name, *entry.aliases):
             yield Say(_command_help(entry))
-
-
-def _of_word(word: str) -> Iterator[Output]:
-    entry = find_entry(word)
-    if entry is not None:
-        names = ", ".join(entry.names)
-        yield Say(Text.assemble((names, NAME), f"\n{entry.text}"))
-
-
-def _of_setting(word: str, settings: Settings) -> Iterator[Output]:
-    """A sampler or a setting."""
+    term = find_entry(word)
+    if term is not None:
+        names = ", ".join(term.names)
+        yield Say(Text.assemble((names, NAME), f"\n{term.text}"))
     with suppress(UsageError):
         spec = find_sampler(word)
         yield Say(Text(spec.story))
@@ -139,38 +122,32 @@ def _of_setting(word: str, settings: Settings) -> Iterator[Output]:
             yield Say(sampler_facts(spec, settings.limits))
         return
     with suppress(UsageError):
-        settings.key(word)
         yield Say(settings_table(settings, [word]))
 
 
 def _command_help(entry: Command) -> Text:
-    text = Text(f":{entry.name}", style=NAME)
-    text.append(f" {entry.usage}\n" if entry.usage else "\n", style="not bold default")
-    text.append(entry.help, style="not bold default")
-    if entry.aliases:
-        names = ", ".join(f":{alias}" for alias in entry.aliases)
-        text.append(f"\n\nAlso {names}", style="not bold default")
-    return text
+    usage = f" {entry.usage}" if entry.usage else ""
+    names = ", ".join(f":{alias}" for alias in entry.aliases)
+    also = f"\n\nAlso {names}" if names else ""
+    return Text.assemble((f":{entry.name}", NAME), f"{usage}\n{entry.help}{also}")
 
 
 @command("quit", aliases=("q", "exit"))
-def quit_program(context: Context, arguments: str) -> Steps:
+def quit_program(context: Context, arguments: str) -> Outputs:
     """Leave the program; ^D on an empty line does the same."""
     yield Quit()
-    return context.session
 
 
 @command("clear")
-def clear(context: Context, arguments: str) -> Steps:
+def clear(context: Context, arguments: str) -> Outputs:
     """Clear the screen; the texts and the settings stay."""
     yield ClearScreen()
-    return context.session
 
 
 def checkpoint_words(context: Context, typed: str) -> Iterator[str]:
     """Names of known checkpoints, then folders."""
     yield from known_checkpoints()
-    yield from folder_words(context, typed)
+    yield from file_words(context, typed, only_folders=True)
 
 
 @command("model", usage="[NAME | DIR]", complete=checkpoint_words)
@@ -202,4 +179,4 @@ def model(context: Context, arguments: str) -> Steps:
         f"{info.vocabulary_size:,} words, context {info.context_length})"
     )
     yield from map(Notice, describe_fitting(changes))
-    return context.session.with_settings(settings)
+    return replace(context.session, settings=settings)

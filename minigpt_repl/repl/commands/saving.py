@@ -1,8 +1,7 @@
 """Commands that read and write files: `:save`, `:load`, `:source`, `:export`.
 
 `formats.Session` is the shape of a saved session. What fits the shape may still not fit
-together: a text before its parent, a sampler or a value that does not exist. That is
-told here, so that a damaged or foreign file gives one line and never half a session.
+together: a text before its parent, a sampler or a value that does not exist.
 """
 
 import os
@@ -15,7 +14,6 @@ import msgspec
 from msgspec.structs import asdict, astuple
 
 from minigpt_repl import formats
-from minigpt_repl.compare.comparison import Comparison
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
     Generation,
@@ -31,7 +29,14 @@ from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.setting import describe_fitting, prepare
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
-from minigpt_repl.repl.context import Context, Node, Session, Steps, is_of_this_model
+from minigpt_repl.repl.context import (
+    Context,
+    Node,
+    Outputs,
+    Session,
+    Steps,
+    is_of_this_model,
+)
 from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
 from minigpt_repl.repl.output import Mistake, Notice
 from minigpt_repl.sampling.parameters import Value
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @command("save", usage="FILE", complete=file_words)
-def save(context: Context, arguments: str) -> Steps:
+def save(context: Context, arguments: str) -> Outputs:
     """Write the texts, their seeds and the settings to a file, as JSON.
 
     A file that is there already is replaced only if it is a saved session.
@@ -53,14 +58,13 @@ def save(context: Context, arguments: str) -> Steps:
     # os.path: unlike pathlib's, it is no error for it to ask of any name. Pipes and
     # devices are there too, and are refused by who reads them.
     is_there = os.path.exists(path) and not os.path.isdir(path)
-    if is_there and not is_saved_session(read_user_file(path)):
+    if is_there and not formats.is_one(read_user_file(path), formats.Session):
         raise UsageError(
             f"{shown_path(path)} is there and is not a saved session; "
             "choose another name"
         )
     write_user_file(path, dump_session(context.session))
     yield Notice(f"saved {_texts(len(context.session.nodes))} to {shown_path(path)}")
-    return context.session
 
 
 @command("load", usage="FILE", complete=file_words)
@@ -76,7 +80,7 @@ def load(context: Context, arguments: str) -> Steps:
     settings, changes = session.settings.fitted_to(session.settings.limits)
     yield from map(Notice, describe_fitting(changes))
     prepare(context, settings)
-    return session.with_settings(settings)
+    return replace(session, settings=settings)
 
 
 OF_THE_TERMINAL = ("color", "keys")
@@ -98,18 +102,9 @@ def dump_session(session: Session) -> str:
     return formats.encode(content, indent=True) + "\n"
 
 
-def is_saved_session(text: str) -> bool:
-    """Whether a file's content is a saved session, of any version."""
-    return formats.is_one(text, formats.Session)
-
-
 def parse_session(text: str, name: str, settings: Settings) -> Session:
-    """The session that a file holds.
-
-    Args:
-        text: the file's content.
-        name: of the file, for messages.
-        settings: of the present session; what the file does not say stays.
+    """The session that the text of a file holds; `name` is the file's, for messages,
+    and the settings that it does not say stay.
 
     Raises:
         MiniGPTError: if it is no saved session, a newer or a damaged one.
@@ -146,38 +141,36 @@ def _read_settings(values: Mapping[str, Value], settings: Settings) -> Settings:
 
 
 def _read_turn(turn: formats.Turn, earlier: dict[int, Node]) -> Node:
-    if turn.id <= next(reversed(earlier), 0):
-        raise UsageError(f"turn {turn.id} does not come after the one before")
-    if turn.parent is not None and turn.parent not in earlier:
-        raise UsageError(
-            f"turn {turn.id}: its parent {turn.parent} does not come before it"
-        )
+    number, parent = turn.id, turn.parent
+    if number <= next(reversed(earlier), 0):
+        raise UsageError(f"turn {number} does not come after the one before")
+    if parent is not None and parent not in earlier:
+        raise UsageError(f"turn {number}: its parent {parent} does not come before it")
     try:
         generation = _read_generation(turn.generation)
     except UsageError as error:
-        raise UsageError(f"turn {turn.id}: {error}") from None
-    return Node(turn.id, turn.parent, as_typed(turn.prompt), generation)
+        raise UsageError(f"turn {number}: {error}") from None
+    return Node(number, parent, as_typed(turn.prompt), generation)
 
 
 def _read_generation(saved: formats.SavedGeneration) -> Generation:
     spec = find_sampler(saved.request.sampler)
-    asked = {
-        "prompt": as_typed(saved.request.prompt),
-        "sampler": spec.name,
-        "parameters": spec.check(saved.request.parameters),
-    }
-    unknown_words = tuple(map(as_typed, saved.started.unknown_words))
-    made = {
-        "request": Request(**(asdict(saved.request) | asked)),
-        "started": Started(
-            **(asdict(saved.started) | {"unknown_words": unknown_words})
-        ),
-        "tokens": tuple(map(_read_token, saved.tokens)),
-        "text": as_typed(saved.text),
-        "raw_text": as_typed(saved.raw_text),
-        "timings": Timings(**asdict(saved.timings)),
-    }
-    return Generation(**(asdict(saved) | made))
+    request = replace(
+        Request(**asdict(saved.request)),
+        prompt=as_typed(saved.request.prompt),
+        sampler=spec.name,
+        parameters=spec.check(saved.request.parameters),
+    )
+    words = tuple(map(as_typed, saved.started.unknown_words))
+    return replace(
+        Generation(**asdict(saved)),
+        request=request,
+        started=replace(Started(**asdict(saved.started)), unknown_words=words),
+        tokens=tuple(map(_read_token, saved.tokens)),
+        text=as_typed(saved.text),
+        raw_text=as_typed(saved.raw_text),
+        timings=Timings(**asdict(saved.timings)),
+    )
 
 
 def _read_token(token: formats.SavedToken) -> Token:
@@ -196,9 +189,10 @@ def source(context: Context, arguments: str) -> Steps:
     path = user_path(arguments, ":source FILE")
     lines = read_user_file(path).splitlines()
     shown = shown_path(path)
-    if _real(path) in context.sources:
+    real = Path(os.path.realpath(path))
+    if real in context.sources:
         raise UsageError(f"{shown} would run itself, without end")
-    context = replace(context, sources=(*context.sources, _real(path)))
+    context = replace(context, sources=(*context.sources, real))
     joiner = LineJoiner()
     for number, line in enumerate(lines, start=1):
         whole = joiner.feed(line)
@@ -229,10 +223,6 @@ def _was_interrupted(before: Session, after: Session) -> bool:
     )
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
-
-
 def _texts(count: int) -> str:
     return "1 text" if count == 1 else f"{count} texts"
 
@@ -243,14 +233,13 @@ USAGE = ":export [--session] FILE.md|.html|.json"
 
 def export_words(context: Context, typed: str) -> Iterator[str]:
     """`--session`, then files."""
-    rest = typed.lstrip().removeprefix(SESSION_FLAG)
-    if rest == typed.lstrip():
+    if not typed.lstrip().startswith(SESSION_FLAG):
         yield SESSION_FLAG
-    yield from file_words(context, rest)
+    yield from file_words(context, typed.lstrip().removeprefix(SESSION_FLAG))
 
 
 @command("export", usage="[--session] FILE.md|.html|.json", complete=export_words)
-def export(context: Context, arguments: str) -> Steps:
+def export(context: Context, arguments: str) -> Outputs:
     """Write the last comparison to a file: Markdown, HTML or JSON.
 
     With `--session` it is every text of the session. The HTML file needs nothing
@@ -258,7 +247,7 @@ def export(context: Context, arguments: str) -> Steps:
     is replaced only if it is an export.
     """
     from minigpt_repl.compare.page import session_page
-    from minigpt_repl.compare.render import check_suffix, write_page
+    from minigpt_repl.compare.render import check_suffix, comparison_of, write_page
     from minigpt_repl.compare.render import export as write
 
     is_session = arguments.split(maxsplit=1)[:1] == [SESSION_FLAG]
@@ -266,31 +255,22 @@ def export(context: Context, arguments: str) -> Steps:
         arguments = arguments.removeprefix(SESSION_FLAG)
     path = user_path(arguments, USAGE)
     check_suffix(path)
-    if is_session and not context.session.nodes:
+    session, engine = context.session, context.engine
+    if is_session and not session.nodes:
         raise UsageError(":export --session: there is no text yet; type a prompt")
-    if is_session and path.suffix.lower() == ".html":
-        write_page(path, session_page(_branches(context), context.engine))
-        yield Notice(f"wrote the session to {shown_path(path)}")
-        return context.session
-    if is_session:
-        comparisons = list(_session(context))
-    elif context.session.comparison is None:
+    if not is_session and session.comparison is None:
         raise UsageError(
             ":export writes the last comparison: :compare first, or :export --session"
         )
+    if is_session and path.suffix.lower() == ".html":
+        write_page(path, session_page(_branches(context), engine))
+    elif is_session:
+        texts = [comparison_of(n.prompt, _scored(context, n)) for n in session.nodes]
+        write(texts, path, engine)
     else:
-        comparisons = [context.session.comparison]
-    write(comparisons, path, context.engine)
+        write([session.comparison], path, engine)
     what = "the session" if is_session else "the comparison"
     yield Notice(f"wrote {what} to {shown_path(path)}")
-    return context.session
-
-
-def _session(context: Context) -> Iterator[Comparison]:
-    from minigpt_repl.compare.render import comparison_of
-
-    for node in context.session.nodes:
-        yield comparison_of(node.prompt, _scored(context, node))
 
 
 def _scored(context: Context, node: Node) -> Generation:

@@ -1,10 +1,10 @@
 """What the samplers that look at whole texts weigh: `:beams`, `:candidates`, `:drafts`.
 
 Each makes one text of the last prompt and shows what was decided on the way. A view
-is fed the engine's events in their order and gives what to draw.
+follows the engine's events and is drawn now and then.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +30,7 @@ from minigpt_repl.repl.commands.token_trees import BeamTree, ranking
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Live, Notice, Output, Pace, Say
-from minigpt_repl.repl.tables import NAME, STRONG, make_table
+from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, Row
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, find_sampler
 from minigpt_repl.shown import (
     as_mean,
@@ -42,7 +42,6 @@ from minigpt_repl.shown import (
     shown,
 )
 
-Draw = Callable[[Event], RenderableType | None]
 BEAMS, BEAM_STEPS = 3, 4
 MOST_BEAMS, MOST_STEPS = 10, 12
 NUMBERS = (
@@ -61,17 +60,12 @@ def beams(context: Context, arguments: str) -> Steps:
     """
     words, prompt = split_prompt(arguments)
     count, steps = _read_sizes(words.split())
-    spec = _spec(context, "beams")
-    request = search_request(context, spec.name, *prompt_for(context, prompt, ":beams"))
+    spec = _spec(context, "hypotheses")
+    request = search_request(context, spec, *prompt_for(context, prompt, ":beams"))
     parameters = {**request.parameters, "num_beams": count}
     request = replace(request, parameters=parameters, length=steps)
     tree = BeamTree(request, context.engine)
-
-    def draw(event: Event) -> RenderableType | None:
-        tree.follow(event)
-        return tree.drawn() if tree.steps else None
-
-    generation = yield from _watch(context, request, draw)
+    generation = yield from _watch(context, request, tree)
     yield Say("")
     yield Say(ranking(tree, context.engine.info))
     yield Notice(NUMBERS)
@@ -97,7 +91,7 @@ def candidates(context: Context, arguments: str) -> Steps:
     """
     request, info = _typed(context, "candidates", arguments), context.engine.info
     view = CandidatesView(request, info)
-    generation = yield from _watch(context, request, view.draw)
+    generation = yield from _watch(context, request, view)
     yield Say(view.changes())
     return (yield from _finish(context, request, generation))
 
@@ -111,22 +105,17 @@ def drafts(context: Context, arguments: str) -> Steps:
     """
     request, info = _typed(context, "drafts", arguments), context.engine.info
     view = DraftsView(info)
-    generation = yield from _watch(context, request, view.draw)
+    generation = yield from _watch(context, request, view)
     yield Say(Text(shown(f"\n{request.prompt}{generation.text}")))
     yield Notice(view.rate(len(generation.tokens)))
     return (yield from _finish(context, request, generation))
 
 
-_SHOWN_BY = {"beams": "hypotheses", "candidates": "candidates", "drafts": "drafts"}
-"""What a search shows to be looked at by a command."""
-
-
-def _spec(context: Context, view: str) -> SamplerSpec:
+def _spec(context: Context, shows: str) -> SamplerSpec:
     """The sampler in use if it shows this, else the first one that does."""
-    in_use, shows = context.session.settings.sampler, _SHOWN_BY[view]
     return next(
         spec
-        for spec in (in_use, *all_samplers())
+        for spec in (context.session.settings.sampler, *all_samplers())
         if spec.search is not None and spec.search.shows == shows
     )
 
@@ -139,40 +128,38 @@ def _typed(context: Context, shows: str, arguments: str) -> Request:
     spec = _spec(context, shows)
     if spec.needs_draft and not context.engine.info.has_draft:
         raise UsageError(no_draft(f":{shows}"))
-    text, ids = prompt_for(context, prompt, f":{shows}")
-    return search_request(context, spec.name, text, ids)
+    return search_request(context, spec, *prompt_for(context, prompt, f":{shows}"))
 
 
 def search_request(
-    context: Context, sampler: str, prompt: str, prompt_ids: tuple[int, ...] | None
+    context: Context, spec: SamplerSpec, prompt: str, prompt_ids: tuple[int, ...] | None
 ) -> Request:
     """A prompt with a search as it is set, which tells what it weighs."""
     settings = context.session.settings
     return replace(
         settings.request(prompt),
-        sampler=sampler,
-        parameters=settings.parameters(find_sampler(sampler)),
+        sampler=spec.name,
+        parameters=settings.parameters(spec),
         prompt_ids=prompt_ids,
         with_details=True,
     )
 
 
 def _watch(
-    context: Context, request: Request, draw: Draw
+    context: Context, request: Request, view: "View"
 ) -> Generator[Output, Any, Generation]:
-    """Run a request; what `draw` makes of its events is shown live."""
+    """Run a request, shown live by a view of its events."""
     # A compile is no property of a search: it is done before a clock runs.
     context.engine.warm(request)
     pace = Pace(context.is_terminal)
-    drawn: RenderableType | None = None
     event: Event | None = None
     with closing(context.engine.generate(request)) as events:
         for event in events:
-            drawn = draw(event) or drawn
-            if drawn is not None and pace.is_due():
-                yield Live(drawn)
-    if drawn is not None:
-        yield Live(drawn)
+            view.follow(event)
+            if view.steps and pace.is_due():
+                yield Live(view.drawn())
+    if view.steps:
+        yield Live(view.drawn())
     return finished(event)
 
 
@@ -184,16 +171,6 @@ def _finish(context: Context, request: Request, generation: Generation) -> Steps
 SHOWN_CHANGES = 20
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A table that is made when it is drawn: most frames never are."""
-
-    make: Callable[[], RenderableType]
-
-    def __rich__(self) -> RenderableType:
-        return self.make()
-
-
 @dataclass
 class CandidatesView:
     """Candidates of contrastive search as a table."""
@@ -203,32 +180,26 @@ class CandidatesView:
     text: str = ""
     steps: list[CandidatesWeighed] = field(default_factory=list)
 
-    def draw(self, event: Event) -> RenderableType | None:
+    def follow(self, event: Event) -> None:
+        """Take an event of the search."""
         if isinstance(event, TokenChosen):
             self.text += event.delta
-        if isinstance(event, CandidatesWeighed):
+        elif isinstance(event, CandidatesWeighed):
             self.steps.append(event)
-        if not self.steps:
-            return None
-        step, text = self.steps[-1], self.text
-        return Drawn(lambda: Group(*self._frame(step, text)))
 
-    def _frame(self, step: CandidatesWeighed, text: str) -> Sequence[RenderableType]:
+    def drawn(self) -> RenderableType:
+        """The text so far and the candidates of its last step."""
+        step = self.steps[-1]
         whole = Text(shown(self.request.prompt), style="bold")
-        whole.append(shown(text), style="not bold")
-        rows = [
-            (
-                Text(self._word(row[0]), style=STRONG if not place else ""),
-                percent(row[1]),
-                self._weight(row[2]),
-                Text(as_score(row[3]), style=STRONG if not place else ""),
-            )
-            for place, row in enumerate(step.rows)
-        ]
+        whole.append(shown(self.text), style="not bold")
+        rows = []
+        for place, row in enumerate(step.rows):
+            style = "" if place else STRONG
+            rows.append((*self._cells(row, style), Text(as_score(row[3]), style)))
         against = self._against
         headings = (f"token {step.index + 1}", "probability", against, "score")
-        table = make_table(headings, rows, right="probability similarity draft score")
-        return (whole, Text(""), table)
+        table = FittingTable(headings, rows, right="probability similarity draft score")
+        return Group(whole, Text(""), table)
 
     def changes(self) -> RenderableType:
         """The tokens that the penalty put in place of the most probable one."""
@@ -236,17 +207,8 @@ class CandidatesView:
         for step in self.steps:
             chosen, best = step.rows[0], max(step.rows, key=lambda row: row[1])
             if chosen[0] != best[0]:
-                rows.append(
-                    (
-                        str(step.index + 1),
-                        Text(self._word(chosen[0]), style=NAME),
-                        percent(chosen[1]),
-                        self._weight(chosen[2]),
-                        self._word(best[0]),
-                        percent(best[1]),
-                        self._weight(best[2]),
-                    )
-                )
+                cells = (*self._cells(chosen, NAME), *self._cells(best))
+                rows.append((str(step.index + 1), *cells))
         title = Text(
             f"\nthe penalty changed {len(rows)} of {len(self.steps)} tokens", STRONG
         )
@@ -257,19 +219,19 @@ class CandidatesView:
         against = self._against
         headings = ("token", "chosen", "p", against, "in place of", "p ", f"{against} ")
         right = "token p similarity draft"
-        return Group(title, make_table(headings, rows[:SHOWN_CHANGES], right), *more)
+        return Group(title, FittingTable(headings, rows[:SHOWN_CHANGES], right), *more)
 
     @property
     def _against(self) -> str:
         search = find_sampler(self.request.sampler).search
         return search.against if search else ""
 
-    def _weight(self, number: float) -> str:
-        """What a probability is weighed against: a similarity, or the draft's own."""
-        return percent(number) if self._against == "draft" else as_similarity(number)
-
-    def _word(self, token_id: int) -> str:
-        return visible(token_id, self.info)
+    def _cells(self, row: tuple[int, float, float, float], style: str = "") -> Row:
+        """A candidate's word, its probability, and what that is weighed against."""
+        token_id, probability, weight, _ = row
+        write = percent if self._against == "draft" else as_similarity
+        word = Text(visible(token_id, self.info), style)
+        return word, percent(probability), write(weight)
 
 
 @dataclass
@@ -277,37 +239,38 @@ class DraftsView:
     """Rounds of speculative decoding, a line each."""
 
     info: EngineInfo
-    rounds: list[DraftVerified] = field(default_factory=list)
+    steps: list[DraftVerified] = field(default_factory=list)
 
-    def draw(self, event: Event) -> RenderableType | None:
+    def follow(self, event: Event) -> None:
+        """Take an event of the text."""
         if isinstance(event, DraftVerified):
-            self.rounds.append(event)
-        rounds = tuple(self.rounds)
-        return Drawn(lambda: Text("\n").join(map(self._line, rounds)))
+            self.steps.append(event)
 
-    def whole(self) -> Text:
-        """What was drawn, to be shown once."""
-        return Text("\n").join(map(self._line, self.rounds))
+    def drawn(self) -> Text:
+        """The rounds so far."""
+        return Text("\n").join(map(self._line, self.steps))
 
     def rate(self, made: int) -> str:
         """The acceptance rate in words."""
-        drafted = sum(len(one.drafted) for one in self.rounds)
-        accepted = sum(one.accepted for one in self.rounds)
+        drafted = sum(len(one.drafted) for one in self.steps)
+        accepted = sum(one.accepted for one in self.steps)
         if not drafted:
             return "nothing was drafted"
         return (
             f"accepted {accepted} of {drafted} drafted tokens "
-            f"({as_share(accepted / drafted)}); {as_mean(made / len(self.rounds))} "
+            f"({as_share(accepted / drafted)}); {as_mean(made / len(self.steps))} "
             f"tokens for each pass of the model"
         )
 
     def _line(self, one: DraftVerified) -> Text:
         line = Text(f"{one.index + 1:>4} ", style="dim")
         for place, word in enumerate(visible_all(one.drafted, self.info)):
-            if place < one.accepted:
-                line.append(f" +{word}", style="not dim green")
-            else:
-                line.append(f" -{word}", style="not dim red")
+            is_accepted = place < one.accepted
+            sign, color = ("+", "green") if is_accepted else ("-", "red")
+            line.append(f" {sign}{word}", style=f"not dim {color}")
         own = visible(one.next_id, self.info)
         line.append(f" ={own}", style="not dim bold")
         return line
+
+
+View = BeamTree | CandidatesView | DraftsView

@@ -6,8 +6,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from rich.text import Text
 
@@ -19,16 +20,16 @@ from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.models.record import read_record
 from minigpt_repl.paths import RECORD_FILE, known_checkpoints
 from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
-from minigpt_repl.repl.context import Context, Steps
+from minigpt_repl.repl.context import Context, Outputs, Steps
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import (
     NAME,
     STRONG,
     FittingTable,
+    Row,
     facts_table,
     history_table,
-    make_table,
     origin_word,
     origins_table,
     other_settings_table,
@@ -95,10 +96,8 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         switched = f"{before} -> {switched}"
     elif not pairs:
         switched = f"{switched}, as before"
-    yield Notice(f"sampler: {switched}" + (f" ({now})" if now else ""))
-    yield from map(Notice, describe_changes(changes[1:]))
-    prepare(context, after)
-    return context.session.with_settings(after)
+    told = f"sampler: {switched}" + (f" ({now})" if now else "")
+    return (yield from _changed(context, after, told, *describe_changes(changes[1:])))
 
 
 def switch_to_chain(context: Context, after: Settings) -> Steps:
@@ -107,9 +106,14 @@ def switch_to_chain(context: Context, after: Settings) -> Steps:
     before = context.session.settings
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
     told = f"{now}, as before" if was == now else f"{was} -> {now}"
-    yield Notice(f"sampler: {told}")
+    return (yield from _changed(context, after, f"sampler: {told}"))
+
+
+def _changed(context: Context, after: Settings, *lines: str) -> Steps:
+    """Tell what has changed."""
+    yield from map(Notice, lines)
     prepare(context, after)
-    return context.session.with_settings(after)
+    return replace(context.session, settings=after)
 
 
 @command("set", usage="[NAME VALUE | NAME=VALUE ...]", complete=assignment_words)
@@ -125,17 +129,15 @@ def set_values(context: Context, arguments: str) -> Steps:
         yield Say(settings_table(settings))
         yield Say(other_settings_table(settings))
         return context.session
+    if arguments == "sampler":
+        yield Say(samplers_table(settings))
+        return context.session
     if len(arguments.split()) == 1 and "=" not in arguments:
-        if arguments == "sampler":
-            yield Say(samplers_table(settings))
-        else:
-            yield Say(settings_table(settings, [arguments]))
+        yield Say(settings_table(settings, [arguments]))
         return context.session
     after, changes = settings.set(read_assignments(arguments))
     _check_words(context, after)
-    yield from map(Notice, describe_changes(changes))
-    prepare(context, after)
-    return context.session.with_settings(after)
+    return (yield from _changed(context, after, *describe_changes(changes)))
 
 
 @command("unset", usage="NAME ...", complete=setting_words)
@@ -149,9 +151,7 @@ def unset_values(context: Context, arguments: str) -> Steps:
         key = name if name == "sampler" else after.key(name)
         after, change = after.unset(name)
         lines.append(f"{_arrow(change)} ({origin_word(after, key)})")
-    yield from map(Notice, lines)
-    prepare(context, after)
-    return context.session.with_settings(after)
+    return (yield from _changed(context, after, *lines))
 
 
 @command("reset")
@@ -159,12 +159,8 @@ def reset(context: Context, arguments: str) -> Steps:
     """Take back everything that :set and :sampler changed."""
     before = context.session.settings
     after = before.reset()
-    changes = before.changes_to(after)
-    yield from map(Notice, map(_arrow, changes))
-    if not changes:
-        yield Notice("nothing was set")
-    prepare(context, after)
-    return context.session.with_settings(after)
+    lines = [*map(_arrow, before.changes_to(after))] or ["nothing was set"]
+    return (yield from _changed(context, after, *lines))
 
 
 def prepare(context: Context, after: Settings) -> None:
@@ -178,11 +174,7 @@ def prepare(context: Context, after: Settings) -> None:
 
 
 def _check_words(context: Context, after: Settings) -> None:
-    """That the model has what a chain names; waits for it only if it names some.
-
-    Raises:
-        UsageError: as `Wording.values`.
-    """
+    """Make sure that the model has the words that a chain names, if it names some."""
     spec, values = after.sampler, after.parameters()
     has_words = any(p.tokens and values[p.name] != p.default for p in spec.parameters)
     if has_words or any("end_id" in stage.needs for stage in spec.stages):
@@ -194,17 +186,12 @@ def _check_words(context: Context, after: Settings) -> None:
 def read_assignments(
     text: str, usage: str = ":set NAME VALUE or :set NAME=VALUE ..."
 ) -> dict[str, str]:
-    """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`.
-
-    Args:
-        text: what was typed.
-        usage: what an error says is to be written.
-
-    Raises:
-        UsageError: if a value is missing or a name comes twice.
-    """
+    """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`."""
     values: dict[str, str] = {}
-    for name, value in _pairs(chain.words(re.sub(r"\s*=\s*", "=", text))):
+    words = iter(chain.words(re.sub(r"\s*=\s*", "=", text)))
+    for word in words:
+        name, equals, value = word.partition("=")
+        value = value if equals else next(words, "")
         if not name or not value:
             what = f"{plain(name)} needs a value" if name else "a name is missing"
             raise UsageError(f"{what}: write {usage}")
@@ -229,16 +216,8 @@ def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
         "sampler": "the model has no draft model",
     }
     for change in changes:
-        before, after = format_value(change.before), format_value(change.after)
         why = reasons.get(change.name, "the model's vocabulary is smaller")
-        yield f"{change.name}: {before} -> {after}, {why}"
-
-
-def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
-    remaining = iter(words)
-    for word in remaining:
-        name, equals, value = word.partition("=")
-        yield name, value if equals else next(remaining, "")
+        yield f"{_arrow(change)}, {why}"
 
 
 def _arrow(change: Change) -> str:
@@ -248,12 +227,11 @@ def _arrow(change: Change) -> str:
     return f"{change.name}: {before} -> {after}"
 
 
-def _subjects(context: Context, typed: str) -> Iterable[str]:
-    return SUBJECTS
+SUBJECTS = ("settings", "model", "history", "stats")
 
 
-@command("show", usage="settings|model|history|stats", complete=_subjects)
-def show(context: Context, arguments: str) -> Steps:
+@command("show", usage="settings|model|history|stats", complete=lambda *_: SUBJECTS)
+def show(context: Context, arguments: str) -> Outputs:
     """Show the settings, the model, the texts so far or their figures.
 
     `settings` tells where each value came from: default, config, environment,
@@ -265,8 +243,19 @@ def show(context: Context, arguments: str) -> Steps:
         near = did_you_mean(arguments, SUBJECTS)
         allowed = ", ".join(SUBJECTS)
         raise UsageError(f":show takes one of {allowed}; {got}{near}")
-    yield from SUBJECTS[names[0]](context)
-    return context.session
+    session, node = context.session, context.session.node
+    match names[0]:
+        case "settings":
+            yield Say(origins_table(session.settings))
+        case "model":
+            yield from show_model(context)
+        case "history" if session.nodes:
+            yield Say(history_table(session, context.width))
+        case "stats" if node is not None:
+            yield Say(stats_table(session))
+            yield Notice(f"text {node.id}: {stats_line(node.generation)}")
+        case _:
+            yield Notice("no texts yet: type a prompt")
 
 
 def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
@@ -284,25 +273,23 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
         if isinstance(value, (str, int, float)):
             yield _fact(name, value)
         elif name == "metrics" and isinstance(value, dict):
-            told = {**value}
-            if told.get("step") == training.get("steps"):  # the last one was the best
-                told = {n: v for n, v in told.items() if n not in ("step", "elapsed")}
-            yield from (_fact(metric, number) for metric, number in told.items())
+            # Where the last one was the best, its step is told already.
+            is_last = value.get("step") == training.get("steps")
+            left_out = ("step", "elapsed") if is_last else ()
+            yield from (_fact(n, v) for n, v in value.items() if n not in left_out)
 
 
 def _fact(name: str, value: object) -> tuple[str, str]:
     if name in FIGURES and _is_figure(value):
         heading, write = FIGURES[name]
         return heading, write(value)
-    is_number = isinstance(value, float)
-    return name.replace("_", " "), f"{value:.4g}" if is_number else plain(str(value))
+    told = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+    return name.replace("_", " "), told
 
 
 def _is_figure(value: object) -> TypeGuard[float]:
     # A record may come from anyone: JSON has whole numbers that no float holds.
-    if not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -318,10 +305,6 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 Those of the best evaluation are on held-out texts."""
 
 
-def _settings(context: Context) -> Iterator[Output]:
-    yield Say(origins_table(context.session.settings))
-
-
 def show_model(context: Context) -> Iterator[Output]:
     """The checkpoint that is loaded, then those that can be called by name."""
     info = context.engine.info
@@ -333,7 +316,7 @@ def show_model(context: Context) -> Iterator[Output]:
 
 def checkpoints_table(directory: str) -> FittingTable:
     """The checkpoints that can be called by name, the one in use marked."""
-    rows: list[tuple[Text | str, ...]] = []
+    rows: list[Row] = []
     for name, folder in known_checkpoints().items():
         is_current = folder == Path(directory)
         mark = Text("*" if is_current else " ", style=STRONG)
@@ -341,48 +324,16 @@ def checkpoints_table(directory: str) -> FittingTable:
             record = read_record(folder)
             when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
         except (CheckpointError, OSError):
-            rows.append((mark, Text(name, style=NAME), "can't be read", "", "", ""))
+            rows.append((mark, Text(name, style=NAME), "can't be read"))
             continue
         metrics = record.training.get("metrics")
         figures = metrics if isinstance(metrics, dict) else {}
-        rows.append(
-            (
-                mark,
-                Text(name, style=NAME),
-                f"{record.parameter_count:,}",
-                time.strftime("%Y-%m-%d", when),
-                _figure(figures, "perplexity", as_perplexity),
-                _figure(figures, "bits_per_byte", in_bits_a_byte),
-            )
-        )
+        measured = [
+            _fact(key, figures[key])[1] if _is_figure(figures.get(key)) else ""
+            for key in ("perplexity", "bits_per_byte")
+        ]
+        date = time.strftime("%Y-%m-%d", when)
+        count = f"{record.parameter_count:,}"
+        rows.append((mark, Text(name, style=NAME), count, date, *measured))
     headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
-    return make_table(headings, rows, right=" ".join(headings[2:]), whole=6)
-
-
-def _figure(figures: dict[str, Any], name: str, write: Callable[[float], str]) -> str:
-    value = figures.get(name)
-    return write(value) if _is_figure(value) else ""
-
-
-def _history(context: Context) -> Iterator[Output]:
-    if context.session.nodes:
-        yield Say(history_table(context.session, context.width))
-    else:
-        yield Notice("no texts yet: type a prompt")
-
-
-def _stats(context: Context) -> Iterator[Output]:
-    node = context.session.node
-    if node is None:
-        yield Notice("no texts yet: type a prompt")
-        return
-    yield Say(stats_table(context.session))
-    yield Notice(f"text {node.id}: {stats_line(node.generation)}")
-
-
-SUBJECTS: dict[str, Callable[[Context], Iterator[Output]]] = {
-    "settings": _settings,
-    "model": show_model,
-    "history": _history,
-    "stats": _stats,
-}
+    return FittingTable(headings, rows, right=" ".join(headings[2:]), whole=6)

@@ -1,7 +1,4 @@
-"""How `:step` is answered: by a key, or by a line where there are no keys.
-
-With keys the screen is redrawn in place.
-"""
+"""How `:step` is answered: by a key, or by a line where there are no keys."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -45,8 +42,6 @@ class StepPrompt:
         table: what there is to choose from, numbered.
         chosen: id of the token that the rule takes.
         choice: that token as it is shown.
-        can_go_back: whether there is a choice to undo.
-        strategies: in use.
     """
 
     text: Text
@@ -55,7 +50,7 @@ class StepPrompt:
     chosen: int
     choice: str
     can_go_back: bool
-    strategies: tuple[Strategy, ...]
+    strategy: Strategy
 
     def drawn(self, writing: str) -> Group:
         """The screen, with what is being written at the end of the text."""
@@ -63,17 +58,18 @@ class StepPrompt:
         if writing:
             text.append(f" {shown(writing)}", style="not bold cyan")
         text.append(CURSOR)
-        keys = [
-            f"Enter {'takes what you wrote' if writing else f'takes {self.choice}'}",
-            "0-9 picks",
-            "type a word of your own",
-            *["← goes back"] * self.can_go_back,
-            "Tab another sampler",
-            "> runs on",
-            "Esc leaves",
-        ]
         if writing:
-            keys = [keys[0], "Backspace", "Esc takes it back"]
+            keys = ["Enter takes what you wrote", "Backspace", "Esc takes it back"]
+        else:
+            keys = [
+                f"Enter takes {self.choice}",
+                "0-9 picks",
+                "type a word of your own",
+                *["← goes back"] * self.can_go_back,
+                "Tab another sampler",
+                "> runs on",
+                "Esc leaves",
+            ]
         title = Text(shown(self.title), style="dim")
         help = Text(" · ".join(keys), style="dim")
         return Group(text, title, self.table, help)
@@ -98,7 +94,7 @@ def by_key(context: Context, step: StepPrompt) -> Generator[Output, Any, Answer]
             if step.can_go_back:
                 return Move.BACK
         elif key == "tab":
-            return _next_strategy(context, step.strategies[0])
+            return _next_strategy(context, step.strategy)
         elif len(key) == 1 and not writing and key in "0123456789":
             if int(key) < len(ids):
                 return ids[int(key)]
@@ -119,11 +115,7 @@ def _next_strategy(context: Context, strategy: Strategy) -> Strategy:
 
 
 def by_line(context: Context, step: StepPrompt) -> Generator[Output, Any, Answer]:
-    """An answer by a line, asked for until it can be carried out.
-
-    Raises:
-        UsageError: when not interactive, for a line that is no answer.
-    """
+    """An answer by a line; a person is asked until it can be carried out."""
     ids = [one.id for one in step.table.candidates]
     yield Say(step.text)
     yield Say(step.table)
@@ -138,9 +130,9 @@ def by_line(context: Context, step: StepPrompt) -> Generator[Output, Any, Answer
         row = read_whole(answer)
         if row is not None and 0 <= row < len(ids):
             return ids[row]
-        if answer == "u" and step.can_go_back:
-            return Move.BACK
         if answer == "u":
+            if step.can_go_back:
+                return Move.BACK
             yield Notice("there is nothing to undo")
         elif answer.startswith("s "):
             try:

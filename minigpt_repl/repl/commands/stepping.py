@@ -1,10 +1,6 @@
-"""`:step`: one token at a time, each choice the user's.
+"""`:step`: one token at a time, each choice the user's."""
 
-On a terminal a step is one key, and the screen is redrawn in place; elsewhere it is a
-line. What is done with an answer is the same.
-"""
-
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +15,7 @@ from minigpt_repl.compare.spec import (
     split_words,
 )
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.request import (
-    SEEDS,
-    Generation,
-    Request,
-    Token,
-    finished,
-)
+from minigpt_repl.engine.request import SEEDS, Generation, Request, Token, finished
 from minigpt_repl.errors import EngineStopped, UsageError
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.commands.comparing import strategy_words
@@ -36,7 +26,7 @@ from minigpt_repl.repl.commands.step_answers import (
     by_key,
     by_line,
 )
-from minigpt_repl.repl.context import Context, Session, Steps, current_ids
+from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.continuation import continue_rows
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
@@ -57,14 +47,8 @@ NO_TOKEN = {"interrupted": "stopped", "not_finite": NOT_FINITE}
 
 @dataclass(frozen=True)
 class StepState:
-    """How far a stepped text has come.
-
-    Attributes:
-        text: all that is there, as displayed.
-        ids: its tokens.
-        node: id of the node that it ends in, or `None` at the prompt.
-        done: tokens stepped so far.
-    """
+    """How far a stepped text has come: the text so far and its tokens, the id of the
+    node that it ends in, which a prompt has not, and how many tokens were stepped."""
 
     text: str
     ids: tuple[int, ...]
@@ -86,9 +70,9 @@ def step(context: Context, arguments: str) -> Steps:
     that was undone too: see `:tree`.
     """
     strategies, prompt = _read(context.session.settings, arguments)
-    stepping = Stepping(context, [_beginning(context, prompt)], strategies)
+    stepping = Stepping(context, _beginning(context, prompt), strategies)
     while stepping.is_short and stepping.propose():
-        if stepping.has_diverged:
+        if len({one.token_ids for one in stepping.proposed}) > 1:
             yield from stepping.part()
             return stepping.session
         answer = yield from stepping.answer()
@@ -104,30 +88,27 @@ def step(context: Context, arguments: str) -> Steps:
     return stepping.session
 
 
-@dataclass
 class Stepping:
     """A text that is stepped, by one strategy or by two side by side.
 
     Attributes:
-        context: what was at hand at its beginning.
-        states: where it is, and where it was before.
+        states: where it was, and where it is.
         strategies: in use; the first one is asked where both agree.
         session: with every choice so far.
         proposed: the token that each strategy would take.
         logits: the model's, `(vocabulary,)`.
         written: tokens that the user wrote and that are not taken yet.
-        why_ended: why a strategy gave no token.
     """
 
-    context: Context
-    states: list[StepState]
-    strategies: list[Strategy]
-
-    def __post_init__(self) -> None:
-        settings = self.context.session.settings
-        self.session: Session = self.context.session
-        self.length = int(settings.value("length") or 0)
-        self.seed = settings.request("").seed
+    def __init__(
+        self, context: Context, start: StepState, strategies: list[Strategy]
+    ) -> None:
+        self.context = context
+        self.states = [start]
+        self.strategies = strategies
+        self.session = context.session
+        self.length = int(context.session.settings.value("length") or 0)
+        self.seed = context.session.settings.request("").seed
         self.proposed: list[Generation] = []
         self.logits: np.ndarray
         self.written: list[int] = []
@@ -137,11 +118,6 @@ class Stepping:
     def is_short(self) -> bool:
         """Whether there is a token to come."""
         return self.states[-1].done < self.length
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether two strategies would take different tokens."""
-        return len({one.token_ids for one in self.proposed}) > 1
 
     def propose(self) -> bool:
         """Ask each strategy for the next token; returns whether there is one."""
@@ -169,34 +145,32 @@ class Stepping:
         """What is to become of the proposal."""
         if self.written:
             return self.written.pop(0)
-        step = self.step()
         ask = by_key if self.context.has_keys else by_line
-        return (yield from ask(self.context, step))
+        return (yield from ask(self.context, self.step()))
 
     def step(self) -> StepPrompt:
         """What the user sees before a choice."""
-        state, words = self.states[-1], self.context.engine.info
-        chosen = [one.token_ids[0] for one in self.proposed]
+        state, chosen = self.states[-1], self.proposed[0].token_ids[0]
         labels = "  ".join(strategy.label for strategy in self.strategies)
         return StepPrompt(
             text=text_so_far(state),
             title=f"token {state.done + 1} of {self.length} · {labels} · "
             f"seed {self.proposed[0].seed}",
-            table=self.table(chosen),
-            chosen=chosen[0],
-            choice=visible(chosen[0], words),
+            table=self.table(),
+            chosen=chosen,
+            choice=visible(chosen, self.context.engine.info),
             can_go_back=len(self.states) > 1,
-            strategies=tuple(self.strategies),
+            strategy=self.strategies[0],
         )
 
-    def table(self, chosen: Sequence[int]) -> Distribution:
+    def table(self) -> Distribution:
         """The most probable tokens, and what each strategy leaves of them."""
         return next_distribution(
             self.logits,
             self.strategies,
             self.context.engine.info,
             SHOWN_TOKENS,
-            chosen=chosen,
+            chosen=[one.token_ids[0] for one in self.proposed],
             numbered=True,
             where=self._place(),
         )
@@ -230,7 +204,7 @@ class Stepping:
         """Both ways become texts of the tree."""
         state = self.states[-1]
         yield Say(text_so_far(state))
-        yield Say(self.table([one.token_ids[0] for one in self.proposed]))
+        yield Say(self.table())
         told = []
         for strategy, made in zip(self.strategies, self.proposed, strict=True):
             self.session = self.session.add(state.text, made, state.node)
@@ -255,25 +229,22 @@ class Stepping:
         )
 
     def _place(self) -> inspection.TokenContexts:
-        made = self.proposed[0]
-        engine = self.context.engine
+        made, engine = self.proposed[0], self.context.engine
         return inspection.next_place(made.started.prompt_ids, engine, made.seed)
 
     def _picked(self, token_id: int) -> Generation:
         """The proposed step, with a token of the user's in its place."""
-        info, state = self.context.engine.info, self.states[-1]
-        (piece,) = info.text.parts(state.text, state.ids, (token_id,))
-        strategy = self.strategies[0]
+        text, state = self.context.engine.info.text, self.states[-1]
+        (piece,) = text.parts(state.text, state.ids, (token_id,))
+        strategy, place = self.strategies[0], self._place()
         spec = find_sampler(strategy.sampler)
-        kept = inspection.kept_mask(
-            spec, strategy.parameters, self.logits, self._place()
-        )
+        kept = inspection.kept_mask(spec, strategy.parameters, self.logits, place)
         (score,) = inspection.score_tokens(self.logits[None], (token_id,), kept[None])
         return replace(
             self.proposed[0],
-            tokens=(Token(token_id, info.text.piece(token_id), score),),
+            tokens=(Token(token_id, text.piece(token_id), score),),
             text=piece,
-            raw_text=info.text.raw_text((token_id,)),
+            raw_text=text.raw_text((token_id,)),
             stop_reason="picked",
         )
 

@@ -52,22 +52,17 @@ Place = tuple[int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Extension(Hypothesis):
-    """A hypothesis with one more token.
-
-    Attributes:
-        margin: how far it was below the last that survived; `None` if it did.
-    """
+    """A hypothesis with one more token, and how far it was below the last that
+    survived; `None` if it did."""
 
     margin: float | None = None
 
 
 @dataclass
 class BeamTree:
-    """A search as it goes on.
+    """A search as it goes on; the engine tells what else there was.
 
     Attributes:
-        request: what is searched for.
-        engine: tells what else there was.
         parents: the hypotheses that the next step extends.
         ranked: all that there are, those that have ended too, best first.
         steps: the extensions of each step, survivors first, best first.
@@ -124,11 +119,9 @@ class BeamTree:
             best = (penalties - logprobs).argsort(kind="stable")
             for token_id in best[: len(own) + SHOWN_DROPPED].tolist():
                 tokens = (*parent.token_ids, token_id)
-                if tokens not in survivors and np.isfinite(logprobs[token_id]):
-                    logprob, penalty = logprobs[token_id], penalties[token_id]
-                    one = Extension(
-                        tokens, float(logprob), group=group, penalty=float(penalty)
-                    )
+                logprob, penalty = float(logprobs[token_id]), float(penalties[token_id])
+                if tokens not in survivors and np.isfinite(logprob):
+                    one = Extension(tokens, logprob, group=group, penalty=penalty)
                     found.append(replace(one, margin=max(0.0, last - one.total)))
         return sorted(found, key=lambda one: -one.total)[:SHOWN_DROPPED]
 
@@ -152,12 +145,9 @@ class BeamTree:
                 places[own] = places[one.group, one.token_ids[:-1]].add(label)
         return root
 
-    @property
-    def _ended(self) -> set[Place]:
-        return {(one.group, one.token_ids) for one in self.ranked if one.has_ended}
-
     def _label(self, one: Extension, best: Extension, goes_on: bool) -> Text:
         word = visible(one.token_ids[-1], self.engine.info)
+        ended = {(each.group, each.token_ids) for each in self.ranked if each.has_ended}
         is_best = best.token_ids[: len(one.token_ids)] == one.token_ids
         is_best = is_best and best.group == one.group
         style = STRONG if is_best else FAINT if one.margin is not None else ""
@@ -166,7 +156,7 @@ class BeamTree:
             label.append(f" -{in_nats(one.penalty)}", style="not bold yellow")
         if one.margin is not None:
             label.append(f"  dropped, {in_nats(one.margin)} short", style=FAINT)
-        elif (one.group, one.token_ids) in self._ended:
+        elif (one.group, one.token_ids) in ended:
             label.append("  has ended", style=f"not bold {FAINT}")
         elif not goes_on:
             label.append("  none of its extensions survives", style=f"not bold {FAINT}")
@@ -194,15 +184,8 @@ def ranking(tree: BeamTree, info: EngineInfo) -> Text:
 
 
 def grown_tree(context: Context, arguments: str) -> Tree:
-    """The likeliest continuations of the current text, under the model alone.
-
-    Args:
-        context: with the text.
-        arguments: `--auto [DEPTH] [CHILDREN]`.
-
-    Raises:
-        UsageError: for numbers that are not allowed.
-    """
+    """The likeliest continuations of the current text, under the model alone, for
+    `--auto [DEPTH] [CHILDREN]`."""
     depth, children = _read_growth(arguments, context.width)
     root = Tree("", hide_root=True, guide_style=FAINT)
 

@@ -1,8 +1,4 @@
-"""`:tour`: the story of the decoding strategies, told on the loaded model.
-
-Every claim is checked by a measure of the text that was made, and corrected where this
-model disagrees. Without a prompt a few are tried, until one bears out every claim.
-"""
+"""`:tour`: the story of the decoding strategies, told on the loaded model."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -37,7 +33,7 @@ from minigpt_repl.shown import (
 )
 
 Figures = Mapping[str, Mapping[str, float]]
-"""By sampler, then by the key of a measure."""
+"""By sampler, then by the name that `ChapterSpec.shown` has for it."""
 
 LOOPING = 0.2
 """Repeated 4-grams from which on a reader sees that a text repeats itself."""
@@ -56,7 +52,8 @@ class ChapterSpec:
         sampler: what makes the text.
         claim: what the story says of it.
         holds: whether the figures of the texts bear it out.
-        shown: the measures, in words, with `{names}` of figures.
+        shown: the measures, in words, with `{names}` of figures; those of other
+            samplers have theirs before it: `{greedy_repeated}`.
         otherwise: what is said if they do not.
     """
 
@@ -74,33 +71,20 @@ class Chapter:
     Attributes:
         spec: what was claimed.
         holds: whether it is so here.
-        words: the measures in words, and what to do if it is not so.
+        verdict: the measures in words, and what to do if it is not so.
         column: the text.
     """
 
     spec: ChapterSpec
     holds: bool
-    words: str
+    verdict: str
     column: Column
-
-    @property
-    def verdict(self) -> str:
-        """The claim judged."""
-        return f"{'So it is' if self.holds else 'Not here'}: {self.words}"
-
-
-def _repeats(figures: Figures, sampler: str) -> float:
-    return figures[sampler].get("repeated_4", 0.0)
-
-
-def _surprise(figures: Figures, sampler: str) -> float:
-    return figures[sampler].get("perplexity", 1.0)
 
 
 def _improves_on_greedy(figures: Figures, sampler: str) -> bool:
-    return _repeats(figures, sampler) < _repeats(figures, "greedy") and _surprise(
-        figures, sampler
-    ) < _surprise(figures, "random")
+    own, greedy, random = figures[sampler], figures["greedy"], figures["random"]
+    repeats_less = own["repeated"] < greedy["repeated"]
+    return repeats_less and own["perplexity"] < random["perplexity"]
 
 
 CHAPTERS = (
@@ -108,7 +92,7 @@ CHAPTERS = (
         "greedy",
         "Greedy search takes the most probable token, every time. "
         "It soon repeats itself.",
-        lambda figures: _repeats(figures, "greedy") >= LOOPING,
+        lambda figures: figures["greedy"]["repeated"] >= LOOPING,
         "{repeated} of its 4-grams had been there before; the longest run that "
         "comes twice has {run} tokens.",
         "The text ended before it came round again. A longer one (:set length) mostly "
@@ -118,7 +102,7 @@ CHAPTERS = (
         "beam",
         "Beam search looks for the most probable whole text. "
         "That repeats itself just as well.",
-        lambda figures: _repeats(figures, "beam") >= LOOPING,
+        lambda figures: figures["beam"]["repeated"] >= LOOPING,
         "{repeated} repeated 4-grams, perplexity {perplexity}; greedy had "
         "{greedy_perplexity}. A search of few beams may drop what would have become "
         "more probable.",
@@ -129,8 +113,8 @@ CHAPTERS = (
         "Random sampling draws from the whole distribution. "
         "It does not repeat itself, it wanders off.",
         lambda figures: (
-            _repeats(figures, "random") < LOOPING
-            and _surprise(figures, "random") > 2 * _surprise(figures, "greedy")
+            figures["random"]["repeated"] < LOOPING
+            and figures["random"]["perplexity"] > 2 * figures["greedy"]["perplexity"]
         ),
         "Perplexity {perplexity} against {greedy_perplexity} of greedy, "
         "{repeated} repeated 4-grams.",
@@ -159,7 +143,9 @@ CHAPTERS = (
         "contrastive",
         "Contrastive search takes a probable token that is unlike what is there. "
         "The penalty on similarity breaks the loops without any chance.",
-        lambda figures: _repeats(figures, "contrastive") < _repeats(figures, "greedy"),
+        lambda figures: (
+            figures["contrastive"]["repeated"] < figures["greedy"]["repeated"]
+        ),
         "{repeated} repeated 4-grams against {greedy_repeated} of greedy.",
         "Greedy repeated itself no more than this, so there was nothing to "
         "improve; :set alpha makes the penalty stronger.",
@@ -202,28 +188,24 @@ def tour(context: Context, arguments: str) -> Steps:
 
         write_page(path, lesson_page(_handout(chapters), told, context.engine))
         yield Notice(f"wrote the lesson to {shown_path(path)}")
-    session, shown_columns = context.session, []
+    if not chapters:
+        return context.session
+    session, columns = context.session, []
     for place, chapter in enumerate(chapters):
         if path is None and place and context.is_terminal:
             if not (yield from _goes_on()):
                 break
             yield ClearScreen()
         session = session.add(told.plan.prompt, chapter.column.generations[0])
-        shown_columns.append(chapter.column)
+        columns.append(chapter.column)
         if path is None:
             yield from _tell(told, chapter, f"{place + 1} of {len(chapters)}")
-    if not chapters:
-        return session
-    strategies = tuple(column.strategy for column in shown_columns)
-    told = replace(
-        told,
-        plan=replace(told.plan, strategies=strategies),
-        columns=tuple(shown_columns),
-    )
+    plan = replace(told.plan, strategies=tuple(each.strategy for each in columns))
+    told = replace(told, plan=plan, columns=tuple(columns))
     yield Say("")
     yield Say(FiguresView(told))
     yield Notice(NOT_QUALITY)
-    last, count = session.nodes[-1].id, len(shown_columns)
+    last, count = session.nodes[-1].id, len(columns)
     texts = f"text {last}" if count == 1 else f"texts {last - count + 1}..{last}"
     yield Notice(f"{texts} of the session: :goto goes to any, :tree shows them")
     return replace(session, comparison=told)
@@ -250,20 +232,19 @@ def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
         if path.suffix.lower() != ".html":
             raise UsageError(f"a handout's name ends in .html; got {quoted(name)}")
     before, prompt = split_prompt(words)
+    names = [spec.sampler for spec in CHAPTERS]
     if len(before.split()) == 1:
         try:
             name = find_sampler(before).name
         except UsageError:
-            near = did_you_mean(before, [spec.sampler for spec in CHAPTERS])
             if prompt is not None:
                 raise
-            if near:
+            if near := did_you_mean(before, names):
                 raise UsageError(
                     f"no sampler {quoted(before)}{near} A prompt of one word is "
                     f":tour {PROMPT_MARK} {plain(before)}"
                 ) from None
         else:
-            names = [spec.sampler for spec in CHAPTERS]
             if name not in names:
                 raise UsageError(
                     f"no chapter of {name}: there are {', '.join(names)}; "
@@ -284,21 +265,15 @@ def _choose(
     the one that bears out the most."""
     settings = context.session.settings
     has_draft = context.engine.info.has_draft
-    specs = [
-        spec
-        for spec in CHAPTERS
-        if has_draft or not find_sampler(spec.sampler).needs_draft
-    ]
+    samplers = [find_sampler(spec.sampler) for spec in CHAPTERS]
     if not has_draft:
         yield Notice(f"left out: {no_draft('speculative')}")
-    strategies = [
-        Strategy(spec.sampler, settings.parameters(find_sampler(spec.sampler)))
-        for spec in specs
-    ]
-    best: tuple[Comparison, list[Chapter]] | None = None
-    tried = PROMPTS if prompt is None else (prompt,)
-    number = 0
-    for number, each in enumerate(tried, start=1):  # noqa: B007, told below
+        samplers = [sampler for sampler in samplers if not sampler.needs_draft]
+    names = [sampler.name for sampler in samplers]
+    specs = [spec for spec in CHAPTERS if spec.sampler in names]
+    strategies = [Strategy(each.name, settings.parameters(each)) for each in samplers]
+    results: list[tuple[Comparison, list[Chapter]]] = []
+    for each in PROMPTS if prompt is None else (prompt,):
         plan = make_plan(settings, strategies, each)
         pace, label = Pace(context.is_terminal), f"making texts of {_named(each)}: "
         with closing(run_plan(context.engine, plan)) as steps:
@@ -307,17 +282,17 @@ def _choose(
                     begun = [c.strategy.sampler for c in told.columns if c.texts]
                     yield Live(Text(label + ", ".join(begun), style="dim"))
         chapters = _judged(specs, told)
-        if best is None or _count(chapters) > _count(best[1]):
-            best = told, chapters
+        results.append((told, chapters))
         if told.is_interrupted or _count(chapters) == len(specs):
             break
-    assert best is not None
+    told, chapters = max(results, key=lambda result: _count(result[1]))
     if prompt is None:
         yield Notice(
-            f"the prompt is {_named(best[0].plan.prompt)}: {_count(best[1])} of "
-            f"{len(specs)} claims hold on it ({number} of {len(PROMPTS)} prompts tried)"
+            f"the prompt is {_named(told.plan.prompt)}: {_count(chapters)} of "
+            f"{len(specs)} claims hold on it "
+            f"({len(results)} of {len(PROMPTS)} prompts tried)"
         )
-    return best
+    return told, chapters
 
 
 def _named(prompt: str) -> str:
@@ -333,22 +308,21 @@ def _judged(specs: Sequence[ChapterSpec], told: Comparison) -> list[Chapter]:
     columns = [column for column in told.columns if column.generations]
     figures = {column.strategy.sampler: _figures(column, columns) for column in columns}
     chapters = []
+    others = {
+        f"{sampler}_{name}": number
+        for sampler, own in figures.items()
+        for name, number in own.items()
+    }
     for spec, column in zip(specs, columns, strict=False):
-        own = figures[spec.sampler]
-        needed = {"greedy", "random"} if "random" in figures else {"greedy"}
-        others = {
-            f"{name}_{short}": figures[name][key]
-            for name in needed
-            for short, key in (("perplexity", "perplexity"), ("repeated", "repeated_4"))
-        }
-        short = {"repeated": own["repeated_4"], "run": own["longest_run"]}
-        numbers = {**own, **others, **short}
+        numbers = {**others, **figures[spec.sampler]}
         words = spec.shown.format_map(
             {name: _written(name, number) for name, number in numbers.items()}
         )
         holds = spec.holds(figures)
-        words = words if holds else f"{words} {spec.otherwise}"
-        chapters.append(Chapter(spec, holds, words, column))
+        verdict = (
+            f"So it is: {words}" if holds else f"Not here: {words} {spec.otherwise}"
+        )
+        chapters.append(Chapter(spec, holds, verdict, column))
     return chapters
 
 
@@ -362,13 +336,18 @@ def _written(name: str, number: float) -> str:
 
 
 def _figures(column: Column, columns: Sequence[Column]) -> dict[str, float]:
-    found = {measure.key: column.figure(measure) for measure in MEASURES}
+    means = {
+        measure.key: interval.mean
+        for measure in MEASURES
+        if (interval := column.figure(measure))
+    }
     made = column.generations[0]
     accepted, drafted = made.accepted or (0, 0)
     return {
-        **dict.fromkeys(("repeated_4", "kept_mass", "longest_run"), 0.0),
-        "perplexity": 1.0,
-        **{key: interval.mean for key, interval in found.items() if interval},
+        "repeated": means.get("repeated_4", 0.0),
+        "run": means.get("longest_run", 0.0),
+        "kept_mass": means.get("kept_mass", 0.0),
+        "perplexity": means.get("perplexity", 1.0),
         "is_greedy": float(made.token_ids == columns[0].generations[0].token_ids),
         "accepted": accepted,
         "drafted": drafted,
@@ -383,9 +362,8 @@ def _tell(
     """One screen: the claim, the text, the verdict."""
     strategy = chapter.column.strategy
     title = Text(f"{number}: {strategy.sampler}", style=NAME)
-    settings = [strategy.words] * bool(strategy.words)
-    words = " · ".join([*settings, seed_label(told, chapter.column, 0)])
-    yield Say(title.append(f" {words}", style="not bold default dim"))
+    words = filter(None, (strategy.words, seed_label(told, chapter.column, 0)))
+    yield Say(title.append(f" {' · '.join(words)}", style="not bold default dim"))
     yield Say(Text(f"{chapter.spec.claim}\n"))
     text = Text(shown(told.plan.prompt), style="dim")
     yield Say(text.append(shown(chapter.column.texts[0]), style="not dim"))
@@ -394,15 +372,13 @@ def _tell(
 
 def _handout(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
     """What the page of a lesson has of each chapter."""
-    handout = []
-    for chapter in chapters:
-        spec = find_sampler(chapter.spec.sampler)
-        handout.append(
-            {
-                "column": chapter.column,
-                "claim": chapter.spec.claim,
-                "verdict": chapter.verdict,
-                "rule": (spec.story, f"{spec.formula} ({spec.origin}).", spec.use),
-            }
-        )
-    return handout
+    return [
+        {
+            "column": chapter.column,
+            "claim": chapter.spec.claim,
+            "verdict": chapter.verdict,
+            "rule": (spec.story, f"{spec.formula} ({spec.origin}).", spec.use),
+        }
+        for chapter in chapters
+        for spec in [find_sampler(chapter.spec.sampler)]
+    ]

@@ -20,7 +20,7 @@ from minigpt_repl.compare.pieces import (
     maker,
     visible,
 )
-from minigpt_repl.compare.spec import read_count, read_whole, text_seed
+from minigpt_repl.compare.spec import read_count, read_whole
 from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Request, Token
@@ -33,14 +33,15 @@ from minigpt_repl.repl.commands.token_trees import grown_tree
 from minigpt_repl.repl.context import (
     Context,
     Node,
+    Outputs,
     Session,
     Steps,
     again_request,
-    going_on_request,
     inspect_text,
+    is_of_this_model,
     last_node,
 )
-from minigpt_repl.repl.continuation import continue_prompt, continue_rows
+from minigpt_repl.repl.continuation import continue_prompt, continue_rows, requests_from
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.tables import NAME, STRONG
@@ -65,12 +66,10 @@ def again(context: Context, arguments: str) -> Steps:
     node = last_node(context.session, ":again")
     times = read_count(arguments or "1", MOST_AGAIN, ":again takes")
     request = again_request(context, node)
-    shown = _shown_of(context.session, node.prompt, node.parent)
-    requests = [request] * times
-    if arguments and request.seed is not None:
-        first = node.generation.seed + 1
-        seeds = [text_seed(first, place) for place in range(times)]
-        requests = [replace(request, seed=seed) for seed in seeds]
+    shown = _shown_of(context.session, node)
+    counts_up = arguments and request.seed is not None
+    seed = node.generation.seed + 1 if counts_up else None
+    requests = requests_from(request, seed, times)
     session = yield from continue_rows(context, requests, shown, node.parent)
     made = session.node
     is_same = made and made.generation.token_ids == node.generation.token_ids
@@ -83,7 +82,9 @@ def again(context: Context, arguments: str) -> Steps:
 def go_on(context: Context, arguments: str) -> Steps:
     """Go on from the end of the last text, by its exact tokens."""
     node = last_node(context.session, ":continue")
-    request = going_on_request(context, node)
+    request = context.session.settings.request(node.text)
+    if is_of_this_model(context, node.generation):
+        request = replace(request, prompt_ids=node.generation.whole_ids)
     shown = ending(node.text, SHOWN_BEFORE)
     return (yield from continue_rows(context, [request], shown, node.id))
 
@@ -102,29 +103,25 @@ def undo(context: Context, arguments: str) -> Steps:
     *rest, dropped = session.nodes
     current = session.current
     if current == dropped.id:
-        before = dropped.parent or (rest[-1].id if rest else None)
-        current = before
+        current = dropped.parent or (rest[-1].id if rest else None)
     words = quoted(ending(dropped.text, 40))
     yield Notice(f"dropped text {dropped.id}: {words}")
     return replace(session, nodes=tuple(rest), current=current)
 
 
 @command("raw")
-def raw(context: Context, arguments: str) -> Steps:
+def raw(context: Context, arguments: str) -> Outputs:
     """Show the new tokens of the last text as the model made them."""
     node = last_node(context.session, ":raw")
     words = (token.text for token in node.generation.tokens)
     yield Say(Text(shown(" ".join(words))))
-    return context.session
 
 
 @command("edit")
 def edit(context: Context, arguments: str) -> Steps:
     """Edit the last prompt in $EDITOR, then continue it."""
     node = context.session.node
-    before = "" if node is None else node.generation.request.prompt
-    if node is not None:
-        before = _shown_of(context.session, node.prompt, node.parent)
+    before = "" if node is None else _shown_of(context.session, node)
     edited = yield AskEditor(before)
     prompt = as_typed(edited or "").strip()
     if not prompt:
@@ -139,12 +136,13 @@ def _why_the_same(request: Request) -> str:
     return f"the same text: {describe_sampler(request)} draws nothing at random"
 
 
-def _shown_of(session: Session, prompt: str, parent: int | None) -> str:
-    """The part of a prompt that the user typed: what comes after the parent."""
-    node = None if parent is None else session.find(parent)
-    if node is None or not prompt.startswith(node.text):
-        return prompt
-    return prompt.removeprefix(node.text).strip() or ending(prompt, SHOWN_BEFORE)
+def _shown_of(session: Session, node: Node) -> str:
+    """The part of a text's prompt that the user typed: what comes after the parent."""
+    parent = None if node.parent is None else session.find(node.parent)
+    if parent is None or not node.prompt.startswith(parent.text):
+        return node.prompt
+    typed = node.prompt.removeprefix(parent.text).strip()
+    return typed or ending(node.prompt, SHOWN_BEFORE)
 
 
 def node_words(context: Context, typed: str) -> Iterable[str]:
@@ -153,7 +151,7 @@ def node_words(context: Context, typed: str) -> Iterable[str]:
 
 
 @command("tree", usage="[--auto [DEPTH] [CHILDREN]]")
-def tree(context: Context, arguments: str) -> Steps:
+def tree(context: Context, arguments: str) -> Outputs:
     """Draw the texts of the session as a tree, the current one marked.
 
     Tokens that were stepped one after the other stand in one line; `:goto N`
@@ -162,13 +160,12 @@ def tree(context: Context, arguments: str) -> Steps:
     """
     if arguments.split()[:1] == ["--auto"]:
         yield Say(grown_tree(context, arguments))
-        return context.session
+        return
     if arguments:
         raise UsageError(f":tree takes --auto or nothing; got {quoted(arguments)}")
     if not context.session.nodes:
         raise UsageError(":tree: there is no text yet; type a prompt")
     yield Say(draw_tree(context.session, context.width))
-    return context.session
 
 
 @command("goto", usage="N", complete=node_words)
@@ -177,11 +174,10 @@ def goto(context: Context, arguments: str) -> Steps:
     nodes = context.session.nodes
     node = context.session.find(read_whole(arguments) or 0)
     if node is None:
-        there = (
-            f"there are {nodes[0].id}..{nodes[-1].id}" if nodes else "there are none"
-        )
+        there = f"{nodes[0].id}..{nodes[-1].id}" if nodes else "none"
         raise UsageError(
-            f":goto takes the number of a text, {there}; got {quoted(arguments)}"
+            f":goto takes the number of a text, there are {there}; "
+            f"got {quoted(arguments)}"
         )
     words = quoted(ending_in_a_line(node.text))
     yield Notice(f"at text {node.id}: {words}; :continue goes on from it")
@@ -199,13 +195,11 @@ def branch(context: Context, arguments: str) -> Steps:
     node = last_node(context.session, ":branch")
     tokens, info = text.generation.tokens, context.engine.info
     number, _, word = arguments.strip().partition(" ")
-    kept = None
     if arguments:
         kept = read_count(number, len(tokens), ":branch takes", ", the tokens to keep")
-    if kept is None:
-        unsure = [
-            inspection.entropy(inspection.probabilities(row)) for row in text.rows
-        ]
+    else:
+        shares = map(inspection.probabilities, text.rows)
+        unsure = [inspection.entropy(share) for share in shares]
         kept = max(range(len(unsure)), key=unsure.__getitem__)
         yield Notice(f"cut after token {kept} of {len(tokens)}, before the least sure")
     made = node.generation
@@ -229,17 +223,13 @@ def branch(context: Context, arguments: str) -> Steps:
         parent = session.current
     ids = (*made.started.prompt_ids, *(token.id for token in start))
     request = replace(session.settings.request(begun), prompt_ids=ids)
-    shown = ending(begun, SHOWN_BEFORE)
     place = replace(context, session=session)
+    shown = ending(begun, SHOWN_BEFORE)
     return (yield from continue_rows(place, [request], shown, parent))
 
 
 def _token_named(context: Context, word: str, logits: "np.ndarray") -> int:
-    """The token that a word is, at its place; of several the most probable one.
-
-    Raises:
-        UsageError: if it is none, or several tokens.
-    """
+    """The token that a word is, at its place; of several the most probable one."""
     wording = Wording(context.engine.info.text, context.engine.encode)
     ways = wording.spellings(":branch", word)
     if single := [ids[0] for ids in ways if len(ids) == 1]:

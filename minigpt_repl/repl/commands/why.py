@@ -4,10 +4,9 @@
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
 from rich.text import Text
 
-from minigpt_repl.compare.choice import ScoredText, find_place, why_chosen
+from minigpt_repl.compare.choice import find_place, why_chosen
 from minigpt_repl.compare.distribution import next_distribution
 from minigpt_repl.compare.pieces import (
     ending_in_a_line,
@@ -25,18 +24,12 @@ from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
-from minigpt_repl.repl.context import (
-    Context,
-    Steps,
-    current_ids,
-    inspect_text,
-)
+from minigpt_repl.repl.context import Context, Outputs, current_ids, inspect_text
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
-from minigpt_repl.repl.tables import NAME, facts_table, make_table
+from minigpt_repl.repl.tables import NAME, FittingTable, facts_table
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.sampling.rules import best as best_alone
-from minigpt_repl.settings import Settings
 from minigpt_repl.shown import and_more, in_bits, shown
 
 SHOWN_TOKENS = 10
@@ -51,7 +44,7 @@ def token_words(context: Context, typed: str) -> Iterator[str]:
 
 
 @command("why", usage="[N | WORD]", complete=token_words)
-def why(context: Context, arguments: str) -> Steps:
+def why(context: Context, arguments: str) -> Outputs:
     """Tell why a token of the last text was chosen.
 
     N counts the new tokens from 1, from the end if negative; a word means the
@@ -59,19 +52,14 @@ def why(context: Context, arguments: str) -> Steps:
     """
     text = inspect_text(context, ":why")
     choice = why_chosen(text, find_place(text, arguments))
-    facts = [
-        ("token", choice.name),
-        ("after", ending_in_a_line(choice.before)),
-        *choice.facts,
-    ]
-    yield Say(facts_table(facts))
+    place = [("token", choice.name), ("after", ending_in_a_line(choice.before))]
+    yield Say(facts_table([*place, *choice.facts]))
     yield Say("")
     yield Say(choice.distribution)
-    return context.session
 
 
 @command("heat")
-def heat(context: Context, arguments: str) -> Steps:
+def heat(context: Context, arguments: str) -> Outputs:
     """Show the last text by surprisal: how little the model expected each token.
 
     Without colour every token is followed by its surprisal in bits, as a digit.
@@ -86,7 +74,6 @@ def heat(context: Context, arguments: str) -> Steps:
         f"{visible(ids[worst], context.engine.info)} (:why {worst + 1}), "
         f"{in_bits(bits[worst])}"
     )
-    return context.session
 
 
 SHOWN_PLACES = 10
@@ -94,7 +81,7 @@ OUTSIDE_MARK = "†"
 
 
 @command("diff")
-def diff(context: Context, arguments: str) -> Steps:
+def diff(context: Context, arguments: str) -> Outputs:
     """Show where other samplers would have chosen otherwise in the last text.
 
     Each saw the same distribution at each step. `word{other}` marks a place where
@@ -103,20 +90,22 @@ def diff(context: Context, arguments: str) -> Steps:
     """
     text = inspect_text(context, ":diff")
     settings = context.session.settings
-    strategies = [
-        Strategy(spec.name, settings.parameters(spec)) for spec in settings.samplers()
-    ]
-    allowed = {strategy.sampler: _allowed(strategy, text) for strategy in strategies}
     ids = text.generation.token_ids
+    allowed = {}  # by sampler: of each token, whether its rule keeps it
+    for spec in settings.samplers():
+        values = settings.parameters(spec)
+        kept = inspection.kept_mask(spec, values, text.rows, text.where)
+        allowed[spec.name] = [bool(row[i]) for row, i in zip(kept, ids, strict=True)]
+    rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     best = [int(row.argmax()) for row in text.rows]
     greedy_words = visible_all(best, context.engine.info)
-    rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
-        is_same = best[place] == ids[place]
-        line.append(shown(piece), style="not dim" if is_same else "not dim bold")
-        if not is_same:
+        if best[place] == ids[place]:
+            line.append(shown(piece), style="not dim")
+        else:
             greedy = greedy_words[place].removeprefix(SPACE_MARK)
+            line.append(shown(piece), style="not dim bold")
             line.append(f"{{{greedy}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
             line.append(OUTSIDE_MARK, style="not dim bold red")
@@ -125,37 +114,27 @@ def diff(context: Context, arguments: str) -> Steps:
         f"{{word}}: what greedy would have taken; {OUTSIDE_MARK}: outside some rule"
     )
     yield Say("")
-    yield Say(_agreement(strategies, allowed, len(ids)))
-    return context.session
+    yield Say(_agreement(allowed))
 
 
-def _allowed(strategy: Strategy, text: ScoredText) -> list[bool]:
-    """Whether a sampler's rule keeps each token of a text."""
-    spec = find_sampler(strategy.sampler)
-    ids = text.generation.token_ids
-    kept = inspection.kept_mask(spec, strategy.parameters, text.rows, text.where)
-    return [bool(row[token_id]) for row, token_id in zip(kept, ids, strict=True)]
-
-
-def _agreement(
-    strategies: list[Strategy], allowed: dict[str, list[bool]], count: int
-) -> RenderableType:
+def _agreement(allowed: dict[str, list[bool]]) -> FittingTable:
+    """Of each sampler how many tokens its rule allows, and which it does not."""
     rows = []
-    for strategy in strategies:
-        outside = [i + 1 for i, ok in enumerate(allowed[strategy.sampler]) if not ok]
-        places = " ".join(map(str, outside[:SHOWN_PLACES]))
+    for sampler, is_allowed in allowed.items():
+        outside = [str(i) for i, ok in enumerate(is_allowed, start=1) if not ok]
         rows.append(
             (
-                Text(strategy.sampler, style=NAME),
-                f"{count - len(outside)} of {count}",
-                places + and_more(len(outside) - SHOWN_PLACES),
+                Text(sampler, style=NAME),
+                f"{sum(is_allowed)} of {len(is_allowed)}",
+                " ".join(outside[:SHOWN_PLACES])
+                + and_more(len(outside) - SHOWN_PLACES),
             )
         )
-    return make_table(("its rule", "allows", "but not token"), rows, right="allows")
+    return FittingTable(("its rule", "allows", "but not token"), rows, right="allows")
 
 
 @command("next", usage="[N] [SPEC ...]", complete=strategy_words)
-def next_token(context: Context, arguments: str) -> Steps:
+def next_token(context: Context, arguments: str) -> Outputs:
     """Show the model's distribution of the next token after the text.
 
     A bar for each of the N most probable tokens (10), then a column for each
@@ -168,20 +147,14 @@ def next_token(context: Context, arguments: str) -> Steps:
     if words and words[0].strip("+-0123456789") == "":
         count = read_count(words.pop(0), MOST_TOKENS, ":next takes")
     settings = context.session.settings
-    strategies = parse_strategies(words, settings) or _drawing(settings)
+    strategies = parse_strategies(words, settings) or [
+        Strategy(spec.name, settings.parameters(spec))
+        for spec in settings.samplers()
+        if spec.search is None or spec.name == settings.sampler.name
+    ]
     ids, info = current_ids(context), context.engine.info
     logits = inspection.next_logits(context.engine, ids)
     place = inspection.next_place(ids, context.engine)
     node = context.session.node
     yield Notice(next_token_place("" if node is None else node.text))
     yield Say(next_distribution(logits, strategies, info, count, where=place))
-    return context.session
-
-
-def _drawing(settings: Settings) -> tuple[Strategy, ...]:
-    """The samplers that choose from one distribution, and the one in use."""
-    return tuple(
-        Strategy(spec.name, settings.parameters(spec))
-        for spec in settings.samplers()
-        if spec.search is None or spec.name == settings.sampler.name
-    )
