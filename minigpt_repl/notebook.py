@@ -322,8 +322,8 @@ class Compared(_Shown):
         made = self.comparison
         return {
             name: {
-                measure.key: None if found is None else found.mean
-                for measure, found in comparing.figures(column, made.measures)
+                measure.key: found.mean if (found := column.figure(measure)) else None
+                for measure in made.measures
             }
             for name, column in zip(column_names(made), made.columns, strict=True)
         }

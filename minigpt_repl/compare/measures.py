@@ -104,14 +104,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
     Returns `None` without values.
     """
-    if not values:
-        return None
-    mean = fmean(values)
-    if len(values) == 1:
-        return Interval(mean, None)
-    return Interval(
-        mean, student_t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    )
+    count = len(values)
+    if count < 2:
+        return Interval(values[0], None) if values else None
+    half = student_t(count - 1) * stdev(values) / math.sqrt(count)
+    return Interval(fmean(values), half)
 
 
 _STUDENT_T = (

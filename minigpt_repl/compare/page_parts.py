@@ -9,10 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from minigpt_repl.compare.choice import inspect
-from minigpt_repl.compare.comparison import (
-    Comparison,
-    figures,
-)
+from minigpt_repl.compare.comparison import Comparison
 from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.figures_view import (
     NOT_QUALITY,
@@ -157,11 +154,9 @@ def _alternatives(generation: Generation, engine: Engine) -> list[str]:
 
 def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]]:
     names = column_names(comparison)
-    measures = comparison.measures
     told = {spread.measure.key: spread for spread in spreads(comparison)}
-    columns = [dict(figures(column, measures)) for column in comparison.columns]
-    for measure in measures:
-        intervals = [column[measure] for column in columns]
+    for measure in comparison.measures:
+        intervals = [column.figure(measure) for column in comparison.columns]
         labels = [format_interval(measure, interval) for interval in intervals]
         pairs = list(zip(names, labels, strict=True))
         spread = told.get(measure.key)

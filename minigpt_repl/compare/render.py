@@ -12,18 +12,13 @@ from typing import Final, cast
 import msgspec
 
 from minigpt_repl import formats
-from minigpt_repl.compare.comparison import (
-    Column,
-    Comparison,
-    figures,
-    library_versions,
-)
+from minigpt_repl.compare.comparison import Column, Comparison, library_versions
 from minigpt_repl.compare.figures_view import (
     NOT_QUALITY,
     comparison_facts,
     format_interval,
 )
-from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.measures import MEASURES, Interval
 from minigpt_repl.compare.page import TITLE, comparison_page
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.compare.view import column_names, seed_label
@@ -145,7 +140,7 @@ def _column(column: Column) -> formats.ComparedStrategy:
     return formats.ComparedStrategy(
         sampler=column.strategy.sampler,
         parameters=dict(column.strategy.parameters),
-        measures={measure.key: _interval(found) for measure, found in figures(column)},
+        measures={m.key: _interval(column.figure(m)) for m in MEASURES},
         texts=tuple(map(_text, column.different)),
         same_for_every_seed=not column.is_drawn,
     )
@@ -214,10 +209,9 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
         ["measure", *map(escape, column_names(comparison))],
         ["---", *("---:" for _ in comparison.columns)],
     ]
-    measures = comparison.measures
-    columns = [dict(figures(column, measures)) for column in comparison.columns]
-    for measure in measures:
-        cells = [format_interval(measure, column[measure]) for column in columns]
+    for measure in comparison.measures:
+        found = [column.figure(measure) for column in comparison.columns]
+        cells = [format_interval(measure, each) for each in found]
         rows.append([measure.heading, *cells])
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
     yield NOT_QUALITY

@@ -8,16 +8,13 @@ What colour says is said by a mark too.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import (
-    Column,
-    Comparison,
-    shared_words,
-)
+from minigpt_repl.compare.comparison import Column, Comparison
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import NO_PROMPT, shown
@@ -59,6 +56,14 @@ def name_style(place: int) -> str:
 def split_words(text: str) -> list[str]:
     """Words with the white space before them."""
     return re.findall(r"\s*\S+", text)
+
+
+def shared_words(texts: Sequence[list[str]]) -> int:
+    """How many words all texts have in common from the start; 0 for one text."""
+    if len(texts) < 2:
+        return 0
+    same = takewhile(lambda words: len(set(words)) == 1, zip(*texts, strict=False))
+    return len(list(same))
 
 
 def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
@@ -332,13 +337,10 @@ class HeatView:
                 text.append(f"{piece}{digit(bits)}")
         yield text
         yield Text("")
-        yield (
-            legend()
-            if has_color
-            else Text(
-                "the digit after a token is its surprisal in bits; 9 is 9 or more"
-            )
-        )
+        if has_color:
+            yield legend()
+        else:
+            yield "the digit after a token is its surprisal in bits; 9 is 9 or more"
 
 
 def legend() -> Text:
