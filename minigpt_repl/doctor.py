@@ -70,8 +70,10 @@ def examine(
         yield _devices()
     yield _checkpoint(checkpoint, verify)
     yield _settings(problems)
-    for name, folder in _folders().items():
-        yield _writable(name, folder)
+    yield _writable("config folder", paths.config_home())
+    yield _writable("state folder", paths.state_home())
+    yield _writable("data folder", paths.data_home())
+    yield _writable("cache folder", paths.cache_home())
     if all(versions.values()):
         yield _generates(checkpoint, open_engine)
 
@@ -136,15 +138,6 @@ def _settings(problems: Sequence[str]) -> Finding:
         return Finding("settings", "config file and environment are understood")
     found = f"{problems[0]}{and_more(len(problems) - 1)}"
     return Finding("settings", found, "correct it or take it out")
-
-
-def _folders() -> dict[str, Path]:
-    return {
-        "config folder": paths.config_home(),
-        "state folder": paths.state_home(),
-        "data folder": paths.data_home(),
-        "cache folder": paths.cache_home(),
-    }
 
 
 def _writable(name: str, folder: Path) -> Finding:

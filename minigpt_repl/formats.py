@@ -80,8 +80,12 @@ class Document(Struct, frozen=True):
     what: ClassVar[str]
 
 
+class Published(Document, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """One that other programs read: no field but those that are named."""
+
+
 class Strict(Struct, frozen=True, forbid_unknown_fields=True):
-    """A part that other programs read: no field but those that are named."""
+    """A part of one."""
 
 
 # What --json and --jsonl print.
@@ -134,13 +138,7 @@ class Timings(Strict, frozen=True):
     tokens: TokensOfRows = 0
 
 
-class Generation(
-    Document,
-    frozen=True,
-    forbid_unknown_fields=True,
-    tag_field="type",
-    tag="generation",
-):
+class Generation(Published, frozen=True, tag="generation"):
     """A text of minigpt-repl --json."""
 
     what: ClassVar[str] = "a text of --json"
@@ -163,9 +161,7 @@ class Generation(
     noise: Noise = "own"
 
 
-class TokenLine(
-    Document, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="token"
-):
+class TokenLine(Published, frozen=True, tag="token"):
     """A token of minigpt-repl --jsonl."""
 
     what: ClassVar[str] = "a token of --jsonl"
@@ -235,13 +231,7 @@ class ComparedStrategy(Strict, frozen=True):
     same_for_every_seed: bool = False
 
 
-class Comparison(
-    Document,
-    frozen=True,
-    forbid_unknown_fields=True,
-    tag_field="type",
-    tag="comparison",
-):
+class Comparison(Published, frozen=True, tag="comparison"):
     """A comparison of minigpt-repl compare --json and :export FILE.json."""
 
     what: ClassVar[str] = "a comparison: compare --json and :export FILE.json make them"
@@ -272,9 +262,7 @@ class Comparison(
     noise: Noise = "own"
 
 
-class SessionExport(
-    Document, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="session"
-):
+class SessionExport(Published, frozen=True, tag="session"):
     """:export --session: a comparison of one strategy for each text."""
 
     what: ClassVar[str] = Comparison.what

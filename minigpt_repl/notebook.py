@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
@@ -181,7 +181,7 @@ def _checked(prompt: object) -> str:
 
 
 class _Shown:
-    """Shows itself: as HTML in a notebook, as text elsewhere."""
+    """Shows itself: as HTML in a notebook, by rich as text elsewhere."""
 
     def __repr__(self) -> str:
         out = io.StringIO()
@@ -189,16 +189,8 @@ class _Shown:
         console.print(self, markup=False, highlight=False)
         return shown(out.getvalue().rstrip())
 
-    def __rich_console__(
-        self, console: Console, options: ConsoleOptions
-    ) -> RenderResult:
-        yield from self._views()
 
-    def _views(self) -> Iterator[RenderableType]:
-        raise NotImplementedError
-
-
-class Text(_Shown):
+class Text:
     """A continuation. It is made when it is first looked at, and only once.
 
     Iterate over it to get it piece by piece; `str()` is the prompt and all of it.
@@ -271,8 +263,8 @@ class Next(_Shown):
     def __init__(self, distribution: Distribution) -> None:
         self.distribution = distribution
 
-    def _views(self) -> Iterator[RenderableType]:
-        yield self.distribution
+    def __rich__(self) -> RenderableType:
+        return self.distribution
 
     def _repr_html_(self) -> str:
         return page.distribution_fragment(self.distribution)
@@ -284,13 +276,11 @@ class Why(_Shown):
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
 
-    def _views(self) -> Iterator[RenderableType]:
+    def __rich__(self) -> RenderableType:
         facts = Table.grid(padding=(0, 2))
         for name, value in (("token", self.choice.name), *self.choice.facts):
             facts.add_row(Line(name), Line(value))
-        yield facts
-        yield Line()
-        yield self.choice.distribution
+        return Group(facts, "", self.choice.distribution)
 
     def _repr_html_(self) -> str:
         return page.choice_fragment(self.choice)
@@ -303,8 +293,8 @@ class Heat(_Shown):
         self._text, self._engine = text, engine
         self.bits = tuple(text.bits)
 
-    def _views(self) -> Iterator[RenderableType]:
-        yield HeatView(self._text.prompt, self._text.pieces, self.bits)
+    def __rich__(self) -> RenderableType:
+        return HeatView(self._text.prompt, self._text.pieces, self.bits)
 
     def _repr_html_(self) -> str:
         return page.text_fragment(self._text.generation, self._engine)
@@ -328,11 +318,9 @@ class Compared(_Shown):
             for name, column in zip(column_names(made), made.columns, strict=True)
         }
 
-    def _views(self) -> Iterator[RenderableType]:
-        yield TextsView(self.comparison)
-        yield from below_texts(self.comparison)
-        yield Line()
-        yield from notes(self.comparison)
+    def __rich__(self) -> RenderableType:
+        made = self.comparison
+        return Group(TextsView(made), *below_texts(made), "", *notes(made))
 
     def _repr_html_(self) -> str:
         return page.comparison_fragment(self.comparison, self._engine)

@@ -53,22 +53,6 @@ def generation_to_json(generation: Generation) -> formats.Generation:
     )
 
 
-def token_event_to_json(event: TokenChosen, text_index: int) -> formats.TokenLine:
-    """One token as it is chosen.
-
-    Args:
-        event: the event of the engine.
-        text_index: 0 for the first text of `-n`, then counted up.
-    """
-    return formats.TokenLine(
-        schema_version=1,
-        text_index=text_index,
-        index=event.index,
-        delta=event.delta,
-        **_token_fields(event.token),
-    )
-
-
 class JsonWriter:
     """Writes each text as JSON when it is finished; texts come in their order.
 
@@ -108,8 +92,14 @@ class JsonWriter:
         for index, (token, delta) in enumerate(
             zip(generation.tokens, deltas, strict=True)
         ):
-            event = TokenChosen(index, token, delta)
-            self._write(token_event_to_json(event, self._text_index))
+            line = formats.TokenLine(
+                schema_version=1,
+                text_index=self._text_index,
+                index=index,
+                delta=delta,
+                **_token_fields(token),
+            )
+            self._write(line)
 
     def _write(self, value: formats.Document) -> None:
         self._out.write(f"{formats.encode(value)}\n")

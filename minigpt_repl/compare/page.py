@@ -23,7 +23,6 @@ from minigpt_repl.compare.page_parts import (
     comparison_part,
     distribution_part,
     text_part,
-    token_parts,
 )
 from minigpt_repl.compare.pieces import OWN_TEXT, REASONS, is_own_text
 from minigpt_repl.compare.spec import Strategy
@@ -68,7 +67,7 @@ def lesson_page(
         shown_chapters.append(
             {
                 **chapter,
-                **text_part(column.generations[0], 0, engine),
+                **text_part(column.generations[:1], 0, engine),
                 "prompt": told.plan.prompt,
                 "sampler": column.strategy.name,
                 "parameters": column.strategy.words,
@@ -135,9 +134,8 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
     first, last = branch.generations[0], branch.generations[-1]
     request = first.request
     strategy = Strategy(request.sampler, request.parameters)
-    tokens = [t for one in branch.generations for t in token_parts(one, 0, engine)]
-    bits = [token["bits"] for token in tokens]
-    told = [f"seed {first.seed}", f"{len(tokens)} tokens", REASONS[last.stop_reason]]
+    count = sum(len(generation.tokens) for generation in branch.generations)
+    told = [f"seed {first.seed}", f"{count} tokens", REASONS[last.stop_reason]]
     if request.stop != "none":
         told.insert(1, f"stop {request.stop}")
     if not is_drawn(request.sampler, request.parameters):
@@ -145,6 +143,7 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
     if is_own_text(first):
         told = told[1:-1]
     return {
+        **text_part(branch.generations, 0, engine),
         "number": branch.number,
         "is_current": branch.is_current,
         "sampler": OWN_TEXT if is_own_text(first) else strategy.name,
@@ -152,8 +151,6 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
         "color": colors.get(strategy.label, ""),
         "label": " · ".join(told),
         "prompt": branch.prompt,
-        "tokens": tokens,
-        "mean_bits": f"{sum(bits) / len(bits):.1f}" if bits else "0",
         "children": [_branch(child, engine, colors) for child in branch.children],
     }
 
@@ -161,37 +158,34 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
 def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
     """A comparison for a notebook."""
     colors = colors_of([column.strategy for column in comparison.columns])
-    return _fragment(comparison=comparison_part(comparison, engine, colors))
+    part = comparison_part(comparison, engine, colors)
+    return _render("fragment.html.jinja", comparison=part)
 
 
 def text_fragment(generation: Generation, engine: Engine) -> str:
     """A text by the surprisal of its tokens, for a notebook."""
     request = generation.request
     label = Strategy(request.sampler, request.parameters).label
-    return _fragment(
-        text={
-            **text_part(generation, 0, engine),
-            "prompt": request.prompt,
-            "label": f"{label} · seed {generation.seed}",
-        }
-    )
+    text = {
+        **text_part([generation], 0, engine),
+        "prompt": request.prompt,
+        "label": f"{label} · seed {generation.seed}",
+    }
+    return _render("fragment.html.jinja", text=text)
 
 
 def distribution_fragment(distribution: Distribution) -> str:
     """A distribution for a notebook."""
-    return _fragment(distribution=distribution_part(distribution))
+    part = distribution_part(distribution)
+    return _render("fragment.html.jinja", distribution=part)
 
 
 def choice_fragment(choice: Choice) -> str:
     """Why a token was chosen, for a notebook."""
     after = choice.before[-SHOWN_BEFORE:]
     facts = (("token", choice.name), ("after", f"…{after}"), *choice.facts)
-    return _fragment(facts=facts, distribution=distribution_part(choice.distribution))
-
-
-def _fragment(**what: Any) -> str:
-    kinds = dict.fromkeys(("comparison", "text", "facts", "distribution"))
-    return _render("fragment.html.jinja", **{**kinds, **what})
+    part = distribution_part(choice.distribution)
+    return _render("fragment.html.jinja", facts=facts, distribution=part)
 
 
 def _render(template: str, **values: Any) -> str:

@@ -66,7 +66,7 @@ def comparison_part(
                 "color": colors[column.strategy.label],
                 "texts": [
                     {
-                        **text_part(generation, shared[index], engine),
+                        **text_part([generation], shared[index], engine),
                         "label": seed_label(comparison, column, index),
                     }
                     for index, generation in enumerate(column.different)
@@ -81,15 +81,18 @@ def comparison_part(
     }
 
 
-def text_part(generation: Generation, shared: int, engine: Engine) -> dict[str, Any]:
-    """A text; its first `shared` words are those of others too."""
-    tokens = list(token_parts(generation, shared, engine))
+def text_part(
+    generations: Sequence[Generation], shared: int, engine: Engine
+) -> dict[str, Any]:
+    """A text, which may have been made in steps; its first `shared` words are those
+    of others too."""
+    tokens = [t for made in generations for t in _tokens(made, shared, engine)]
     bits = [token["bits"] for token in tokens]
     mean = sum(bits) / len(bits) if bits else 0.0
     return {"prompt": "", "tokens": tokens, "mean_bits": f"{mean:.1f}"}
 
 
-def token_parts(
+def _tokens(
     generation: Generation, shared: int, engine: Engine
 ) -> Iterator[dict[str, Any]]:
     """Every token: its surprisal as colour and height, what else there was as a tip."""

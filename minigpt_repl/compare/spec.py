@@ -124,9 +124,7 @@ def parse_typed(arguments: str, settings: Settings) -> Typed:
 
 def split_prompt(arguments: str) -> tuple[str, str | None]:
     """What stands before ` -- `, and the prompt after it; `None` without one."""
-    if arguments == PROMPT_MARK or arguments.startswith(f"{PROMPT_MARK} "):
-        return "", arguments.removeprefix(PROMPT_MARK).strip()
-    words, mark, prompt = f"{arguments} ".partition(f" {PROMPT_MARK} ")
+    words, mark, prompt = f" {arguments} ".partition(f" {PROMPT_MARK} ")
     return words.strip(), prompt.strip() if mark else None
 
 

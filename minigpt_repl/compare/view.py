@@ -337,10 +337,8 @@ class HeatView:
                 text.append(f"{piece}{digit(bits)}")
         yield text
         yield Text("")
-        if has_color:
-            yield legend()
-        else:
-            yield "the digit after a token is its surprisal in bits; 9 is 9 or more"
+        digits = "the digit after a token is its surprisal in bits; 9 is 9 or more"
+        yield legend() if has_color else Text(digits)
 
 
 def legend() -> Text:
