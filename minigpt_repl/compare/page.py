@@ -21,7 +21,6 @@ from minigpt_repl.compare.page_parts import (
     Colors,
     colors_of,
     comparison_part,
-    distribution_part,
     text_part,
 )
 from minigpt_repl.compare.pieces import OWN_TEXT, REASONS, is_own_text
@@ -30,7 +29,7 @@ from minigpt_repl.compare.view import LEVEL_NAMES, SAME, seed_label
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.glossary import ENTRIES
-from minigpt_repl.shown import NO_PROMPT, shown
+from minigpt_repl.shown import NO_PROMPT, percent, shown
 
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
@@ -176,16 +175,14 @@ def text_fragment(generation: Generation, engine: Engine) -> str:
 
 def distribution_fragment(distribution: Distribution) -> str:
     """A distribution for a notebook."""
-    part = distribution_part(distribution)
-    return _render("fragment.html.jinja", distribution=part)
+    return _render("fragment.html.jinja", distribution=distribution)
 
 
 def choice_fragment(choice: Choice) -> str:
     """Why a token was chosen, for a notebook."""
     after = choice.before[-SHOWN_BEFORE:]
     facts = (("token", choice.name), ("after", f"…{after}"), *choice.facts)
-    part = distribution_part(choice.distribution)
-    return _render("fragment.html.jinja", facts=facts, distribution=part)
+    return _render("fragment.html.jinja", facts=facts, distribution=choice.distribution)
 
 
 def _render(template: str, **values: Any) -> str:
@@ -204,6 +201,7 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["percent"] = percent
     page = environment.get_template(template)
     fixed = {"level_names": LEVEL_NAMES, "glossary": ENTRIES, "no_prompt": NO_PROMPT}
     return page.render(fixed, **values).strip() + "\n"

@@ -10,7 +10,6 @@ from typing import Any
 
 from minigpt_repl.compare.choice import inspect
 from minigpt_repl.compare.comparison import Comparison
-from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.figures_view import (
     NOT_QUALITY,
     SPREAD_FROM,
@@ -205,25 +204,3 @@ def _bars(
         span = (max(0.0, mean - half) * scale, (mean + half) * scale) if half else None
         dots = [value * scale for value in each] if len(each) >= SPREAD_FROM else []
         yield {"length": max(1.0, mean * scale), "span": span, "dots": dots}
-
-
-def distribution_part(distribution: Distribution) -> dict[str, Any]:
-    """A distribution of a next token."""
-    highest = distribution.candidates[0].shares[0]
-    return {
-        "columns": [
-            {"lines": lines, "color": place % COLORS}
-            for place, lines in enumerate(distribution.headings)
-        ],
-        "rows": [
-            {
-                "word": one.word,
-                "cells": [percent(share) for share in one.shares],
-                "width": f"{100 * one.shares[0] / highest:.1f}",
-                "chosen": one.is_chosen,
-                "removed": one.is_removed,
-            }
-            for one in distribution.candidates
-        ],
-        "sums": distribution.sums,
-    }

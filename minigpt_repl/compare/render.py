@@ -6,6 +6,7 @@ Markdown is quotations and a table of figures; `page` makes the HTML.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -20,7 +21,7 @@ from minigpt_repl.compare.figures_view import (
 )
 from minigpt_repl.compare.measures import MEASURES, Interval
 from minigpt_repl.compare.page import TITLE, comparison_page
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.spec import Strategy, plan_of
 from minigpt_repl.compare.view import column_names, seed_label
 from minigpt_repl.engine.request import Engine, Generation, Token
 from minigpt_repl.errors import UsageError
@@ -118,17 +119,8 @@ def comparison_of(prompt: str, generation: Generation) -> Comparison:
     """One text of a session as a comparison of a single strategy."""
     request = generation.request
     strategy = Strategy(request.sampler, request.parameters)
-    plan = Plan(
-        prompt=prompt,
-        strategies=(strategy,),
-        seed=generation.seed,
-        length=request.length,
-        stop=request.stop,
-        noise=request.noise,
-        prompt_ids=request.prompt_ids,
-    )
     return Comparison(
-        plan=plan,
+        plan=plan_of(replace(request, prompt=prompt), [strategy]),
         columns=(Column(strategy, (generation,)),),
         checkpoint_sha256=generation.checkpoint_sha256,
         versions=library_versions(),

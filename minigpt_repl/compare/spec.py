@@ -216,16 +216,21 @@ def make_plan(
     prompt_ids: tuple[int, ...] | None = None,
 ) -> Plan:
     """A plan with the seed, the length and the stop rule of the settings."""
-    request = settings.request(prompt)
+    request = replace(settings.request(prompt), prompt_ids=prompt_ids)
+    return plan_of(request, strategies, count)
+
+
+def plan_of(request: Request, strategies: Sequence[Strategy], count: int = 1) -> Plan:
+    """A plan for texts as one that was asked for, by other strategies."""
     return Plan(
-        prompt=prompt,
+        prompt=request.prompt,
         strategies=tuple(strategies),
         count=count,
         seed=request.seed,
         length=request.length,
         stop=request.stop,
         noise=request.noise,
-        prompt_ids=prompt_ids,
+        prompt_ids=request.prompt_ids,
     )
 
 
