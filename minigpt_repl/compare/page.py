@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt_repl.compare.choice import Choice
-from minigpt_repl.compare.comparison import (
-    Column,
-    Comparison,
-    library_versions,
-)
+from minigpt_repl.compare.comparison import Column, Comparison, library_versions
 from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.page_parts import (
     Colors,
@@ -110,9 +106,8 @@ def session_page(roots: Sequence[Branch], engine: Engine) -> str:
 
     def strategies(branches: Sequence[Branch]) -> Iterator[Strategy]:
         for branch in branches:
-            request = branch.generations[0].request
             if not is_own_text(branch.generations[0]):
-                yield Strategy(request.sampler, request.parameters)
+                yield Strategy.of(branch.generations[0].request)
             yield from strategies(branch.children)
 
     colors = colors_of(list(strategies(roots)))
@@ -132,7 +127,7 @@ def session_page(roots: Sequence[Branch], engine: Engine) -> str:
 def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
     first, last = branch.generations[0], branch.generations[-1]
     request = first.request
-    strategy = Strategy(request.sampler, request.parameters)
+    strategy = Strategy.of(request)
     count = sum(len(generation.tokens) for generation in branch.generations)
     told = [f"seed {first.seed}", f"{count} tokens", REASONS[last.stop_reason]]
     if request.stop != "none":
@@ -163,11 +158,10 @@ def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
 
 def text_fragment(generation: Generation, engine: Engine) -> str:
     """A text by the surprisal of its tokens, for a notebook."""
-    request = generation.request
-    label = Strategy(request.sampler, request.parameters).label
+    label = Strategy.of(generation.request).label
     text = {
         **text_part([generation], 0, engine),
-        "prompt": request.prompt,
+        "prompt": generation.request.prompt,
         "label": f"{label} · seed {generation.seed}",
     }
     return _render("fragment.html.jinja", text=text)

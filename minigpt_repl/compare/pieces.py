@@ -186,7 +186,7 @@ def stats_line(generation: Generation) -> str:
 
 def describe_sampler(request: Request) -> str:
     """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
-    strategy = Strategy(request.sampler, request.parameters)
+    strategy = Strategy.of(request)
     return f"{strategy.name} {strategy.words}".strip()
 
 

@@ -118,7 +118,7 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
 def comparison_of(prompt: str, generation: Generation) -> Comparison:
     """One text of a session as a comparison of a single strategy."""
     request = generation.request
-    strategy = Strategy(request.sampler, request.parameters)
+    strategy = Strategy.of(request)
     return Comparison(
         plan=plan_of(replace(request, prompt=prompt), [strategy]),
         columns=(Column(strategy, (generation,)),),

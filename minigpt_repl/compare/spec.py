@@ -27,6 +27,11 @@ class Strategy:
     sampler: str
     parameters: Mapping[str, Value]
 
+    @staticmethod
+    def of(request: Request) -> "Strategy":
+        """By which a text was asked for."""
+        return Strategy(request.sampler, request.parameters)
+
     @property
     def label(self) -> str:
         """As the user would type it: `top_k:k=10,temperature=1`."""
