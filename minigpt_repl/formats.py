@@ -1,9 +1,8 @@
 """The shape of every file and message: what is written, what is accepted.
 
-A struct is the whole of a shape: its fields, their ranges, its version. Reading
-and writing go through `decode` and `encode`; the JSON Schemas in `docs/schemas` come
-from `schema`. What is read is not trusted: the first thing that is not as it must be
-gives one line that names the file and the field.
+A struct is the whole of a shape: its fields, their ranges, its version. What is read
+is not trusted: the first thing that is not as it must be gives one line that names the
+file and the field.
 
 A change that could break a reader raises the version of its struct. Strings that
 come from a file are cut and quoted when an error repeats them.
@@ -443,12 +442,7 @@ T = TypeVar("T", bound=Document)
 
 
 def decode(text: str | bytes, name: str, *kinds: type[T]) -> T:
-    """What a file holds, checked.
-
-    Args:
-        text: the file's content, JSON.
-        name: of the file, for messages.
-        *kinds: the structs that it may be; which one, it says itself.
+    """What the JSON text of a file holds, checked: one of the kinds, as it says itself.
 
     Raises:
         FormatError: if it is none of them, of a newer version, or damaged.

@@ -98,13 +98,8 @@ LONGEST_PATH = 300
 
 
 def did_you_mean(word: str, candidates: Iterable[str], mark: str = "") -> str:
-    """A clause such as `; did you mean top_k?`, or nothing if none is near.
-
-    Args:
-        word: what was typed.
-        candidates: the names that there are.
-        mark: put before a name, as the colon of a command.
-    """
+    """A clause such as `; did you mean top_k?`, or nothing if none is near; a `mark`
+    is put before a name, as the colon of a command."""
     near = [f"{mark}{name}" for name in nearest(word, candidates)]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 

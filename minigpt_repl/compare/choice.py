@@ -76,14 +76,7 @@ def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
 
 @dataclass(frozen=True)
 class Choice:
-    """Why one token was chosen.
-
-    Attributes:
-        name: the token, and which one it is.
-        before: the whole text before it.
-        facts: names and values.
-        distribution: what it was chosen from.
-    """
+    """Why one token was chosen, from which distribution, after which text."""
 
     name: str
     before: str

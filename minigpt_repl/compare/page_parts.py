@@ -100,6 +100,7 @@ def _tokens(
     is_marked = shared == 0
     instead = _alternatives(generation, engine)
     for place, piece in enumerate(display_pieces(generation, engine.info)):
+        token = generation.tokens[place]
         end += len(piece)
         body = piece.lstrip()
         mark = ""
@@ -108,9 +109,12 @@ def _tokens(
         elif not is_marked:
             mark = " split"
             is_marked = True
-        bits = _bits(generation, place)
+        bits, told = 0.0, f"token {place + 1}"
+        if token.score is not None:
+            bits = inspection.surprisal(token.score.logprob)
+            share = percent(math.exp(token.score.logprob))
+            told = f"{share}, rank {token.score.rank}, {in_bits(bits)}, {told}"
         height = min(bits, SPARK_TOP_BITS) / SPARK_TOP_BITS * SPARK_HEIGHT
-        name = visible(generation.tokens[place].id, engine.info)
         yield {
             "space": piece[: len(piece) - len(body)],
             "body": body,
@@ -118,24 +122,8 @@ def _tokens(
             "bits": bits,
             "level": level(bits),
             "height": max(1.0, height),
-            "tip": f"{name}: {_told(generation, place)}{instead[place]}",
+            "tip": f"{visible(token.id, engine.info)}: {told}{instead[place]}",
         }
-
-
-def _bits(generation: Generation, place: int) -> float:
-    score = generation.tokens[place].score
-    return 0.0 if score is None else inspection.surprisal(score.logprob)
-
-
-def _told(generation: Generation, place: int) -> str:
-    """A token's figures in words."""
-    score = generation.tokens[place].score
-    if score is None:
-        return f"token {place + 1}"
-    return (
-        f"{percent(math.exp(score.logprob))}, rank {score.rank}, "
-        f"{in_bits(_bits(generation, place))}, token {place + 1}"
-    )
 
 
 def _alternatives(generation: Generation, engine: Engine) -> list[str]:
@@ -163,10 +151,11 @@ def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]
         pairs = list(zip(names, labels, strict=True))
         spread = told.get(measure.key)
         values = [()] * len(names) if spread is None else spread.values
+        entry = find_entry(measure.heading)
         bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
         yield {
             "heading": measure.heading,
-            "anchor": _anchor(measure.heading),
+            "anchor": entry and entry.anchor,
             "help": measure.help,
             "note": "" if spread is None else in_words(spread, names),
             "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
@@ -180,12 +169,6 @@ def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]
                 for (name, label), column, bar in bars
             ],
         }
-
-
-def _anchor(word: str) -> str | None:
-    """Where a page explains a word."""
-    entry = find_entry(word)
-    return None if entry is None else entry.anchor
 
 
 def _bars(

@@ -1,8 +1,4 @@
-"""An exported comparison run again, token for token.
-
-`formats.Comparison` is the shape of the file; whether its seeds and samplers fit
-together is told here.
-"""
+"""An exported comparison run again, token for token."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -52,11 +48,7 @@ class Recorded:
 
 
 def read_recorded(text: str, name: str) -> tuple[Recorded, ...]:
-    """The comparisons of an export: one, or all texts of a session.
-
-    Args:
-        text: the file's content.
-        name: of the file, for messages.
+    """The comparisons in an export's text: one, or all texts of a session.
 
     Raises:
         MiniGPTError: if it is no export, a newer or a damaged one.

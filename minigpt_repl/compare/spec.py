@@ -191,16 +191,11 @@ def read_wholes(words: Sequence[str], defaults: Sequence[int]) -> list[int]:
 
 
 def read_count(text: str, most: int, wants: str, why: str = "") -> int:
-    """A whole number from 1 on that was typed.
-
-    Args:
-        text: what was typed.
-        most: the highest that is allowed.
-        wants: what wants it, such as ":next takes".
-        why: what it counts, if that has to be said.
+    """A whole number from 1 to `most` that was typed.
 
     Raises:
-        UsageError: if it is not a number in range.
+        UsageError: if it is none; begins with what wants it, such as ":next takes",
+            and may tell what it counts.
     """
     count = read_whole(text)
     if count is None or not 1 <= count <= most:

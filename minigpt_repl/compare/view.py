@@ -1,5 +1,4 @@
-"""Texts as rich draws them: those of a comparison side by side, several of one prompt
-in rows, one by the surprisal of its tokens.
+"""Texts as rich draws them: side by side, in rows, or by the surprisal of their tokens.
 
 Each view asks for the room when it is drawn, so it fits any terminal and a pipe alike.
 What colour says is said by a mark too.
@@ -67,11 +66,8 @@ def shared_words(texts: Sequence[list[str]]) -> int:
 
 
 def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
-    """How many words the texts of each seed have in common from the start.
-
-    Args:
-        texts: of each strategy, in the order of their seeds; some may have fewer.
-    """
+    """How many words the texts of each seed have in common from the start, of the
+    texts of each strategy; some strategies may have fewer."""
     return [
         shared_words([split_words(each[i]) for each in texts if len(each) > i])
         for i in range(max(map(len, texts)))
@@ -104,13 +100,8 @@ def column_names(comparison: Comparison) -> list[str]:
 
 
 def label_width(labels: Sequence[str], room: int, least: int = 0) -> int:
-    """Columns for labels: as many as they need, but no more than their part.
-
-    Args:
-        labels: what stands before each row.
-        room: columns in all.
-        least: columns that they may take even where their part is smaller.
-    """
+    """Columns for labels: as many as they need, but no more than their part of the
+    room, or `least` where that is more."""
     needed = max(map(len, labels), default=0)
     return min(needed, max(least, int(room * WIDEST_LABEL)))
 
@@ -135,25 +126,16 @@ class TextsView:
         size = band_size(len(columns), options.max_width)
         for start in range(0, len(columns), size):
             yield Text("")
-            yield _band(
-                comparison, range(start, min(start + size, len(columns))), shared, size
-            )
+            places = range(start, min(start + size, len(columns)))
+            yield _band(comparison, places, shared, size)
 
 
 def _band(
-    comparison: Comparison,
-    places: Sequence[int],
-    shared: Sequence[int],
-    size: int,
+    comparison: Comparison, places: Sequence[int], shared: Sequence[int], size: int
 ) -> Table:
     columns = [comparison.columns[place] for place in places]
     table = Table(
-        box=None,
-        expand=True,
-        pad_edge=False,
-        padding=(0, GAP, 0, 0),
-        header_style="",
-        show_header=True,
+        box=None, expand=True, pad_edge=False, padding=(0, GAP, 0, 0), header_style=""
     )
     for place, column in zip(places, columns, strict=True):
         table.add_column(_heading(column, place), ratio=1, overflow="fold")
@@ -222,13 +204,10 @@ class Row:
 
 @dataclass(frozen=True)
 class RowsView:
-    """Texts one below the other.
+    """Texts one below the other, after the prompt that they continue.
 
-    Attributes:
-        prompt: what they continue.
-        rows: the texts.
-        is_whole: whether all of each is shown; else as many lines of each as the
-            screen has room for: its last ones.
+    If it `is_whole`, all of each is shown; else as many lines of each as the screen
+    has room for: its last ones.
     """
 
     prompt: str
@@ -313,13 +292,7 @@ def digit(bits: float) -> str:
 
 @dataclass(frozen=True)
 class HeatView:
-    """A text by the surprisal of its tokens, with a legend.
-
-    Attributes:
-        prompt: what stands before it.
-        pieces: display form of each token, with the space before it.
-        bits: surprisal of each token.
-    """
+    """A text by the surprisal of its tokens in bits, with a legend."""
 
     prompt: str
     pieces: Sequence[str]
