@@ -149,14 +149,13 @@ class WatchedEngine:
             if key not in self._warmed:
                 self.warm(request, rows)
                 self._warmed.add(key)
-        if self._watch is None:
-            yield from self._engine.generate_rows(requests)
-            return
-        scored = [
-            replace(request, with_scores=True, top=self._top) for request in requests
-        ]
-        for row, event in self._engine.generate_rows(scored):
-            self._watch(row, event)
+        if self._watch is not None:
+            requests = [
+                replace(each, with_scores=True, top=self._top) for each in requests
+            ]
+        for row, event in self._engine.generate_rows(requests):
+            if self._watch is not None:
+                self._watch(row, event)
             yield row, event
 
 
