@@ -55,7 +55,7 @@ def examine(
         checkpoint: the folder to look at.
         verify: whether its files must agree with its record.
         problems: what is wrong in the config file and the environment.
-        open_engine: makes the engine for the test of `TEST_TOKENS` tokens.
+        open_engine: makes the engine of the folder, for a few tokens.
     """
     wanted = _requirements()
     yield _python(wanted.pop("python", SpecifierSet()))

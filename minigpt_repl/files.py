@@ -165,11 +165,8 @@ def read_user_file(path: Path, largest: int = LARGEST) -> str:
 
 
 def open_user_file(path: Path, largest: int = LARGEST) -> BinaryIO:
-    """A file to read.
-
-    Args:
-        path: of an ordinary file; a pipe or a device would have no end.
-        largest: bytes that it may have.
+    """An ordinary file to read, of at most `largest` bytes; a pipe or a device would
+    have no end.
 
     Raises:
         MiniGPTError: if it is missing, no ordinary file or too large.

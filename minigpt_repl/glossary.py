@@ -9,12 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """A word that is on the screen.
-
-    Attributes:
-        names: how it is written; the first is its heading.
-        text: what it means, and what to read from it.
-    """
+    """A word that is on the screen, what it means, and what to read from it."""
 
     names: tuple[str, ...]
     text: str
@@ -25,7 +20,7 @@ class Entry:
         return self.names[0].replace(" ", "-")
 
 
-# An entry's first name is its own, further ones mean the same.
+# An entry's first name is its own and its heading, further ones mean the same.
 GLOSSARY = """
 token: The piece of text that the model reads and writes at once: a word, the end of
 one, or a punctuation mark. `·king` begins a word and `##ing` goes on with one.

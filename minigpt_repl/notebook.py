@@ -74,9 +74,6 @@ class Model:
     """A model that continues texts, and what there is to see of how it does.
 
     `close()`, or a `with` block, ends its process; so does the end of the program.
-
-    Args:
-        engine: makes the texts.
     """
 
     def __init__(self, engine: Engine) -> None:

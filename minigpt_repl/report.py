@@ -56,11 +56,9 @@ def generation_to_json(generation: Generation) -> formats.Generation:
 class JsonWriter:
     """Writes each text as JSON when it is finished; texts come in their order.
 
-    Args:
-        out: where to.
-        with_tokens: whether each token has a line of its own, before that of its
-            text. The last one's also carries what the end of the text makes
-            certain, so that the deltas put together are the text.
+    `with_tokens` each token has a line of its own, before that of its text. The last
+    one's also carries what the end of the text makes certain, so that the deltas put
+    together are the text.
     """
 
     def __init__(self, out: TextIO, with_tokens: bool = False) -> None:

@@ -31,12 +31,9 @@ class ScoredText:
     """A text and what the model thought at each of its new tokens.
 
     Attributes:
-        prompt: the text before it.
-        generation: how it was made.
         rows: logits `(tokens, vocabulary)`, each from before its token.
         pieces: display form of each token, with the space before it.
         where: what a chain's rules knew at each of them.
-        info: of the model.
     """
 
     prompt: str

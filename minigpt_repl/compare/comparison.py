@@ -31,13 +31,8 @@ LIBRARIES = ("tensorflow", "keras", "keras-hub")
 
 @dataclass(frozen=True)
 class Column:
-    """What one strategy has made so far.
-
-    Attributes:
-        strategy: the strategy.
-        generations: its finished texts, in the order of their seeds.
-        writing: what there is of those that are being made after them.
-    """
+    """What one strategy has made so far: its finished texts in the order of their
+    seeds, and what there is of those that are being made after them."""
 
     strategy: Strategy
     generations: tuple[Generation, ...] = ()

@@ -164,13 +164,8 @@ def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
 
 @dataclass(frozen=True)
 class Spread:
-    """One measure of all texts of a comparison.
-
-    Attributes:
-        measure: what was measured.
-        values: for each strategy those of its texts that have it.
-        not_told_apart: pairs of drawn strategies, by their places.
-    """
+    """One measure of all texts of a comparison: for each strategy the values of those
+    that have it, and the pairs of drawn strategies that it does not tell apart."""
 
     measure: Measure
     values: tuple[tuple[float, ...], ...]

@@ -1,8 +1,7 @@
 """Figures of a text: how much it repeats itself, how probable it is.
 
 Pure functions over token ids and log-probabilities; `None` stands for a figure that a
-text is too short to have. Needs neither numpy nor scipy: a text has some hundred
-tokens.
+text is too short to have.
 """
 
 import math

@@ -26,9 +26,8 @@ class ReplayError(MiniGPTError):
 class RecordedText:
     """One text of a file: how it was made, and its tokens.
 
-    Attributes:
-        is_picked: whether a user picked its last token or all of them, so that no
-            sampler would choose them again.
+    If it `is_picked`, a user chose its last token or all of them, and no sampler would
+    choose them again.
     """
 
     label: str

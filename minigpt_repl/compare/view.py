@@ -246,10 +246,8 @@ class RowsView:
 
 
 def _wrapped(console: Console, text: str, width: int) -> list[Text]:
-    wrapped = Text(shown(text).expandtabs(1)).wrap(
-        console, max(1, width), overflow="fold"
-    )
-    return list(wrapped)
+    whole = Text(shown(text).expandtabs(1))
+    return list(whole.wrap(console, max(1, width), overflow="fold"))
 
 
 @dataclass(frozen=True)
