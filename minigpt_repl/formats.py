@@ -379,8 +379,7 @@ class Record(Document, frozen=True):
         says("words whose spaces are guessed, or bytes that come back as they were"),
     ] = "wordpiece"
     document: Annotated[
-        DocumentKind | None,
-        says("what has an end that the model learned"),
+        DocumentKind | None, says("what has an end that the model learned")
     ] = None
     version: Literal[1] = 1
 

@@ -36,13 +36,7 @@ SHOWN_PROMPT = 3
 LEVELS = (1.0, 3.0, 6.0, 10.0)
 """Bits at which the next level begins."""
 
-LEVEL_NAMES = (
-    "under 1 bit",
-    "1 to 3",
-    "3 to 6",
-    "6 to 10",
-    "10 bits or more",
-)
+LEVEL_NAMES = ("under 1 bit", "1 to 3", "3 to 6", "6 to 10", "10 bits or more")
 STYLES = ("green", "cyan", "yellow", "magenta", "bold red")
 """From the terminal's own palette, so that they suit a dark and a light one."""
 
