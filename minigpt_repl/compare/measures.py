@@ -173,17 +173,18 @@ def _first_token_ms(generation: Generation) -> float | None:
     return 1000 * generation.timings.first_token_s if generation.tokens else None
 
 
+def _distinct(n: int) -> Measure:
+    return Measure(
+        f"distinct_{n}",
+        f"distinct-{n}",
+        as_share,
+        f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
+        lambda generation: distinct_n(generation.token_ids, n),
+    )
+
+
 MEASURES = (
-    *(
-        Measure(
-            f"distinct_{n}",
-            f"distinct-{n}",
-            as_share,
-            f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
-            lambda generation, n=n: distinct_n(generation.token_ids, n),  # type: ignore[misc]
-        )
-        for n in (1, 2, 3)
-    ),
+    *map(_distinct, (1, 2, 3)),
     Measure(
         "repeated_4",
         "repeated",

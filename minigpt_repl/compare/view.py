@@ -137,8 +137,7 @@ def _band(
         table.add_column("", ratio=1)  # the last row's texts are as wide as others
     rows = max((len(column.texts) for column in columns), default=0)
     for index in range(rows):
-        cells = [_cell(comparison, c, index, shared) for c in columns]
-        table.add_row(*cells, end_section=index < rows - 1)
+        table.add_row(*(_cell(comparison, each, index, shared) for each in columns))
     return table
 
 
