@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt_repl.compare.choice import Choice, inspect
-from minigpt_repl.compare.comparison import Column, Comparison, library_versions
+from minigpt_repl.compare.comparison import Comparison, library_versions
 from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.figures_view import (
     NOT_QUALITY,
@@ -68,7 +68,8 @@ def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
         "page.html.jinja",
         title=f"{TITLE}: {first}" if first else TITLE,
         heading=TITLE,
-        comparisons=[_comparison(one, engine, colors) for one in comparisons],
+        colors=colors,
+        comparisons=[_comparison(one, engine) for one in comparisons],
     )
 
 
@@ -82,30 +83,22 @@ def lesson_page(
         told: the comparison that the columns are of.
         engine: tells what else each token might have been.
     """
-    colors = _colors_of([column.strategy for column in told.columns])
-    shown_chapters = []
-    for chapter in chapters:
-        column: Column = chapter["column"]
-        shown_chapters.append(
-            {
-                **chapter,
-                **_text(column.generations[:1], 0, engine),
-                "prompt": told.plan.prompt,
-                "sampler": column.strategy.name,
-                "parameters": column.strategy.words,
-                "color": colors[column.strategy.label],
-                "label": seed_label(told, column, 0),
-            }
-        )
+    shown_chapters = [
+        {
+            **chapter,
+            **_text(chapter["column"].generations[:1], 0, engine),
+            "prompt": told.plan.prompt,
+            "label": seed_label(told, chapter["column"], 0),
+        }
+        for chapter in chapters
+    ]
     return _render(
         "lesson.html.jinja",
         title=f"{LESSON_TITLE}: {told.plan.prompt or NO_PROMPT}",
+        colors=_colors_of([column.strategy for column in told.columns]),
         chapters=shown_chapters,
-        comparison={
-            **_comparison(told, engine, colors),
-            "seed": told.plan.seed,
-            "length": told.plan.length,
-        },
+        comparison=_comparison(told, engine),
+        plan=told.plan,
     )
 
 
@@ -172,8 +165,8 @@ def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
 def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
     """A comparison for a notebook."""
     colors = _colors_of([column.strategy for column in comparison.columns])
-    part = _comparison(comparison, engine, colors)
-    return _render("fragment.html.jinja", comparison=part)
+    part = _comparison(comparison, engine)
+    return _render("fragment.html.jinja", colors=colors, comparison=part)
 
 
 def text_fragment(generation: Generation, engine: Engine) -> str:
@@ -205,9 +198,7 @@ def _colors_of(strategies: Sequence[Strategy]) -> Colors:
     return {label: place % COLORS for place, label in enumerate(labels)}
 
 
-def _comparison(
-    comparison: Comparison, engine: Engine, colors: Colors
-) -> dict[str, Any]:
+def _comparison(comparison: Comparison, engine: Engine) -> dict[str, Any]:
     """What the templates show of one comparison."""
     shared = shared_by_seed(
         [[made.text for made in column.different] for column in comparison.columns]
@@ -217,9 +208,7 @@ def _comparison(
         "is_interrupted": comparison.is_interrupted,
         "columns": [
             {
-                "sampler": column.strategy.name,
-                "parameters": column.strategy.words,
-                "color": colors[column.strategy.label],
+                "strategy": column.strategy,
                 "texts": [
                     {
                         **_text([generation], shared[index], engine),
@@ -230,7 +219,7 @@ def _comparison(
             }
             for column in comparison.columns
         ],
-        "measures": list(_measures(comparison, colors)),
+        "measures": list(_measures(comparison)),
         "has_dots": any(spreads(comparison)),
         "not_quality": NOT_QUALITY,
         "facts": comparison_facts(comparison),
@@ -299,7 +288,7 @@ def _alternatives(generation: Generation, engine: Engine) -> list[str]:
     return told
 
 
-def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]]:
+def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
     names = column_names(comparison)
     told = {spread.measure.key: spread for spread in spreads(comparison)}
     for measure in comparison.measures:
@@ -317,12 +306,7 @@ def _measures(comparison: Comparison, colors: Colors) -> Iterator[dict[str, Any]
             "note": "" if spread is None else in_words(spread, names),
             "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
             "bars": [
-                {
-                    "name": name,
-                    "label": label,
-                    "color": colors[column.strategy.label],
-                    **bar,
-                }
+                {"name": name, "label": label, "strategy": column.strategy, **bar}
                 for (name, label), column, bar in bars
             ],
         }
