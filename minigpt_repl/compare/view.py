@@ -132,20 +132,16 @@ def _band(
         box=None, expand=True, pad_edge=False, padding=(0, GAP, 0, 0), header_style=""
     )
     for place, column in zip(places, columns, strict=True):
-        table.add_column(_heading(column, place), ratio=1, overflow="fold")
+        heading = Text(column.strategy.name, style=name_style(place))
+        if column.strategy.words:
+            heading.append(f" {column.strategy.words}", style="not bold default dim")
+        table.add_column(heading, ratio=1, overflow="fold")
     for _ in range(size - len(columns)):
         table.add_column("", ratio=1)  # the last row's texts are as wide as others
     rows = max((len(column.texts) for column in columns), default=0)
     for index in range(rows):
         table.add_row(*(_cell(comparison, each, index, shared) for each in columns))
     return table
-
-
-def _heading(column: Column, place: int) -> Text:
-    heading = Text(column.strategy.name, style=name_style(place))
-    if column.strategy.words:
-        heading.append(f" {column.strategy.words}", style="not bold default dim")
-    return heading
 
 
 def _cell(
