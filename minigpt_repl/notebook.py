@@ -34,6 +34,7 @@ from minigpt_repl.compare.spec import (
     make_plan,
     parse_count,
     parse_strategies,
+    read_count,
 )
 from minigpt_repl.compare.view import HeatView, TextsView, column_names
 from minigpt_repl.engine import inspection
@@ -52,6 +53,8 @@ from minigpt_repl.shown import quoted, shown
 
 WIDTH = 88
 """Columns of what is shown as text."""
+MOST_TOKENS = 100
+"""Next tokens that are listed at most."""
 
 
 def load(checkpoint: str | Path | None = None) -> "Model":
@@ -109,9 +112,10 @@ class Model:
         """The most probable next tokens, and what each sampler would leave of them.
 
         Raises:
-            UsageError: for a sampler that is not there.
+            UsageError: for a sampler or a count that is not allowed.
         """
         strategies = parse_strategies(samplers, self._settings())
+        count = read_count(str(count), MOST_TOKENS, "count must be")
         ids = self._engine.encode(_checked(prompt))
         where = inspection.next_place(ids, self._engine)
         logits = inspection.next_logits(self._engine, ids)
