@@ -53,8 +53,8 @@ from minigpt_repl.shown import quoted, shown
 
 WIDTH = 88
 """Columns of what is shown as text."""
-MOST_TOKENS = 100
-"""Next tokens that are listed at most."""
+MOST_TOKENS = 1_000_000
+"""Next tokens that are listed at most: more than a vocabulary has."""
 
 
 def load(checkpoint: str | Path | None = None) -> "Model":
