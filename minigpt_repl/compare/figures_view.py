@@ -228,13 +228,14 @@ def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     import numpy as np
 
     dealt = np.random.default_rng(0)
-    pairs = list(combinations(range(len(samples)), 2))
-    chances = [_chance(np.array(samples[i]), np.array(samples[j]), dealt)
-               for i, j in pairs]  # fmt: skip
-    order = sorted(range(len(pairs)), key=chances.__getitem__)
-    for place, number in enumerate(order):
-        if chances[number] > LEVEL / (len(pairs) - place):
-            return sorted(pairs[each] for each in order[place:])
+    chances = {
+        (i, j): _chance(np.array(samples[i]), np.array(samples[j]), dealt)
+        for i, j in combinations(range(len(samples)), 2)
+    }
+    order = sorted(chances, key=chances.__getitem__)
+    for place, pair in enumerate(order):
+        if chances[pair] > LEVEL / (len(order) - place):
+            return sorted(order[place:])
     return []
 
 
