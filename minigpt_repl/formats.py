@@ -70,11 +70,7 @@ NewText = Annotated[str, says("in readable form, to be put right after the promp
 
 
 class Document(Struct, frozen=True):
-    """A whole file or message.
-
-    Attributes:
-        what: what it is, for the error that a file is none.
-    """
+    """A whole file or message, and what to call it where a file is none."""
 
     what: ClassVar[str]
 

@@ -5,6 +5,7 @@ Pure: text and settings in, frozen values out.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from minigpt_repl.engine.request import SEEDS, Request
@@ -264,13 +265,10 @@ def _range_texts(word: str, kind: type) -> list[str]:
     low, dots, high = span.partition("..")
     if not dots:
         return [word]
-    try:
-        first, last = float(low), float(high)
-    except ValueError:
-        first = last = math.nan
-    count = (read_whole(steps) if slash else 5) or 0
-    is_finite = math.isfinite(last - first)
-    if not is_finite or not 2 <= count <= MOST_STRATEGIES:
+    first, last, count = 0.0, 0.0, 0
+    with suppress(ValueError):
+        first, last, count = float(low), float(high), int(steps) if slash else 5
+    if not math.isfinite(last - first) or not 2 <= count <= MOST_STRATEGIES:
         raise UsageError(
             f"a range is FIRST..LAST/COUNT, such as 0.2..1.4/5, with a count of "
             f"2..{MOST_STRATEGIES}; got {quoted(word)}"
