@@ -7,7 +7,7 @@ makes texts of one sampler together.
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -162,10 +162,8 @@ def library_versions() -> dict[str, str]:
         "python": ".".join(map(str, sys.version_info[:3])),
     }
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
