@@ -54,10 +54,15 @@ class ScoredText:
         return inspection.verdict(shares, self.generation.tokens[place].id)
 
 
+def token_logits(engine: Engine, generation: Generation) -> "np.ndarray":
+    """Logits `(tokens, vocabulary)` of a text, each from before its token."""
+    logits = engine.logits(generation.whole_ids)
+    return inspection.text_logits(logits, len(generation.tokens))
+
+
 def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
     """A text with the model's scores, by one call of the engine that made it."""
-    logits = engine.logits(generation.whole_ids)
-    rows = inspection.text_logits(logits, len(generation.tokens))
+    rows = token_logits(engine, generation)
     where = inspection.generation_places(generation, engine)
     request = generation.request
     spec = find_sampler(request.sampler)
@@ -251,8 +256,7 @@ def _why_parted(
     for sampler in (each.request.sampler for each in texts):
         if find_sampler(sampler).search is not None:
             return f"{sampler} does not choose by this noise"
-    logits = engine.logits(texts[0].whole_ids)
-    rows = inspection.text_logits(logits, len(texts[0].tokens))
+    rows = token_logits(engine, texts[0])
     where = inspection.generation_places(texts[0], engine)
     shaping = []
     for one, other in (texts, texts[::-1]):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.compare.choice import Choice, inspect
+from minigpt_repl.compare.choice import Choice, token_logits
 from minigpt_repl.compare.comparison import Comparison, library_versions
 from minigpt_repl.compare.distribution import Distribution
 from minigpt_repl.compare.figures_view import (
@@ -281,7 +281,7 @@ def _alternatives(generation: Generation, engine: Engine) -> list[str]:
     if generation.checkpoint_sha256 != info.checkpoint_sha256 or not generation.tokens:
         return [""] * len(generation.tokens)
     told = []
-    for row in inspect(engine, generation.request.prompt, generation).rows:
+    for row in token_logits(engine, generation):
         shares = inspection.probabilities(row)
         best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
         told.append(f"\nthe model: {listed(best, shares, info)}")
