@@ -22,9 +22,12 @@ def setup() -> None:
     _leave_on_interrupt()
     from minigpt_repl.training.setup_model import main as run
 
-    if callable(signal.getsignal(signal.SIGINT)):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+    try:
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        run()
+    except KeyboardInterrupt:  # before `run` is in a state to say so
+        sys.exit(130)
 
 
 def _leave_on_interrupt() -> None:

@@ -43,68 +43,56 @@ PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
 
 
-class SamplerName(click.ParamType[str]):
-    """A sampler's name or a chain; the settings check it, so all spellings work."""
-
-    name = "name"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Names that begin with what was typed, each with its summary."""
-        before, plus, typed = incomplete.rpartition("+")
-        summaries = {name: stage.summary for name, stage in STAGES.items()}
-        if not plus:
-            summaries = {s.name: s.summary for s in all_samplers()} | summaries
-        return [
-            CompletionItem(f"{before}{plus}{name}", help=summary)
-            for name, summary in summaries.items()
-            if name.startswith(typed)
-        ]
+def complete_sampler(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Samplers and rules that begin with what was typed, each with its summary."""
+    before, plus, typed = incomplete.rpartition("+")
+    summaries = {name: stage.summary for name, stage in STAGES.items()}
+    if not plus:
+        summaries = {s.name: s.summary for s in all_samplers()} | summaries
+    return [
+        CompletionItem(f"{before}{plus}{name}", help=summary)
+        for name, summary in summaries.items()
+        if name.startswith(typed)
+    ]
 
 
-class Spec(click.ParamType[str]):
-    """A strategy of a comparison, such as `top_k:k=10`; the comparison reads it."""
+def complete_strategy(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[str]:
+    """Samplers and rules; after a colon parameters, after an equal sign values."""
+    from minigpt_repl.repl.completion import spec_words
+    from minigpt_repl.settings import Settings
 
-    name = "spec"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Samplers and rules; after a colon parameters, after an equal sign values."""
-        from minigpt_repl.repl.completion import spec_words
-        from minigpt_repl.settings import Settings
-
-        words = spec_words(Settings(), incomplete)
-        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+    words = spec_words(Settings(), incomplete)
+    return [word for word in words if word.startswith(incomplete)]
 
 
-class Assignment(click.ParamType[tuple[str, str]]):
-    """A setting and its value, as `k=10` or `top_p.p=0.5`."""
+def complete_setting(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[str]:
+    """Settings of the session and of the samplers."""
+    names = [parameter.name for parameter in SESSION_PARAMETERS]
+    for spec in all_samplers():
+        names += [name for name in spec.parameter_names if name not in names]
+    return [f"{name}=" for name in names if name.startswith(incomplete)]
 
-    name = "k=v"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """The name and the text of the value."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, text = value.partition("=")
-        if not (name.strip() and equals):
-            self.fail(f"--set takes NAME=VALUE, such as k=10; got {value!r}")
-        return name.strip(), text.strip()
+def complete_checkpoint(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of checkpoints; the shell itself knows folders."""
+    names = [name for name in known_checkpoints() if name.startswith(incomplete)]
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="dir")]
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Settings of the session and of the samplers."""
-        names = [parameter.name for parameter in SESSION_PARAMETERS]
-        for spec in all_samplers():
-            names += [name for name in spec.parameter_names if name not in names]
-        return [
-            CompletionItem(f"{name}=") for name in names if name.startswith(incomplete)
-        ]
+
+def assignment(typed: str) -> tuple[str, str]:
+    """The name and the text of a setting's value, of `k=10` or `top_p.p=0.5`."""
+    name, equals, text = typed.partition("=")
+    if not (name.strip() and equals):
+        raise click.BadParameter(f"--set takes NAME=VALUE, such as k=10; got {typed!r}")
+    return name.strip(), text.strip()
 
 
 class Group(click.Group):
@@ -123,21 +111,11 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class CheckpointName(click.Path):
-    """A folder, or the name of a checkpoint that is known by name."""
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Names; the shell itself knows folders."""
-        names = [name for name in known_checkpoints() if name.startswith(incomplete)]
-        return [*map(CompletionItem, names), CompletionItem(incomplete, type="dir")]
-
-
 _CHECKPOINT = click.option(
     "--checkpoint",
     metavar="DIR",
-    type=CheckpointName(),
+    type=click.Path(),
+    shell_complete=complete_checkpoint,
     help="Folder or name of the model; else MINIGPT_CHECKPOINT, the config, default.",
 )
 
@@ -155,14 +133,18 @@ _CHECKPOINT = click.option(
     "-p", "--prompt", metavar="TEXT", help="Continue TEXT and leave; - reads stdin."
 )
 @click.option(
-    "--sampler", type=SamplerName(), metavar="NAME", help="Decoding strategy."
+    "--sampler",
+    metavar="NAME",
+    shell_complete=complete_sampler,
+    help="Decoding strategy.",
 )
 @click.option(
     "--set",
     "assignments",
-    type=Assignment(),
+    type=assignment,
     multiple=True,
     metavar="K=V",
+    shell_complete=complete_setting,
     help="A setting, as :set takes it; may be given again.",
 )
 @click.option("--seed", metavar="N", help="Seed; text i of -n uses N+i.")
@@ -244,7 +226,9 @@ def doctor(options: Options, /, checkpoint: str | None, no_verify: bool) -> int:
 
 
 @cli.command()
-@click.argument("specs", nargs=-1, type=Spec(), metavar="[SPEC]...")
+@click.argument(
+    "specs", nargs=-1, metavar="[SPEC]...", shell_complete=complete_strategy
+)
 @click.option("-p", "--prompt", metavar="TEXT", required=True, help="- reads stdin.")
 @click.option("--n", "-n", "count", default="1", metavar="N", help="Texts a strategy.")
 @click.option("--seed", metavar="N", help="Of the first text; text i uses N+i.")
@@ -358,8 +342,8 @@ def _explain(error: BaseException, is_debug: bool) -> int:
         return error.exit_code
     if isinstance(error, click.ClickException):
         hint = f"; see {PROGRAM} --help" if error.exit_code == EXIT_USAGE else ""
-        message = shortened(_first_lower(error.format_message()).rstrip("."))
-        _complain(f"{message}{hint}")
+        message = error.format_message().rstrip(".")
+        _complain(f"{shortened(message[:1].lower() + message[1:])}{hint}")
         return error.exit_code
     if isinstance(error, OSError):
         _discard_stdout()
@@ -373,10 +357,6 @@ def _explain(error: BaseException, is_debug: bool) -> int:
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody to tell it to
         sys.stderr.write(f"{PROGRAM}: {shown_line(' '.join(message.split()))}\n")
-
-
-def _first_lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
 
 
 def _discard_stdout() -> None:

@@ -1,8 +1,6 @@
 """Where settings come from: the config file, the environment, the flags.
 
-What is wrong in file or environment is told, with file and key, and left out; the
-rest holds. Knows the tables of settings and samplers; of the checkpoint it reads
-no more than the record, for the limits it sets.
+What is wrong in file or environment is told, with file and key, and left out.
 """
 
 import os
@@ -68,15 +66,13 @@ def read_config(path: Path | None = None) -> Layer:
     try:
         if path is None and not place.exists():
             return Layer()
-        text = read_user_file(place, LARGEST_CONFIG)
+        content = tomllib.loads(read_user_file(place, LARGEST_CONFIG))
     except MiniGPTError as error:
         if path is not None:
             raise
         return Layer(problems=(str(error),))
     except OSError as error:
         return Layer(problems=(f"can't read {place}: {error.strerror}",))
-    try:
-        content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # of its form, or of a number in it
         return Layer(problems=(f"{shown_path(place)}: {error}",))
     return _read_content(content, shown_path(place))
@@ -106,44 +102,35 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
 
 def default_config_text() -> str:
     """A config file that sets nothing: every setting, explained, as a comment."""
-    return "\n".join(_default_lines()) + "\n"
-
-
-def _default_lines() -> Iterator[str]:
-    yield "# Settings of minigpt-repl. Take the # off a line to change it."
-    yield f"# This file's place: $XDG_CONFIG_HOME/minigpt-repl/{CONFIG_FILE}"
-    yield ""
-    yield "# folder of the model"
-    yield '# checkpoint = "checkpoints/mine"'
-    yield ""
     names = ", ".join(spec.name for spec in all_samplers())
-    yield f"# the sampler to start with: {names},"
-    yield "# or a chain of rules such as min_p=0.05 + temperature=0.8"
-    yield f'# sampler = "{DEFAULT_SAMPLER}"'
-    for parameter in SESSION_PARAMETERS:
-        yield from _commented(parameter)
+    text = f"""# Settings of minigpt-repl. Take the # off a line to change it.
+# This file's place: $XDG_CONFIG_HOME/minigpt-repl/{CONFIG_FILE}
+
+# folder of the model
+# checkpoint = "checkpoints/mine"
+
+# the sampler to start with: {names},
+# or a chain of rules such as min_p=0.05 + temperature=0.8
+# sampler = "{DEFAULT_SAMPLER}"
+"""
+    text += "".join(map(_commented, SESSION_PARAMETERS))
     for spec in all_samplers():
         if spec.parameters:
-            yield ""
-            yield f"[{spec.name}]"
-            yield f"# {spec.summary}"
-        for parameter in spec.parameters:
-            yield from _commented(parameter)
+            text += f"\n[{spec.name}]\n# {spec.summary}\n"
+        text += "".join(map(_commented, spec.parameters))
+    return text
 
 
-def _commented(parameter: Parameter) -> Iterator[str]:
-    yield ""
-    yield f"# {parameter.help}"
-    yield f"# {parameter.allowed()}"
-    yield f"# {parameter.name} = {_toml(parameter.default)}"
-
-
-def _toml(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return format_value(value)
-    return f'"{format_value(value)}"'
+def _commented(parameter: Parameter) -> str:
+    default = format_value(parameter.default)
+    if isinstance(parameter.default, bool):
+        default = str(parameter.default).lower()
+    elif not isinstance(parameter.default, (int, float)):
+        default = f'"{default}"'
+    return (
+        f"\n# {parameter.help}\n# {parameter.allowed()}\n"
+        f"# {parameter.name} = {default}\n"
+    )
 
 
 def _read_content(content: Mapping[str, Any], file: str) -> Layer:
@@ -269,7 +256,9 @@ def prepare(options: Options) -> tuple[Path, Settings]:
     """
     config = read_settings_file(options)
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
-    limits = _limits(directory, verify=not options.no_verify)
+    check_folder(directory)
+    needs_record = is_file(directory / RECORD_FILE) or not options.no_verify
+    limits = limits_of(read_record(directory)) if needs_record else {}
     layers = {"config": config, "environment": read_environment(os.environ)}
     settings = Settings(
         {name: _allowed(layer, name, limits) for name, layer in layers.items()}, limits
@@ -295,13 +284,6 @@ def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
     for problem in problems:
         tell(problem)
     return values
-
-
-def _limits(directory: Path, verify: bool) -> Mapping[str, int]:
-    check_folder(directory)
-    if not verify and not is_file(directory / RECORD_FILE):
-        return {}
-    return limits_of(read_record(directory))
 
 
 def _with_flags(settings: Settings, options: Options) -> Settings:

@@ -9,6 +9,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from minigpt_repl import paths
-from minigpt_repl.engine.request import Engine, Finished
+from minigpt_repl.engine.request import Engine, finished
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.models.record import read_record, verify_files
 from minigpt_repl.settings import Settings
@@ -30,13 +31,8 @@ TEST_TOKENS = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        subject: what was looked at.
-        detail: what was found.
-        advice: what to do; empty if all is well.
-    """
+    """One line of the report: what was looked at, what was found, and what to do
+    unless all is well."""
 
     subject: str
     detail: str
@@ -59,7 +55,7 @@ def examine(
         checkpoint: the folder to look at.
         verify: whether its files must agree with its record.
         problems: what is wrong in the config file and the environment.
-        open_engine: makes the engine for the test of `TEST_TOKENS` tokens.
+        open_engine: makes the engine of the folder, for a few tokens.
     """
     wanted = _requirements()
     yield _python(wanted.pop("python", SpecifierSet()))
@@ -70,8 +66,10 @@ def examine(
         yield _devices()
     yield _checkpoint(checkpoint, verify)
     yield _settings(problems)
-    for name, folder in _folders().items():
-        yield _writable(name, folder)
+    yield _writable("config folder", paths.config_home())
+    yield _writable("state folder", paths.state_home())
+    yield _writable("data folder", paths.data_home())
+    yield _writable("cache folder", paths.cache_home())
     if all(versions.values()):
         yield _generates(checkpoint, open_engine)
 
@@ -138,15 +136,6 @@ def _settings(problems: Sequence[str]) -> Finding:
     return Finding("settings", found, "correct it or take it out")
 
 
-def _folders() -> dict[str, Path]:
-    return {
-        "config folder": paths.config_home(),
-        "state folder": paths.state_home(),
-        "data folder": paths.data_home(),
-        "cache folder": paths.cache_home(),
-    }
-
-
 def _writable(name: str, folder: Path) -> Finding:
     # A folder that is not there yet is made when it is needed: what counts then
     # is the nearest one above it.
@@ -163,17 +152,14 @@ def _generates(checkpoint: Path, open_engine: Callable[[str], Engine]) -> Findin
     subject = f"{TEST_TOKENS} tokens"
     settings, _ = Settings().set({"length": str(TEST_TOKENS), "seed": "1"})
     try:
-        engine = open_engine(str(checkpoint))
-        try:
-            events = list(engine.generate(settings.request("")))
-        finally:
-            engine.close()
+        with closing(open_engine(str(checkpoint))) as engine:
+            *_, last = engine.generate(settings.request(""))
+        made = finished(last)
     except MiniGPTError as error:
         return Finding(subject, str(error), "correct what is said above and try again")
-    generation = events[-1].generation if isinstance(events[-1], Finished) else None
-    if generation is None or len(generation.tokens) != TEST_TOKENS:
+    if len(made.tokens) != TEST_TOKENS:
         return Finding(subject, "did not come", f"report this, with {__version__}")
-    times = generation.timings
+    times = made.timings
     return Finding(
         subject,
         f"loaded in {in_seconds(times.load_s)}, first token after "

@@ -41,19 +41,13 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         MiniGPTError: as `write_bytes_atomically`.
     """
     path = _real(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with explained(path):
-        try:
-            _remove_leftovers(path)
-            with open(beside, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-            sync(path.parent)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+    with _beside(path) as beside:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -64,15 +58,22 @@ def open_directory_atomically(path: Path) -> Iterator[Path]:
         MiniGPTError: as `replace_directory`.
     """
     path = _real(path)
+    with _beside(path) as beside:
+        beside.mkdir()
+        yield beside
+        replace_directory(beside, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Where what will take the place of `path` is made; removed if the block fails."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with explained(path):
         try:
             _remove_leftovers(path)
-            beside.mkdir()
             yield beside
-            replace_directory(beside, path)
         except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
+            _remove(beside)
             raise
 
 
@@ -144,14 +145,10 @@ def user_path(typed: str, usage: str) -> Path:
 
 
 def read_user_file(path: Path, largest: int = LARGEST) -> str:
-    """A text file's content.
-
-    Args:
-        path: as for `open_user_file`.
-        largest: as well.
+    """A text file's content; arguments and errors are those of `open_user_file`.
 
     Raises:
-        MiniGPTError: as `open_user_file`, or if it is not UTF-8.
+        MiniGPTError: as well if it is not UTF-8.
     """
     shown = shown_path(path)
     try:
@@ -168,11 +165,8 @@ def read_user_file(path: Path, largest: int = LARGEST) -> str:
 
 
 def open_user_file(path: Path, largest: int = LARGEST) -> BinaryIO:
-    """A file to read.
-
-    Args:
-        path: of an ordinary file; a pipe or a device would have no end.
-        largest: bytes that it may have.
+    """An ordinary file to read, of at most `largest` bytes; a pipe or a device would
+    have no end.
 
     Raises:
         MiniGPTError: if it is missing, no ordinary file or too large.
@@ -251,10 +245,14 @@ def _remove_leftovers(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         process = left.name.removesuffix(".part").rpartition(".")[2]
         if process.isdecimal() and not _is_running(int(process)):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:
@@ -263,7 +261,7 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # it is another user's
     return True
 
 

@@ -1,9 +1,8 @@
 """The shape of every file and message: what is written, what is accepted.
 
-A struct is the whole of a shape: its fields, their ranges, its version. Reading
-and writing go through `decode` and `encode`; the JSON Schemas in `docs/schemas` come
-from `schema`. What is read is not trusted: the first thing that is not as it must be
-gives one line that names the file and the field.
+A struct is the whole of a shape: its fields, their ranges, its version. What is read
+is not trusted: the first thing that is not as it must be gives one line that names the
+file and the field.
 
 A change that could break a reader raises the version of its struct. Strings that
 come from a file are cut and quoted when an error repeats them.
@@ -71,17 +70,17 @@ NewText = Annotated[str, says("in readable form, to be put right after the promp
 
 
 class Document(Struct, frozen=True):
-    """A whole file or message.
-
-    Attributes:
-        what: what it is, for the error that a file is none.
-    """
+    """A whole file or message, and what to call it where a file is none."""
 
     what: ClassVar[str]
 
 
+class Published(Document, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """One that other programs read: no field but those that are named."""
+
+
 class Strict(Struct, frozen=True, forbid_unknown_fields=True):
-    """A part that other programs read: no field but those that are named."""
+    """A part of one."""
 
 
 # What --json and --jsonl print.
@@ -134,13 +133,7 @@ class Timings(Strict, frozen=True):
     tokens: TokensOfRows = 0
 
 
-class Generation(
-    Document,
-    frozen=True,
-    forbid_unknown_fields=True,
-    tag_field="type",
-    tag="generation",
-):
+class Generation(Published, frozen=True, tag="generation"):
     """A text of minigpt-repl --json."""
 
     what: ClassVar[str] = "a text of --json"
@@ -163,9 +156,7 @@ class Generation(
     noise: Noise = "own"
 
 
-class TokenLine(
-    Document, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="token"
-):
+class TokenLine(Published, frozen=True, tag="token"):
     """A token of minigpt-repl --jsonl."""
 
     what: ClassVar[str] = "a token of --jsonl"
@@ -235,13 +226,7 @@ class ComparedStrategy(Strict, frozen=True):
     same_for_every_seed: bool = False
 
 
-class Comparison(
-    Document,
-    frozen=True,
-    forbid_unknown_fields=True,
-    tag_field="type",
-    tag="comparison",
-):
+class Comparison(Published, frozen=True, tag="comparison"):
     """A comparison of minigpt-repl compare --json and :export FILE.json."""
 
     what: ClassVar[str] = "a comparison: compare --json and :export FILE.json make them"
@@ -272,9 +257,7 @@ class Comparison(
     noise: Noise = "own"
 
 
-class SessionExport(
-    Document, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="session"
-):
+class SessionExport(Published, frozen=True, tag="session"):
     """:export --session: a comparison of one strategy for each text."""
 
     what: ClassVar[str] = Comparison.what
@@ -392,8 +375,7 @@ class Record(Document, frozen=True):
         says("words whose spaces are guessed, or bytes that come back as they were"),
     ] = "wordpiece"
     document: Annotated[
-        DocumentKind | None,
-        says("what has an end that the model learned"),
+        DocumentKind | None, says("what has an end that the model learned")
     ] = None
     version: Literal[1] = 1
 
@@ -455,12 +437,7 @@ T = TypeVar("T", bound=Document)
 
 
 def decode(text: str | bytes, name: str, *kinds: type[T]) -> T:
-    """What a file holds, checked.
-
-    Args:
-        text: the file's content, JSON.
-        name: of the file, for messages.
-        *kinds: the structs that it may be; which one, it says itself.
+    """What the JSON text of a file holds, checked: one of the kinds, as it says itself.
 
     Raises:
         FormatError: if it is none of them, of a newer version, or damaged.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
@@ -34,6 +34,7 @@ from minigpt_repl.compare.spec import (
     make_plan,
     parse_count,
     parse_strategies,
+    read_count,
 )
 from minigpt_repl.compare.view import HeatView, TextsView, column_names
 from minigpt_repl.engine import inspection
@@ -52,6 +53,8 @@ from minigpt_repl.shown import quoted, shown
 
 WIDTH = 88
 """Columns of what is shown as text."""
+MOST_TOKENS = 1_000_000
+"""Next tokens that are listed at most: more than a vocabulary has."""
 
 
 def load(checkpoint: str | Path | None = None) -> "Model":
@@ -74,9 +77,6 @@ class Model:
     """A model that continues texts, and what there is to see of how it does.
 
     `close()`, or a `with` block, ends its process; so does the end of the program.
-
-    Args:
-        engine: makes the texts.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -112,9 +112,10 @@ class Model:
         """The most probable next tokens, and what each sampler would leave of them.
 
         Raises:
-            UsageError: for a sampler that is not there.
+            UsageError: for a sampler or a count that is not allowed.
         """
         strategies = parse_strategies(samplers, self._settings())
+        count = read_count(str(count), MOST_TOKENS, "count must be")
         ids = self._engine.encode(_checked(prompt))
         where = inspection.next_place(ids, self._engine)
         logits = inspection.next_logits(self._engine, ids)
@@ -181,7 +182,7 @@ def _checked(prompt: object) -> str:
 
 
 class _Shown:
-    """Shows itself: as HTML in a notebook, as text elsewhere."""
+    """Shows itself: as HTML in a notebook, by rich as text elsewhere."""
 
     def __repr__(self) -> str:
         out = io.StringIO()
@@ -189,16 +190,8 @@ class _Shown:
         console.print(self, markup=False, highlight=False)
         return shown(out.getvalue().rstrip())
 
-    def __rich_console__(
-        self, console: Console, options: ConsoleOptions
-    ) -> RenderResult:
-        yield from self._views()
 
-    def _views(self) -> Iterator[RenderableType]:
-        raise NotImplementedError
-
-
-class Text(_Shown):
+class Text:
     """A continuation. It is made when it is first looked at, and only once.
 
     Iterate over it to get it piece by piece; `str()` is the prompt and all of it.
@@ -271,8 +264,8 @@ class Next(_Shown):
     def __init__(self, distribution: Distribution) -> None:
         self.distribution = distribution
 
-    def _views(self) -> Iterator[RenderableType]:
-        yield self.distribution
+    def __rich__(self) -> RenderableType:
+        return self.distribution
 
     def _repr_html_(self) -> str:
         return page.distribution_fragment(self.distribution)
@@ -284,13 +277,11 @@ class Why(_Shown):
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
 
-    def _views(self) -> Iterator[RenderableType]:
+    def __rich__(self) -> RenderableType:
         facts = Table.grid(padding=(0, 2))
         for name, value in (("token", self.choice.name), *self.choice.facts):
             facts.add_row(Line(name), Line(value))
-        yield facts
-        yield Line()
-        yield self.choice.distribution
+        return Group(facts, "", self.choice.distribution)
 
     def _repr_html_(self) -> str:
         return page.choice_fragment(self.choice)
@@ -303,8 +294,8 @@ class Heat(_Shown):
         self._text, self._engine = text, engine
         self.bits = tuple(text.bits)
 
-    def _views(self) -> Iterator[RenderableType]:
-        yield HeatView(self._text.prompt, self._text.pieces, self.bits)
+    def __rich__(self) -> RenderableType:
+        return HeatView(self._text.prompt, self._text.pieces, self.bits)
 
     def _repr_html_(self) -> str:
         return page.text_fragment(self._text.generation, self._engine)
@@ -322,17 +313,15 @@ class Compared(_Shown):
         made = self.comparison
         return {
             name: {
-                measure.key: None if found is None else found.mean
-                for measure, found in comparing.figures(column, made.measures)
+                measure.key: found.mean if (found := column.figure(measure)) else None
+                for measure in made.measures
             }
             for name, column in zip(column_names(made), made.columns, strict=True)
         }
 
-    def _views(self) -> Iterator[RenderableType]:
-        yield TextsView(self.comparison)
-        yield from below_texts(self.comparison)
-        yield Line()
-        yield from notes(self.comparison)
+    def __rich__(self) -> RenderableType:
+        made = self.comparison
+        return Group(TextsView(made), *below_texts(made), "", *notes(made))
 
     def _repr_html_(self) -> str:
         return page.comparison_fragment(self.comparison, self._engine)

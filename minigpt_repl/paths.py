@@ -39,8 +39,7 @@ def bundled_checkpoint() -> Path:
 
 
 def find_checkpoint(
-    flag: str | Path | None = None,
-    config: str | Path | None = None,
+    flag: str | Path | None = None, config: str | Path | None = None
 ) -> Path:
     """The checkpoint to load: flag, then environment, then config, then bundled.
 

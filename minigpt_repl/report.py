@@ -53,30 +53,12 @@ def generation_to_json(generation: Generation) -> formats.Generation:
     )
 
 
-def token_event_to_json(event: TokenChosen, text_index: int) -> formats.TokenLine:
-    """One token as it is chosen.
-
-    Args:
-        event: the event of the engine.
-        text_index: 0 for the first text of `-n`, then counted up.
-    """
-    return formats.TokenLine(
-        schema_version=1,
-        text_index=text_index,
-        index=event.index,
-        delta=event.delta,
-        **_token_fields(event.token),
-    )
-
-
 class JsonWriter:
     """Writes each text as JSON when it is finished; texts come in their order.
 
-    Args:
-        out: where to.
-        with_tokens: whether each token has a line of its own, before that of its
-            text. The last one's also carries what the end of the text makes
-            certain, so that the deltas put together are the text.
+    `with_tokens` each token has a line of its own, before that of its text. The last
+    one's also carries what the end of the text makes certain, so that the deltas put
+    together are the text.
     """
 
     def __init__(self, out: TextIO, with_tokens: bool = False) -> None:
@@ -108,8 +90,14 @@ class JsonWriter:
         for index, (token, delta) in enumerate(
             zip(generation.tokens, deltas, strict=True)
         ):
-            event = TokenChosen(index, token, delta)
-            self._write(token_event_to_json(event, self._text_index))
+            line = formats.TokenLine(
+                schema_version=1,
+                text_index=self._text_index,
+                index=index,
+                delta=delta,
+                **_token_fields(token),
+            )
+            self._write(line)
 
     def _write(self, value: formats.Document) -> None:
         self._out.write(f"{formats.encode(value)}\n")
@@ -159,14 +147,13 @@ class WatchedEngine:
             if key not in self._warmed:
                 self.warm(request, rows)
                 self._warmed.add(key)
-        if self._watch is None:
-            yield from self._engine.generate_rows(requests)
-            return
-        scored = [
-            replace(request, with_scores=True, top=self._top) for request in requests
-        ]
-        for row, event in self._engine.generate_rows(scored):
-            self._watch(row, event)
+        if self._watch is not None:
+            requests = [
+                replace(each, with_scores=True, top=self._top) for each in requests
+            ]
+        for row, event in self._engine.generate_rows(requests):
+            if self._watch is not None:
+                self._watch(row, event)
             yield row, event
 
 

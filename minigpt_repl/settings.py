@@ -1,8 +1,7 @@
 """The settings of a session: a frozen value in layers, each with its origin.
 
-A setting's value comes from the strongest layer that has it: default, config file,
-environment, flag, `:set`. Changing one makes a new `Settings`; nothing is changed when
-any part of a change is not allowed.
+A setting's value comes from the strongest layer that has it. Changing one makes a new
+`Settings`; nothing is changed when any part of a change is not allowed.
 """
 
 from collections.abc import Iterator, Mapping

@@ -37,6 +37,36 @@ def shown_line(text: str) -> str:
 
 # Numbers: one format a quantity, wherever it is shown.
 
+as_share = "{:.1%}".format
+"""A part of a whole that was measured, and may have been nothing."""
+
+in_bits = "{:.1f} bits".format
+"""A surprisal or an entropy."""
+
+as_perplexity = "{:,.1f}".format
+"""2 to the power of the mean surprisal in bits."""
+
+in_bits_a_byte = "{:.3f}".format
+"""Of a text, or of a model on its held-out texts."""
+
+as_mean = "{:,.1f}".format
+"""What things that are counted come to on average."""
+
+in_nats = "{:.2f}".format
+"""A log-probability, or a logit."""
+
+in_nats_of_change = "{:+.2f}".format
+"""What was added to a logit, or taken off."""
+
+as_similarity = "{:.3f}".format
+"""A cosine similarity, or a part of a probability that is weighed against one."""
+
+as_score = "{:+.3f}".format
+"""What a candidate of a search comes to when all is weighed."""
+
+in_tokens_per_second = "{:,.0f} tokens/s".format
+"""New tokens a second."""
+
 LEAST_SHARE = 0.0005
 
 
@@ -45,52 +75,7 @@ def percent(part: float) -> str:
     what a rule removed stands out from what is only improbable."""
     if part <= 0:
         return "-"
-    return f"{100 * part:.1f}%" if part >= LEAST_SHARE else "<0.1%"
-
-
-def as_share(part: float) -> str:
-    """A part of a whole that was measured, and may have been nothing."""
-    return f"{100 * part:.1f}%"
-
-
-def in_bits(number: float) -> str:
-    """A surprisal or an entropy."""
-    return f"{number:.1f} bits"
-
-
-def as_perplexity(number: float) -> str:
-    """2 to the power of the mean surprisal in bits."""
-    return f"{number:,.1f}"
-
-
-def in_bits_a_byte(number: float) -> str:
-    """Of a text, or of a model on its held-out texts."""
-    return f"{number:.3f}"
-
-
-def as_mean(number: float) -> str:
-    """What things that are counted come to on average."""
-    return f"{number:,.1f}"
-
-
-def in_nats(number: float) -> str:
-    """A log-probability, or a logit."""
-    return f"{number:.2f}"
-
-
-def in_nats_of_change(number: float) -> str:
-    """What was added to a logit, or taken off."""
-    return f"{number:+.2f}"
-
-
-def as_similarity(number: float) -> str:
-    """A cosine similarity, or a part of a probability that is weighed against one."""
-    return f"{number:.3f}"
-
-
-def as_score(number: float) -> str:
-    """What a candidate of a search comes to when all is weighed."""
-    return f"{number:+.3f}"
+    return as_share(part) if part >= LEAST_SHARE else "<0.1%"
 
 
 def and_more(count: int) -> str:
@@ -105,11 +90,6 @@ def in_seconds(number: float) -> str:
     return f"{1000 * number:.0f} ms" if number < 1 else f"{number:.1f} s"
 
 
-def in_tokens_per_second(tokens_per_second: float) -> str:
-    """New tokens a second."""
-    return f"{tokens_per_second:,.0f} tokens/s"
-
-
 # What an error line says of a word that is wrong: the word, and the nearest match.
 
 LONGEST_SHOWN = 60
@@ -118,13 +98,8 @@ LONGEST_PATH = 300
 
 
 def did_you_mean(word: str, candidates: Iterable[str], mark: str = "") -> str:
-    """A clause such as `; did you mean top_k?`, or nothing if none is near.
-
-    Args:
-        word: what was typed.
-        candidates: the names that there are.
-        mark: put before a name, as the colon of a command.
-    """
+    """A clause such as `; did you mean top_k?`, or nothing if none is near; a `mark`
+    is put before a name, as the colon of a command."""
     near = [f"{mark}{name}" for name in nearest(word, candidates)]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 

@@ -1,5 +1,6 @@
 """What programs read: `--json` and `--jsonl` keep to the published schemas."""
 
+import io
 import json
 import math
 
@@ -7,6 +8,7 @@ import jsonschema
 import pytest
 
 from minigpt_repl.engine.request import (
+    Finished,
     Generation,
     Request,
     Started,
@@ -16,7 +18,7 @@ from minigpt_repl.engine.request import (
     TokenScore,
 )
 from minigpt_repl.formats import encode, schema
-from minigpt_repl.report import generation_to_json, token_event_to_json
+from minigpt_repl.report import JsonWriter, generation_to_json
 from minigpt_repl.sampling.registry import all_samplers
 
 
@@ -89,10 +91,22 @@ def test_an_impossible_token_is_valid_json_still():
 
 
 def test_a_token_event_keeps_to_its_schema():
-    event = TokenChosen(4, Token(41, "##s", TokenScore(-3.25, 17, 2.0, 0.9)), "s ")
-    content = json.loads(encode(token_event_to_json(event, text_index=2)))
-    validator("token").validate(content)
-    assert (content["text_index"], content["index"], content["delta"]) == (2, 4, "s ")
+    out = io.StringIO()
+    writer = JsonWriter(out, with_tokens=True)
+    made = make_generation()
+    for row in range(3):
+        writer.watch(row, made.started)
+        for index, (token, delta) in enumerate(
+            zip(made.tokens, (" cat", "s", "."), strict=True)
+        ):
+            writer.watch(row, TokenChosen(index, token, delta))
+        writer.watch(row, Finished(made))
+    lines = map(json.loads, out.getvalue().splitlines())
+    contents = [line for line in lines if line["type"] == "token"]
+    for content in contents:
+        validator("token").validate(content)
+    told = [(line["text_index"], line["index"], line["delta"]) for line in contents]
+    assert told[-3:] == [(2, 0, " cat"), (2, 1, "s"), (2, 2, ".")]
 
 
 def test_the_schema_refuses_what_readers_do_not_expect():

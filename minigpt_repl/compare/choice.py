@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 
 from minigpt_repl.compare.comparison import Comparison
 from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.pieces import (
-    display_pieces,
-    is_own_text,
-    listed,
-    visible,
-)
+from minigpt_repl.compare.pieces import display_pieces, is_own_text, listed, visible
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.compare.view import column_names
 from minigpt_repl.engine import inspection
@@ -36,12 +31,9 @@ class ScoredText:
     """A text and what the model thought at each of its new tokens.
 
     Attributes:
-        prompt: the text before it.
-        generation: how it was made.
         rows: logits `(tokens, vocabulary)`, each from before its token.
         pieces: display form of each token, with the space before it.
         where: what a chain's rules knew at each of them.
-        info: of the model.
     """
 
     prompt: str
@@ -54,40 +46,39 @@ class ScoredText:
     @property
     def bits(self) -> list[float]:
         """Surprisal of each token."""
-        ids = self.generation.token_ids
-        return [
-            inspection.verdict(inspection.probabilities(row), token_id).surprisal
-            for row, token_id in zip(self.rows, ids, strict=True)
-        ]
+        return [self.verdict(place).surprisal for place in range(len(self.rows))]
+
+    def verdict(self, place: int, temperature: float = 1.0) -> inspection.Verdict:
+        """What the model says of token `place`, at a temperature."""
+        shares = inspection.probabilities(self.rows[place], temperature)
+        return inspection.verdict(shares, self.generation.tokens[place].id)
+
+
+def token_logits(engine: Engine, generation: Generation) -> "np.ndarray":
+    """Logits `(tokens, vocabulary)` of a text, each from before its token."""
+    logits = engine.logits(generation.whole_ids)
+    return inspection.text_logits(logits, len(generation.tokens))
 
 
 def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
     """A text with the model's scores, by one call of the engine that made it."""
-    ids = generation.whole_ids
-    info, request = engine.info, generation.request
-    rows = inspection.text_logits(engine.logits(ids), len(generation.tokens))
+    rows = token_logits(engine, generation)
     where = inspection.generation_places(generation, engine)
+    request = generation.request
     spec = find_sampler(request.sampler)
     return ScoredText(
         prompt=prompt,
         generation=generation,
         rows=rows,
-        pieces=tuple(display_pieces(generation, info)),
+        pieces=tuple(display_pieces(generation, engine.info)),
         where=inspection.replayed(spec, request.parameters, rows, where),
-        info=info,
+        info=engine.info,
     )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Why one token was chosen.
-
-    Attributes:
-        name: the token, and which one it is.
-        before: the whole text before it.
-        facts: names and values.
-        distribution: what it was chosen from.
-    """
+    """Why one token was chosen, from which distribution, after which text."""
 
     name: str
     before: str
@@ -98,10 +89,8 @@ class Choice:
 def why_chosen(text: ScoredText, place: int) -> Choice:
     """Why token `place` of a text, from 0, was chosen."""
     token = text.generation.tokens[place]
-    found = inspection.verdict(inspection.probabilities(text.rows[place]), token.id)
-    request = text.generation.request
+    found = text.verdict(place)
     is_own = is_own_text(text.generation)  # no rule chose it
-    strategy = Strategy(request.sampler, request.parameters)
     return Choice(
         name=f"{visible(token.id, text.info)}, {place + 1} of {len(text.pieces)}",
         before=text.prompt + "".join(text.pieces[:place]),
@@ -119,7 +108,7 @@ def why_chosen(text: ScoredText, place: int) -> Choice:
         ),
         distribution=next_distribution(
             text.rows[place],
-            () if is_own else (strategy,),
+            () if is_own else (Strategy.of(text.generation.request),),
             text.info,
             max(SHOWN_REMOVED, min(found.rank, SHOWN_TOKENS)),
             chosen=(token.id,),
@@ -181,9 +170,11 @@ def _rule_facts(text: ScoredText, place: int) -> Facts:
     temperature = inspection.temperature_of(request.parameters)
     tempered = inspection.probabilities(row, temperature or 1.0)
     possible = int((tempered > 0).sum())
-    label = Strategy(request.sampler, request.parameters).label
     kept_mass = percent(float(tempered[kept].sum()))
-    rule = f"{label} kept {int(kept.sum()):,} of {possible:,} tokens, {kept_mass}"
+    rule = (
+        f"{Strategy.of(request).label} kept {int(kept.sum()):,} of {possible:,} "
+        f"tokens, {kept_mass}"
+    )
     removed = _removed(text.info, tempered, kept)
     return (("rule", rule), ("removed", removed)) if removed else (("rule", rule),)
 
@@ -220,14 +211,12 @@ def _removed(info: EngineInfo, shares: "np.ndarray", kept: "np.ndarray") -> str:
 def _smallest_facts(text: ScoredText, place: int) -> Facts:
     """The smallest k and p that would have admitted the token."""
     request = text.generation.request
-    token_id = text.generation.token_ids[place]
-    found = inspection.verdict(inspection.probabilities(text.rows[place]), token_id)
+    found = text.verdict(place)
     smallest_p = _smallest(found)
     spec = find_sampler(request.sampler)
     temperature = inspection.rule_temperature(spec, request.parameters)
     if temperature not in (0.0, 1.0):
-        tempered = inspection.probabilities(text.rows[place], temperature)
-        other = _smallest(inspection.verdict(tempered, token_id))
+        other = _smallest(text.verdict(place, temperature))
         smallest_p += f" ({other} at temperature {temperature:g})"
     return (("smallest k", str(found.rank)), ("smallest p", smallest_p))
 
@@ -264,15 +253,10 @@ def _why_parted(
     engine: Engine, texts: tuple[Generation, Generation], place: int
 ) -> str:
     """Which rule let two texts take different tokens at a place."""
-    searches = [
-        each.request.sampler
-        for each in texts
-        if find_sampler(each.request.sampler).search is not None
-    ]
-    if searches:
-        return f"{searches[0]} does not choose by this noise"
-    ids = texts[0].whole_ids
-    rows = inspection.text_logits(engine.logits(ids), len(texts[0].tokens))
+    for sampler in (each.request.sampler for each in texts):
+        if find_sampler(sampler).search is not None:
+            return f"{sampler} does not choose by this noise"
+    rows = token_logits(engine, texts[0])
     where = inspection.generation_places(texts[0], engine)
     shaping = []
     for one, other in (texts, texts[::-1]):
@@ -282,9 +266,8 @@ def _why_parted(
         token_id = other.token_ids[place]
         remover = _remover(spec, values, rows[place], here, token_id)
         if remover:
-            label = Strategy(one.request.sampler, values).label
             word = visible(token_id, engine.info)
-            return f"{remover} of {label} removed {word}"
+            return f"{remover} of {Strategy.of(one.request).label} removed {word}"
         names = [s.name for s in spec.stages if s.kind != "truncation"]
         # A temperature of 1, or none, changes nothing.
         is_tempered = values.get("temperature", 1) != 1

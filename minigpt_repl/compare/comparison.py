@@ -6,8 +6,8 @@ makes texts of one sampler together.
 
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,11 +22,7 @@ from minigpt_repl.compare.measures import (
 from minigpt_repl.compare.pieces import PartialText
 from minigpt_repl.compare.spec import Plan, Strategy
 from minigpt_repl.engine.batches import is_drawn, programs
-from minigpt_repl.engine.request import (
-    Engine,
-    Generation,
-    draw_seed,
-)
+from minigpt_repl.engine.request import Engine, Generation, draw_seed
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.version import __version__
 
@@ -35,13 +31,8 @@ LIBRARIES = ("tensorflow", "keras", "keras-hub")
 
 @dataclass(frozen=True)
 class Column:
-    """What one strategy has made so far.
-
-    Attributes:
-        strategy: the strategy.
-        generations: its finished texts, in the order of their seeds.
-        writing: what there is of those that are being made after them.
-    """
+    """What one strategy has made so far: its finished texts in the order of their
+    seeds, and what there is of those that are being made after them."""
 
     strategy: Strategy
     generations: tuple[Generation, ...] = ()
@@ -100,18 +91,15 @@ class Comparison:
     varied: str | None = None
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
-        """What there is to tell of its texts."""
-        is_together = any(made.timings.rows > 1 for made in self._made())
-        return (*MEASURES, ROWS) if is_together else MEASURES
+    def generations(self) -> list[Generation]:
+        """The finished texts of all strategies."""
+        return [one for column in self.columns for one in column.generations]
 
     @property
-    def is_damaged(self) -> bool:
-        """Whether the model's scores of a text were no finite numbers."""
-        return any(made.stop_reason == "not_finite" for made in self._made())
-
-    def _made(self) -> Iterator[Generation]:
-        return (one for column in self.columns for one in column.generations)
+    def measures(self) -> tuple[Measure, ...]:
+        """What there is to tell of its texts."""
+        is_together = any(made.timings.rows > 1 for made in self.generations)
+        return (*MEASURES, ROWS) if is_together else MEASURES
 
 
 def run_plan(
@@ -136,12 +124,11 @@ def run_plan(
         versions=library_versions(),
         varied=varied,
     )
-    wanted = [
-        (place, index)
-        for place in range(len(plan.strategies))
+    requests = [
+        plan.request(strategy, index)
+        for strategy in plan.strategies
         for index in range(plan.count)
     ]
-    requests = [plan.request(plan.strategies[place], index) for place, index in wanted]
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
         engine.warm(request, rows)
@@ -149,23 +136,18 @@ def run_plan(
     with closing(engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
-                if not growing[row].follow(event):
-                    continue
-                place = wanted[row][0]
-                first = place * plan.count
-                texts = growing[first : first + plan.count]
-                comparison = _with_texts(comparison, place, texts)
-                yield comparison
+                if growing[row].follow(event):
+                    place = row // plan.count
+                    texts = growing[place * plan.count : (place + 1) * plan.count]
+                    comparison = _with_texts(comparison, place, texts)
+                    yield comparison
         except EngineStopped:
             if not any(text.generation for text in growing):
                 raise
     made = [text.generation for text in growing]
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
-    for place in range(len(plan.strategies)):
-        texts = growing[place * plan.count : (place + 1) * plan.count]
-        begun = [one for one in texts if one.has_begun]
-        comparison = _with_texts(comparison, place, begun)
-    yield replace(comparison, is_interrupted=not is_whole)
+    columns = tuple(replace(column, writing=()) for column in comparison.columns)
+    yield replace(comparison, columns=columns, is_interrupted=not is_whole)
 
 
 def finish(steps: Iterable[Comparison]) -> Comparison:
@@ -174,49 +156,30 @@ def finish(steps: Iterable[Comparison]) -> Comparison:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what chooses the tokens; a library that is not there is left
-    out."""
+    """Versions of what chooses the tokens; a missing library is left out."""
     found = {
         "minigpt-repl": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
     }
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
-
-
-def shared_words(texts: list[list[str]]) -> int:
-    """How many words all texts have in common from the start."""
-    if len(texts) < 2:
-        return 0
-    count = 0
-    for words in zip(*texts, strict=False):
-        if len(set(words)) > 1:
-            break
-        count += 1
-    return count
-
-
-def figures(
-    column: Column, measures: Sequence[Measure] = MEASURES
-) -> Iterator[tuple[Measure, Interval | None]]:
-    """Every measure of a strategy's texts."""
-    for measure in measures:
-        yield measure, column.figure(measure)
 
 
 def _with_texts(
     comparison: Comparison, place: int, texts: Sequence[PartialText]
 ) -> Comparison:
-    """With what there is of a strategy's texts; they are finished in their order."""
+    """With what there is of a strategy's texts; they are finished in their order.
+
+    One that was stopped before its first token is left out.
+    """
     columns = list(comparison.columns)
-    begun = [text for text in texts if text.text is not None]
+    ended = [text.generation for text in texts if text.generation]
+    growing = [text.text for text in texts if not text.generation]
     columns[place] = Column(
         strategy=columns[place].strategy,
-        generations=tuple(text.generation for text in texts if text.generation),
-        writing=tuple(text.text or "" for text in begun if not text.generation),
+        generations=tuple(made for made in ended if made.has_begun),
+        writing=tuple(text for text in growing if text is not None),
     )
     return replace(comparison, columns=tuple(columns))

@@ -34,14 +34,8 @@ HEADING_WIDTH = 14
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that may come next.
-
-    Attributes:
-        id: of the token.
-        word: as `visible` gives it.
-        shares: its probability: the model's, then what each strategy draws with.
-        is_chosen: whether it is the one that was taken.
-    """
+    """A token that may come next, or was taken; its `shares` are the probability that
+    the model gives it, then those that each strategy draws with."""
 
     id: int
     word: str
@@ -159,7 +153,7 @@ def next_distribution(
     Args:
         logits: `(vocabulary,)`, from before the token.
         strategies: whose kept tokens are shown.
-        info: for the words.
+        info: of the model.
         count: rows.
         chosen: ids that are marked, and shown even if they are less probable.
         numbered: whether the rows have digits to choose by.

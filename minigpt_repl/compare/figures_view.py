@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import Comparison, figures
+from minigpt_repl.compare.comparison import Comparison
 from minigpt_repl.compare.measures import MEASURES, TIMINGS, Interval, Measure
 from minigpt_repl.compare.pieces import NOT_FINITE
 from minigpt_repl.compare.view import (
@@ -70,10 +70,9 @@ def notes(comparison: Comparison) -> Iterator[str]:
     """What a reader of a comparison should know, a line each."""
     yield NOT_QUALITY
     if comparison.is_interrupted:
-        made = sum(len(column.generations) for column in comparison.columns)
         wanted = comparison.plan.count * len(comparison.columns)
-        yield f"stopped: {made} of {wanted} texts had begun"
-    if comparison.is_damaged:
+        yield f"stopped: {len(comparison.generations)} of {wanted} texts had begun"
+    if any(made.stop_reason == "not_finite" for made in comparison.generations):
         yield NOT_FINITE
 
 
@@ -89,7 +88,7 @@ class FiguresView:
         names = column_names(self.comparison)
         measures = self.comparison.measures
         rows = [
-            [format_interval(*figure) for figure in figures(column, measures)]
+            [format_interval(each, column.figure(each)) for each in measures]
             for column in self.comparison.columns
         ]
         if self.comparison.varied is not None:
@@ -102,8 +101,16 @@ class FiguresView:
             for i, measure in enumerate(measures)
         ]
         for places in fitting(widths, options.max_width - first):
-            headings = [measures[place].heading for place in places]
-            yield _figures_table(names, first, headings, rows, places)
+            table = Table(
+                box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT
+            )
+            table.add_column("", max_width=first, overflow="fold")
+            for place in places:
+                table.add_column(measures[place].heading, justify="right", no_wrap=True)
+            for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+                cells = (row[place] for place in places)
+                table.add_row(Text(name, style=name_style(number)), *cells)
+            yield table
 
 
 def format_interval(measure: Measure, interval: Interval | None) -> str:
@@ -155,33 +162,10 @@ def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
     return [[place] for place in places]
 
 
-def _figures_table(
-    names: Sequence[str],
-    width: int,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    places: Sequence[int],
-) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT)
-    table.add_column("", max_width=width, overflow="fold")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
-        table.add_row(
-            Text(name, style=name_style(number)), *(row[place] for place in places)
-        )
-    return table
-
-
 @dataclass(frozen=True)
 class Spread:
-    """One measure of all texts of a comparison.
-
-    Attributes:
-        measure: what was measured.
-        values: for each strategy those of its texts that have it.
-        not_told_apart: pairs of drawn strategies, by their places.
-    """
+    """One measure of all texts of a comparison: for each strategy the values of those
+    that have it, and the pairs of drawn strategies that it does not tell apart."""
 
     measure: Measure
     values: tuple[tuple[float, ...], ...]
@@ -244,13 +228,14 @@ def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     import numpy as np
 
     dealt = np.random.default_rng(0)
-    pairs = list(combinations(range(len(samples)), 2))
-    chances = [_chance(np.array(samples[i]), np.array(samples[j]), dealt)
-               for i, j in pairs]  # fmt: skip
-    order = sorted(range(len(pairs)), key=chances.__getitem__)
-    for place, number in enumerate(order):
-        if chances[number] > LEVEL / (len(pairs) - place):
-            return sorted(pairs[each] for each in order[place:])
+    chances = {
+        (i, j): _chance(np.array(samples[i]), np.array(samples[j]), dealt)
+        for i, j in combinations(range(len(samples)), 2)
+    }
+    order = sorted(chances, key=chances.__getitem__)
+    for place, pair in enumerate(order):
+        if chances[pair] > LEVEL / (len(order) - place):
+            return sorted(order[place:])
     return []
 
 

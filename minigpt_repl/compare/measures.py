@@ -1,8 +1,7 @@
 """Figures of a text: how much it repeats itself, how probable it is.
 
 Pure functions over token ids and log-probabilities; `None` stands for a figure that a
-text is too short to have. Needs neither numpy nor scipy: a text has some hundred
-tokens.
+text is too short to have.
 """
 
 import math
@@ -104,14 +103,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
     Returns `None` without values.
     """
-    if not values:
-        return None
-    mean = fmean(values)
-    if len(values) == 1:
-        return Interval(mean, None)
-    return Interval(
-        mean, student_t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    )
+    count = len(values)
+    if count < 2:
+        return Interval(values[0], None) if values else None
+    half = student_t(count - 1) * stdev(values) / math.sqrt(count)
+    return Interval(fmean(values), half)
 
 
 _STUDENT_T = (
@@ -177,17 +173,18 @@ def _first_token_ms(generation: Generation) -> float | None:
     return 1000 * generation.timings.first_token_s if generation.tokens else None
 
 
+def _distinct(n: int) -> Measure:
+    return Measure(
+        f"distinct_{n}",
+        f"distinct-{n}",
+        as_share,
+        f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
+        lambda generation: distinct_n(generation.token_ids, n),
+    )
+
+
 MEASURES = (
-    *(
-        Measure(
-            f"distinct_{n}",
-            f"distinct-{n}",
-            as_share,
-            f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
-            lambda generation, n=n: distinct_n(generation.token_ids, n),  # type: ignore[misc]
-        )
-        for n in (1, 2, 3)
-    ),
+    *map(_distinct, (1, 2, 3)),
     Measure(
         "repeated_4",
         "repeated",

@@ -5,49 +5,71 @@ terminal, light or dark as the reader's system is, and nothing is told by colour
 Whatever a prompt or a text holds, it stays text, and its controls are visible.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.compare.choice import Choice
-from minigpt_repl.compare.comparison import (
-    Column,
-    Comparison,
-    library_versions,
-)
+from minigpt_repl.compare.choice import Choice, token_logits
+from minigpt_repl.compare.comparison import Comparison, library_versions
 from minigpt_repl.compare.distribution import Distribution
-from minigpt_repl.compare.page_parts import (
-    Colors,
-    colors_of,
-    comparison_part,
-    distribution_part,
-    text_part,
-    token_parts,
+from minigpt_repl.compare.figures_view import (
+    NOT_QUALITY,
+    SPREAD_FROM,
+    comparison_facts,
+    format_interval,
+    in_words,
+    spreads,
 )
-from minigpt_repl.compare.pieces import OWN_TEXT, REASONS, is_own_text
+from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.pieces import (
+    OWN_TEXT,
+    REASONS,
+    display_pieces,
+    is_own_text,
+    listed,
+    visible,
+)
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import LEVEL_NAMES, SAME, seed_label
+from minigpt_repl.compare.view import (
+    LEVEL_NAMES,
+    SAME,
+    column_names,
+    level,
+    seed_label,
+    shared_by_seed,
+    split_words,
+)
+from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
-from minigpt_repl.glossary import ENTRIES
-from minigpt_repl.shown import NO_PROMPT, shown
+from minigpt_repl.glossary import ENTRIES, find_entry
+from minigpt_repl.shown import NO_PROMPT, in_bits, percent, shown
 
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
 LESSON_TITLE = "How a model chooses its words"
 SHOWN_BEFORE = 80
+COLORS = 8
+BAR_WIDTH = 126
+SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
+SHOWN_ALTERNATIVES = 5
+
+Colors = dict[str, int]
+"""The number of a colour for each strategy, by its label: one on a whole page."""
 
 
 def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
     """A page with a part for each comparison; the engine tells the alternatives."""
-    colors = colors_of([c.strategy for one in comparisons for c in one.columns])
+    colors = _colors_of([c.strategy for one in comparisons for c in one.columns])
     first = " ".join(comparisons[0].plan.prompt.split())[:60] if comparisons else ""
     return _render(
         "page.html.jinja",
         title=f"{TITLE}: {first}" if first else TITLE,
         heading=TITLE,
-        comparisons=[comparison_part(one, engine, colors) for one in comparisons],
+        colors=colors,
+        comparisons=[_comparison(one, engine) for one in comparisons],
     )
 
 
@@ -61,30 +83,22 @@ def lesson_page(
         told: the comparison that the columns are of.
         engine: tells what else each token might have been.
     """
-    colors = colors_of([column.strategy for column in told.columns])
-    shown_chapters = []
-    for chapter in chapters:
-        column: Column = chapter["column"]
-        shown_chapters.append(
-            {
-                **chapter,
-                **text_part(column.generations[0], 0, engine),
-                "prompt": told.plan.prompt,
-                "sampler": column.strategy.name,
-                "parameters": column.strategy.words,
-                "color": colors[column.strategy.label],
-                "label": seed_label(told, column, 0),
-            }
-        )
+    shown_chapters = [
+        {
+            **chapter,
+            **_text(chapter["column"].generations[:1], 0, engine),
+            "prompt": told.plan.prompt,
+            "label": seed_label(told, chapter["column"], 0),
+        }
+        for chapter in chapters
+    ]
     return _render(
         "lesson.html.jinja",
         title=f"{LESSON_TITLE}: {told.plan.prompt or NO_PROMPT}",
+        colors=_colors_of([column.strategy for column in told.columns]),
         chapters=shown_chapters,
-        comparison={
-            **comparison_part(told, engine, colors),
-            "seed": told.plan.seed,
-            "length": told.plan.length,
-        },
+        comparison=_comparison(told, engine),
+        plan=told.plan,
     )
 
 
@@ -109,89 +123,211 @@ class Branch:
 
 def session_page(roots: Sequence[Branch], engine: Engine) -> str:
     """A page of a session's texts as a tree."""
-
-    def strategies(branches: Sequence[Branch]) -> Iterator[Strategy]:
-        for branch in branches:
-            request = branch.generations[0].request
-            if not is_own_text(branch.generations[0]):
-                yield Strategy(request.sampler, request.parameters)
-            yield from strategies(branch.children)
-
-    colors = colors_of(list(strategies(roots)))
-    used = [{"label": label, "color": color} for label, color in colors.items()]
+    colors: Colors = {}
     return _render(
         "session.html.jinja",
         title=SESSION_TITLE,
         branches=[_branch(root, engine, colors) for root in roots],
-        strategies=used,
-        facts={
-            "checkpoint": engine.info.checkpoint_sha256,
-            **library_versions(),
-        },
+        colors=colors,
+        facts={"checkpoint": engine.info.checkpoint_sha256, **library_versions()},
     )
 
 
 def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
+    """A text of the tree; its strategy gets a colour if it has none yet."""
     first, last = branch.generations[0], branch.generations[-1]
     request = first.request
-    strategy = Strategy(request.sampler, request.parameters)
-    tokens = [t for one in branch.generations for t in token_parts(one, 0, engine)]
-    bits = [token["bits"] for token in tokens]
-    told = [f"seed {first.seed}", f"{len(tokens)} tokens", REASONS[last.stop_reason]]
+    strategy = Strategy.of(request)
+    is_own = is_own_text(first)
+    if not is_own:
+        colors.setdefault(strategy.label, len(colors) % COLORS)
+    count = sum(len(generation.tokens) for generation in branch.generations)
+    told = [f"seed {first.seed}", f"{count} tokens", REASONS[last.stop_reason]]
     if request.stop != "none":
         told.insert(1, f"stop {request.stop}")
     if not is_drawn(request.sampler, request.parameters):
         told[0] = SAME
-    if is_own_text(first):
+    if is_own:
         told = told[1:-1]
     return {
+        **_text(branch.generations, 0, engine),
         "number": branch.number,
         "is_current": branch.is_current,
-        "sampler": OWN_TEXT if is_own_text(first) else strategy.name,
-        "parameters": "" if is_own_text(first) else strategy.words,
-        "color": colors.get(strategy.label, ""),
+        "sampler": OWN_TEXT if is_own else strategy.name,
+        "parameters": "" if is_own else strategy.words,
+        "color": "" if is_own else colors[strategy.label],
         "label": " · ".join(told),
         "prompt": branch.prompt,
-        "tokens": tokens,
-        "mean_bits": f"{sum(bits) / len(bits):.1f}" if bits else "0",
         "children": [_branch(child, engine, colors) for child in branch.children],
     }
 
 
 def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
     """A comparison for a notebook."""
-    colors = colors_of([column.strategy for column in comparison.columns])
-    return _fragment(comparison=comparison_part(comparison, engine, colors))
+    colors = _colors_of([column.strategy for column in comparison.columns])
+    part = _comparison(comparison, engine)
+    return _render("fragment.html.jinja", colors=colors, comparison=part)
 
 
 def text_fragment(generation: Generation, engine: Engine) -> str:
     """A text by the surprisal of its tokens, for a notebook."""
-    request = generation.request
-    label = Strategy(request.sampler, request.parameters).label
-    return _fragment(
-        text={
-            **text_part(generation, 0, engine),
-            "prompt": request.prompt,
-            "label": f"{label} · seed {generation.seed}",
-        }
-    )
+    label = Strategy.of(generation.request).label
+    text = {
+        **_text([generation], 0, engine),
+        "prompt": generation.request.prompt,
+        "label": f"{label} · seed {generation.seed}",
+    }
+    return _render("fragment.html.jinja", text=text)
 
 
 def distribution_fragment(distribution: Distribution) -> str:
     """A distribution for a notebook."""
-    return _fragment(distribution=distribution_part(distribution))
+    return _render("fragment.html.jinja", distribution=distribution)
 
 
 def choice_fragment(choice: Choice) -> str:
     """Why a token was chosen, for a notebook."""
     after = choice.before[-SHOWN_BEFORE:]
     facts = (("token", choice.name), ("after", f"…{after}"), *choice.facts)
-    return _fragment(facts=facts, distribution=distribution_part(choice.distribution))
+    return _render("fragment.html.jinja", facts=facts, distribution=choice.distribution)
 
 
-def _fragment(**what: Any) -> str:
-    kinds = dict.fromkeys(("comparison", "text", "facts", "distribution"))
-    return _render("fragment.html.jinja", **{**kinds, **what})
+def _colors_of(strategies: Sequence[Strategy]) -> Colors:
+    """A colour for each strategy, in their order."""
+    labels = dict.fromkeys(strategy.label for strategy in strategies)
+    return {label: place % COLORS for place, label in enumerate(labels)}
+
+
+def _comparison(comparison: Comparison, engine: Engine) -> dict[str, Any]:
+    """What the templates show of one comparison."""
+    shared = shared_by_seed(
+        [[made.text for made in column.different] for column in comparison.columns]
+    )
+    return {
+        "prompt": comparison.plan.prompt,
+        "is_interrupted": comparison.is_interrupted,
+        "columns": [
+            {
+                "strategy": column.strategy,
+                "texts": [
+                    {
+                        **_text([generation], shared[index], engine),
+                        "label": seed_label(comparison, column, index),
+                    }
+                    for index, generation in enumerate(column.different)
+                ],
+            }
+            for column in comparison.columns
+        ],
+        "measures": list(_measures(comparison)),
+        "has_dots": any(spreads(comparison)),
+        "not_quality": NOT_QUALITY,
+        "facts": comparison_facts(comparison),
+    }
+
+
+def _text(
+    generations: Sequence[Generation], shared: int, engine: Engine
+) -> dict[str, Any]:
+    """A text, which may have been made in steps; its first `shared` words are those
+    of others too."""
+    tokens = [t for made in generations for t in _tokens(made, shared, engine)]
+    bits = [token["bits"] for token in tokens]
+    mean = sum(bits) / len(bits) if bits else 0.0
+    return {"prompt": "", "tokens": tokens, "mean_bits": f"{mean:.1f}"}
+
+
+def _tokens(
+    generation: Generation, shared: int, engine: Engine
+) -> Iterator[dict[str, Any]]:
+    """Every token: its surprisal as colour and height, what else there was as a tip."""
+    common = len("".join(split_words(generation.text)[:shared]))
+    end = 0
+    is_marked = shared == 0
+    instead = _alternatives(generation, engine)
+    for place, piece in enumerate(display_pieces(generation, engine.info)):
+        token = generation.tokens[place]
+        end += len(piece)
+        body = piece.lstrip()
+        mark = ""
+        if end <= common:
+            mark = " same"
+        elif not is_marked:
+            mark = " split"
+            is_marked = True
+        bits, told = 0.0, f"token {place + 1}"
+        if token.score is not None:
+            bits = inspection.surprisal(token.score.logprob)
+            share = percent(math.exp(token.score.logprob))
+            told = f"{share}, rank {token.score.rank}, {in_bits(bits)}, {told}"
+        height = min(bits, SPARK_TOP_BITS) / SPARK_TOP_BITS * SPARK_HEIGHT
+        yield {
+            "space": piece[: len(piece) - len(body)],
+            "body": body,
+            "mark": mark,
+            "bits": bits,
+            "level": level(bits),
+            "height": max(1.0, height),
+            "tip": f"{visible(token.id, engine.info)}: {told}{instead[place]}",
+        }
+
+
+def _alternatives(generation: Generation, engine: Engine) -> list[str]:
+    """For each token the most probable ones at its place, in words.
+
+    Nothing for a text of another model.
+    """
+    info = engine.info
+    if generation.checkpoint_sha256 != info.checkpoint_sha256 or not generation.tokens:
+        return [""] * len(generation.tokens)
+    told = []
+    for row in token_logits(engine, generation):
+        shares = inspection.probabilities(row)
+        best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
+        told.append(f"\nthe model: {listed(best, shares, info)}")
+    return told
+
+
+def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    names = column_names(comparison)
+    told = {spread.measure.key: spread for spread in spreads(comparison)}
+    for measure in comparison.measures:
+        intervals = [column.figure(measure) for column in comparison.columns]
+        labels = [format_interval(measure, interval) for interval in intervals]
+        pairs = list(zip(names, labels, strict=True))
+        spread = told.get(measure.key)
+        values = [()] * len(names) if spread is None else spread.values
+        entry = find_entry(measure.heading)
+        bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
+        yield {
+            "heading": measure.heading,
+            "anchor": entry and entry.anchor,
+            "help": measure.help,
+            "note": "" if spread is None else in_words(spread, names),
+            "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
+            "bars": [
+                {"name": name, "label": label, "strategy": column.strategy, **bar}
+                for (name, label), column, bar in bars
+            ],
+        }
+
+
+def _bars(
+    intervals: Sequence[Interval | None], values: Sequence[Sequence[float]]
+) -> Iterator[dict[str, Any]]:
+    """How long each bar is, from 0, and where its interval and its texts lie."""
+    known = [i for i in intervals if i is not None and math.isfinite(i.mean)]
+    ends = [i.mean + (i.half or 0.0) for i in known]
+    top = max((*ends, *(value for each in values for value in each)), default=0.0)
+    scale = BAR_WIDTH / (top or 1.0)
+    for interval, each in zip(intervals, values, strict=True):
+        if interval is None or interval not in known:
+            yield {"length": None, "span": None, "dots": []}
+            continue
+        mean, half = interval.mean, interval.half
+        span = (max(0.0, mean - half) * scale, (mean + half) * scale) if half else None
+        dots = [value * scale for value in each] if len(each) >= SPREAD_FROM else []
+        yield {"length": max(1.0, mean * scale), "span": span, "dots": dots}
 
 
 def _render(template: str, **values: Any) -> str:
@@ -210,6 +346,7 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["percent"] = percent
     page = environment.get_template(template)
     fixed = {"level_names": LEVEL_NAMES, "glossary": ENTRIES, "no_prompt": NO_PROMPT}
     return page.render(fixed, **values).strip() + "\n"

@@ -1,6 +1,4 @@
-"""What there is to say of a text: the part that each of its tokens made, how it came
-about and how it ended, and what a reader should know of it.
-"""
+"""What there is to say of a text: its tokens' parts, how it was made, how it ended."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,8 +49,7 @@ OWN_TEXT = "your text"
 
 
 def is_own_text(generation: Generation) -> bool:
-    """Whether it is a text of the user's that was scored: no sampler made it, and it
-    took no time to be made."""
+    """Whether it is a text of the user's that was scored: no sampler made it."""
     return generation.stop_reason == "picked" and not generation.timings.decode_s
 
 
@@ -186,7 +183,7 @@ def stats_line(generation: Generation) -> str:
 
 def describe_sampler(request: Request) -> str:
     """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
-    strategy = Strategy(request.sampler, request.parameters)
+    strategy = Strategy.of(request)
     return f"{strategy.name} {strategy.words}".strip()
 
 

@@ -6,26 +6,22 @@ Markdown is quotations and a table of figures; `page` makes the HTML.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
 import msgspec
 
 from minigpt_repl import formats
-from minigpt_repl.compare.comparison import (
-    Column,
-    Comparison,
-    figures,
-    library_versions,
-)
+from minigpt_repl.compare.comparison import Column, Comparison, library_versions
 from minigpt_repl.compare.figures_view import (
     NOT_QUALITY,
     comparison_facts,
     format_interval,
 )
-from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.measures import MEASURES, Interval
 from minigpt_repl.compare.page import TITLE, comparison_page
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.spec import Strategy, plan_of
 from minigpt_repl.compare.view import column_names, seed_label
 from minigpt_repl.engine.request import Engine, Generation, Token
 from minigpt_repl.errors import UsageError
@@ -122,18 +118,9 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
 def comparison_of(prompt: str, generation: Generation) -> Comparison:
     """One text of a session as a comparison of a single strategy."""
     request = generation.request
-    strategy = Strategy(request.sampler, request.parameters)
-    plan = Plan(
-        prompt=prompt,
-        strategies=(strategy,),
-        seed=generation.seed,
-        length=request.length,
-        stop=request.stop,
-        noise=request.noise,
-        prompt_ids=request.prompt_ids,
-    )
+    strategy = Strategy.of(request)
     return Comparison(
-        plan=plan,
+        plan=plan_of(replace(request, prompt=prompt), [strategy]),
         columns=(Column(strategy, (generation,)),),
         checkpoint_sha256=generation.checkpoint_sha256,
         versions=library_versions(),
@@ -145,7 +132,7 @@ def _column(column: Column) -> formats.ComparedStrategy:
     return formats.ComparedStrategy(
         sampler=column.strategy.sampler,
         parameters=dict(column.strategy.parameters),
-        measures={measure.key: _interval(found) for measure, found in figures(column)},
+        measures={m.key: _interval(column.figure(m)) for m in MEASURES},
         texts=tuple(map(_text, column.different)),
         same_for_every_seed=not column.is_drawn,
     )
@@ -214,10 +201,9 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
         ["measure", *map(escape, column_names(comparison))],
         ["---", *("---:" for _ in comparison.columns)],
     ]
-    measures = comparison.measures
-    columns = [dict(figures(column, measures)) for column in comparison.columns]
-    for measure in measures:
-        cells = [format_interval(measure, column[measure]) for column in columns]
+    for measure in comparison.measures:
+        found = [column.figure(measure) for column in comparison.columns]
+        cells = [format_interval(measure, each) for each in found]
         rows.append([measure.heading, *cells])
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
     yield NOT_QUALITY

@@ -1,15 +1,11 @@
-"""An exported comparison run again, token for token.
-
-`formats.Comparison` is the shape of the file; whether its seeds and samplers fit
-together is told here.
-"""
+"""An exported comparison run again, token for token."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from minigpt_repl import formats
 from minigpt_repl.compare.comparison import library_versions
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.spec import Strategy, text_seed
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -30,9 +26,8 @@ class ReplayError(MiniGPTError):
 class RecordedText:
     """One text of a file: how it was made, and its tokens.
 
-    Attributes:
-        is_picked: whether a user picked its last token or all of them, so that no
-            sampler would choose them again.
+    If it `is_picked`, a user chose its last token or all of them, and no sampler would
+    choose them again.
     """
 
     label: str
@@ -52,11 +47,7 @@ class Recorded:
 
 
 def read_recorded(text: str, name: str) -> tuple[Recorded, ...]:
-    """The comparisons of an export: one, or all texts of a session.
-
-    Args:
-        text: the file's content.
-        name: of the file, for messages.
+    """The comparisons in an export's text: one, or all texts of a session.
 
     Raises:
         MiniGPTError: if it is no export, a newer or a damaged one.
@@ -68,7 +59,10 @@ def read_recorded(text: str, name: str) -> tuple[Recorded, ...]:
         assert isinstance(content, formats.Comparison)
         many = (content,)
     try:
-        return tuple(map(_recorded, many))
+        return tuple(
+            Recorded(one.checkpoint_sha256, one.versions, tuple(_texts(one)))
+            for one in many
+        )
     except UsageError as error:
         raise formats.FormatError(f"{name} is damaged: {error}") from None
 
@@ -96,32 +90,31 @@ def replay(engine: Engine, recorded: Recorded) -> Iterator[str]:
     """
     made_by = recorded.versions.get("minigpt-repl", "")
     for one in recorded.texts:
+        name = f"{one.label} seed {one.request.seed}"
         if made_by.startswith("0.1.") and find_sampler(one.request.sampler).is_random:
             raise ReplayError(
-                f"{one.label} seed {one.request.seed}: the file was made by "
-                f"minigpt-repl {plain(made_by)}, which drew other tokens from the same "
-                "seeds: install that version to replay it"
+                f"{name}: the file was made by minigpt-repl {plain(made_by)}, which "
+                "drew other tokens from the same seeds: install that version to "
+                "replay it"
             )
         if one.is_picked:
             words = quoted(" ".join(one.words))
             yield f"{one.label}: {words} was picked by hand, not chosen"
             continue
         again = _run(engine, one.request)
-        for place, (old, new) in enumerate(
-            zip(one.token_ids, again.token_ids, strict=False), start=1
-        ):
+        pairs = enumerate(zip(one.token_ids, again.token_ids, strict=False))
+        for place, (old, new) in pairs:
             if old != new:
-                was, now = one.words[place - 1], again.tokens[place - 1].text
+                now, was = quoted(again.tokens[place].text), quoted(one.words[place])
                 raise ReplayError(
-                    f"{one.label} seed {one.request.seed}: token {place} is "
-                    f"{quoted(now)}, the file has {quoted(was)}"
+                    f"{name}: token {place + 1} is {now}, the file has {was}"
                 )
         if len(one.token_ids) != len(again.token_ids):
             raise ReplayError(
-                f"{one.label} seed {one.request.seed}: {len(again.token_ids)} tokens, "
-                f"the file has {len(one.token_ids)}"
+                f"{name}: {len(again.token_ids)} tokens, the file has "
+                f"{len(one.token_ids)}"
             )
-        yield f"{one.label} seed {one.request.seed}: {len(one.token_ids)} tokens agree"
+        yield f"{name}: {len(one.token_ids)} tokens agree"
 
 
 def _run(engine: Engine, request: Request) -> Generation:
@@ -132,40 +125,36 @@ def _run(engine: Engine, request: Request) -> Generation:
     return made
 
 
-def _recorded(content: formats.Comparison) -> Recorded:
-    plan = Plan(
-        prompt=content.prompt,
-        strategies=(),
-        count=content.count,
-        seed=content.seed,
-        length=content.length,
-        stop=content.stop,
-        noise=content.noise,
-        prompt_ids=content.prompt_ids,
-    )
-    texts = [text for item in content.strategies for text in _texts(item, plan)]
-    return Recorded(content.checkpoint_sha256, content.versions, tuple(texts))
-
-
-def _texts(content: formats.ComparedStrategy, plan: Plan) -> Iterator[RecordedText]:
-    spec = find_sampler(content.sampler)
-    strategy = Strategy(spec.name, spec.check(content.parameters))
-    for index, text in enumerate(content.texts):
-        request = plan.request(strategy, index)
-        if text.seed != request.seed:
-            raise UsageError(
-                f"text {index + 1} of {strategy.label} has seed {text.seed}, "
-                f"by the seed of the comparison it is {request.seed}"
-            )
-        if text.stop_reason == "interrupted":
-            # It was stopped by hand; as many tokens are made again.
-            request = replace(request, length=max(1, len(text.tokens)))
-            if not text.tokens:
+def _texts(content: formats.Comparison) -> Iterator[RecordedText]:
+    for item in content.strategies:
+        spec = find_sampler(item.sampler)
+        strategy = Strategy(spec.name, spec.check(item.parameters))
+        for index, text in enumerate(item.texts):
+            seed = text_seed(content.seed, index)
+            if text.seed != seed:
+                raise UsageError(
+                    f"text {index + 1} of {strategy.label} has seed {text.seed}, "
+                    f"by the seed of the comparison it is {seed}"
+                )
+            length = content.length
+            if text.stop_reason == "interrupted":
+                length = len(text.tokens)  # as many tokens are made again
+            if length == 0:
                 continue
-        yield RecordedText(
-            label=strategy.label,
-            request=replace(request, with_scores=False),
-            token_ids=tuple(token.id for token in text.tokens),
-            words=tuple(token.text for token in text.tokens),
-            is_picked=text.stop_reason == "picked",
-        )
+            request = Request(
+                prompt=content.prompt,
+                sampler=strategy.sampler,
+                parameters=strategy.parameters,
+                length=length,
+                seed=seed,
+                stop=content.stop,
+                prompt_ids=content.prompt_ids,
+                noise=content.noise,
+            )
+            yield RecordedText(
+                label=strategy.label,
+                request=request,
+                token_ids=tuple(token.id for token in text.tokens),
+                words=tuple(token.text for token in text.tokens),
+                is_picked=text.stop_reason == "picked",
+            )

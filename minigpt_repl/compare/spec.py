@@ -5,6 +5,7 @@ Pure: text and settings in, frozen values out.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from minigpt_repl.engine.request import SEEDS, Request
@@ -26,6 +27,11 @@ class Strategy:
 
     sampler: str
     parameters: Mapping[str, Value]
+
+    @staticmethod
+    def of(request: Request) -> "Strategy":
+        """By which a text was asked for."""
+        return Strategy(request.sampler, request.parameters)
 
     @property
     def label(self) -> str:
@@ -124,9 +130,7 @@ def parse_typed(arguments: str, settings: Settings) -> Typed:
 
 def split_prompt(arguments: str) -> tuple[str, str | None]:
     """What stands before ` -- `, and the prompt after it; `None` without one."""
-    if arguments == PROMPT_MARK or arguments.startswith(f"{PROMPT_MARK} "):
-        return "", arguments.removeprefix(PROMPT_MARK).strip()
-    words, mark, prompt = f"{arguments} ".partition(f" {PROMPT_MARK} ")
+    words, mark, prompt = f" {arguments} ".partition(f" {PROMPT_MARK} ")
     return words.strip(), prompt.strip() if mark else None
 
 
@@ -188,16 +192,11 @@ def read_wholes(words: Sequence[str], defaults: Sequence[int]) -> list[int]:
 
 
 def read_count(text: str, most: int, wants: str, why: str = "") -> int:
-    """A whole number from 1 on that was typed.
-
-    Args:
-        text: what was typed.
-        most: the highest that is allowed.
-        wants: what wants it, such as ":next takes".
-        why: what it counts, if that has to be said.
+    """A whole number from 1 to `most` that was typed.
 
     Raises:
-        UsageError: if it is not a number in range.
+        UsageError: if it is none; begins with what wants it, such as ":next takes",
+            and may tell what it counts.
     """
     count = read_whole(text)
     if count is None or not 1 <= count <= most:
@@ -218,16 +217,21 @@ def make_plan(
     prompt_ids: tuple[int, ...] | None = None,
 ) -> Plan:
     """A plan with the seed, the length and the stop rule of the settings."""
-    request = settings.request(prompt)
+    request = replace(settings.request(prompt), prompt_ids=prompt_ids)
+    return plan_of(request, strategies, count)
+
+
+def plan_of(request: Request, strategies: Sequence[Strategy], count: int = 1) -> Plan:
+    """A plan for texts as one that was asked for, by other strategies."""
     return Plan(
-        prompt=prompt,
+        prompt=request.prompt,
         strategies=tuple(strategies),
         count=count,
         seed=request.seed,
         length=request.length,
         stop=request.stop,
         noise=request.noise,
-        prompt_ids=prompt_ids,
+        prompt_ids=request.prompt_ids,
     )
 
 
@@ -261,13 +265,10 @@ def _range_texts(word: str, kind: type) -> list[str]:
     low, dots, high = span.partition("..")
     if not dots:
         return [word]
-    try:
-        first, last = float(low), float(high)
-    except ValueError:
-        first = last = math.nan
-    count = (read_whole(steps) if slash else 5) or 0
-    is_finite = math.isfinite(last - first)
-    if not is_finite or not 2 <= count <= MOST_STRATEGIES:
+    first, last, count = 0.0, 0.0, 0
+    with suppress(ValueError):
+        first, last, count = float(low), float(high), int(steps) if slash else 5
+    if not math.isfinite(last - first) or not 2 <= count <= MOST_STRATEGIES:
         raise UsageError(
             f"a range is FIRST..LAST/COUNT, such as 0.2..1.4/5, with a count of "
             f"2..{MOST_STRATEGIES}; got {quoted(word)}"

@@ -1,5 +1,4 @@
-"""Texts as rich draws them: those of a comparison side by side, several of one prompt
-in rows, one by the surprisal of its tokens.
+"""Texts as rich draws them: side by side, in rows, or by the surprisal of their tokens.
 
 Each view asks for the room when it is drawn, so it fits any terminal and a pipe alike.
 What colour says is said by a mark too.
@@ -8,16 +7,13 @@ What colour says is said by a mark too.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import (
-    Column,
-    Comparison,
-    shared_words,
-)
+from minigpt_repl.compare.comparison import Column, Comparison
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.shown import NO_PROMPT, shown
@@ -40,13 +36,7 @@ SHOWN_PROMPT = 3
 LEVELS = (1.0, 3.0, 6.0, 10.0)
 """Bits at which the next level begins."""
 
-LEVEL_NAMES = (
-    "under 1 bit",
-    "1 to 3",
-    "3 to 6",
-    "6 to 10",
-    "10 bits or more",
-)
+LEVEL_NAMES = ("under 1 bit", "1 to 3", "3 to 6", "6 to 10", "10 bits or more")
 STYLES = ("green", "cyan", "yellow", "magenta", "bold red")
 """From the terminal's own palette, so that they suit a dark and a light one."""
 
@@ -61,12 +51,17 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"\s*\S+", text)
 
 
-def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
-    """How many words the texts of each seed have in common from the start.
+def shared_words(texts: Sequence[list[str]]) -> int:
+    """How many words all texts have in common from the start; 0 for one text."""
+    if len(texts) < 2:
+        return 0
+    same = takewhile(lambda words: len(set(words)) == 1, zip(*texts, strict=False))
+    return len(list(same))
 
-    Args:
-        texts: of each strategy, in the order of their seeds; some may have fewer.
-    """
+
+def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
+    """How many words the texts of each seed have in common from the start, of the
+    texts of each strategy; some strategies may have fewer."""
     return [
         shared_words([split_words(each[i]) for each in texts if len(each) > i])
         for i in range(max(map(len, texts)))
@@ -99,13 +94,8 @@ def column_names(comparison: Comparison) -> list[str]:
 
 
 def label_width(labels: Sequence[str], room: int, least: int = 0) -> int:
-    """Columns for labels: as many as they need, but no more than their part.
-
-    Args:
-        labels: what stands before each row.
-        room: columns in all.
-        least: columns that they may take even where their part is smaller.
-    """
+    """Columns for labels: as many as they need, but no more than their part of the
+    room, or `least` where that is more."""
     needed = max(map(len, labels), default=0)
     return min(needed, max(least, int(room * WIDEST_LABEL)))
 
@@ -130,42 +120,28 @@ class TextsView:
         size = band_size(len(columns), options.max_width)
         for start in range(0, len(columns), size):
             yield Text("")
-            yield _band(
-                comparison, range(start, min(start + size, len(columns))), shared, size
-            )
+            places = range(start, min(start + size, len(columns)))
+            yield _band(comparison, places, shared, size)
 
 
 def _band(
-    comparison: Comparison,
-    places: Sequence[int],
-    shared: Sequence[int],
-    size: int,
+    comparison: Comparison, places: Sequence[int], shared: Sequence[int], size: int
 ) -> Table:
     columns = [comparison.columns[place] for place in places]
     table = Table(
-        box=None,
-        expand=True,
-        pad_edge=False,
-        padding=(0, GAP, 0, 0),
-        header_style="",
-        show_header=True,
+        box=None, expand=True, pad_edge=False, padding=(0, GAP, 0, 0), header_style=""
     )
     for place, column in zip(places, columns, strict=True):
-        table.add_column(_heading(column, place), ratio=1, overflow="fold")
+        heading = Text(column.strategy.name, style=name_style(place))
+        if column.strategy.words:
+            heading.append(f" {column.strategy.words}", style="not bold default dim")
+        table.add_column(heading, ratio=1, overflow="fold")
     for _ in range(size - len(columns)):
         table.add_column("", ratio=1)  # the last row's texts are as wide as others
     rows = max((len(column.texts) for column in columns), default=0)
     for index in range(rows):
-        cells = [_cell(comparison, c, index, shared) for c in columns]
-        table.add_row(*cells, end_section=index < rows - 1)
+        table.add_row(*(_cell(comparison, each, index, shared) for each in columns))
     return table
-
-
-def _heading(column: Column, place: int) -> Text:
-    heading = Text(column.strategy.name, style=name_style(place))
-    if column.strategy.words:
-        heading.append(f" {column.strategy.words}", style="not bold default dim")
-    return heading
 
 
 def _cell(
@@ -217,13 +193,10 @@ class Row:
 
 @dataclass(frozen=True)
 class RowsView:
-    """Texts one below the other.
+    """Texts one below the other, after the prompt that they continue.
 
-    Attributes:
-        prompt: what they continue.
-        rows: the texts.
-        is_whole: whether all of each is shown; else as many lines of each as the
-            screen has room for: its last ones.
+    If it `is_whole`, all of each is shown; else as many lines of each as the screen
+    has room for: its last ones.
     """
 
     prompt: str
@@ -262,10 +235,8 @@ class RowsView:
 
 
 def _wrapped(console: Console, text: str, width: int) -> list[Text]:
-    wrapped = Text(shown(text).expandtabs(1)).wrap(
-        console, max(1, width), overflow="fold"
-    )
-    return list(wrapped)
+    whole = Text(shown(text).expandtabs(1))
+    return list(whole.wrap(console, max(1, width), overflow="fold"))
 
 
 @dataclass(frozen=True)
@@ -308,13 +279,7 @@ def digit(bits: float) -> str:
 
 @dataclass(frozen=True)
 class HeatView:
-    """A text by the surprisal of its tokens, with a legend.
-
-    Attributes:
-        prompt: what stands before it.
-        pieces: display form of each token, with the space before it.
-        bits: surprisal of each token.
-    """
+    """A text by the surprisal of its tokens in bits, with a legend."""
 
     prompt: str
     pieces: Sequence[str]
@@ -332,13 +297,8 @@ class HeatView:
                 text.append(f"{piece}{digit(bits)}")
         yield text
         yield Text("")
-        yield (
-            legend()
-            if has_color
-            else Text(
-                "the digit after a token is its surprisal in bits; 9 is 9 or more"
-            )
-        )
+        digits = "the digit after a token is its surprisal in bits; 9 is 9 or more"
+        yield legend() if has_color else Text(digits)
 
 
 def legend() -> Text:

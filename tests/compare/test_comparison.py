@@ -8,7 +8,7 @@ from drawn import drawn
 from fakes import FakeEngine
 from rich.console import Console
 
-from minigpt_repl.compare.comparison import finish, run_plan, shared_words
+from minigpt_repl.compare.comparison import finish, run_plan
 from minigpt_repl.compare.figures_view import FiguresView, bar, sparkline
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import (
@@ -25,6 +25,7 @@ from minigpt_repl.compare.view import (
     band_size,
     digit,
     level,
+    shared_words,
     split_words,
 )
 from minigpt_repl.errors import EngineStopped
