@@ -336,17 +336,22 @@ def _load_plugins() -> None:
     _plugins_loaded = True
     from importlib.metadata import entry_points
 
+    failures: list[MiniGPTError] = []
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             register(entry_point.load())
-        except Exception as error:  # a plugin may raise anything
+        except Exception as error:  # noqa: BLE001, a plugin may raise anything
             reason = str(error)
             if isinstance(error, ImportError) and str(error.name).startswith(_OLD):
                 reason = f"it is written for 0.1.0; {_OLD} is {__package__} now"
-            raise MiniGPTError(
-                f"the sampler plugin {entry_point.name!r} ({entry_point.value}) can't "
-                f"be used: {reason}: correct it or uninstall it"
-            ) from error
+            failures.append(
+                MiniGPTError(
+                    f"the sampler plugin {entry_point.name!r} ({entry_point.value}) "
+                    f"can't be used: {reason}: correct it or uninstall it"
+                )
+            )
+    if failures:  # told once, when the others are there
+        raise failures[0]
 
 
 (_TEMPERATURE,) = STAGES["temperature"].parameters  # the same in a chain and alone

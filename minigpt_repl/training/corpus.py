@@ -184,7 +184,9 @@ def _texts(
         text, name = _decoded(document.read(), document.name, encoding)
         texts.append(text)
         found[name] += 1
-    others = {name: count for name, count in found.items() if name != "utf-8"}
+    others = {
+        name: n for name, n in found.items() if name.removesuffix("-sig") != "utf-8"
+    }
     if others and encoding is None:
         named = ", ".join(
             name if len(texts) == 1 else f"{name} ({count} of {len(texts)} files)"

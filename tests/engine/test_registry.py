@@ -25,10 +25,11 @@ class Plugin:
 
 @pytest.fixture
 def install(monkeypatch):
-    """Installs a package with one plugin, for this test."""
+    """Installs packages with one plugin each, for this test."""
 
-    def install(loaded):
-        monkeypatch.setattr(metadata, "entry_points", lambda group: [Plugin(loaded)])
+    def install(*loaded):
+        plugins = [Plugin(each) for each in loaded]
+        monkeypatch.setattr(metadata, "entry_points", lambda group: plugins)
         monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
         monkeypatch.setattr(registry, "_plugins_loaded", False)
 
@@ -60,6 +61,13 @@ def test_a_plugin_that_fails_is_named_in_one_line(install):
     install(RuntimeError("no coin"))
     with pytest.raises(MiniGPTError, match=r"'coin' \(coin_package:SPEC\).*no coin"):
         registry.all_samplers()
+
+
+def test_a_plugin_that_fails_does_not_keep_others_away(install, coin):
+    install(RuntimeError("no coin"), coin)
+    with pytest.raises(MiniGPTError, match="no coin"):
+        registry.find_sampler("toss")
+    assert registry.find_sampler("toss") is coin
 
 
 def test_a_name_that_is_taken_is_refused(coin):
