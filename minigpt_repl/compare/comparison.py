@@ -6,7 +6,7 @@ makes texts of one sampler together.
 
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -91,6 +91,11 @@ class Comparison:
     varied: str | None = None
 
     @property
+    def is_growing(self) -> bool:
+        """Whether one of its texts is being written."""
+        return any(column.writing for column in self.columns)
+
+    @property
     def generations(self) -> list[Generation]:
         """The finished texts of all strategies."""
         return [one for column in self.columns for one in column.generations]
@@ -103,9 +108,12 @@ class Comparison:
 
 
 def run_plan(
-    engine: Engine, plan: Plan, varied: str | None = None
+    engine: Engine,
+    plan: Plan,
+    varied: str | None = None,
+    is_due: Callable[[], bool] = lambda: False,
 ) -> Generator[Comparison, None, None]:
-    """Make the texts: the comparison after every token, and the whole at last.
+    """Make the texts: the comparison after each token if it is due, the whole at last.
 
     A seed is drawn if the plan has none.
     When texts end because someone stopped them, the comparison ends there, and
@@ -136,16 +144,14 @@ def run_plan(
     with closing(engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
-                if growing[row].follow(event):
-                    place = row // plan.count
-                    texts = growing[place * plan.count : (place + 1) * plan.count]
-                    comparison = _with_texts(comparison, place, texts)
-                    yield comparison
+                if growing[row].follow(event) and is_due():
+                    yield _with_texts(comparison, growing)
         except EngineStopped:
             if not any(text.generation for text in growing):
                 raise
     made = [text.generation for text in growing]
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
+    comparison = _with_texts(comparison, growing)
     columns = tuple(replace(column, writing=()) for column in comparison.columns)
     yield replace(comparison, columns=columns, is_interrupted=not is_whole)
 
@@ -167,19 +173,22 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def _with_texts(
-    comparison: Comparison, place: int, texts: Sequence[PartialText]
-) -> Comparison:
-    """With what there is of a strategy's texts; they are finished in their order.
+def _with_texts(comparison: Comparison, texts: Sequence[PartialText]) -> Comparison:
+    """With what there is of the texts; those of a strategy are finished in their order.
 
     One that was stopped before its first token is left out.
     """
-    columns = list(comparison.columns)
-    ended = [text.generation for text in texts if text.generation]
-    growing = [text.text for text in texts if not text.generation]
-    columns[place] = Column(
-        strategy=columns[place].strategy,
-        generations=tuple(made for made in ended if made.has_begun),
-        writing=tuple(text for text in growing if text is not None),
-    )
+    count = comparison.plan.count
+    columns = []
+    for place, column in enumerate(comparison.columns):
+        own = texts[place * count : (place + 1) * count]
+        ended = [text.generation for text in own if text.generation]
+        growing = [text.text for text in own if not text.generation]
+        columns.append(
+            Column(
+                strategy=column.strategy,
+                generations=tuple(made for made in ended if made.has_begun),
+                writing=tuple(text for text in growing if text is not None),
+            )
+        )
     return replace(comparison, columns=tuple(columns))

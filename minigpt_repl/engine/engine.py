@@ -38,6 +38,9 @@ from minigpt_repl.models.checkpoint import Checkpoint
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler
 
+SCORED_AFTER_STOP = 2000
+"""Tokens that are still scored after a stop: less than half a second's work."""
+
 
 class LocalEngine(Engine):
     """An engine in this process.
@@ -155,9 +158,10 @@ class LocalEngine(Engine):
         decode_s = time.perf_counter() - clock
         tokens = sum(len(text.token_ids) for text in texts)
         timings = Timings(load_s, first_token_s, decode_s, len(texts), tokens)
+        has_time = tokens <= SCORED_AFTER_STOP or not stopped()
         for row, text in enumerate(texts):
             made = text.generation(timings, self._info.checkpoint_sha256)
-            if text.request.with_scores and made.tokens:
+            if text.request.with_scores and made.tokens and has_time:
                 made = inspection.scored(made, self)
             yield row, Finished(made)
 
@@ -178,9 +182,10 @@ class LocalEngine(Engine):
             ids = self.encode(request.prompt.removesuffix(taken))
             if self._model.text.unknown_id in ids:
                 unknown = self._model.text.unknown_words(request.prompt, self.encode)
-        ids = self._known(ids)
-        new = request.length if spec.search is not None else 1
-        kept = crop(ids, self._info.context_length, new)
+        ids, size = self._known(ids), self._info.context_length
+        # A search can't begin a full context anew. A quarter is left to the prompt.
+        new = 1 if spec.search is None else min(request.length, size - size // 4)
+        kept = crop(ids, size, new)
         seed = request.seed
         if seed is None:
             seed = draw_seed()

@@ -41,7 +41,9 @@ class Command:
 
     @property
     def help(self) -> str:
-        return inspect.getdoc(self.run) or ""
+        """The docstring, a line for each paragraph: the screen wraps them."""
+        paragraphs = (inspect.getdoc(self.run) or "").split("\n\n")
+        return "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
     @property
     def summary(self) -> str:

@@ -157,16 +157,24 @@ FRAME_S = 1 / 12
 
 
 class Pace:
-    """Tells when the next frame is due; never where no terminal shows it."""
+    """Tells when the next frame is due; never where no terminal shows it.
+
+    Between two frames there is as much time as the first one took to draw, so that what
+    comes meanwhile does not pile up behind large frames.
+    """
 
     def __init__(self, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
+        self._begun: float | None = None  # of the frame that was drawn last
         self._due = 0.0
 
     def is_due(self) -> bool:
-        """Whether to draw a frame now; if so the next one is due a while later."""
+        """Whether to draw a frame now, before anything else is asked."""
         now = time.monotonic()
+        if self._begun is not None:
+            self._due = now + max(FRAME_S, now - self._begun)
+            self._begun = None
         if not self._is_terminal or now < self._due:
             return False
-        self._due = now + FRAME_S
+        self._begun = now
         return True

@@ -281,8 +281,14 @@ def read_sampler(text: str) -> tuple[SamplerSpec, dict[str, str]]:
 
 def as_chain(text: str) -> str:
     """The same as a chain: one stage alone, such as top_k, may be a sampler's name."""
-    is_chain = read_sampler(text)[0].stages
-    return text if is_chain else f"{text}{chain.SEPARATOR}random"
+    spec = read_sampler(text)[0]
+    if spec.stages:
+        return text
+    # Beside it stands one that changes nothing.
+    stage = STAGES.get(spec.name)
+    if stage is not None and stage.is_last:
+        return f"temperature=1{chain.SEPARATOR}{text}"
+    return f"{text}{chain.SEPARATOR}random"
 
 
 @lru_cache

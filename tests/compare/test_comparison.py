@@ -41,6 +41,11 @@ def make_plan(*strategies, **more):
     return Plan("the king", strategies or (GREEDY, TOP_K), **more)
 
 
+def grown(engine, plan):
+    """A comparison after each token."""
+    return run_plan(engine, plan, is_due=lambda: True)
+
+
 def compare(plan, engine=None, varied=None):
     return finish(run_plan(engine or FakeEngine(context_length=64), plan, varied))
 
@@ -53,14 +58,19 @@ def test_every_strategy_gets_every_seed():
 
 
 def test_texts_grow_one_token_after_the_other():
-    *seen, comparison = run_plan(FakeEngine(context_length=64), make_plan(GREEDY))
+    *seen, comparison = grown(FakeEngine(context_length=64), make_plan(GREEDY))
     lengths = [len(one.columns[0].texts[0]) for one in seen]
     assert lengths == sorted(lengths) and len(set(lengths)) >= 8
     assert seen[0].columns[0].writing and comparison.columns[0].writing == ()
 
 
+def test_nothing_but_the_whole_is_told_where_nobody_looks():
+    (comparison,) = run_plan(FakeEngine(context_length=64), make_plan(GREEDY))
+    assert len(comparison.generations) == 1 and not comparison.is_growing
+
+
 def test_texts_of_a_strategy_grow_together():
-    *seen, _ = run_plan(FakeEngine(context_length=64), make_plan(TOP_K, count=3))
+    *seen, _ = grown(FakeEngine(context_length=64), make_plan(TOP_K, count=3))
     assert [len(one.columns[0].texts) for one in seen[:3]] == [1, 2, 3]
     assert all(len(one.columns[0].generations) == 0 for one in seen[:-3])
 
@@ -78,7 +88,7 @@ def test_the_speed_of_texts_made_together_is_told_once_and_named():
 
 def test_a_comparison_that_grows_stays_within_the_screen():
     plan = make_plan(RANDOM, TOP_K, count=9, length=60)
-    seen = [*run_plan(FakeEngine(context_length=64), plan)]
+    seen = [*grown(FakeEngine(context_length=64), plan)]
     for one in seen[:: len(seen) // 20]:
         console = Console(file=io.StringIO(), width=80, height=24)
         assert len(console.render_lines(GrowingView(one))) < 24
@@ -103,7 +113,7 @@ def test_scores_come_with_the_texts_and_not_from_the_engine_once_more(monkeypatc
 
 def test_a_stop_keeps_what_is_there():
     engine = FakeEngine(context_length=64)
-    for comparison in run_plan(engine, make_plan()):
+    for comparison in grown(engine, make_plan()):
         if len(comparison.columns[1].texts) == 1:
             engine.stop()
     whole, cut = (column.generations[0] for column in comparison.columns)

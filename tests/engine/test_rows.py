@@ -5,10 +5,12 @@ import threading
 import numpy as np
 import pytest
 
+from minigpt_repl.engine import engine as engine_module
 from minigpt_repl.engine import rows as rows_module
 from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.decode import CORES
 from minigpt_repl.engine.engine import LocalEngine
+from minigpt_repl.engine.inspection import has_scores
 from minigpt_repl.engine.request import (
     Finished,
     Request,
@@ -182,6 +184,17 @@ def test_a_stop_ends_all_rows_and_keeps_what_they_have(engine):
     for part, full in zip(made, whole, strict=True):
         assert len(part.token_ids) >= 3
         assert part.token_ids == full.token_ids[: len(part.token_ids)]
+
+
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_a_stop_does_not_wait_until_much_text_is_scored(engine, monkeypatch, limit):
+    monkeypatch.setattr(engine_module, "SCORED_AFTER_STOP", limit)
+    requests = [ask(seed=seed, with_scores=True) for seed in (1, 2)]
+    for _, event in engine.generate_rows(requests):
+        if isinstance(event, TokenChosen) and event.index == 2:
+            engine.stop()
+        if isinstance(event, Finished):
+            assert has_scores(event.generation) == (limit > 0)
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,10 @@ def test_a_sampler_becomes_a_chain_of_its_rule():
     assert "beam is no rule of a chain" in str(talk.error)
     talk.type(":sampler top_p p=0.9 k=5", ":chain")
     assert "top_p with k is no chain: :set k off first" in str(talk.error)
-    talk.type(":sampler greedy", ":chain", ":chain drop greedy")
+    for name in ("random", "greedy"):
+        talk.type(f":sampler {name}", ":chain")
+        assert talk.notices[0].startswith(f"temperature=1 + {name}, the next token")
+    talk.type(":chain drop greedy")
     assert "at least one stage" in str(talk.error)
 
 

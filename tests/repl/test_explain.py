@@ -27,6 +27,11 @@ def cells(talk):
     return [row for row in rows if row[1] != "more" and row[0] != "──"]
 
 
+def test_behind_a_text_of_your_own_is_the_next_token():
+    talk = Talk().type("the fox", ":score the king was old", ":explain top_k")
+    assert "after: the king was old" in talk.notices[0]
+
+
 @pytest.mark.parametrize("spec", all_samplers(), ids=lambda spec: spec.name)
 def test_explain_tells_story_formula_source_and_use(spec):
     said = " ".join(explained(spec.name).said.split())

@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeEngine
 
 from minigpt_repl.engine.request import Finished, Status
+from minigpt_repl.repl import output
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.line_editor import colors, toolbar
@@ -174,3 +175,17 @@ def test_an_unfinished_text_has_no_speed(session):
     generation = session.node.generation
     node = replace(session.node, generation=replace(generation, tokens=()))
     assert "tokens/s" not in words(replace(session, nodes=(node,)))
+
+
+def test_large_frames_leave_time_for_what_comes_meanwhile(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(output.time, "monotonic", lambda: now)
+    pace = output.Pace(is_terminal=True)
+    assert pace.is_due()
+    now += 2.0  # so long did that frame take to draw
+    taken = 0
+    while not pace.is_due():
+        now += 0.25
+        taken += 1
+    assert taken == 8  # as long again
+    assert not output.Pace(is_terminal=False).is_due()

@@ -94,9 +94,9 @@ def show_comparison(
 ) -> Generator[Output, Any, Comparison]:
     """Run a plan and show it while it grows, then the figures."""
     pace = Pace(context.is_terminal)
-    with closing(run_plan(context.engine, plan, varied)) as steps:
+    with closing(run_plan(context.engine, plan, varied, pace.is_due)) as steps:
         for comparison in steps:
-            if pace.is_due():
+            if comparison.is_growing:
                 yield Live(GrowingView(comparison))
     yield Live(TextsView(comparison))
     yield from map(Say, below_texts(comparison))

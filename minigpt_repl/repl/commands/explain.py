@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import next_token_place, visible
+from minigpt_repl.compare.pieces import is_own_text, next_token_place, visible
 from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
@@ -66,8 +66,9 @@ def explain(context: Context, arguments: str) -> Outputs:
     node = context.session.node
     prompt, ids = "", current_ids(context)
     if node is not None:
-        prompt = node.text if spec.needs_history else node.prompt
-        ids = ids if spec.needs_history else prompt_ids_of(context, node)
+        is_whole = spec.needs_history or is_own_text(node.generation)
+        prompt = node.text if is_whole else node.prompt
+        ids = ids if is_whole else prompt_ids_of(context, node)
     named = spec.text(values)
     if not spec.stages:
         named = f"{spec.name} {format_values(values, shows_off=True)}".rstrip()

@@ -270,7 +270,7 @@ def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
     yield "loaded in", in_seconds(info.load_s)
     training = info.training
     for name, value in training.items():
-        if isinstance(value, (str, int, float)):
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
             yield _fact(name, value)
         elif name == "metrics" and isinstance(value, dict):
             # Where the last one was the best, its step is told already.

@@ -34,7 +34,7 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.errors import UsageError
 from minigpt_repl.repl.context import Context, current_ids
 from minigpt_repl.repl.tables import NAME, STRONG
-from minigpt_repl.shown import NO_PROMPT, as_share, in_nats, quoted, shown
+from minigpt_repl.shown import NO_PROMPT, in_nats, percent, quoted, shown
 
 SHOWN_DROPPED = 2
 """Of each step of a group, those that nearly survived it."""
@@ -194,9 +194,9 @@ def grown_tree(context: Context, arguments: str) -> Tree:
         for token_id in top_ids(shares, children):
             word, own = visible(token_id, context.engine.info), float(shares[token_id])
             label = Text(word, style=NAME, no_wrap=True, overflow="ellipsis")
-            label.append(f" {as_share(own)}", style="not bold default")
+            label.append(f" {percent(own)}", style="not bold default")
             if left < depth:
-                whole = as_share(share * own)
+                whole = percent(share * own)
                 label.append(f", {whole} together", style="not bold default dim")
             branch = under.add(label)
             if left > 1:

@@ -276,9 +276,10 @@ def _choose(
     for each in PROMPTS if prompt is None else (prompt,):
         plan = make_plan(settings, strategies, each)
         pace, label = Pace(context.is_terminal), f"making texts of {_named(each)}: "
-        with closing(run_plan(context.engine, plan)) as steps:
+        steps = run_plan(context.engine, plan, is_due=pace.is_due)
+        with closing(steps):
             for told in steps:
-                if pace.is_due():
+                if told.is_growing:
                     begun = [c.strategy.sampler for c in told.columns if c.texts]
                     yield Live(Text(label + ", ".join(begun), style="dim"))
         chapters = _judged(specs, told)
@@ -363,7 +364,8 @@ def _tell(
     strategy = chapter.column.strategy
     title = Text(f"{number}: {strategy.sampler}", style=NAME)
     words = filter(None, (strategy.words, seed_label(told, chapter.column, 0)))
-    yield Say(title.append(f" {' · '.join(words)}", style="not bold default dim"))
+    told_of = "".join(f" · {each}" for each in words)
+    yield Say(title.append(told_of, style="not bold default dim"))
     yield Say(Text(f"{chapter.spec.claim}\n"))
     text = Text(shown(told.plan.prompt), style="dim")
     yield Say(text.append(shown(chapter.column.texts[0]), style="not dim"))

@@ -46,7 +46,7 @@ from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.tables import NAME, STRONG
 from minigpt_repl.sampling.registry import find_sampler
-from minigpt_repl.shown import as_share, quoted, shown
+from minigpt_repl.shown import percent, quoted, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +208,7 @@ def branch(context: Context, arguments: str) -> Steps:
         token_id = _token_named(context, word.strip(), text.rows[kept - 1])
         start = (*tokens[: kept - 1], Token(token_id, info.text.piece(token_id)))
         share = inspection.probabilities(text.rows[kept - 1])[token_id]
-        yield Notice(f"{visible(token_id, info)} had {as_share(float(share))}")
+        yield Notice(f"{visible(token_id, info)} had {percent(float(share))}")
     session, parent, begun = context.session, node.parent, node.prompt
     if start:
         cut = replace(made, tokens=start, stop_reason="interrupted")
