@@ -133,10 +133,10 @@ def test_speculative_sampling_is_leviathans_algorithm(engine, drafting):
 
 
 def test_a_speculative_text_is_its_seeds_and_goes_to_the_end_of_the_context(engine):
-    texts = [make(engine, "speculative_sampling", length=60, seed=s) for s in (1, 2, 1)]
+    texts = [make(engine, "speculative_sampling", (), 60, seed=s) for s in (1, 2, 1)]
     assert texts[0].token_ids == texts[2].token_ids != texts[1].token_ids
     assert {each.stop_reason for each in texts} == {"context"}
-    assert len(texts[0].tokens) == 31  # a prompt gives way to the length
+    assert len(texts[0].tokens) == 31
 
 
 @pytest.mark.parametrize(("guesses", "ngram"), [(1, 1), (4, 2), (16, 8)])
