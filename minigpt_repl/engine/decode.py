@@ -43,6 +43,13 @@ def rows_of_part(texts: int) -> int:
     return next((rows for rows in ROW_COUNTS if rows * CORES >= texts), most)
 
 
+def only(token_ids: frozenset[int], size: int) -> np.ndarray:
+    """What leaves these ids alone when it is added to logits, float32 `(size,)`."""
+    never = np.full(size, -np.inf, np.float32)
+    never[sorted(token_ids)] = 0
+    return never
+
+
 class State(NamedTuple):
     """What a call begins with and leaves for the next one, of each row of a part.
 
@@ -141,7 +148,9 @@ class DecodeLoop:
                 of its own.
         """
         self._which, self._index = self._names.index(sampler), length - 1
-        self._first = self._nothing if first_ids is None else self._only(first_ids)
+        self._first = self._nothing
+        if first_ids is not None:
+            self._first = tf.constant(only(first_ids, self._model.logits_size))
         # The last part is filled up with copies of the last text.
         missing = -len(values) % self._rows
         values = [*values, *[values[-1]] * missing]
@@ -156,7 +165,7 @@ class DecodeLoop:
             mine = slice(start, start + self._rows)
             prompts = token_ids[mine] if len(token_ids) > 1 else token_ids
             parameters = [
-                chooser.parameters(values[mine] if name == sampler else None)
+                chooser.parameters(values[mine]) if name == sampler else chooser.idle
                 for name, chooser in zip(self._names, self._choosers, strict=True)
             ]
             self._read(cache, prompts, length)
@@ -206,12 +215,6 @@ class DecodeLoop:
             tf.constant(seen),
             tf.zeros((self._rows, 1)),
         )
-
-    def _only(self, token_ids: frozenset[int]) -> tf.Tensor:
-        """Added to logits it leaves these ids alone."""
-        never = np.full(self._model.logits_size, -np.inf, np.float32)
-        never[sorted(token_ids)] = 0
-        return tf.constant(never)
 
     def _arguments(self, part: _Part, count: int, step: int) -> tuple[Any, ...]:
         numbers = [tf.constant(n) for n in (self._which, self._index, count, step)]
@@ -291,11 +294,13 @@ class _Chooser:
         model: LanguageModel,
         is_shared: bool,
     ) -> None:
-        self._spec, self._rows, self._values = spec, rows, values
+        self._spec, self._rows = spec, rows
         self._wording, self._size = Wording(model.text, model.encode), model.logits_size
+        # What its parameters are while another sampler of the loop is in use.
+        self.idle = self.parameters([values] * rows)
         self._variables = {
             name: keras.Variable(value, trainable=False, dtype=value.dtype)
-            for name, value in self.parameters(None).items()
+            for name, value in self.idle.items()
         }
         self._sampler: Any = spec.make({**values, **self._variables})
         if isinstance(self._sampler, DrawOneToken):
@@ -306,11 +311,8 @@ class _Chooser:
         if hasattr(self._sampler, "seed_generator"):
             self._sampler.seed_generator = self._seeds
 
-    def parameters(
-        self, values: Sequence[Mapping[str, Value]] | None
-    ) -> dict[str, tf.Tensor]:
-        """The live parameters of each row; of a sampler that is not used any."""
-        values = values or [self._values] * self._rows
+    def parameters(self, values: Sequence[Mapping[str, Value]]) -> dict[str, tf.Tensor]:
+        """The live parameters, of the values of each row."""
         return {
             parameter.name: self._tensor(
                 parameter, [row[parameter.name] for row in values]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from minigpt_repl.engine.decode import only
 from minigpt_repl.models.language_model import LanguageModel, traces
 from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
@@ -144,9 +145,7 @@ class SearchLoop:
             if self.search.shows == "candidates":
                 # Of more candidates some would be tokens that the first can't be.
                 self._kept.assign(min(self._kept_later, len(first_ids)))
-            never = np.full(self._first.shape, -np.inf, np.float32)
-            never[sorted(first_ids)] = 0
-            self._first.assign(never)
+            self._first.assign(only(first_ids, self._model.logits_size))
         prompt = tf.constant(token_ids)
         if length == 1 and "hidden_states" not in self.search.state:
             # Nothing comes before what the first step reads.
