@@ -16,7 +16,7 @@ from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain, rules
-from minigpt_repl.sampling.bans import NO_WORDS
+from minigpt_repl.sampling.history import NO_WORDS
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler, find_sampler
 from minigpt_repl.sampling.stage import Left

@@ -3,7 +3,7 @@
 `ban="king, old man"` holds text; what the rule sees are the tokens that the model
 would write it with. Of `dry`'s breakers it is a mark on every token with one in it, and
 the tokens of those that are several. What the arrays are, say
-`minigpt_repl.sampling.bans` and `minigpt_repl.sampling.history`.
+`minigpt_repl.sampling.history`.
 """
 
 import math

@@ -13,16 +13,19 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.sampling import bans, choosing, history, noise, shape, truncation
+from minigpt_repl.sampling import history, noise, shape, truncation
 from minigpt_repl.sampling.parameters import Parameter, Value, format_value
 from minigpt_repl.sampling.stage import Left, Stage
 from minigpt_repl.shown import did_you_mean, quoted
 
-STAGES: dict[str, Stage] = {
-    rule.name: rule
-    for module in (truncation, shape, history, bans, choosing)
+_RULES = [
+    rule
+    for module in (truncation, shape, history)
     for rule in vars(module).values()
     if isinstance(rule, Stage)
+]
+STAGES: dict[str, Stage] = {
+    rule.name: rule for rule in sorted(_RULES, key=lambda rule: rule.is_last)
 }
 """Every rule of a chain by its name, in the order in which they are shown."""
 

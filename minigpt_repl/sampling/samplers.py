@@ -15,7 +15,7 @@ from keras import ops
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain, noise, rules
-from minigpt_repl.sampling.bans import NO_WORDS
+from minigpt_repl.sampling.history import NO_WORDS
 from minigpt_repl.sampling.registry import as_chain, read_sampler
 from minigpt_repl.sampling.stage import probabilities as softmax
 

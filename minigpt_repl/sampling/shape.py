@@ -12,6 +12,7 @@ from minigpt_repl.sampling.stage import (
     entropy,
     number,
     probabilities,
+    share,
     stage,
 )
 
@@ -78,6 +79,41 @@ def dynamic_temperature(
     return _divided(
         ns, logits, low + (middle + range - low) * part ** number(ns, exponent)
     )
+
+
+def _average_kept(
+    ns: Any, learned: Any, before: Any, behind: Any, target: Any, decay: Any
+) -> Any:
+    """How far the average probability of the tokens chosen is above the target."""
+    target, decay = number(ns, target), number(ns, decay)
+    return decay * learned + (1 - decay) * (before - target)
+
+
+@stage(
+    "shape",
+    "tokens of about a probability, which follows the text to keep it at target",
+    "MrJackSpade and ddh0 2025, llama.cpp #17927: Adaptive-P",
+    "llama.cpp",
+    share("target", 0.5, "probability that is aimed at"),
+    Parameter("decay", float, 0.9, "how slowly the average forgets", 0, 0.99),
+    is_last=True,
+    learns=_average_kept,
+)
+def adaptive_p(ns: Any, logits: Any, target: Any, decay: Any, learned: Any) -> Any:
+    """5 - 10 d^2 / (1 + d), with d = |probability - aim| / 0.3.
+
+    Adaptive-p makes those tokens likely whose probability is near an aim, and draws.
+    The aim is the target, less what the average of the tokens chosen is above it: so
+    a text that was too sure becomes daring, and the other way round.
+    It wants a min_p before it, since what is improbable stays possible.
+
+    Use it against a text of nothing but likely words. Not where the likely word is the
+    right one.
+    """
+    aim = ns.minimum(ns.maximum(number(ns, target) - learned, 0.0), 1.0)
+    distance = abs(probabilities(ns, logits) - aim) / 0.3
+    near = 5.0 - 10.0 * distance**2 / (1.0 + distance)
+    return ns.where(logits > MINUS_INFINITY, near, MINUS_INFINITY)
 
 
 def _divided(ns: Any, logits: Any, by: Any) -> Any:
