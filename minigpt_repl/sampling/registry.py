@@ -397,6 +397,21 @@ _LEVIATHAN = (
     'Decoding", arXiv:2211.17192'
 )
 
+
+def _drawing(stage: Stage, **more: Any) -> SamplerSpec:
+    """A sampler that draws from what one stage leaves, told in its words."""
+    return SamplerSpec(
+        name=stage.name,
+        story=stage.story,
+        formula=stage.formula,
+        origin=stage.origin,
+        use=stage.use,
+        is_random=True,
+        takes_rows=True,
+        **more,
+    )
+
+
 _BUILT_IN = (
     SamplerSpec(
         name="greedy",
@@ -528,52 +543,25 @@ _BUILT_IN = (
         is_random=True,
         takes_rows=True,
     ),
-    SamplerSpec(
-        name="top_k",
+    _drawing(
+        STAGES["top_k"],
         aliases=(),
         summary="one of the k most probable tokens",
-        story=(
-            "Top-k sampling keeps the k most probable tokens and draws from them. "
-            "It cuts off the tail that makes random sampling wander. "
-            "The same k is too many where the model is sure and too few where it "
-            "is not."
-        ),
-        formula="rank <= k",
-        origin=STAGES["top_k"].origin,
-        use=(
-            "Use it as a plain cut of the tail that costs nothing. Not where the "
-            "model is now sure, now unsure: k is the same for both."
-        ),
         sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
-        is_random=True,
         rule=rules.top("k"),
-        takes_rows=True,
     ),
-    SamplerSpec(
-        name="top_p",
+    _drawing(
+        STAGES["top_p"],
         aliases=("nucleus",),
         summary="one of the fewest tokens that together reach probability p",
-        story=(
-            "Top-p sampling keeps the fewest tokens whose probabilities add up to "
-            "p, and draws from them. "
-            "It keeps few tokens where the model is sure and many where it is not."
-        ),
-        formula="sum of the more probable ones <= p",
-        origin=STAGES["top_p"].origin,
-        use=(
-            "Use it for stories and talk, with a temperature near 1. Not with a "
-            "high temperature: the flattened tail then comes in."
-        ),
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
             *STAGES["top_p"].parameters,
             _k(None, "keep at most this many tokens first", optional=True),
             _TEMPERATURE,
         ),
-        is_random=True,
         rule=rules.top_p,
-        takes_rows=True,
     ),
     SamplerSpec(
         name="contrastive",
