@@ -14,7 +14,6 @@ from itertools import zip_longest
 import numpy as np
 
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.batches import batches, made_once
 from minigpt_repl.engine.request import (
     SEEDS,
     CandidatesWeighed,
@@ -30,7 +29,14 @@ from minigpt_repl.engine.request import (
     Started,
     Timings,
 )
-from minigpt_repl.engine.texts import RevisedText, Text, crop, reprimed
+from minigpt_repl.engine.texts import (
+    RevisedText,
+    Text,
+    batches,
+    crop,
+    made_once,
+    reprimed,
+)
 from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.models.text.codec import BOS_ID, RESERVED, UNKNOWN_ID
 from minigpt_repl.models.text.normalize import normalize_text
@@ -152,8 +158,7 @@ class FakeEngine(Engine):
         for row, text in enumerate(texts):
             made = text.generation(timings, SHA256)
             if text.request.with_scores:
-                scores = _TABLE[[BOS_ID, *made.whole_ids]]
-                made = inspection.with_scores(made, scores, self)
+                made = inspection.scored(made, self)
             yield row, Finished(made)
 
     def _begin(self, request: Request) -> Text:

@@ -94,6 +94,9 @@ class DecodeLoop:
             are fixed from now on.
         rows: of the program.
         noise: how chance is drawn; see `Request`.
+
+    Attributes:
+        pace: how many tokens a call is to make, learned by who calls.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class DecodeLoop:
         rows: int,
         noise: str = "own",
     ) -> None:
-        self._model, self._rows = model, rows
+        self._model, self._rows, self.pace = model, rows, 1
         self._caches = [model.new_cache(rows)]
         self._parts: list[_Part] = []
         self._names = [spec.name for spec, _ in samplers]
@@ -151,25 +154,27 @@ class DecodeLoop:
         self._first = self._nothing
         if first_ids is not None:
             self._first = tf.constant(only(first_ids, self._model.logits_size))
-        # The last part is filled up with copies of the last text.
-        missing = -len(values) % self._rows
-        values = [*values, *[values[-1]] * missing]
-        seeds = [*seeds, *[seeds[-1]] * missing]
-        if len(token_ids) > 1:
-            token_ids = np.concatenate([token_ids, *[token_ids[-1:]] * missing])
-        starts = range(0, len(values), self._rows)
-        while len(self._caches) < len(starts):
-            self._caches.append(self._model.new_cache(self._rows))
         self._parts = []
-        for start, cache in zip(starts, self._caches, strict=False):
-            mine = slice(start, start + self._rows)
+        for start in range(0, len(values), self._rows):
+            # The last part is filled up with copies of the last text.
+            ends = start + self._rows
+            mine = [min(n, len(values) - 1) for n in range(start, ends)]
             prompts = token_ids[mine] if len(token_ids) > 1 else token_ids
+            if len(self._parts) == len(self._caches):
+                self._caches.append(self._model.new_cache(self._rows))
+            cache = self._caches[len(self._parts)]
+            if length == 1:  # nothing comes before what the first step reads
+                cache.clear()
+            else:
+                _, _, keys_and_values = self._model.prefill(tf.constant(prompts))
+                cache.fill(keys_and_values)
             parameters = [
-                chooser.parameters(values[mine]) if name == sampler else chooser.idle
+                chooser.parameters([values[n] for n in mine])
+                if name == sampler
+                else chooser.idle
                 for name, chooser in zip(self._names, self._choosers, strict=True)
             ]
-            self._read(cache, prompts, length)
-            state = self._state(seeds[mine], prompts, length)
+            state = self._state([seeds[n] for n in mine], prompts, length)
             self._parts.append(_Part(cache, parameters, state))
 
     def decode(self, count: int, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,13 +201,6 @@ class DecodeLoop:
         self._index += count
         self._first = self._nothing
         return token_ids, rescued
-
-    def _read(self, cache: KVCache, prompts: np.ndarray, length: int) -> None:
-        if length == 1:  # nothing comes before what the first step reads
-            cache.clear()
-        else:
-            _, _, keys_and_values = self._model.prefill(tf.constant(prompts))
-            cache.fill(keys_and_values)
 
     def _state(self, seeds: Sequence[int], prompts: np.ndarray, length: int) -> State:
         prompts = np.broadcast_to(prompts, (self._rows, prompts.shape[1]))
@@ -313,13 +311,8 @@ class _Chooser:
 
     def parameters(self, values: Sequence[Mapping[str, Value]]) -> dict[str, tf.Tensor]:
         """The live parameters, of the values of each row."""
-        return {
-            parameter.name: self._tensor(
-                parameter, [row[parameter.name] for row in values]
-            )
-            for parameter in self._spec.parameters
-            if parameter.is_live
-        }
+        live = [each for each in self._spec.parameters if each.is_live]
+        return {p.name: self._tensor(p, [row[p.name] for row in values]) for p in live}
 
     def _tensor(self, parameter: Parameter, values: list[Value]) -> tf.Tensor:
         if parameter.tokens:

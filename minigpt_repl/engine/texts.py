@@ -1,19 +1,25 @@
-"""One text being made: its tokens, its readable form, and when it ends.
+"""Texts being made: which are made together, what each has become, when it ends.
 
-And what of it fits into a model's context: the end of a prompt, and the windows in
+Where chance plays no part the seed makes no difference: such a text is made once,
+however many seeds it is asked for. Texts of one prompt and sampler are rows of a batch.
+And what of a text fits into a model's context: the end of a prompt, and the windows in
 which a long text is made.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import groupby
 
 from minigpt_repl.engine.request import (
     DraftVerified,
+    Event,
+    Finished,
     Generation,
     Hypothesis,
     Request,
+    RowEvent,
     Started,
     Timings,
     Token,
@@ -21,10 +27,91 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.formats import StopReason
 from minigpt_repl.models.text.codec import Decoder, TextCodec
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import choose_sampler, find_sampler
+
+MOST_ROWS = 64
+"""Texts that are made together at most."""
 
 REPRIMED_TOKENS = 64
 """Tokens kept when a full context is begun anew."""
+
+
+def is_drawn(sampler: str, parameters: Mapping[str, Value]) -> bool:
+    """Whether chance plays a part in the texts of a sampler: the seed matters."""
+    return choose_sampler(sampler, parameters)[0].is_random
+
+
+def made_once(
+    requests: Sequence[Request],
+    generate: Callable[[Sequence[Request]], Iterator[RowEvent]],
+) -> Iterator[RowEvent]:
+    """Events of all requests, of which those that give the same text are made once.
+
+    Args:
+        requests: the texts that are wanted.
+        generate: makes texts, as `Engine.generate_rows`.
+    """
+    wanted = _copies(requests)
+    for row, event in generate([requests[first] for first, *_ in wanted]):
+        for number in wanted[row]:
+            yield number, _with_seed(event, requests[number].seed)
+
+
+def batches(requests: Sequence[Request]) -> Iterator[list[int]]:
+    """Numbers of the requests whose texts are rows of one batch, batch after batch.
+
+    They follow each other, and have one prompt and one sampler; a search is alone.
+    """
+
+    def key(number: int) -> tuple[object, ...]:
+        request = requests[number]
+        spec, values = choose_sampler(request.sampler, request.parameters)
+        same = spec.name, request.prompt, request.prompt_ids, request.noise
+        if spec.takes_rows:
+            return same
+        return (*same, *values.items(), number if spec.search else None)
+
+    for _, alike in groupby(range(len(requests)), key):
+        numbers = list(alike)
+        for first in range(0, len(numbers), MOST_ROWS):
+            yield numbers[first : first + MOST_ROWS]
+
+
+def programs(
+    requests: Sequence[Request],
+) -> Iterator[tuple[Request, int, tuple[object, ...]]]:
+    """The programs that make texts: one of the requests of each, how many texts it
+    makes together, and what it is known by."""
+    wanted = [requests[first] for first, *_ in _copies(requests)]
+    for numbers in batches(wanted):
+        one, rows = wanted[numbers[0]], len(numbers)
+        spec, values = choose_sampler(one.sampler, one.parameters)
+        yield one, rows, (spec.name, *spec.shape(values), rows, one.noise)
+
+
+def _copies(requests: Sequence[Request]) -> list[list[int]]:
+    """The numbers of all requests, those together that are for one text."""
+    same: dict[object, list[int]] = {}
+    for number, request in enumerate(requests):
+        is_alone = is_drawn(request.sampler, request.parameters)
+        key = number if is_alone else repr(replace(request, seed=None))
+        same.setdefault(key, []).append(number)
+    return list(same.values())
+
+
+def _with_seed(event: Event, seed: int | None) -> Event:
+    """An event of a text, with the seed that it was asked for."""
+    if seed is None:
+        return event
+    if isinstance(event, Started):
+        return replace(event, seed=seed)
+    if isinstance(event, Finished):
+        made = event.generation
+        started = replace(made.started, seed=seed)
+        request = replace(made.request, seed=seed)
+        return Finished(replace(made, request=request, started=started))
+    return event
 
 
 class Text:
@@ -54,15 +141,13 @@ class Text:
         text: TextCodec,
         first_ids: frozenset[int] | None = None,
     ) -> None:
-        self.first_ids = first_ids
-        self.request, self.started = request, started
+        self.request, self.started, self.first_ids = request, started, first_ids
         self.seen = started.prompt_ids
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
         self.reprimed: list[int] = []
         self.accepted: tuple[int, int] | None = None
         self.rescued: Counter[str] = Counter()
-        self._stages = find_sampler(request.sampler).stages
         self._prompt_ids, self._text = prompt_ids, text
         self._shown = ""
         self._decoder = self.new_decoder()
@@ -97,7 +182,8 @@ class Text:
     def count_rescued(self, number: int) -> None:
         """Note the stage, from 1, that would have left nothing; 0 for none."""
         if number:
-            self.rescued[self._stages[number - 1].name] += 1
+            stages = find_sampler(self.request.sampler).stages
+            self.rescued[stages[number - 1].name] += 1
 
     def settle(self, survivors: Sequence[Hypothesis]) -> Iterator[TokenChosen]:
         """End a search: the tokens of the best hypothesis, if it kept several."""
@@ -110,22 +196,25 @@ class Text:
     def count_drafts(self, verified: DraftVerified) -> None:
         """Add a round of speculative decoding to `accepted`."""
         accepted, drafted = self.accepted or (0, 0)
-        self.accepted = (
+        accepted, drafted = (
             accepted + verified.accepted,
             drafted + len(verified.drafted),
         )
+        self.accepted = accepted, drafted
 
     def _add(self, token_id: int, is_last: bool) -> TokenChosen:
+        index = len(self.token_ids)
         self.token_ids.append(token_id)
         self.seen = (*self.seen, token_id)
         delta = self._decoder.push(token_id)
         if is_last:
             delta += self._decoder.flush()
         self._shown += delta
-        token = Token(token_id, self._text.piece(token_id))
-        index = len(self.token_ids) - 1
         raw_delta = self._text.raw_delta(token_id, is_first=index == 0)
-        return TokenChosen(index, token, delta, raw_delta)
+        return TokenChosen(index, self._token(token_id), delta, raw_delta)
+
+    def _token(self, token_id: int) -> Token:
+        return Token(token_id, self._text.piece(token_id))
 
     def _is_end_of_document(self, token_id: int) -> bool:
         return self.request.stop == "end" and token_id == self._text.end_id
@@ -142,11 +231,10 @@ class Text:
     def generation(self, timings: Timings, checkpoint_sha256: str) -> Generation:
         """The finished text, without scores."""
         self._shown += self._decoder.flush()
-        tokens = tuple(Token(each, self._text.piece(each)) for each in self.token_ids)
         return Generation(
-            request=replace(self.request, seed=self.started.seed),
+            request=self.request,
             started=self.started,
-            tokens=tokens,
+            tokens=tuple(map(self._token, self.token_ids)),
             text=self._shown,
             raw_text=self._text.raw_text(self.token_ids),
             stop_reason=self.stop_reason or "length",

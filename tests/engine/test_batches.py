@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from minigpt_repl.engine.batches import batches, made_once, programs
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
+from minigpt_repl.engine.texts import batches, made_once, programs
 
 pytestmark = pytest.mark.slow
 

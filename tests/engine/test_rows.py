@@ -7,7 +7,6 @@ import pytest
 
 from minigpt_repl.engine import engine as engine_module
 from minigpt_repl.engine import rows as rows_module
-from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.decode import CORES
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.inspection import has_scores
@@ -17,6 +16,7 @@ from minigpt_repl.engine.request import (
     Started,
     TokenChosen,
 )
+from minigpt_repl.engine.texts import programs
 from minigpt_repl.models.language_model import traces
 from minigpt_repl.sampling.registry import find_sampler
 
