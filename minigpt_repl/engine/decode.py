@@ -51,34 +51,23 @@ def only(token_ids: frozenset[int], size: int) -> np.ndarray:
 
 
 class State(NamedTuple):
-    """What a call begins with and leaves for the next one, of each row of a part.
+    """What a call begins with and leaves for the next one, of each row of a part."""
 
-    Attributes:
-        seeds: int32 `(rows,)`.
-        last: the last tokens, int32 `(rows,)`.
-        seen: the tokens so far, int32 `(rows, length)`, at the end; before them -1.
-        learned: what a chain learned from its choices, float32 `(rows, 1)`.
-    """
-
-    seeds: tf.Tensor
-    last: tf.Tensor
-    seen: tf.Tensor
-    learned: tf.Tensor
+    seeds: tf.Tensor  # int32 (rows,)
+    last: tf.Tensor  # the last tokens, int32 (rows,)
+    seen: (
+        tf.Tensor
+    )  # the tokens so far, at the end, before them -1, int32 (rows, length)
+    learned: tf.Tensor  # what a chain learned from its choices, float32 (rows, 1)
 
 
 @dataclass
 class _Part:
-    """Some of the texts: as many as the program has rows.
-
-    Attributes:
-        cache: their keys and values.
-        parameters: of each of the loop's samplers, for each text.
-        state: after the last call.
-    """
+    """Some of the texts: as many as the program has rows."""
 
     cache: KVCache
-    parameters: list[dict[str, tf.Tensor]]
-    state: State
+    parameters: list[dict[str, tf.Tensor]]  # of each of the loop's samplers
+    state: State  # after the last call
 
 
 class DecodeLoop:
@@ -109,11 +98,10 @@ class DecodeLoop:
         self._model, self._rows, self.pace = model, rows, 1
         self._caches = [model.new_cache(rows)]
         self._parts: list[_Part] = []
-        self._names = [spec.name for spec, _ in samplers]
-        self._choosers = [
-            _Chooser(spec, values, rows, model, noise == "shared")
+        self._choosers = {
+            spec.name: _Chooser(spec, values, rows, model, noise == "shared")
             for spec, values in samplers
-        ]
+        }
         # Added to the logits of the first token: what a prompt's end demands of it.
         self._first = self._nothing = tf.zeros(model.logits_size)
         needs_history = any(spec.needs_history for spec, _ in samplers)
@@ -150,15 +138,15 @@ class DecodeLoop:
             first_ids: what the first token is one of, if not any. It is then a call
                 of its own.
         """
-        self._which, self._index = self._names.index(sampler), length - 1
+        self._which, self._index = list(self._choosers).index(sampler), length - 1
         self._first = self._nothing
         if first_ids is not None:
             self._first = tf.constant(only(first_ids, self._model.logits_size))
         self._parts = []
         for start in range(0, len(values), self._rows):
             # The last part is filled up with copies of the last text.
-            ends = start + self._rows
-            mine = [min(n, len(values) - 1) for n in range(start, ends)]
+            rows = range(start, start + self._rows)
+            mine = [min(row, len(values) - 1) for row in rows]
             prompts = token_ids[mine] if len(token_ids) > 1 else token_ids
             if len(self._parts) == len(self._caches):
                 self._caches.append(self._model.new_cache(self._rows))
@@ -168,12 +156,9 @@ class DecodeLoop:
             else:
                 _, _, keys_and_values = self._model.prefill(tf.constant(prompts))
                 cache.fill(keys_and_values)
-            parameters = [
-                chooser.parameters([values[n] for n in mine])
-                if name == sampler
-                else chooser.idle
-                for name, chooser in zip(self._names, self._choosers, strict=True)
-            ]
+            parameters = [chooser.idle for chooser in self._choosers.values()]
+            own = self._choosers[sampler].parameters([values[n] for n in mine])
+            parameters[self._which] = own
             state = self._state([seeds[n] for n in mine], prompts, length)
             self._parts.append(_Part(cache, parameters, state))
 
@@ -270,9 +255,10 @@ class DecodeLoop:
     def _choose(
         self, which: tf.Tensor, parameters: list[dict[str, tf.Tensor]], *arguments: Any
     ) -> tuple[tf.Tensor, ...]:
+        choosers = self._choosers.values()
         branches = [
             partial(chooser.choose, given, *arguments)
-            for chooser, given in zip(self._choosers, parameters, strict=True)
+            for chooser, given in zip(choosers, parameters, strict=True)
         ]
         return branches[0]() if len(branches) == 1 else tf.switch_case(which, branches)
 

@@ -6,6 +6,7 @@ anew. A call waits until the model is loaded, and `stop()` ends every wait.
 """
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -28,7 +29,7 @@ from minigpt_repl.engine.request import (
     Status,
     TokenChosen,
 )
-from minigpt_repl.engine.worker import STOP, Load, Warming
+from minigpt_repl.engine.worker import PREPARE, STOP, Load, Warming
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.paths import PACKAGE, state_home
 
@@ -129,6 +130,7 @@ class RemoteEngine(Engine):
                     if was_stuck:
                         why = "the engine did not answer and is started anew"
                         process.kill(EngineError(why))
+                        self._process = None
                         self.start()
                     raise process.stopped() from None
                 if kind == "result":
@@ -159,7 +161,7 @@ class RemoteEngine(Engine):
 
     def prepare(self, request: Request) -> None:
         if self._process is not None:
-            self._process.tell("prepare", request)
+            self._process.prepare(request)
 
     def close(self) -> None:
         self._is_closed = True
@@ -182,7 +184,7 @@ Replies = queue.SimpleQueue[tuple[str, Any]]
 
 
 class _Process:
-    """A worker's process, and the threads that send to it and sort its replies.
+    """A worker's process, a thread that sends to it, and one that sorts its replies.
 
     What `stop` uses is safe in a signal handler: `SimpleQueue`, and no lock.
     """
@@ -192,9 +194,9 @@ class _Process:
     ) -> None:
         self._status = Status("starting")
         self._on_change = on_change
+        self._killed: MiniGPTError | None = None  # why, if it was
         self._open: dict[int, Replies] = {}  # what the worker has not answered yet
-        self._last = 0  # numbers of requests, which are answered in order
-        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)  # of requests, which are answered in order
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outgoing.put(load)
         self._connection, theirs = Pipe()
@@ -230,26 +232,26 @@ class _Process:
             MiniGPTError: why the process has ended.
         """
         replies: Replies = queue.SimpleQueue()
-        with self._lock:
-            if self._status.failure is not None:
-                raise self._status.failure
-            self._last = number = self._last + 1
-            self._open[number] = replies
-            self._outgoing.put((number, method, arguments))
+        number = next(self._numbers)
+        self._open[number] = replies
+        # Only now: if it ends later the reply is an error.
+        if self._status.failure is not None:
+            raise self._status.failure
+        self._outgoing.put((number, method, arguments))
         try:
             yield replies
         finally:
             if number in self._open:
                 self._outgoing.put((number, STOP, ()))
 
-    def tell(self, method: str, *arguments: Any) -> None:
-        """Send what needs no answer."""
-        self._outgoing.put((0, method, arguments))
+    def prepare(self, request: Request) -> None:
+        """Have something done that needs no answer."""
+        self._outgoing.put((0, PREPARE, (request, 1)))
 
     def stop(self) -> None:
         """Stop every open request."""
-        self._outgoing.put((self._last, STOP, ()))
-        for replies in list(self._open.values()):
+        for number, replies in list(self._open.items()):
+            self._outgoing.put((number, STOP, ()))
             replies.put((STOP, None))
 
     def stopped(self) -> EngineStopped:
@@ -260,7 +262,7 @@ class _Process:
 
     def kill(self, why: MiniGPTError) -> None:
         """End the process now."""
-        self._end(why)
+        self._killed = why
         self._popen.kill()
         self._popen.wait()
 
@@ -270,34 +272,25 @@ class _Process:
                 self._connection.send(message)
 
     def _receive(self) -> None:
-        # The end may come in the middle of a message.
-        with contextlib.suppress(EOFError, OSError):
-            while True:
+        why: MiniGPTError | None = None
+        with contextlib.suppress(EOFError, OSError):  # maybe within a message
+            while why is None:
                 number, kind, content = self._connection.recv()
-                if number == 0:
-                    self._note(kind, content)
-                elif kind == "event":
+                if kind == "event":
                     self._open[number].put((kind, content))
-                else:
+                elif number:
                     self._open.pop(number).put((kind, content))
-        self._end(_why_ended(self._popen.wait()))
-
-    def _note(self, kind: str, content: Any) -> None:
-        """What the worker says of itself: its `state`, its `info` or its `failure`."""
-        if kind == "failure":
-            self._end(content)
-            return
-        with self._lock:
-            if self._status.failure is None:
-                self._status = replace(self._status, **{kind: content})
-        self._on_change()
+                elif kind == "failure":
+                    why = content
+                else:
+                    self._status = replace(self._status, **{kind: content})
+                    self._on_change()
+        self._end(why or self._killed or _why_ended(self._popen.wait()))
+        self._popen.wait()
 
     def _end(self, why: MiniGPTError) -> None:
-        with self._lock:
-            if self._status.failure is not None:
-                return
-            state: State = "failed" if self._status.info is None else "stopped"
-            self._status = replace(self._status, state=state, failure=why)
+        state: State = "failed" if self._status.info is None else "stopped"
+        self._status = replace(self._status, state=state, failure=why)
         self._outgoing.put(None)
         for replies in list(self._open.values()):
             replies.put(("error", why))
@@ -316,20 +309,15 @@ def _open_log(is_stderr: bool) -> BinaryIO:
     path = log_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        is_long = path.exists() and path.stat().st_size > LOG_LIMIT
-        return open(path, "wb" if is_long else "ab", opener=_private)
+        path.touch(mode=0o600)
+        return path.open("wb" if path.stat().st_size > LOG_LIMIT else "ab")
     except OSError:  # a full disk or a folder in the way must not matter
         return open(os.devnull, "wb")
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _why_ended(exit_code: int) -> EngineError:
-    how = f"exit code {exit_code}"
-    if exit_code < 0:
-        how = signal.Signals(-exit_code).name
+    is_signal = exit_code < 0
+    how = signal.Signals(-exit_code).name if is_signal else f"exit code {exit_code}"
     return EngineError(
         f"the engine's process ended ({how}), see {log_file()}; "
         "the next line starts another"

@@ -27,17 +27,11 @@ State = dict[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a search last asked the model, and what it was told.
+    """What a search last asked the model, and what it was told."""
 
-    Attributes:
-        prompt: the texts that it asked about, int `(rows, context)`.
-        logits: `(rows, vocabulary)`, or `(1, new, vocabulary)` for drafts.
-        hidden_states: of the last tokens, `(rows, hidden)`.
-    """
-
-    prompt: np.ndarray
-    logits: np.ndarray
-    hidden_states: np.ndarray
+    prompt: np.ndarray  # the texts that it asked about, int (rows, context)
+    logits: np.ndarray  # (rows, vocabulary), or (1, new, vocabulary) for drafts
+    hidden_states: np.ndarray  # of the last tokens, (rows, hidden)
 
 
 class SearchLoop:
