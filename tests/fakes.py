@@ -34,7 +34,7 @@ from minigpt_repl.engine.texts import (
     Text,
     batches,
     crop,
-    made_once,
+    for_requests,
     reprimed,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
@@ -137,13 +137,10 @@ class FakeEngine(Engine):
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         self._check()
         self._stopping.clear()
-        yield from made_once(requests, self._batches)
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        for numbers in batches(requests):
+        for rows in batches(requests):
             if not self._stopping.is_set():
-                for row, event in self._make([requests[n] for n in numbers]):
-                    yield numbers[row], event
+                events = self._make([requests[row[0]] for row in rows])
+                yield from for_requests(events, rows, requests)
 
     def _make(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         """An event of each text in turn; the last ones come together at the end."""

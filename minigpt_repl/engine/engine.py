@@ -36,7 +36,7 @@ from minigpt_repl.engine.request import (
 from minigpt_repl.engine.rows import CALL_S, Decoding, prompt_window
 from minigpt_repl.engine.search import SearchLoop, search_size
 from minigpt_repl.engine.search_text import Searching
-from minigpt_repl.engine.texts import Text, batches, crop, made_once, spans
+from minigpt_repl.engine.texts import Text, batches, crop, for_requests, spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError, no_draft
 from minigpt_repl.models.checkpoint import Checkpoint
@@ -91,7 +91,16 @@ class LocalEngine(Engine):
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         self._check_open()
         self._stopping.clear()
-        yield from made_once(requests, self._batches)
+        for rows in batches(requests):
+            while rows and not self._stopping.is_set():
+                first = requests[rows[0][0]]
+                spec, values = self._chosen(first)
+                count, program = self._programs.soonest(
+                    spec, values, len(rows), first.noise
+                )
+                now, rows = rows[:count], rows[count:]
+                events = self._make(program, spec, [requests[row[0]] for row in now])
+                yield from for_requests(events, now, requests)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -118,19 +127,6 @@ class LocalEngine(Engine):
         self._is_closed = True
         self._beside.shutdown()
         self._programs.close()
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        """Events of texts, batch after batch; after a stop no other is begun."""
-        for numbers in batches(requests):
-            while numbers and not self._stopping.is_set():
-                first = requests[numbers[0]]
-                spec, values = self._chosen(first)
-                count, program = self._programs.soonest(
-                    spec, values, len(numbers), first.noise
-                )
-                now, numbers = numbers[:count], numbers[count:]
-                for row, event in self._make(program, spec, [requests[n] for n in now]):
-                    yield now[row], event
 
     def _make(
         self, program: "Future[Any]", spec: SamplerSpec, requests: Sequence[Request]

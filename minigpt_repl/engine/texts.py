@@ -7,7 +7,7 @@ which a long text is made.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import groupby
@@ -42,55 +42,29 @@ def is_drawn(sampler: str, parameters: Mapping[str, Value]) -> bool:
     return choose_sampler(sampler, parameters)[0].is_random
 
 
-def made_once(
-    requests: Sequence[Request],
-    generate: Callable[[Sequence[Request]], Iterator[RowEvent]],
-) -> Iterator[RowEvent]:
-    """Events of all requests, of which those that give the same text are made once.
+def batches(requests: Sequence[Request]) -> Iterator[list[list[int]]]:
+    """The rows of which texts are made together, batch after batch: for each row the
+    numbers of the requests that it is for.
 
-    Args:
-        requests: the texts that are wanted.
-        generate: makes texts, as `Engine.generate_rows`.
-    """
-    wanted = _copies(requests)
-    for row, event in generate([requests[first] for first, *_ in wanted]):
-        for number in wanted[row]:
-            yield number, _with_seed(event, requests[number].seed)
-
-
-def batches(requests: Sequence[Request]) -> Iterator[list[int]]:
-    """Numbers of the requests whose texts are rows of one batch, batch after batch.
-
-    They follow each other, and have one prompt and one sampler; a search is alone.
+    Rows of a batch are for requests that follow each other, of one prompt and one
+    sampler; a search is alone.
     """
 
-    def key(number: int) -> tuple[object, ...]:
-        request = requests[number]
+    def key(row: list[int]) -> tuple[object, ...]:
+        request = requests[row[0]]
         spec, values = choose_sampler(request.sampler, request.parameters)
         same = spec.name, request.prompt, request.prompt_ids, request.noise
         if spec.takes_rows:
             return same
-        return (*same, *values.items(), number if spec.search else None)
+        return (*same, *values.items(), row[0] if spec.search else None)
 
-    for _, alike in groupby(range(len(requests)), key):
-        numbers = list(alike)
-        for first in range(0, len(numbers), MOST_ROWS):
-            yield numbers[first : first + MOST_ROWS]
-
-
-def programs(
-    requests: Sequence[Request],
-) -> Iterator[tuple[Request, int, tuple[object, ...]]]:
-    """The programs that make texts: one of the requests of each, how many texts it
-    makes together, and what it is known by."""
-    wanted = [requests[first] for first, *_ in _copies(requests)]
-    for numbers in batches(wanted):
-        one, rows = wanted[numbers[0]], len(numbers)
-        spec, values = choose_sampler(one.sampler, one.parameters)
-        yield one, rows, (spec.name, *spec.shape(values), rows, one.noise)
+    for _, alike in groupby(_rows(requests), key):
+        rows = list(alike)
+        for first in range(0, len(rows), MOST_ROWS):
+            yield rows[first : first + MOST_ROWS]
 
 
-def _copies(requests: Sequence[Request]) -> list[list[int]]:
+def _rows(requests: Sequence[Request]) -> list[list[int]]:
     """The numbers of all requests, those together that are for one text."""
     same: dict[object, list[int]] = {}
     for number, request in enumerate(requests):
@@ -98,6 +72,26 @@ def _copies(requests: Sequence[Request]) -> list[list[int]]:
         key = number if is_alone else repr(replace(request, seed=None))
         same.setdefault(key, []).append(number)
     return list(same.values())
+
+
+def programs(
+    requests: Sequence[Request],
+) -> Iterator[tuple[Request, int, tuple[object, ...]]]:
+    """The programs that make texts: one of the requests of each, how many texts it
+    makes together, and what it is known by."""
+    for rows in batches(requests):
+        one = requests[rows[0][0]]
+        spec, values = choose_sampler(one.sampler, one.parameters)
+        yield one, len(rows), (spec.name, *spec.shape(values), len(rows), one.noise)
+
+
+def for_requests(
+    events: Iterable[RowEvent], rows: Sequence[list[int]], requests: Sequence[Request]
+) -> Iterator[RowEvent]:
+    """Events of rows as events of the requests that the rows are for."""
+    for row, event in events:
+        for number in rows[row]:
+            yield number, _with_seed(event, requests[number].seed)
 
 
 def _with_seed(event: Event, seed: int | None) -> Event:
