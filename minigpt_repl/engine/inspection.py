@@ -80,21 +80,16 @@ def temperature_of(values: Mapping[str, Value]) -> float:
 
 @dataclass(frozen=True)
 class TokenContexts:
-    """What a chain knows of places in a text, besides the model's logits.
+    """What a chain knows of places in a text, besides the model's logits."""
 
-    Attributes:
-        seen: the tokens before each, int `(places, length)`, the last one at the end
-            and -1 where there is none.
-        seeds: int `(places, 2)`, the seed and the number of the token; without them
-            what acts at random is taken to act.
-        wording: the model's words, for rules that name some.
-        learned: float `(places, 1)`, what a chain had learned from its own choices;
-            without it nothing.
-    """
-
+    # The tokens before each, int (places, length), the last one at the end and -1 where
+    # there is none.
     seen: "np.ndarray"
+    # int (places, 2), the seed and the number of the token; without them what acts at
+    # random is taken to act.
     seeds: "np.ndarray | None" = None
-    wording: Wording | None = None
+    wording: Wording | None = None  # the model's words, for rules that name some
+    # float (places, 1), what a chain had learned from its own choices, if anything.
     learned: "np.ndarray | None" = None
 
     def at(self, place: int) -> "TokenContexts":
@@ -264,20 +259,13 @@ def kept_mask(
 
 @dataclass(frozen=True)
 class Verdict:
-    """One token at its place in a text, at temperature 1.
-
-    Attributes:
-        probability: of the token under the model.
-        rank: 1 for the most probable one; also the smallest k of top-k that
-            admits it.
-        entropy: of the distribution, in nats.
-        smallest_p: the smallest p of top-p that admits it: the probability of
-            all tokens before it. 0 for the most probable one, which any p admits.
-    """
+    """One token at its place in a text, under a distribution."""
 
     probability: float
-    rank: int
-    entropy: float
+    rank: int  # 1 for the most probable one; also the smallest k that admits it
+    entropy: float  # of the distribution, in nats
+    # The smallest p of top-p that admits it: the probability of all tokens before it. 0
+    # for the most probable one, which any p admits.
     smallest_p: float
 
     @property
@@ -387,17 +375,11 @@ BEFORE = 64
 
 @dataclass(frozen=True)
 class Scored:
-    """A text that the model did not make, and how little it expected each token.
-
-    Attributes:
-        token_ids: its tokens.
-        bits: the surprisal of each; infinite for what the vocabulary can't spell.
-        size: bytes of the text in UTF-8.
-    """
+    """A text that the model did not make, and how little it expected each token."""
 
     token_ids: tuple[int, ...]
-    bits: tuple[float, ...]
-    size: int
+    bits: tuple[float, ...]  # surprisals; infinite for what the vocabulary can't spell
+    size: int  # bytes of the text in UTF-8
 
     @property
     def summary(self) -> str:

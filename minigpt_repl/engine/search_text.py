@@ -32,8 +32,8 @@ from minigpt_repl.sampling.search_samplers import contrast
 MOST_CANDIDATES = 10
 """Candidates of contrastive decoding that are told, where more are plausible."""
 
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of candidates their ids, probabilities, what is against each, and scores."""
+Candidates = tuple[tuple[int, float, float, float], ...]
+"""Ids, probabilities, what is against each, and scores; the best first."""
 
 
 @dataclass
@@ -96,8 +96,7 @@ class Searching:
         elif text.request.with_details:
             is_draft = self.loop.search.against == "draft"
             weigh = _contrasts if is_draft else _similarities
-            columns = weigh(before, asked, self.values)
-            yield CandidatesWeighed(place, _best_first(*columns))
+            yield CandidatesWeighed(place, weigh(before, asked, self.values))
         for after, token_id in enumerate(made, index + 1):
             if text.stop_reason is None:
                 yield text.push(token_id, after >= end)
@@ -181,15 +180,7 @@ class Beams:
         )
 
 
-def _best_first(
-    ids: np.ndarray, shares: np.ndarray, against: np.ndarray, scores: np.ndarray
-) -> tuple[tuple[int, float, float, float], ...]:
-    order = (-scores).argsort(kind="stable")
-    columns = (each[order].tolist() for each in (ids, shares, against, scores))
-    return tuple(zip(*columns, strict=True))
-
-
-def _similarities(before: State, asked: Asked, values: Mapping[str, Any]) -> Columns:
+def _similarities(before: State, asked: Asked, values: Mapping[str, Any]) -> Candidates:
     """Of contrastive search; what is against a candidate is its similarity.
 
     Score = (1 - alpha) * probability - alpha * the largest cosine similarity of
@@ -212,17 +203,23 @@ def _similarities(before: State, asked: Asked, values: Mapping[str, Any]) -> Col
     lengths = lengths * np.linalg.norm(earlier, axis=1)[None]
     similarity = (candidates @ earlier.T / lengths).max(axis=1)
     alpha = values["alpha"]
-    return ids, shares, similarity, (1 - alpha) * shares - alpha * similarity
+    scores = (1 - alpha) * shares - alpha * similarity
+    return _best_first(ids, shares, similarity, scores)
 
 
-def _contrasts(before: State, asked: Asked, values: Mapping[str, Any]) -> Columns:
+def _contrasts(before: State, asked: Asked, values: Mapping[str, Any]) -> Candidates:
     """Of contrastive decoding; what is against a candidate is the draft's share."""
     logits, draft_logits = asked.logits[0], before["draft_logits"].numpy()[0]
     scores = contrast(np, logits, draft_logits, **values)
     ids = (-scores).argsort(kind="stable")[:MOST_CANDIDATES]
     ids = ids[scores[ids] > -np.inf]
     against = probabilities(draft_logits, values["draft_temperature"])
-    return ids, probabilities(logits)[ids], against[ids], scores[ids]
+    return _best_first(ids, probabilities(logits)[ids], against[ids], scores[ids])
+
+
+def _best_first(*columns: np.ndarray) -> Candidates:
+    order = (-columns[-1]).argsort(kind="stable")
+    return tuple(zip(*(each[order].tolist() for each in columns), strict=True))
 
 
 def draft_verified(

@@ -117,14 +117,6 @@ class Text:
         prompt_ids: all tokens of the prompt, before it was cropped.
         text: what token ids stand for.
         first_ids: what the first new token is one of, if not any.
-
-    Attributes:
-        seen: the tokens that the model reads, without the start token.
-        token_ids: the new tokens.
-        stop_reason: why it has ended; `None` while it goes on.
-        reprimed: numbers of the tokens at which the context was begun anew.
-        accepted: drafted tokens that were accepted, and all that were drafted.
-        rescued: how often each stage of a chain would have left nothing.
     """
 
     def __init__(
@@ -136,11 +128,14 @@ class Text:
         first_ids: frozenset[int] | None = None,
     ) -> None:
         self.request, self.started, self.first_ids = request, started, first_ids
-        self.seen = started.prompt_ids
-        self.token_ids: list[int] = []
-        self.stop_reason: StopReason | None = None
+        self.seen = started.prompt_ids  # what the model reads
+        self.token_ids: list[int] = []  # the new ones
+        self.stop_reason: StopReason | None = None  # why it has ended
+        # Numbers of the tokens at which the context was begun anew.
         self.reprimed: list[int] = []
+        # Drafted tokens that were accepted, and all that were drafted.
         self.accepted: tuple[int, int] | None = None
+        # How often each stage of a chain would have left nothing.
         self.rescued: Counter[str] = Counter()
         self._prompt_ids, self._text = prompt_ids, text
         self._shown = ""
