@@ -254,8 +254,7 @@ def fresh_engine(make_checkpoint, tiny_causal_lm, monkeypatch):
 
     def hold():
         programs = engine._programs
-        for name in ("_decode_loop", "_search_loop"):
-            monkeypatch.setattr(programs, name, held(getattr(programs, name)))
+        monkeypatch.setattr(programs, "_compile", held(programs._compile))
 
     engine.hold = hold
     yield engine
