@@ -155,7 +155,7 @@ class FakeEngine(Engine):
         for row, text in enumerate(texts):
             made = text.generation(timings, SHA256)
             if text.request.with_scores:
-                made = inspection.scored(made, self)
+                made = inspection.with_scores(made, self)
             yield row, Finished(made)
 
     def _begin(self, request: Request) -> Text:

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt_repl.engine.decode import CORES, ROW_COUNTS, DecodeLoop, rows_of_part
-from minigpt_repl.engine.inspection import scored
+from minigpt_repl.engine.inspection import with_scores
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -152,7 +152,7 @@ class LocalEngine(Engine):
         for row, text in enumerate(texts):
             made = text.generation(timings, self._info.checkpoint_sha256)
             if text.request.with_scores and made.tokens and has_time:
-                made = scored(made, self)
+                made = with_scores(made, self)
             yield row, Finished(made)
 
     def _events(

@@ -353,7 +353,7 @@ def has_scores(generation: Generation) -> bool:
     return all(token.score is not None for token in generation.tokens)
 
 
-def scored(generation: Generation, engine: Engine) -> Generation:
+def with_scores(generation: Generation, engine: Engine) -> Generation:
     """The same text with a score for each token, by one call of the engine."""
     request, text = generation.request, engine.info.text
     spec, values = choose_sampler(request.sampler, request.parameters)

@@ -8,7 +8,7 @@ from processes import python
 
 from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.engine import LocalEngine
-from minigpt_repl.engine.inspection import probabilities, scored
+from minigpt_repl.engine.inspection import probabilities, with_scores
 from minigpt_repl.engine.request import (
     CandidatesWeighed,
     DraftVerified,
@@ -303,7 +303,7 @@ def test_logits_of_reserved_ids_are_minus_infinity(engine):
 @pytest.mark.parametrize("name", BY_TOKEN + WHOLE)
 def test_scores_are_those_of_the_logits(engine, name):
     made = make(engine, name, with_scores=True)
-    expected = scored(made, engine)
+    expected = with_scores(made, engine)
     for token, wanted in zip(made.tokens, expected.tokens, strict=True):
         assert token.score.rank == wanted.score.rank
         assert token.score.logprob == pytest.approx(wanted.score.logprob, abs=1e-3)
