@@ -11,7 +11,6 @@ from typing import Any, TextIO, cast
 import msgspec
 
 from minigpt_repl import formats
-from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import (
     Engine,
@@ -26,6 +25,7 @@ from minigpt_repl.engine.request import (
     Token,
     TokenChosen,
 )
+from minigpt_repl.engine.texts import programs
 
 
 def generation_to_json(generation: Generation) -> formats.Generation:

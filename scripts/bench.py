@@ -36,8 +36,8 @@ from bench_contenders import (
 )
 from bench_peers import Timed, find_peers
 
-from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler, read_sampler
 
 ROOT = Path(__file__).resolve().parent.parent

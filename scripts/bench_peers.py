@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import click
 
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 
 NEW_TOKENS = 127
 BOS = 2

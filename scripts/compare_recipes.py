@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 from rich.console import Console
 
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.training.progress import Display, duration
 from minigpt_repl.training.recipes import RECIPES, get_recipe

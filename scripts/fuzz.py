@@ -24,8 +24,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine, EngineInfo, Request, RowEvents
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.paths import bundled_checkpoint
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands

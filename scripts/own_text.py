@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 
 FAMILY = "👨\u200d👩\u200d👧\u200d👦"
 NAMES = [a + b + c for a in "ABCDEFGHJKLMNPRSTVWZ" for b in "aeiou" for c in "dlmnrst"]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Finished, Generation, Request
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.paths import bundled_checkpoint
 from minigpt_repl.sampling.parameters import Parameter, Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 from rich.console import Console
 
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.training.progress import Display

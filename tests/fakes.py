@@ -14,7 +14,6 @@ from itertools import zip_longest
 import numpy as np
 
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.batches import batches, made_once
 from minigpt_repl.engine.request import (
     SEEDS,
     CandidatesWeighed,
@@ -30,7 +29,14 @@ from minigpt_repl.engine.request import (
     Started,
     Timings,
 )
-from minigpt_repl.engine.texts import RevisedText, Text, crop, reprimed
+from minigpt_repl.engine.texts import (
+    RevisedText,
+    Text,
+    batches,
+    crop,
+    for_requests,
+    reprimed,
+)
 from minigpt_repl.errors import EngineError, MiniGPTError
 from minigpt_repl.models.text.codec import BOS_ID, RESERVED, UNKNOWN_ID
 from minigpt_repl.models.text.normalize import normalize_text
@@ -131,13 +137,10 @@ class FakeEngine(Engine):
     def generate_rows(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         self._check()
         self._stopping.clear()
-        yield from made_once(requests, self._batches)
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        for numbers in batches(requests):
+        for rows in batches(requests):
             if not self._stopping.is_set():
-                for row, event in self._make([requests[n] for n in numbers]):
-                    yield numbers[row], event
+                events = self._make([requests[row[0]] for row in rows])
+                yield from for_requests(events, rows, requests)
 
     def _make(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
         """An event of each text in turn; the last ones come together at the end."""
@@ -152,8 +155,7 @@ class FakeEngine(Engine):
         for row, text in enumerate(texts):
             made = text.generation(timings, SHA256)
             if text.request.with_scores:
-                scores = _TABLE[[BOS_ID, *made.whole_ids]]
-                made = inspection.with_scores(made, scores, self)
+                made = inspection.with_scores(made, self)
             yield row, Finished(made)
 
     def _begin(self, request: Request) -> Text:

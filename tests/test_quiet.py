@@ -7,7 +7,7 @@ from processes import python
 
 PROBE = """
 import os, sys
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 os.write(2, b"native before\\n")
 with quiet():
     os.write(2, b"native within\\n")
@@ -30,7 +30,7 @@ def test_only_native_lines_written_within_are_dropped():
 
 def test_an_error_within_is_shown_as_ever():
     code = """
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 with quiet():
     raise RuntimeError("told")
 """
@@ -42,7 +42,7 @@ with quiet():
 def test_warnings_are_silent_within_unless_asked_for():
     code = """
 import warnings
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 with quiet():
     warnings.warn("from a library")
 """
@@ -56,7 +56,7 @@ with quiet():
 def test_a_closed_descriptor_is_left_closed():
     code = """
 import os
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 os.close(2)
 with quiet():
     print("on")

@@ -21,8 +21,8 @@ from minigpt_repl.compare.measures import (
 )
 from minigpt_repl.compare.pieces import PartialText
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import Engine, Generation, draw_seed
+from minigpt_repl.engine.texts import is_drawn, programs
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.version import __version__
 

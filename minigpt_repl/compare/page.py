@@ -42,8 +42,8 @@ from minigpt_repl.compare.view import (
     split_words,
 )
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
+from minigpt_repl.engine.texts import is_drawn
 from minigpt_repl.glossary import ENTRIES, find_entry
 from minigpt_repl.shown import NO_PROMPT, in_bits, percent, shown
 

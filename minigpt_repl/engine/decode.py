@@ -51,34 +51,23 @@ def only(token_ids: frozenset[int], size: int) -> np.ndarray:
 
 
 class State(NamedTuple):
-    """What a call begins with and leaves for the next one, of each row of a part.
+    """What a call begins with and leaves for the next one, of each row of a part."""
 
-    Attributes:
-        seeds: int32 `(rows,)`.
-        last: the last tokens, int32 `(rows,)`.
-        seen: the tokens so far, int32 `(rows, length)`, at the end; before them -1.
-        learned: what a chain learned from its choices, float32 `(rows, 1)`.
-    """
-
-    seeds: tf.Tensor
-    last: tf.Tensor
-    seen: tf.Tensor
-    learned: tf.Tensor
+    seeds: tf.Tensor  # int32 (rows,)
+    last: tf.Tensor  # the last tokens, int32 (rows,)
+    seen: (
+        tf.Tensor
+    )  # the tokens so far, at the end, before them -1, int32 (rows, length)
+    learned: tf.Tensor  # what a chain learned from its choices, float32 (rows, 1)
 
 
 @dataclass
 class _Part:
-    """Some of the texts: as many as the program has rows.
-
-    Attributes:
-        cache: their keys and values.
-        parameters: of each of the loop's samplers, for each text.
-        state: after the last call.
-    """
+    """Some of the texts: as many as the program has rows."""
 
     cache: KVCache
-    parameters: list[dict[str, tf.Tensor]]
-    state: State
+    parameters: list[dict[str, tf.Tensor]]  # of each of the loop's samplers
+    state: State  # after the last call
 
 
 class DecodeLoop:
@@ -94,6 +83,9 @@ class DecodeLoop:
             are fixed from now on.
         rows: of the program.
         noise: how chance is drawn; see `Request`.
+
+    Attributes:
+        pace: how many tokens a call is to make, learned by who calls.
     """
 
     def __init__(
@@ -103,14 +95,13 @@ class DecodeLoop:
         rows: int,
         noise: str = "own",
     ) -> None:
-        self._model, self._rows = model, rows
+        self._model, self._rows, self.pace = model, rows, 1
         self._caches = [model.new_cache(rows)]
         self._parts: list[_Part] = []
-        self._names = [spec.name for spec, _ in samplers]
-        self._choosers = [
-            _Chooser(spec, values, rows, model, noise == "shared")
+        self._choosers = {
+            spec.name: _Chooser(spec, values, rows, model, noise == "shared")
             for spec, values in samplers
-        ]
+        }
         # Added to the logits of the first token: what a prompt's end demands of it.
         self._first = self._nothing = tf.zeros(model.logits_size)
         needs_history = any(spec.needs_history for spec, _ in samplers)
@@ -147,29 +138,28 @@ class DecodeLoop:
             first_ids: what the first token is one of, if not any. It is then a call
                 of its own.
         """
-        self._which, self._index = self._names.index(sampler), length - 1
+        self._which, self._index = list(self._choosers).index(sampler), length - 1
         self._first = self._nothing
         if first_ids is not None:
             self._first = tf.constant(only(first_ids, self._model.logits_size))
-        # The last part is filled up with copies of the last text.
-        missing = -len(values) % self._rows
-        values = [*values, *[values[-1]] * missing]
-        seeds = [*seeds, *[seeds[-1]] * missing]
-        if len(token_ids) > 1:
-            token_ids = np.concatenate([token_ids, *[token_ids[-1:]] * missing])
-        starts = range(0, len(values), self._rows)
-        while len(self._caches) < len(starts):
-            self._caches.append(self._model.new_cache(self._rows))
         self._parts = []
-        for start, cache in zip(starts, self._caches, strict=False):
-            mine = slice(start, start + self._rows)
+        for start in range(0, len(values), self._rows):
+            # The last part is filled up with copies of the last text.
+            rows = range(start, start + self._rows)
+            mine = [min(row, len(values) - 1) for row in rows]
             prompts = token_ids[mine] if len(token_ids) > 1 else token_ids
-            parameters = [
-                chooser.parameters(values[mine]) if name == sampler else chooser.idle
-                for name, chooser in zip(self._names, self._choosers, strict=True)
-            ]
-            self._read(cache, prompts, length)
-            state = self._state(seeds[mine], prompts, length)
+            if len(self._parts) == len(self._caches):
+                self._caches.append(self._model.new_cache(self._rows))
+            cache = self._caches[len(self._parts)]
+            if length == 1:  # nothing comes before what the first step reads
+                cache.clear()
+            else:
+                _, _, keys_and_values = self._model.prefill(tf.constant(prompts))
+                cache.fill(keys_and_values)
+            parameters = [chooser.idle for chooser in self._choosers.values()]
+            own = self._choosers[sampler].parameters([values[n] for n in mine])
+            parameters[self._which] = own
+            state = self._state([seeds[n] for n in mine], prompts, length)
             self._parts.append(_Part(cache, parameters, state))
 
     def decode(self, count: int, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,13 +186,6 @@ class DecodeLoop:
         self._index += count
         self._first = self._nothing
         return token_ids, rescued
-
-    def _read(self, cache: KVCache, prompts: np.ndarray, length: int) -> None:
-        if length == 1:  # nothing comes before what the first step reads
-            cache.clear()
-        else:
-            _, _, keys_and_values = self._model.prefill(tf.constant(prompts))
-            cache.fill(keys_and_values)
 
     def _state(self, seeds: Sequence[int], prompts: np.ndarray, length: int) -> State:
         prompts = np.broadcast_to(prompts, (self._rows, prompts.shape[1]))
@@ -272,9 +255,10 @@ class DecodeLoop:
     def _choose(
         self, which: tf.Tensor, parameters: list[dict[str, tf.Tensor]], *arguments: Any
     ) -> tuple[tf.Tensor, ...]:
+        choosers = self._choosers.values()
         branches = [
             partial(chooser.choose, given, *arguments)
-            for chooser, given in zip(self._choosers, parameters, strict=True)
+            for chooser, given in zip(choosers, parameters, strict=True)
         ]
         return branches[0]() if len(branches) == 1 else tf.switch_case(which, branches)
 
@@ -313,13 +297,8 @@ class _Chooser:
 
     def parameters(self, values: Sequence[Mapping[str, Value]]) -> dict[str, tf.Tensor]:
         """The live parameters, of the values of each row."""
-        return {
-            parameter.name: self._tensor(
-                parameter, [row[parameter.name] for row in values]
-            )
-            for parameter in self._spec.parameters
-            if parameter.is_live
-        }
+        live = [each for each in self._spec.parameters if each.is_live]
+        return {p.name: self._tensor(p, [row[p.name] for row in values]) for p in live}
 
     def _tensor(self, parameter: Parameter, values: list[Value]) -> tf.Tensor:
         if parameter.tokens:

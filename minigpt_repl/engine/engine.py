@@ -1,23 +1,27 @@
 """The engine in this process: a checkpoint, ready to continue prompts.
 
-A request becomes token ids, a prompt that fits, and a row of a batch; `rows`
-drives the loops of `decode` and `search`, `texts` holds what is shown.
+A request becomes token ids, a prompt that fits, and a row of a batch; `rows` and
+`search_text` drive the loops of `decode` and `search`, `texts` holds what is shown.
+
+The loops are compiled programs, which are made in the background, shared and kept. A
+program makes so many rows of texts, or searches for one. It serves every sampler that
+it was compiled with, every value that does not shape it, and every search that keeps no
+more texts than it can.
 """
 
+import ctypes
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine import inspection
-from minigpt_repl.engine.batches import batches, made_once
-from minigpt_repl.engine.programs import Programs
+from minigpt_repl.engine.decode import CORES, ROW_COUNTS, DecodeLoop, rows_of_part
+from minigpt_repl.engine.inspection import with_scores
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -29,30 +33,37 @@ from minigpt_repl.engine.request import (
     Timings,
     draw_seed,
 )
-from minigpt_repl.engine.rows import Decoding, Pace, prompt_window
+from minigpt_repl.engine.rows import CALL_S, Decoding, prompt_window
+from minigpt_repl.engine.search import SearchLoop, search_size
 from minigpt_repl.engine.search_text import Searching
-from minigpt_repl.engine.texts import Text, crop, spans
+from minigpt_repl.engine.texts import Text, batches, crop, for_requests, spans
 from minigpt_repl.engine.wording import Wording
-from minigpt_repl.errors import EngineError
+from minigpt_repl.errors import EngineError, no_draft
 from minigpt_repl.models.checkpoint import Checkpoint
+from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value
-from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler
+from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, choose_sampler
 
 SCORED_AFTER_STOP = 2000
 """Tokens that are still scored after a stop: less than half a second's work."""
 
+MOST_PROGRAMS, MOST_ROWS_KEPT = 128, 2048
+"""Programs that are kept, and the rows of them all: there are thousands of chains, and
+contrastive search may weigh the whole vocabulary. A row holds keys and values, 0.8 MB
+of the shipped model. All sizes of the searches up to 64 rows find room, some 100: of a
+program's 40 MB TensorFlow gives back little, so to drop one and compile it again costs
+more memory than to keep it."""
+
+Key = tuple[Any, ...]
+"""What a program is known by: its rows, its samplers, the values that shape it."""
+
 
 class LocalEngine(Engine):
-    """An engine in this process.
-
-    Args:
-        checkpoint: what to decode with.
-        load_s: seconds that loading it took.
-    """
+    """An engine in this process, of a checkpoint that took `load_s` seconds to load."""
 
     def __init__(self, checkpoint: Checkpoint, load_s: float = 0.0) -> None:
         record = checkpoint.record
-        self._model, self._draft = checkpoint.language_models()
+        self._model, draft = checkpoint.language_models()
         self._info = EngineInfo(
             directory=str(checkpoint.directory),
             checkpoint_sha256=record.sha256,
@@ -60,42 +71,45 @@ class LocalEngine(Engine):
             context_length=self._model.context_length,
             parameter_count=record.parameter_count,
             lowercase=record.lowercase,
-            has_draft=self._draft is not None,
+            has_draft=draft is not None,
             text=self._model.text,
             load_s=load_s,
             training=record.training,
         )
         self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s
-        self._programs = Programs(self._model, self._draft)
-        self._paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()  # by the loop
+        self._programs = Programs(self._model, draft)
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
 
     @property
     def info(self) -> EngineInfo:
-        """What is loaded."""
         self._check_open()
         return self._info
 
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
-        """Events of several texts; see `Engine`."""
         self._check_open()
         self._stopping.clear()
-        yield from made_once(requests, self._batches)
+        for rows in batches(requests):
+            while rows and not self._stopping.is_set():
+                first = requests[rows[0][0]]
+                spec, values = self._chosen(first)
+                count, program = self._programs.soonest(
+                    spec, values, len(rows), first.noise
+                )
+                now, rows = rows[:count], rows[count:]
+                events = self._make(program, spec, [requests[row[0]] for row in now])
+                yield from for_requests(events, now, requests)
 
     def stop(self) -> None:
-        """End the running generation within one call; from any thread."""
         self._stopping.set()
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without the start token."""
         self._check_open()
         return self._model.encode(text)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Scores of the next token after each of `token_ids`; see `Engine`."""
         self._check_open()
         ids, size = self._known(token_ids), self._info.context_length
         rows = []
@@ -106,28 +120,13 @@ class LocalEngine(Engine):
         return np.concatenate(rows)[:, : self._model.vocabulary_size]
 
     def warm(self, request: Request, rows: int = 1) -> None:
-        """Trace and compile now what such texts need; see `Engine`."""
         self._check_open()
         self._programs.of(*self._chosen(request), rows, request.noise).result()
 
     def close(self) -> None:
-        """Give back what the engine holds; further calls raise `EngineError`."""
         self._is_closed = True
         self._beside.shutdown()
         self._programs.close()
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[RowEvent]:
-        """Events of texts, batch after batch; after a stop no other is begun."""
-        for numbers in batches(requests):
-            while numbers and not self._stopping.is_set():
-                first = requests[numbers[0]]
-                spec, values = self._chosen(first)
-                count, program = self._programs.soonest(
-                    spec, values, len(numbers), first.noise
-                )
-                now, numbers = numbers[:count], numbers[count:]
-                for row, event in self._make(program, spec, [requests[n] for n in now]):
-                    yield now[row], event
 
     def _make(
         self, program: "Future[Any]", spec: SamplerSpec, requests: Sequence[Request]
@@ -138,22 +137,13 @@ class LocalEngine(Engine):
         for row, text in enumerate(texts):
             yield row, text.started
         load_s, self._unreported_load_s = self._unreported_load_s, 0.0
-        loop = program.result()
-        clock = time.perf_counter()  # of the text, not of a compile
-        pace = self._paces.setdefault(loop, Pace())
         stopped = self._stopping.is_set
-        if spec.search is None:
-            events = Decoding(
-                self._model, loop, spec.name, values, texts, pace, stopped
-            ).events(self._beside)
-        else:
-            events = Searching(
-                self._model, loop, values[0], texts[0], pace, stopped
-            ).events()
+        while not (program.done() or stopped()):  # a compile can't be interrupted
+            wait([program], CALL_S)
+        clock = time.perf_counter()
         first_token_s = 0.0
-        for row_event in events:
-            if not first_token_s:
-                first_token_s = time.perf_counter() - clock
+        for row_event in self._events(program, spec, values, texts):
+            first_token_s = first_token_s or time.perf_counter() - clock
             yield row_event
         decode_s = time.perf_counter() - clock
         tokens = sum(len(text.token_ids) for text in texts)
@@ -162,8 +152,26 @@ class LocalEngine(Engine):
         for row, text in enumerate(texts):
             made = text.generation(timings, self._info.checkpoint_sha256)
             if text.request.with_scores and made.tokens and has_time:
-                made = inspection.scored(made, self)
+                made = with_scores(made, self)
             yield row, Finished(made)
+
+    def _events(
+        self,
+        program: "Future[Any]",
+        spec: SamplerSpec,
+        values: Sequence[Mapping[str, Value]],
+        texts: Sequence[Text],
+    ) -> Iterator[RowEvent]:
+        stopped = self._stopping.is_set
+        if not program.done():
+            for text in texts:
+                text.stop_reason = "interrupted"
+            return iter(())
+        loop = program.result()
+        if spec.search is None:
+            decoding = Decoding(self._model, loop, spec.name, values, texts, stopped)
+            return decoding.events(self._beside)
+        return Searching(self._model, loop, values[0], texts[0], stopped).events()
 
     def _known(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """Token ids, which may come from a file: each has a token."""
@@ -186,9 +194,7 @@ class LocalEngine(Engine):
         # A search can't begin a full context anew. A quarter is left to the prompt.
         new = 1 if spec.search is None else min(request.length, size - size // 4)
         kept = crop(ids, size, new)
-        seed = request.seed
-        if seed is None:
-            seed = draw_seed()
+        seed = draw_seed() if request.seed is None else request.seed
         started = Started(kept, seed, len(ids) - len(kept), unknown)
         return Text(
             replace(request, seed=seed), started, ids, self._model.text, first_ids
@@ -205,3 +211,116 @@ class LocalEngine(Engine):
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the engine is closed")
+
+
+class Programs:
+    """What a model, and its draft model, can be asked to do without a compile."""
+
+    def __init__(self, model: LanguageModel, draft: LanguageModel | None) -> None:
+        self._model, self._draft = model, draft
+        self._made: dict[Key, Future[Any]] = {}  # the one used last comes last
+        self._lock = threading.Lock()
+        self._compiler = ThreadPoolExecutor(2)  # a text waits for none but its own
+
+    def of(
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
+    ) -> "Future[Any]":
+        """The program that makes so many rows of texts by a sampler with these values;
+        compiled in the background if there is none yet.
+
+        Raises:
+            EngineError: if the sampler needs a draft model and there is none.
+        """
+        if spec.needs_draft and self._draft is None:
+            raise EngineError(no_draft(spec.name))
+        size = self._size(spec, values, rows)
+        key = _key(spec, values, size, noise)
+        with self._lock:
+            program = self._made.pop(key, None)
+            if program is None or (program.done() and program.exception()):
+                program = self._compiler.submit(
+                    self._compile, spec, values, size, noise
+                )
+            self._made[key] = program
+            while len(self._made) > 1 and self._holds_too_much():
+                del self._made[next(iter(self._made))]
+        return program
+
+    def soonest(
+        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
+    ) -> tuple[int, "Future[Any]"]:
+        """The program that can begin first, and how many of the texts it makes.
+
+        While their own is being compiled that is one for fewer rows, or for a wider
+        search, if there is one.
+        """
+        own = self.of(spec, values, rows, noise)
+        if not own.done():
+            size = self._size(spec, values, rows)
+            for other_size, count in self._stand_ins(spec, size):
+                other = self._made.get(_key(spec, values, other_size, noise))
+                if other is not None and other.done() and not other.exception():
+                    return count, other
+        return rows, own
+
+    def close(self) -> None:
+        """Compile no more, and give all back."""
+        self._compiler.shutdown(cancel_futures=True)
+        self._made.clear()
+
+    def _holds_too_much(self) -> bool:
+        rows = sum(size for size, *_ in self._made)
+        return len(self._made) > MOST_PROGRAMS or rows > MOST_ROWS_KEPT
+
+    def _size(self, spec: SamplerSpec, values: Mapping[str, Value], rows: int) -> int:
+        if spec.search is None:
+            return rows_of_part(rows)
+        return search_size(spec.search, values, self._model)
+
+    def _stand_ins(self, spec: SamplerSpec, size: int) -> Iterator[tuple[int, int]]:
+        """Sizes of programs that could make some of the texts, the best ones first, and
+        how many they make."""
+        if spec.search is None:
+            smaller = [count for count in reversed(ROW_COUNTS) if count < size]
+            yield from ((count, count * CORES) for count in smaller)
+        elif spec.search.rows is not None:
+            known = {known for known, *_ in list(self._made)}
+            yield from ((larger, 1) for larger in sorted(known) if larger > size)
+
+    def _compile(
+        self, spec: SamplerSpec, values: Mapping[str, Value], size: int, noise: str
+    ) -> DecodeLoop | SearchLoop:
+        prompt = prompt_window(self._model, (0,))  # of no token nothing would be read
+        loop: DecodeLoop | SearchLoop
+        if spec.search is None:
+            sharing = _sharing(spec)
+            samplers = [(s, values if s is spec else s.defaults()) for s in sharing]
+            loop = DecodeLoop(self._model, samplers, size, noise)
+            loop.begin(spec.name, [values], [0], prompt, 2)
+            loop.decode(1, 0)
+        else:
+            loop = SearchLoop(spec, values, size, self._model, self._draft)
+            loop.advance(1, loop.begin(values, prompt, 2))
+        _give_back_memory()
+        return loop
+
+
+def _sharing(spec: SamplerSpec) -> list[SamplerSpec]:
+    """The samplers of the program that a sampler that needs no search is in."""
+    if spec.takes_rows and not spec.stages:
+        return [each for each in all_samplers() if each.takes_rows]
+    return [spec]
+
+
+def _key(spec: SamplerSpec, values: Mapping[str, Value], size: int, noise: str) -> Key:
+    if spec.search is None:
+        return (size, noise, *((s.name, s.shape(values)) for s in _sharing(spec)))
+    fixed = [p.name for p in spec.parameters if not p.is_live]
+    return (size, spec.name, *(values[n] for n in fixed if n != spec.search.rows))
+
+
+def _give_back_memory() -> None:
+    # A compile leaves some 70 MB that glibc would keep for the next one.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -10,16 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from minigpt_repl.engine.request import Engine, Generation, TokenScore
+from minigpt_repl.engine.request import (
+    Engine,
+    Generation,
+    Request,
+    Started,
+    Timings,
+    Token,
+    TokenScore,
+)
 from minigpt_repl.engine.texts import spans
 from minigpt_repl.engine.wording import Wording
-from minigpt_repl.errors import EngineError
+from minigpt_repl.errors import EngineError, UsageError
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.history import NO_WORDS
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler, find_sampler
 from minigpt_repl.sampling.stage import Left
+from minigpt_repl.shown import as_perplexity, in_bits, in_bits_a_byte
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,21 +80,16 @@ def temperature_of(values: Mapping[str, Value]) -> float:
 
 @dataclass(frozen=True)
 class TokenContexts:
-    """What a chain knows of places in a text, besides the model's logits.
+    """What a chain knows of places in a text, besides the model's logits."""
 
-    Attributes:
-        seen: the tokens before each, int `(places, length)`, the last one at the end
-            and -1 where there is none.
-        seeds: int `(places, 2)`, the seed and the number of the token; without them
-            what acts at random is taken to act.
-        wording: the model's words, for rules that name some.
-        learned: float `(places, 1)`, what a chain had learned from its own choices;
-            without it nothing.
-    """
-
+    # The tokens before each, int (places, length), the last one at the end and -1 where
+    # there is none.
     seen: "np.ndarray"
+    # int (places, 2), the seed and the number of the token; without them what acts at
+    # random is taken to act.
     seeds: "np.ndarray | None" = None
-    wording: Wording | None = None
+    wording: Wording | None = None  # the model's words, for rules that name some
+    # float (places, 1), what a chain had learned from its own choices, if anything.
     learned: "np.ndarray | None" = None
 
     def at(self, place: int) -> "TokenContexts":
@@ -100,50 +104,39 @@ class TokenContexts:
 
 
 def generation_places(generation: Generation, engine: Engine) -> TokenContexts:
-    """The places of the tokens of a generated text, as they were chosen.
-
-    Args:
-        generation: the text.
-        engine: of its model: what its rules see is what it sees.
-    """
-    import numpy as np
-
-    ids = generation.whole_ids
-    first = len(generation.started.prompt_ids)
-    context_length = engine.info.context_length
-    seen = [
-        ids[start:place]
-        for start, begin, end in spans(len(ids), context_length)
-        for place in range(max(begin, first), min(end, len(ids)))
-    ]
-    steps = range(len(generation.tokens))
-    seeds = np.array([(generation.seed, step) for step in steps], np.int64)
-    wording = Wording(engine.info.text, engine.encode)
-    return TokenContexts(
-        _at_the_end(seen, context_length), seeds.reshape(-1, 2), wording
-    )
+    """The places of the tokens of a generated text, as its model chose them."""
+    ids, first = generation.whole_ids, len(generation.started.prompt_ids)
+    return _contexts(ids, range(first, len(ids)), engine, generation.seed)
 
 
 def next_place(
     token_ids: Sequence[int], engine: Engine, seed: int | None = None
 ) -> TokenContexts:
     """The place behind a text, which the first token of a new one takes."""
+    end = len(token_ids)
+    return _contexts(token_ids, range(end, end + 1), engine, seed)
+
+
+def _contexts(
+    ids: Sequence[int], places: range, engine: Engine, seed: int | None
+) -> TokenContexts:
     import numpy as np
 
     size = engine.info.context_length
-    start = spans(len(token_ids), size)[-1][0]
-    seeds = None if seed is None else np.array([[seed, 0]])
-    wording = Wording(engine.info.text, engine.encode)
-    return TokenContexts(_at_the_end([token_ids[start:]], size), seeds, wording)
-
-
-def _at_the_end(rows: Sequence[Sequence[int]], length: int) -> "np.ndarray":
-    import numpy as np
-
-    result = np.full((len(rows), length), -1, np.int32)
-    for row, ids in zip(result, rows, strict=True):
-        row[length - len(ids) :] = ids
-    return result
+    starts = {
+        place: start
+        for start, first, end in spans(len(ids), size)
+        for place in range(first, end)
+    }
+    seen = np.full((len(places), size), -1, np.int32)
+    for row, place in zip(seen, places, strict=True):
+        before = ids[starts[place] : place]
+        row[size - len(before) :] = before
+    seeds = None
+    if seed is not None:
+        seeds = np.array([(seed, n) for n in range(len(places))], np.int64)
+        seeds = seeds.reshape(-1, 2)
+    return TokenContexts(seen, seeds, Wording(engine.info.text, engine.encode))
 
 
 def chain_left(
@@ -164,12 +157,11 @@ def chain_left(
 
     rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
     where = where or TokenContexts(np.full((len(rows), 1), -1))
-    numbers = _numbers(spec, values, rows.shape[-1], where)
-    if spec.learns and len(rows) > 1 and where.learned is None:
+    if len(rows) > 1 and where.learned is None:
         where = replayed(spec, values, rows, where)
     return [
         each._replace(logits=each.logits.reshape(np.shape(logits)))
-        for each in _steps(spec, numbers, rows, where)
+        for each in _steps(spec, values, rows, where)
     ]
 
 
@@ -185,54 +177,42 @@ def replayed(
     """
     import numpy as np
 
-    last = spec.stages[-1] if spec.stages else None
-    if last is None or last.learns is None:
+    if not spec.learns:
         return where
-    numbers = _numbers(spec, values, rows.shape[-1], where)
+    last = spec.stages[-1]
+    assert last.learns is not None
+    own = chain.own_values(last, values)
     learned = np.zeros((len(rows), 1))
     for place, token_id in enumerate(where.seen[1:, -1]):
         here = replace(where.at(place), learned=learned[place : place + 1])
         entering = rows[place : place + 1]
-        left = [entering, *(x.logits for x in _steps(spec, numbers, entering, here))]
+        left = [entering, *(x.logits for x in _steps(spec, values, entering, here))]
         before, behind = (probabilities(each)[:, token_id, None] for each in left[-2:])
         learned[place + 1] = learned[place]
         if behind > 0:
-            own = chain.own_values(last, numbers)
-            learned[place + 1] = last.learns(
-                np, learned[place : place + 1], before, behind, **own
-            )
+            learned[place + 1] = last.learns(np, here.learned, before, behind, **own)
     return replace(where, learned=learned)
-
-
-def _numbers(
-    spec: SamplerSpec, values: Mapping[str, Value], size: int, where: TokenContexts
-) -> Mapping[str, Any]:
-    """A chain's parameters as its rules want them."""
-    import numpy as np
-
-    if where.wording is not None:
-        return where.wording.values(spec, values, size)
-    words = {p.name: np.array(NO_WORDS[p.tokens]) for p in spec.parameters if p.tokens}
-    return {**values, **words}
 
 
 def _steps(
     spec: SamplerSpec,
-    numbers: Mapping[str, Any],
+    values: Mapping[str, Value],
     rows: "np.ndarray",
     where: TokenContexts,
 ) -> list[Left]:
     import numpy as np
 
+    end_id = None
+    numbers: Mapping[str, Any]
+    if where.wording is None:
+        named = {p.name: NO_WORDS[p.tokens] for p in spec.parameters if p.tokens}
+        numbers = {**values, **{name: np.array(none) for name, none in named.items()}}
+    else:
+        numbers = where.wording.values(spec, values, rows.shape[-1])
+        end_id = where.wording.text.end_id
+    learned = 0.0 if where.learned is None else where.learned
     return chain.steps(
-        np,
-        rows,
-        spec.stages,
-        numbers,
-        where.seen,
-        where.seeds,
-        where.wording.text.end_id if where.wording else None,
-        0.0 if where.learned is None else where.learned,
+        np, rows, spec.stages, numbers, where.seen, where.seeds, end_id, learned
     )
 
 
@@ -279,20 +259,13 @@ def kept_mask(
 
 @dataclass(frozen=True)
 class Verdict:
-    """One token at its place in a text, at temperature 1.
-
-    Attributes:
-        probability: of the token under the model.
-        rank: 1 for the most probable one; also the smallest k of top-k that
-            admits it.
-        entropy: of the distribution, in nats.
-        smallest_p: the smallest p of top-p that admits it: the probability of
-            all tokens before it. 0 for the most probable one, which any p admits.
-    """
+    """One token at its place in a text, under a distribution."""
 
     probability: float
-    rank: int
-    entropy: float
+    rank: int  # 1 for the most probable one; also the smallest k that admits it
+    entropy: float  # of the distribution, in nats
+    # The smallest p of top-p that admits it: the probability of all tokens before it. 0
+    # for the most probable one, which any p admits.
     smallest_p: float
 
     @property
@@ -345,52 +318,34 @@ def perplexity(entropy: float) -> float:
 
 
 def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":
-    """Of `Engine.logits` of a whole text, the rows that chose its last tokens.
-
-    Args:
-        logits: `(tokens + 1, vocabulary)`, row i from before token i.
-        new_tokens: how many tokens at the end.
-
-    Returns:
-        `(new_tokens, vocabulary)`.
-    """
-    return logits[len(logits) - 1 - new_tokens : len(logits) - 1]
+    """Of `Engine.logits` of a whole text, which has a row from before each token, those
+    of its last tokens: `(new_tokens, vocabulary)`."""
+    return logits[-1 - new_tokens : -1]
 
 
-def score_tokens(
-    rows: "np.ndarray",
-    token_ids: Sequence[int],
+def score_token(
+    logits: "np.ndarray",
+    token_id: int,
     kept: "np.ndarray",
-    text: TextCodec | None = None,
+    text: TextCodec,
     top: int = 0,
-) -> tuple[TokenScore, ...]:
-    """Scores of tokens as the engine gives them with `with_scores`.
+) -> TokenScore:
+    """The score of a token, with so many of the most probable ones beside it.
 
-    Args:
-        rows: logits `(tokens, vocabulary)`, each from before its token.
-        token_ids: the tokens.
-        kept: the masks of what the rule kept, like `rows`.
-        text: the model's tokens as text, for alternatives.
-        top: how many of them to tell.
+    What came before it gave `logits` `(vocabulary,)`, of which a rule `kept` some.
     """
-    scores = []
-    for row, token_id, mask in zip(rows, token_ids, kept, strict=True):
-        distribution = probabilities(row)
-        found = verdict(distribution, token_id)
-        scores.append(
-            TokenScore(
-                logprob=math.log(max(found.probability, 5e-324)),
-                rank=found.rank,
-                entropy=found.entropy,
-                kept_mass=float(distribution[mask].sum()),
-                top=tuple(
-                    (best, text.piece(best), float(distribution[best]))
-                    for best in top_ids(distribution, top)
-                    if text is not None
-                ),
-            )
-        )
-    return tuple(scores)
+    distribution = probabilities(logits)
+    found = verdict(distribution, token_id)
+    return TokenScore(
+        logprob=math.log(max(found.probability, 5e-324)),
+        rank=found.rank,
+        entropy=found.entropy,
+        kept_mass=float(distribution[kept].sum()),
+        top=tuple(
+            (best, text.piece(best), float(distribution[best]))
+            for best in top_ids(distribution, top)
+        ),
+    )
 
 
 def has_scores(generation: Generation) -> bool:
@@ -398,30 +353,79 @@ def has_scores(generation: Generation) -> bool:
     return all(token.score is not None for token in generation.tokens)
 
 
-def scored(generation: Generation, engine: Engine) -> Generation:
+def with_scores(generation: Generation, engine: Engine) -> Generation:
     """The same text with a score for each token, by one call of the engine."""
-    return with_scores(generation, engine.logits(generation.whole_ids), engine)
-
-
-def with_scores(
-    generation: Generation, logits: "np.ndarray", engine: Engine
-) -> Generation:
-    """The same text with a score for each token.
-
-    Args:
-        generation: a text, with scores or without.
-        logits: `Engine.logits` of the prompt's tokens and the text's.
-        engine: of its model.
-    """
-    request = generation.request
+    request, text = generation.request, engine.info.text
     spec, values = choose_sampler(request.sampler, request.parameters)
-    rows = text_logits(logits, len(generation.tokens))
-    where = generation_places(generation, engine)
-    kept = kept_mask(spec, values, rows, where)
-    text = engine.info.text
-    scores = score_tokens(rows, generation.token_ids, kept, text, request.top)
+    rows = text_logits(engine.logits(generation.whole_ids), len(generation.tokens))
+    kept = kept_mask(spec, values, rows, generation_places(generation, engine))
     tokens = tuple(
-        replace(token, score=score)
-        for token, score in zip(generation.tokens, scores, strict=True)
+        replace(token, score=score_token(row, token.id, mask, text, request.top))
+        for token, row, mask in zip(generation.tokens, rows, kept, strict=True)
     )
     return replace(generation, tokens=tokens)
+
+
+AT_ONCE = 1024
+"""Tokens of a foreign text whose logits are asked for together."""
+
+BEFORE = 64
+"""Tokens in front of them that the model sees, beside those of its context."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A text that the model did not make, and how little it expected each token."""
+
+    token_ids: tuple[int, ...]
+    bits: tuple[float, ...]  # surprisals; infinite for what the vocabulary can't spell
+    size: int  # bytes of the text in UTF-8
+
+    @property
+    def summary(self) -> str:
+        """Tokens, perplexity and bits a byte in one line."""
+        known = [bits for bits in self.bits if math.isfinite(bits)]
+        unknown = len(self.bits) - len(known)
+        parts = [f"{len(self.bits):,} tokens"]
+        if known:
+            mean = sum(known) / len(known)
+            choices = as_perplexity(2**mean)
+            parts[0] += f", {in_bits(mean)} a token, perplexity {choices}"
+        if not unknown:
+            parts[0] += f", {in_bits_a_byte(sum(known) / self.size)} bits a byte"
+        else:
+            parts.append(f"{unknown:,} unknown to the model, left out")
+        return "; ".join(parts)
+
+
+def score(engine: Engine, text: str) -> Scored:
+    """The surprisal of each token of a text, from its start.
+
+    Raises:
+        UsageError: if there is nothing in it.
+    """
+    ids = engine.encode(text)
+    if not ids:
+        raise UsageError("there is no text to score")
+    surprisals = []
+    for start in range(0, len(ids), AT_ONCE):
+        part = ids[start : start + AT_ONCE]
+        logits = engine.logits(ids[max(0, start - BEFORE) : start + AT_ONCE])
+        for row, token_id in zip(text_logits(logits, len(part)), part, strict=True):
+            surprisals.append(verdict(probabilities(row), token_id).surprisal)
+    return Scored(ids, tuple(surprisals), len(text.encode("utf-8")))
+
+
+def as_generation(scored: Scored, text: str, engine: Engine) -> Generation:
+    """A text that was scored, as if the model had chosen it by itself."""
+    info = engine.info
+    return Generation(
+        request=Request("", "random", {"temperature": 1.0}, len(scored.token_ids), 0),
+        started=Started((), 0),
+        tokens=tuple(Token(id, info.text.piece(id)) for id in scored.token_ids),
+        text=text,
+        raw_text=info.text.raw_text(scored.token_ids),
+        stop_reason="picked",
+        timings=Timings(0.0, 0.0, 0.0),
+        checkpoint_sha256=info.checkpoint_sha256,
+    )

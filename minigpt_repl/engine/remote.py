@@ -6,6 +6,7 @@ anew. A call waits until the model is loaded, and `stop()` ends every wait.
 """
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -21,18 +22,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
-    Finished,
-    Generation,
     HypothesesChanged,
     Request,
     RowEvents,
-    Started,
     State,
     Status,
-    Timings,
     TokenChosen,
 )
-from minigpt_repl.engine.worker import STOP, Load, Warming
+from minigpt_repl.engine.worker import PREPARE, STOP, Load, Warming
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
 from minigpt_repl.paths import PACKAGE, state_home
 
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 
 FACTORY = "minigpt_repl.engine.worker:load_engine"
 PATIENCE = 0.1
-"""Seconds that a stopped request may still take to its first token."""
+"""Seconds that stopped texts may still take to their first token."""
 
 LOG_LIMIT = 1_000_000
 
@@ -94,41 +91,35 @@ class RemoteEngine(Engine):
         if self._is_closed:
             raise EngineError("the engine is closed")
         if self._process is None or self._process.status.failure is not None:
-            try:
-                self._process = _Process(
-                    self._load, self._shows_log, lambda: self._on_change()
-                )
-            except OSError as error:
-                raise EngineError(
-                    f"can't start the engine's process: {error.strerror}"
-                ) from error
+            self._process = _Process(
+                self._load, self._shows_log, lambda: self._on_change()
+            )
         return self._process
 
     @property
     def status(self) -> Status:
-        """How the process is; never waits."""
         return Status() if self._process is None else self._process.status
 
     def when_changed(self, call: Callable[[], None]) -> None:
-        """Have that called, from another thread, whenever the status changes."""
         self._on_change = call
 
     @property
     def info(self) -> EngineInfo:
-        """What is loaded; waits until it is."""
         info: EngineInfo = self.status.info or self._call("info")
         return info
 
     def generate_rows(self, requests: Sequence[Request]) -> RowEvents:
         """Events of several texts, as they happen.
 
+        If a stop is not heard the texts are given up. If it was not heard before them
+        either the process is killed and another started.
+
         Raises:
-            EngineStopped: if `stop()` was called and the texts had not begun
-                within `PATIENCE`, as while the model is loading.
+            EngineStopped: if `stop()` was called and no token came within `PATIENCE`,
+                as while the model is loading.
         """
         process = self._started()
-        was_held_up = process.is_held_up
-        open_rows: dict[int, Started] = {}
+        was_stuck = process.status.info is not None and process.status.is_stuck
         patience: float | None = None
         has_token = False
         with process.asked("generate_rows", tuple(requests)) as replies:
@@ -136,59 +127,43 @@ class RemoteEngine(Engine):
                 try:
                     kind, content = replies.get(timeout=patience)
                 except queue.Empty:
-                    if was_held_up:  # it has not answered twice: start another
+                    if was_stuck:
                         why = "the engine did not answer and is started anew"
                         process.kill(EngineError(why))
+                        self._process = None
                         self.start()
-                    info = process.status.info
-                    if info is None or not open_rows:
-                        raise _stopped(process) from None
-                    for row, started in open_rows.items():
-                        yield row, Finished(_nothing(requests[row], started, info))
+                    raise process.stopped() from None
+                if kind == "result":
                     return
+                if kind == "error":
+                    raise content
                 if kind == STOP:
                     patience = None if has_token else PATIENCE
                     continue
-                if kind == "error":
-                    raise content
-                if kind == "result":
-                    return
-                row, event = content
-                if isinstance(event, Started):
-                    open_rows[row] = event
-                elif isinstance(event, Finished):
-                    del open_rows[row]
-                    has_token = bool(open_rows)  # the next batch may be compiling
-                elif isinstance(event, (TokenChosen, HypothesesChanged)):
+                yield content
+                if isinstance(content[1], (TokenChosen, HypothesesChanged)):
                     has_token, patience = True, None
-                yield row, event
 
     def stop(self) -> None:
-        """End all that is under way; may be called from a signal handler."""
         if self._process is not None:
             self._process.stop()
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without the start token."""
         ids: tuple[int, ...] = self._call("encode", text)
         return ids
 
     def logits(self, token_ids: Sequence[int]) -> "np.ndarray":
-        """Scores of the next token after each of `token_ids`; see `Engine`."""
         scores: np.ndarray = self._call("logits", tuple(token_ids))
         return scores
 
     def warm(self, request: Request, rows: int = 1) -> None:
-        """Trace and compile now what so many such texts need."""
         self._call("warm", request, rows)
 
     def prepare(self, request: Request) -> None:
-        """Have that done when nothing else is to do; does not wait."""
         if self._process is not None:
-            self._process.tell("prepare", request)
+            self._process.prepare(request)
 
     def close(self) -> None:
-        """End the process."""
         self._is_closed = True
         if self._process is not None:
             self._process.kill(EngineError("the engine is closed"))
@@ -198,7 +173,7 @@ class RemoteEngine(Engine):
         with process.asked(method, *arguments) as replies:
             kind, content = replies.get()
         if kind == STOP:
-            raise _stopped(process)
+            raise process.stopped()
         if kind == "error":
             raise content
         return content
@@ -209,7 +184,7 @@ Replies = queue.SimpleQueue[tuple[str, Any]]
 
 
 class _Process:
-    """A worker's process, and the threads that send to it and sort its replies.
+    """A worker's process, a thread that sends to it, and one that sorts its replies.
 
     What `stop` uses is safe in a signal handler: `SimpleQueue`, and no lock.
     """
@@ -219,38 +194,35 @@ class _Process:
     ) -> None:
         self._status = Status("starting")
         self._on_change = on_change
-        self._calls: dict[int, Replies] = {}
-        self._last = 0  # numbers of requests, which are answered in order
-        self._given_up = 0
-        self._answered = 0
-        self._lock = threading.Lock()
+        self._killed: MiniGPTError | None = None  # why, if it was
+        self._open: dict[int, Replies] = {}  # what the worker has not answered yet
+        self._numbers = itertools.count(1)  # of requests, which are answered in order
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outgoing.put(load)
         self._connection, theirs = Pipe()
         # Nothing is imported from the current folder, whatever lies there.
         places = [place for place in sys.path if place] + [str(PACKAGE.parent)]
         with theirs, _open_log(shows_log) as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), *places],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # neither ^C nor a hang-up are for it
-            )
+            try:
+                self._popen = subprocess.Popen(
+                    [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), *places],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # neither ^C nor a hang-up are for it
+                )
+            except OSError as error:
+                why = f"can't start the engine's process: {error.strerror}"
+                raise EngineError(why) from error
         for work in (self._send, self._receive):
             threading.Thread(target=work, daemon=True).start()
 
     @property
-    def is_held_up(self) -> bool:
-        """Whether it is still at work on something that was given up."""
-        return self._given_up > self._answered
-
-    @property
     def status(self) -> Status:
         status = self._status
-        is_waited_for = status.info is None or self.is_held_up
-        return replace(status, is_stuck=status.failure is None and is_waited_for)
+        is_stuck = status.info is None or bool(self._open)
+        return replace(status, is_stuck=status.failure is None and is_stuck)
 
     @contextlib.contextmanager
     def asked(self, method: str, *arguments: Any) -> Iterator[Replies]:
@@ -260,33 +232,37 @@ class _Process:
             MiniGPTError: why the process has ended.
         """
         replies: Replies = queue.SimpleQueue()
-        with self._lock:
-            if self._status.failure is not None:
-                raise self._status.failure
-            self._last = number = self._last + 1
-            self._calls[number] = replies
-            self._outgoing.put((number, method, arguments))
+        number = next(self._numbers)
+        self._open[number] = replies
+        # Only now: if it ends later the reply is an error.
+        if self._status.failure is not None:
+            raise self._status.failure
+        self._outgoing.put((number, method, arguments))
         try:
             yield replies
         finally:
-            del self._calls[number]
-            if self._answered < number and self._status.failure is None:
-                self._given_up = number
+            if number in self._open:
                 self._outgoing.put((number, STOP, ()))
 
-    def tell(self, method: str, *arguments: Any) -> None:
-        """Send what needs no answer."""
-        self._outgoing.put((0, method, arguments))
+    def prepare(self, request: Request) -> None:
+        """Have something done that needs no answer."""
+        self._outgoing.put((0, PREPARE, (request, 1)))
 
     def stop(self) -> None:
         """Stop every open request."""
-        self._outgoing.put((self._last, STOP, ()))
-        for replies in list(self._calls.values()):
+        for number, replies in list(self._open.items()):
+            self._outgoing.put((number, STOP, ()))
             replies.put((STOP, None))
+
+    def stopped(self) -> EngineStopped:
+        """What to raise where a stop ended a wait."""
+        if self._status.info is None:
+            return EngineStopped("stopped: the model is still loading")
+        return EngineStopped()
 
     def kill(self, why: MiniGPTError) -> None:
         """End the process now."""
-        self._end(why)
+        self._killed = why
         self._popen.kill()
         self._popen.wait()
 
@@ -296,39 +272,27 @@ class _Process:
                 self._connection.send(message)
 
     def _receive(self) -> None:
-        while True:
-            try:
+        why: MiniGPTError | None = None
+        with contextlib.suppress(EOFError, OSError):  # maybe within a message
+            while why is None:
                 number, kind, content = self._connection.recv()
-            except Exception:  # noqa: BLE001, a torn message is an end as well
-                break
-            if number == 0:
-                self._note(kind, content)
-                continue
-            if kind in ("result", "error"):
-                self._answered = number
-            if number in self._calls:
-                self._calls[number].put((kind, content))
-        self._end(_why_ended(self._popen.wait()))
-
-    def _note(self, kind: str, content: Any) -> None:
-        """What the worker says of itself."""
-        if kind == "failed":
-            self._end(content)
-            return
-        with self._lock:
-            if self._status.failure is None:
-                key = "info" if kind == "loaded" else "state"
-                self._status = replace(self._status, **{key: content})
-        self._on_change()
+                if kind == "event":
+                    self._open[number].put((kind, content))
+                elif number:
+                    self._open.pop(number).put((kind, content))
+                elif kind == "failure":
+                    why = content
+                else:
+                    self._status = replace(self._status, **{kind: content})
+                    self._on_change()
+        self._end(why or self._killed or _why_ended(self._popen.wait()))
+        self._popen.wait()
 
     def _end(self, why: MiniGPTError) -> None:
-        with self._lock:
-            if self._status.failure is not None:
-                return
-            state: State = "failed" if self._status.info is None else "stopped"
-            self._status = replace(self._status, state=state, failure=why)
+        state: State = "failed" if self._status.info is None else "stopped"
+        self._status = replace(self._status, state=state, failure=why)
         self._outgoing.put(None)
-        for replies in list(self._calls.values()):
+        for replies in list(self._open.values()):
             replies.put(("error", why))
         self._on_change()
 
@@ -340,46 +304,21 @@ def log_file() -> Path:
 
 def _open_log(is_stderr: bool) -> BinaryIO:
     """The log, or stderr, to write to."""
+    if is_stderr:
+        return os.fdopen(os.dup(2), "wb")
     path = log_file()
-    # A log is a convenience: a full disk or a folder in the way must not matter.
-    with contextlib.suppress(OSError):
-        if is_stderr:
-            return os.fdopen(os.dup(2), "wb")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        is_long = path.exists() and path.stat().st_size > LOG_LIMIT
-        how = os.O_TRUNC if is_long else os.O_APPEND
-        # What is no file must not keep us waiting either.
-        how |= os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK
-        return os.fdopen(os.open(path, how, 0o600), "wb")
-    return open(os.devnull, "wb")
+        path.touch(mode=0o600)
+        return path.open("wb" if path.stat().st_size > LOG_LIMIT else "ab")
+    except OSError:  # a full disk or a folder in the way must not matter
+        return open(os.devnull, "wb")
 
 
 def _why_ended(exit_code: int) -> EngineError:
-    how = f"exit code {exit_code}"
-    if exit_code < 0:
-        with contextlib.suppress(ValueError):
-            how = signal.Signals(-exit_code).name
+    is_signal = exit_code < 0
+    how = signal.Signals(-exit_code).name if is_signal else f"exit code {exit_code}"
     return EngineError(
         f"the engine's process ended ({how}), see {log_file()}; "
         "the next line starts another"
     )
-
-
-def _nothing(request: Request, started: Started, info: EngineInfo) -> Generation:
-    """A text that was stopped before its first token."""
-    return Generation(
-        request=replace(request, seed=started.seed),
-        started=started,
-        tokens=(),
-        text="",
-        raw_text="",
-        stop_reason="interrupted",
-        timings=Timings(0.0, 0.0, 0.0),
-        checkpoint_sha256=info.checkpoint_sha256,
-    )
-
-
-def _stopped(process: _Process) -> EngineStopped:
-    if process.status.info is None:
-        return EngineStopped("stopped: the model is still loading")
-    return EngineStopped()

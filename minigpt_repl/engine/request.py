@@ -28,57 +28,40 @@ def draw_seed() -> int:
 
 @dataclass(frozen=True)
 class Request:
-    """One text to generate.
+    """One text to generate."""
 
-    Attributes:
-        prompt: the user's text; `""` begins with nothing.
-        sampler: canonical name of a sampler.
-        parameters: a value for each of its parameters.
-        length: number of new tokens at most.
-        seed: seed of the random choices; `None` draws a fresh one.
-        stop: `none`; `sentence` to end at the first sentence end after half the
-            length; `end` to end where the document does.
-        prompt_ids: token ids to continue, without the start token; used in place of
-            `prompt` where the exact tokens matter (`:continue`, `:step`).
-        with_scores: whether each token of the finished text carries its
-            `TokenScore`. Costs a pass over the text at its end.
-        with_details: whether samplers report what they weighed: hypotheses,
-            candidates, drafts.
-        noise: `own`, or `shared`: what is drawn hangs on the seed, the place in the
-            text and the token only, so that samplers are compared by the same noise.
-        top: how many alternatives each score tells, the most probable tokens.
-    """
-
-    prompt: str
-    sampler: str
-    parameters: Mapping[str, Value]
-    length: int = 80
-    seed: int | None = None
+    prompt: str  # the user's text; "" begins with nothing
+    sampler: str  # its canonical name
+    parameters: Mapping[str, Value]  # a value for each that the sampler has
+    length: int = 80  # of new tokens at most
+    seed: int | None = None  # of the random choices; `None` draws a fresh one
+    # `none`; `sentence` to end at the first sentence end after half the length; `end`
+    # to end where the document does.
     stop: str = "none"
+    # Token ids to continue, without the start token; used in place of `prompt` where
+    # the exact tokens matter (`:continue`, `:step`).
     prompt_ids: tuple[int, ...] | None = None
+    # Whether each token of the finished text carries its `TokenScore`. Costs a pass
+    # over the text at its end.
     with_scores: bool = False
+    # Whether samplers report what they weighed: hypotheses, candidates, drafts.
     with_details: bool = False
+    # `own`, or `shared`: what is drawn hangs on the seed, the place in the text and the
+    # token only, so that samplers are compared by the same noise.
     noise: str = "own"
-    top: int = 0
+    top: int = 0  # alternatives that each score tells, the most probable tokens
 
 
 @dataclass(frozen=True)
 class TokenScore:
-    """A token under the model at temperature 1, over the ids that have a word.
+    """A token under the model at temperature 1, over the ids that have a word."""
 
-    Attributes:
-        logprob: natural logarithm of its probability.
-        rank: 1 for the most probable token.
-        entropy: of the whole distribution, in nats.
-        kept_mass: probability of the tokens that the sampler's rule kept.
-        top: the most probable tokens, best first, as id, piece and probability; as
-            many as the request asked for.
-    """
-
-    logprob: float
-    rank: int
-    entropy: float
-    kept_mass: float
+    logprob: float  # natural logarithm of its probability
+    rank: int  # 1 for the most probable token
+    entropy: float  # of the whole distribution, in nats
+    kept_mass: float  # probability of the tokens that the sampler's rule kept
+    # The most probable tokens, best first, as id, piece and probability; as many as the
+    # request asked for.
     top: tuple[tuple[int, str, float], ...] = ()
 
 
@@ -93,61 +76,38 @@ class Token:
 
 @dataclass(frozen=True)
 class Started:
-    """The prompt is packed; the first event of every generation.
+    """The prompt is packed; the first event of every generation."""
 
-    Attributes:
-        prompt_ids: the tokens that the model sees, without the start token.
-        seed: the seed in use, drawn if the request had none.
-        cropped: tokens dropped from the left of the prompt.
-        unknown_words: words of the prompt that the model has no tokens for.
-    """
-
-    prompt_ids: tuple[int, ...]
-    seed: int
-    cropped: int = 0
-    unknown_words: tuple[str, ...] = ()
+    prompt_ids: tuple[int, ...]  # that the model sees, without the start token
+    seed: int  # in use, drawn if the request had none
+    cropped: int = 0  # tokens dropped from the left of the prompt
+    unknown_words: tuple[str, ...] = ()  # that the model has no tokens for
 
 
 @dataclass(frozen=True)
 class TokenChosen:
-    """A token is final.
+    """A token is final."""
 
-    Attributes:
-        index: its number among the new tokens.
-        token: the token.
-        delta: the display text that it makes certain.
-        raw_delta: what it adds to the raw text.
-    """
-
-    index: int
+    index: int  # its number among the new tokens
     token: Token
-    delta: str
-    raw_delta: str = ""
+    delta: str  # the display text that it makes certain
+    raw_delta: str = ""  # what it adds to the raw text
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One beam.
+    """One beam."""
 
-    Attributes:
-        token_ids: its new tokens so far.
-        logprob: their total log-probability.
-        score: what it is ranked by: `total`, adjusted to its length.
-        has_ended: whether the stop rule holds for it; it is then not extended.
-        group: of the groups of diverse beam search the one that it is in, from 0.
-        penalty: what was taken off for tokens that earlier groups had chosen.
-        total: `logprob` minus the penalty: what it survived by.
-    """
-
-    token_ids: tuple[int, ...]
-    logprob: float
-    score: float = 0.0
-    has_ended: bool = False
-    group: int = 0
-    penalty: float = 0.0
+    token_ids: tuple[int, ...]  # its new tokens so far
+    logprob: float  # their total log-probability
+    score: float = 0.0  # what it is ranked by: `total`, adjusted to its length
+    has_ended: bool = False  # the stop rule holds for it; it is then not extended
+    group: int = 0  # of the groups of diverse beam search the one that it is in
+    penalty: float = 0.0  # taken off for tokens that earlier groups had chosen
 
     @property
     def total(self) -> float:
+        """What it survived by."""
         return self.logprob - self.penalty
 
 
@@ -184,53 +144,34 @@ class DraftVerified:
 
 @dataclass(frozen=True)
 class Timings:
-    """How long texts took that were made together.
+    """How long texts took that were made together, in seconds."""
 
-    Attributes:
-        load_s: seconds of loading, 0 if the model was loaded before.
-        first_token_s: seconds to the first token.
-        decode_s: seconds of all decoding.
-        rows: texts that were made together; a text has no speed of its own.
-        tokens: new tokens of all of them.
-    """
-
-    load_s: float
-    first_token_s: float
-    decode_s: float
-    rows: int = 1
-    tokens: int = 0
+    load_s: float  # 0 if the model was loaded before
+    first_token_s: float  # to the first token
+    decode_s: float  # of all decoding
+    rows: int = 1  # texts that were made together; a text has no speed of its own
+    tokens: int = 0  # new tokens of all of them
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished text and all that is needed to have it again.
+    """A finished text and all that is needed to have it again."""
 
-    Attributes:
-        request: the request, with the seed in use filled in.
-        started: what became of the prompt.
-        tokens: the new tokens.
-        text: display form of the new tokens, to be put right after the prompt.
-        raw_text: the new tokens joined as the reference prints them.
-        stop_reason: why it ended.
-        timings: how long it took.
-        reprimed: token indices at which the context was full, and the model went on
-            from the start token and the last tokens.
-        accepted: accepted and drafted tokens of speculative decoding, or `None`.
-        checkpoint_sha256: identifies the weights and the vocabulary.
-        rescued: the rules of a chain that would have left nothing, so that the most
-            probable token was kept, and of how many tokens.
-    """
-
-    request: Request
-    started: Started
-    tokens: tuple[Token, ...]
-    text: str
-    raw_text: str
+    request: Request  # with the seed in use filled in
+    started: Started  # what became of the prompt
+    tokens: tuple[Token, ...]  # the new ones
+    text: str  # display form of the new tokens, to be put right after the prompt
+    raw_text: str  # the new tokens joined as the reference prints them
     stop_reason: StopReason
     timings: Timings
+    # Numbers of the tokens at which the context was full, and the model went on from
+    # the start token and the last tokens.
     reprimed: tuple[int, ...] = ()
+    # Accepted and drafted tokens of speculative decoding.
     accepted: tuple[int, int] | None = None
-    checkpoint_sha256: str = ""
+    checkpoint_sha256: str = ""  # identifies the weights and the vocabulary
+    # The rules of a chain that would have left nothing, so that the most probable token
+    # was kept, and of how many tokens.
     rescued: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -299,30 +240,19 @@ def finished(last: Event | None) -> Generation:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine has loaded.
+    """What an engine has loaded."""
 
-    Attributes:
-        directory: the checkpoint's folder.
-        checkpoint_sha256: identifies the weights and the vocabulary.
-        vocabulary_size: ids that have a word, reserved ones included.
-        context_length: positions of the model.
-        parameter_count: weights of the model.
-        lowercase: whether the tokenizer folds case.
-        has_draft: whether a draft model is there for speculative decoding.
-        text: the tokens as text.
-        load_s: seconds that loading took.
-        training: the checkpoint's record, as read from `training.json`.
-    """
-
-    directory: str
-    checkpoint_sha256: str
-    vocabulary_size: int
-    context_length: int
-    parameter_count: int
-    lowercase: bool
-    has_draft: bool
-    text: TextCodec = field(compare=False)  # the vocabulary is told by the sha256
-    load_s: float = 0.0
+    directory: str  # the checkpoint's folder
+    checkpoint_sha256: str  # identifies the weights and the vocabulary
+    vocabulary_size: int  # ids that have a word, reserved ones included
+    context_length: int  # positions of the model
+    parameter_count: int  # weights of the model
+    lowercase: bool  # whether the tokenizer folds case
+    has_draft: bool  # whether a draft model is there for speculative decoding
+    # The tokens as text. The vocabulary is told by the sha256.
+    text: TextCodec = field(compare=False)
+    load_s: float = 0.0  # seconds that loading took
+    # The checkpoint's record, as read from `training.json`.
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -337,19 +267,12 @@ State = Literal["stopped", "starting", "loading", "warming", "ready", "failed"]
 
 @dataclass(frozen=True)
 class Status:
-    """How an engine is.
-
-    Attributes:
-        state: what it is at.
-        info: what is loaded, or `None` while nothing is.
-        failure: why the process ended, if it did.
-        is_stuck: whether a request would have to wait for something else.
-    """
+    """How an engine is."""
 
     state: State = "stopped"
-    info: EngineInfo | None = None
-    failure: MiniGPTError | None = None
-    is_stuck: bool = False
+    info: EngineInfo | None = None  # what is loaded, if something is
+    failure: MiniGPTError | None = None  # why the process ended, if it did
+    is_stuck: bool = False  # whether a request would have to wait for something else
 
 
 class Engine(Protocol):

@@ -7,6 +7,7 @@ full context is begun anew. How a token is chosen, the loop knows.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,20 +24,17 @@ CALL_S = 0.02
 Made = TypeVar("Made")
 
 
-class Pace:
-    """How many tokens a call makes: what took `CALL_S` in the last one."""
-
-    def __init__(self) -> None:
-        self.count = 1
-
-    def call(self, function: Callable[..., Made], count: int, *arguments: Any) -> Made:
-        """Call a function that makes `count` tokens, and learn from its time."""
-        clock = time.perf_counter()
-        made = function(count, *arguments)
-        token_s = (time.perf_counter() - clock) / count
-        if count > 1 or self.count == 1:  # a call has a cost of its own
-            self.count = max(1, min(MOST_TOKENS, round(CALL_S / token_s)))
-        return made
+def timed_call(
+    loop: Any, function: Callable[..., Made], count: int, *arguments: Any
+) -> Made:
+    """Call a function of a loop that makes `count` tokens; from the time that it takes
+    the loop learns how many take `CALL_S`: its `pace`."""
+    clock = time.perf_counter()
+    made = function(count, *arguments)
+    token_s = (time.perf_counter() - clock) / count
+    if count > 1 or loop.pace == 1:  # a call has a cost of its own
+        loop.pace = max(1, min(MOST_TOKENS, round(CALL_S / token_s)))
+    return made
 
 
 def prompt_window(model: LanguageModel, token_ids: tuple[int, ...]) -> np.ndarray:
@@ -47,32 +45,16 @@ def prompt_window(model: LanguageModel, token_ids: tuple[int, ...]) -> np.ndarra
     return row
 
 
+@dataclass
 class Decoding:
-    """Texts that grow together, token by token.
+    """Texts of one prompt and sampler that grow together, token by token."""
 
-    Args:
-        model: the model.
-        loop: of the model and the sampler.
-        sampler: its name.
-        values: its parameters for each text.
-        texts: of one prompt.
-        pace: how many tokens a call makes, kept from text to text.
-        is_stopped: whether the texts are to end now.
-    """
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        loop: DecodeLoop,
-        sampler: str,
-        values: Sequence[Mapping[str, Value]],
-        texts: Sequence[Text],
-        pace: Pace,
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        self._model, self._loop, self._sampler = model, loop, sampler
-        self._values, self._texts = values, texts
-        self._pace, self._is_stopped = pace, is_stopped
+    model: LanguageModel
+    loop: DecodeLoop
+    sampler: str
+    values: Sequence[Mapping[str, Value]]  # its parameters for each text
+    texts: Sequence[Text]
+    is_stopped: Callable[[], bool]  # whether the texts are to end now
 
     def events(self, beside: ThreadPoolExecutor) -> Iterator[RowEvent]:
         """What happens to each text until all have ended.
@@ -80,11 +62,9 @@ class Decoding:
         Args:
             beside: makes the next tokens while the last ones are given out.
         """
-        texts, size = self._texts, self._model.context_length
-        index = len(texts[0].seen) + 1
-        first = texts[0].first_ids
-        self._begin(prompt_window(self._model, texts[0].seen), index, first)
-        made, count = 0, 1  # the first token is not to wait for others
+        texts, size = self.texts, self.model.context_length
+        self._begin([texts[0].seen], texts[0].first_ids)
+        index, made, count = len(texts[0].seen) + 1, 0, 1
         call: Future[tuple[np.ndarray, np.ndarray]] | None = None
         try:
             while going := [n for n, t in enumerate(texts) if t.stop_reason is None]:
@@ -93,13 +73,14 @@ class Decoding:
                     if index >= size:
                         self._begin_anew(going)
                         index = len(texts[0].seen) + 1
-                    count = min(self._pace.count if made else 1, room, size - index)
+                    # The first token is not to wait for others.
+                    count = min(self.loop.pace if made else 1, room, size - index)
                     call = self._submit(beside, count, made)
                 token_ids, rescued = call.result()
                 made, index, room = made + count, index + count, room - count
                 call = None
-                count = min(self._pace.count, room, size - index)
-                if count > 0 and not self._is_stopped():
+                count = min(self.loop.pace, room, size - index)
+                if count > 0 and not self.is_stopped():
                     call = self._submit(beside, count, made)
                 yield from self._push(going, token_ids, rescued)
         finally:
@@ -109,17 +90,18 @@ class Decoding:
     def _submit(
         self, beside: ThreadPoolExecutor, count: int, made: int
     ) -> "Future[tuple[np.ndarray, np.ndarray]]":
-        return beside.submit(self._pace.call, self._loop.decode, count, made)
+        return beside.submit(timed_call, self.loop, self.loop.decode, count, made)
 
     def _begin(
         self,
-        token_ids: np.ndarray,
-        length: int,
+        prompts: Sequence[tuple[int, ...]],
         first_ids: frozenset[int] | None = None,
     ) -> None:
-        seeds = [text.started.seed for text in self._texts]
-        self._loop.begin(
-            self._sampler, self._values, seeds, token_ids, length, first_ids
+        seeds = [text.started.seed for text in self.texts]
+        windows = [prompt_window(self.model, prompt) for prompt in prompts]
+        length = len(prompts[0]) + 1
+        self.loop.begin(
+            self.sampler, self.values, seeds, np.concatenate(windows), length, first_ids
         )
 
     def _push(
@@ -128,10 +110,10 @@ class Decoding:
         """Give out the tokens of a call, int `(count, rows)`; see `DecodeLoop`."""
         for chosen, stages in zip(token_ids.tolist(), rescued.tolist(), strict=True):
             for row in going:
-                text = self._texts[row]
+                text = self.texts[row]
                 if text.stop_reason is not None:
                     continue
-                if self._is_stopped():
+                if self.is_stopped():
                     text.stop_reason = "interrupted"
                 elif chosen[row] == NOT_FINITE:
                     text.stop_reason = "not_finite"
@@ -141,14 +123,11 @@ class Decoding:
 
     def _begin_anew(self, going: Sequence[int]) -> None:
         """Begin a full context anew with the last tokens of each row."""
-        size = self._model.context_length
-        prompts = []
-        for row, text in enumerate(self._texts):
+        size = self.model.context_length
+        for row, text in enumerate(self.texts):
             # What has ended goes on unseen, with tokens of any kind.
-            seen = text.seen if row in going else self._texts[going[0]].seen
+            seen = text.seen if row in going else self.texts[going[0]].seen
             text.seen = reprimed(seen, size)
-            prompts.append(prompt_window(self._model, text.seen))
         for row in going:
-            text = self._texts[row]
-            text.reprimed.append(len(text.token_ids))
-        self._begin(np.concatenate(prompts), len(self._texts[0].seen) + 1)
+            self.texts[row].reprimed.append(len(self.texts[row].token_ids))
+        self._begin([text.seen for text in self.texts])

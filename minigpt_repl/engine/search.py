@@ -2,14 +2,13 @@
 
 Beam search, contrastive search and speculative decoding own their loops, which keep
 more than the last token. Every sampler of KerasHub, and of ours, hands its loop to
-`run_loop`. Here that method runs some rounds of the loop's body on variables that come
-from outside and go out again under the names that the sampler's registry entry gives
-them. What is chosen, and how, stays the sampler's.
+`run_loop`. Here another method takes its place, which runs some rounds of the loop's
+body on variables that come from outside and go out again under the names that the
+sampler's registry entry gives them. What is chosen, and how, stays the sampler's.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,17 +27,11 @@ State = dict[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a search last asked the model, and what it was told.
+    """What a search last asked the model, and what it was told."""
 
-    Attributes:
-        prompt: the texts that it asked about, int `(rows, context)`.
-        logits: `(rows, vocabulary)`, or `(1, new, vocabulary)` for drafts.
-        hidden_states: of the last tokens, `(rows, hidden)`.
-    """
-
-    prompt: np.ndarray
-    logits: np.ndarray
-    hidden_states: np.ndarray
+    prompt: np.ndarray  # the texts that it asked about, int (rows, context)
+    logits: np.ndarray  # (rows, vocabulary), or (1, new, vocabulary) for drafts
+    hidden_states: np.ndarray  # of the last tokens, (rows, hidden)
 
 
 class SearchLoop:
@@ -53,7 +46,7 @@ class SearchLoop:
 
     Attributes:
         search: how the sampler searches, and what it shows.
-        rows: texts that it can keep.
+        pace: how many steps a call is to take, learned by who calls.
     """
 
     def __init__(
@@ -66,10 +59,11 @@ class SearchLoop:
     ) -> None:
         assert spec.search is not None
         self.search: Search = spec.search
-        self.rows = rows
-        if not spec.needs_draft:
-            draft = None
-        self._model, self._draft = model, draft
+        self.pace = 1
+        self._model = model
+        self._draft = draft if spec.needs_draft else None
+        self._cache = model.new_cache(rows)
+        self._draft_cache = self._draft.new_cache(1) if self._draft else None
         self._variables = {
             parameter.name: tf.Variable(
                 1, dtype=tf.int32 if parameter.kind is int else tf.float32
@@ -80,40 +74,36 @@ class SearchLoop:
         self._kept = tf.Variable(rows, trainable=False)
         self._kept_later = rows  # from the second step on
         self._seed = tf.Variable(0, trainable=False)
-        self._sampler = self._stepped_sampler(spec, values)
-        self._cache = model.new_cache(rows)
-        self._draft_cache = draft.new_cache(1) if draft else None
-        self._asked: tuple[tf.Tensor, ...] = ()
         # What the first token may be, and its position.
         self._first = tf.Variable(tf.zeros(model.logits_size), dtype=tf.float32)
         self._first_at = tf.Variable(-1, dtype=tf.int32)
+        if self.search.rows is not None:
+            values = {**values, self.search.rows: rows}
+        self._sampler = spec.make({**values, **self._variables})
+        self._sampler.kept = self._kept
+        self._sampler.seed_generator = RowSeeds()
+        self._sampler.run_loop = self._run_loop
+        # While it is traced: what its loop goes on from and how many steps, its
+        # variables at the end, whether the models are asked, what they were asked.
+        self._injected: tuple[list[tf.Tensor], tf.Tensor] | None = None
+        self._left: Any = None
+        self._is_asking = True
+        self._asked: tuple[tf.Tensor, ...] = ()
         # Without AutoGraph: there is nothing for it to do, and it writes files.
-        self._compiled: Any = None
         self._start = tf.function(self._run_start, autograph=False)
         # Where it does not compile the loop the models are programs.
         is_compiled = spec.search.is_compiled
         self._advance = tf.function(
             self._run_advance, autograph=False, jit_compile=is_compiled or None
         )
+        self._compiled: Any = None
         self._step: Any = model.decode_step
-        self._draft_step: Any = draft.decode_step if draft else None
+        self._draft_step: Any = self._draft.decode_step if self._draft else None
         if not is_compiled:
             self._step, self._draft_step = (
                 tf.function(step, autograph=False, jit_compile=True)
                 for step in (self._step, self._draft_step)
             )
-
-    def _stepped_sampler(self, spec: SamplerSpec, values: Mapping[str, Value]) -> Any:
-        """The sampler's class with a loop that goes some steps at a time."""
-        values = dict(values)
-        if self.search.rows is not None:
-            values[self.search.rows] = self.rows
-        sampler_class: Any = spec.load_class()
-        stepped = type(sampler_class.__name__, (_SomeSteps, sampler_class), {})
-        sampler: Any = stepped(**{**values, **self._variables})
-        sampler.kept = self._kept
-        sampler.seed_generator = RowSeeds()
-        return sampler
 
     def begin(
         self,
@@ -191,22 +181,72 @@ class SearchLoop:
         hidden_states: tf.Tensor,
     ) -> list[tf.Tensor]:
         traces["start"] += 1
-        self._sampler.injected = None
+        self._injected, self._is_asking = None, True
         self._call(prompt, length, mask, hidden_states)
-        return [tf.convert_to_tensor(each) for each in self._sampler.loop_vars]
+        return [tf.convert_to_tensor(each) for each in self._left]
 
     def _run_advance(
         self, state: list[tf.Tensor], mask: tf.Tensor, steps: tf.Tensor
     ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
         traces["advance"] += 1
-        sampler = self._sampler
-        sampler.injected = state
-        sampler.run_steps = partial(self.run_steps, steps=steps)
+        self._injected, self._is_asking = (state, steps), False
         # What is outside of the loop works on nothing, and is pruned.
         context, width = self._model.context_length, self._model.hidden_dim
         nothing = tf.zeros((1, context), tf.int32)
         self._call(nothing, tf.constant(0), mask, tf.zeros((1, context, width)))
-        return list(sampler.loop_vars), sampler.asked
+        return list(self._left), self._asked
+
+    def _run_loop(
+        self,
+        cond: Callable[..., Any],
+        body: Callable[..., Any],
+        model: Any = None,
+        loop_vars: Any = None,
+        maximum_iterations: Any = None,
+    ) -> Any:
+        """In place of the sampler's `run_loop`: some of its rounds, or none."""
+        self._left = loop_vars
+        if self._injected is not None:
+            self._is_asking = True
+            self._left, self._asked = self._rounds(cond, body, *self._injected)
+            self._is_asking = False
+        return self._left
+
+    def _rounds(
+        self,
+        cond: Callable[..., Any],
+        body: Callable[..., Any],
+        state: list[tf.Tensor],
+        steps: tf.Tensor,
+    ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
+        """The loop's variables after some rounds, and what was asked in the last."""
+        names = self.search.state
+        place = names.index("index")
+        ranked = names.index(self.search.ranked) if self.search.ranked else None
+
+        def go_on(step: Any, state: Any, asked: Any) -> Any:
+            has_room = state[place] < self._model.context_length
+            return (step < steps) & has_room & cond(*state)
+
+        def advance(step: Any, state: Any, asked: Any) -> Any:
+            state = list(body(*state))
+            if ranked is not None:
+                state[ranked] = _best(state[ranked], self._kept)
+            return step + 1, state, self._asked
+
+        _, state, asked = tf.while_loop(
+            go_on, advance, (tf.constant(0), state, self._nothing_asked())
+        )
+        return state, asked
+
+    def _nothing_asked(self) -> tuple[tf.Tensor, ...]:
+        rows = self._cache.rows
+        logits: tuple[int, ...] = (rows, self._model.logits_size)
+        if self.search.shows == "drafts":
+            drafted = self._sampler.num_speculative_tokens
+            logits = (1, drafted + 1, self._model.logits_size)
+        prompt = tf.zeros((rows, self._model.context_length), tf.int32)
+        return prompt, tf.zeros(logits), tf.zeros((rows, self._model.hidden_dim))
 
     def _call(
         self,
@@ -238,8 +278,8 @@ class SearchLoop:
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Scores of the next token of each text, which go on from `rows`."""
-        if self._is_begun:
-            return (*self._no_answer, rows)
+        if not self._is_asking:
+            return self._no_answer(rows)
         count, size = prompt.shape[0], self._cache.rows
         last = tf.gather(prompt, [index - 1], axis=1)  # (count, 1)
         if size > 1:
@@ -252,22 +292,17 @@ class SearchLoop:
         self._asked = (prompt, logits, hidden_states)
         return logits, hidden_states, tf.range(count)[:, None]
 
-    @property
-    def _is_begun(self) -> bool:
+    def _no_answer(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         # Before the loop of a text that was begun long ago there is nothing to ask.
-        return self._sampler.injected is not None and not self._sampler.is_inside
-
-    @property
-    def _no_answer(self) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.zeros((1, self._model.logits_size))
-        return logits, tf.zeros((1, self._model.hidden_dim))
+        return logits, tf.zeros((1, self._model.hidden_dim)), rows
 
     def _draft_next(
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The draft model's scores for position `index`."""
-        if self._is_begun:
-            return (*self._no_answer, rows)
+        if not self._is_asking:
+            return self._no_answer(rows)
         # After a round whose drafts were all accepted, the last of them was never
         # seen by the draft model. So it always reads the last two tokens.
         start = tf.maximum(index - 2, 0)
@@ -298,85 +333,6 @@ class SearchLoop:
     def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Logits of the tokens at `index`; of the first only what it may be."""
         return logits + tf.where(index == self._first_at, self._first, 0.0)
-
-    def run_steps(
-        self,
-        cond: Callable[..., Any],
-        body: Callable[..., Any],
-        state: list[tf.Tensor],
-        steps: tf.Tensor,
-    ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Some rounds of a sampler's loop; to be traced.
-
-        Args:
-            cond: the loop's own condition.
-            body: one round of the loop.
-            state: the loop's variables.
-            steps: how many rounds at most.
-
-        Returns:
-            The variables after them, and what was asked in the last round.
-        """
-        names = self.search.state
-        place = names.index("index")
-        ranked = names.index(self.search.ranked) if self.search.ranked else None
-
-        def go_on(step: Any, state: Any, asked: Any) -> Any:
-            has_room = state[place] < self._model.context_length
-            return (step < steps) & has_room & cond(*state)
-
-        def advance(step: Any, state: Any, asked: Any) -> Any:
-            state = list(body(*state))
-            if ranked is not None:
-                state[ranked] = _best(state[ranked], self._kept)
-            return step + 1, state, self._asked
-
-        _, state, asked = tf.while_loop(
-            go_on, advance, (tf.constant(0), state, self._nothing_asked())
-        )
-        return state, asked
-
-    def _nothing_asked(self) -> tuple[tf.Tensor, ...]:
-        rows = self._cache.rows
-        logits: tuple[int, ...] = (rows, self._model.logits_size)
-        if self.search.shows == "drafts":
-            drafted = self._sampler.num_speculative_tokens
-            logits = (1, drafted + 1, self._model.logits_size)
-        prompt = tf.zeros((rows, self._model.context_length), tf.int32)
-        return prompt, tf.zeros(logits), tf.zeros((rows, self._model.hidden_dim))
-
-
-class _SomeSteps:
-    """Mixin for a `keras_hub.samplers.Sampler`: its loop runs some steps or none.
-
-    Attributes:
-        injected: loop variables to go on from; `None` to run nothing.
-        run_steps: runs steps, where there are variables.
-        loop_vars: the loop variables at the end.
-        is_inside: whether the loop is being traced.
-        asked: what the search asked in the last step.
-    """
-
-    injected: Any = None
-    run_steps: Any = None
-    loop_vars: Any = None
-    is_inside = False
-    asked: Any = None
-
-    def run_loop(
-        self,
-        cond: Callable[..., Any],
-        body: Callable[..., Any],
-        model: Any = None,
-        loop_vars: Any = None,
-        maximum_iterations: Any = None,
-    ) -> Any:
-        self.loop_vars = loop_vars
-        if self.injected is not None:
-            self.is_inside = True
-            self.loop_vars, self.asked = self.run_steps(cond, body, self.injected)
-            self.is_inside = False
-        return self.loop_vars
 
 
 def texts_kept(

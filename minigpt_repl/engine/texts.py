@@ -1,19 +1,25 @@
-"""One text being made: its tokens, its readable form, and when it ends.
+"""Texts being made: which are made together, what each has become, when it ends.
 
-And what of it fits into a model's context: the end of a prompt, and the windows in
+Where chance plays no part the seed makes no difference: such a text is made once,
+however many seeds it is asked for. Texts of one prompt and sampler are rows of a batch.
+And what of a text fits into a model's context: the end of a prompt, and the windows in
 which a long text is made.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import groupby
 
 from minigpt_repl.engine.request import (
     DraftVerified,
+    Event,
+    Finished,
     Generation,
     Hypothesis,
     Request,
+    RowEvent,
     Started,
     Timings,
     Token,
@@ -21,10 +27,85 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.formats import StopReason
 from minigpt_repl.models.text.codec import Decoder, TextCodec
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import choose_sampler, find_sampler
+
+MOST_ROWS = 64
+"""Texts that are made together at most."""
 
 REPRIMED_TOKENS = 64
 """Tokens kept when a full context is begun anew."""
+
+
+def is_drawn(sampler: str, parameters: Mapping[str, Value]) -> bool:
+    """Whether chance plays a part in the texts of a sampler: the seed matters."""
+    return choose_sampler(sampler, parameters)[0].is_random
+
+
+def batches(requests: Sequence[Request]) -> Iterator[list[list[int]]]:
+    """The rows of which texts are made together, batch after batch: for each row the
+    numbers of the requests that it is for.
+
+    Rows of a batch are for requests that follow each other, of one prompt and one
+    sampler; a search is alone.
+    """
+
+    def key(row: list[int]) -> tuple[object, ...]:
+        request = requests[row[0]]
+        spec, values = choose_sampler(request.sampler, request.parameters)
+        same = spec.name, request.prompt, request.prompt_ids, request.noise
+        if spec.takes_rows:
+            return same
+        return (*same, *values.items(), row[0] if spec.search else None)
+
+    for _, alike in groupby(_rows(requests), key):
+        rows = list(alike)
+        for first in range(0, len(rows), MOST_ROWS):
+            yield rows[first : first + MOST_ROWS]
+
+
+def _rows(requests: Sequence[Request]) -> list[list[int]]:
+    """The numbers of all requests, those together that are for one text."""
+    same: dict[object, list[int]] = {}
+    for number, request in enumerate(requests):
+        is_alone = is_drawn(request.sampler, request.parameters)
+        key = number if is_alone else repr(replace(request, seed=None))
+        same.setdefault(key, []).append(number)
+    return list(same.values())
+
+
+def programs(
+    requests: Sequence[Request],
+) -> Iterator[tuple[Request, int, tuple[object, ...]]]:
+    """The programs that make texts: one of the requests of each, how many texts it
+    makes together, and what it is known by."""
+    for rows in batches(requests):
+        one = requests[rows[0][0]]
+        spec, values = choose_sampler(one.sampler, one.parameters)
+        yield one, len(rows), (spec.name, *spec.shape(values), len(rows), one.noise)
+
+
+def for_requests(
+    events: Iterable[RowEvent], rows: Sequence[list[int]], requests: Sequence[Request]
+) -> Iterator[RowEvent]:
+    """Events of rows as events of the requests that the rows are for."""
+    for row, event in events:
+        for number in rows[row]:
+            yield number, _with_seed(event, requests[number].seed)
+
+
+def _with_seed(event: Event, seed: int | None) -> Event:
+    """An event of a text, with the seed that it was asked for."""
+    if seed is None:
+        return event
+    if isinstance(event, Started):
+        return replace(event, seed=seed)
+    if isinstance(event, Finished):
+        made = event.generation
+        started = replace(made.started, seed=seed)
+        request = replace(made.request, seed=seed)
+        return Finished(replace(made, request=request, started=started))
+    return event
 
 
 class Text:
@@ -36,14 +117,6 @@ class Text:
         prompt_ids: all tokens of the prompt, before it was cropped.
         text: what token ids stand for.
         first_ids: what the first new token is one of, if not any.
-
-    Attributes:
-        seen: the tokens that the model reads, without the start token.
-        token_ids: the new tokens.
-        stop_reason: why it has ended; `None` while it goes on.
-        reprimed: numbers of the tokens at which the context was begun anew.
-        accepted: drafted tokens that were accepted, and all that were drafted.
-        rescued: how often each stage of a chain would have left nothing.
     """
 
     def __init__(
@@ -54,15 +127,16 @@ class Text:
         text: TextCodec,
         first_ids: frozenset[int] | None = None,
     ) -> None:
-        self.first_ids = first_ids
-        self.request, self.started = request, started
-        self.seen = started.prompt_ids
-        self.token_ids: list[int] = []
-        self.stop_reason: StopReason | None = None
+        self.request, self.started, self.first_ids = request, started, first_ids
+        self.seen = started.prompt_ids  # what the model reads
+        self.token_ids: list[int] = []  # the new ones
+        self.stop_reason: StopReason | None = None  # why it has ended
+        # Numbers of the tokens at which the context was begun anew.
         self.reprimed: list[int] = []
+        # Drafted tokens that were accepted, and all that were drafted.
         self.accepted: tuple[int, int] | None = None
+        # How often each stage of a chain would have left nothing.
         self.rescued: Counter[str] = Counter()
-        self._stages = find_sampler(request.sampler).stages
         self._prompt_ids, self._text = prompt_ids, text
         self._shown = ""
         self._decoder = self.new_decoder()
@@ -97,7 +171,8 @@ class Text:
     def count_rescued(self, number: int) -> None:
         """Note the stage, from 1, that would have left nothing; 0 for none."""
         if number:
-            self.rescued[self._stages[number - 1].name] += 1
+            stages = find_sampler(self.request.sampler).stages
+            self.rescued[stages[number - 1].name] += 1
 
     def settle(self, survivors: Sequence[Hypothesis]) -> Iterator[TokenChosen]:
         """End a search: the tokens of the best hypothesis, if it kept several."""
@@ -110,22 +185,25 @@ class Text:
     def count_drafts(self, verified: DraftVerified) -> None:
         """Add a round of speculative decoding to `accepted`."""
         accepted, drafted = self.accepted or (0, 0)
-        self.accepted = (
+        accepted, drafted = (
             accepted + verified.accepted,
             drafted + len(verified.drafted),
         )
+        self.accepted = accepted, drafted
 
     def _add(self, token_id: int, is_last: bool) -> TokenChosen:
+        index = len(self.token_ids)
         self.token_ids.append(token_id)
         self.seen = (*self.seen, token_id)
         delta = self._decoder.push(token_id)
         if is_last:
             delta += self._decoder.flush()
         self._shown += delta
-        token = Token(token_id, self._text.piece(token_id))
-        index = len(self.token_ids) - 1
         raw_delta = self._text.raw_delta(token_id, is_first=index == 0)
-        return TokenChosen(index, token, delta, raw_delta)
+        return TokenChosen(index, self._token(token_id), delta, raw_delta)
+
+    def _token(self, token_id: int) -> Token:
+        return Token(token_id, self._text.piece(token_id))
 
     def _is_end_of_document(self, token_id: int) -> bool:
         return self.request.stop == "end" and token_id == self._text.end_id
@@ -142,11 +220,10 @@ class Text:
     def generation(self, timings: Timings, checkpoint_sha256: str) -> Generation:
         """The finished text, without scores."""
         self._shown += self._decoder.flush()
-        tokens = tuple(Token(each, self._text.piece(each)) for each in self.token_ids)
         return Generation(
-            request=replace(self.request, seed=self.started.seed),
+            request=self.request,
             started=self.started,
-            tokens=tokens,
+            tokens=tuple(map(self._token, self.token_ids)),
             text=self._shown,
             raw_text=self._text.raw_text(self.token_ids),
             stop_reason=self.stop_reason or "length",

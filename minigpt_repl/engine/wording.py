@@ -60,80 +60,75 @@ class Wording:
                 raise UsageError(
                     f"{stage.name}: this model did not learn where a document ends"
                 )
-        return {
-            p.name: self.array(p, values[p.name], size)[None]
-            if p.tokens
-            else values[p.name]
-            for p in spec.parameters
-        }
+        words = [parameter for parameter in spec.parameters if parameter.tokens]
+        arrays = {p.name: self.array(p, values[p.name], size)[None] for p in words}
+        return {**values, **arrays}
 
     def array(self, parameter: Parameter, value: Value, size: int) -> "np.ndarray":
         """The words of a parameter: float `(MOST_SPELLINGS, 1 + MOST_TOKENS)`, or of
         breakers as `dry` wants them."""
         key = (parameter.name, value, size)
         if key not in self._made:
-            self._made[key] = self._array(parameter, value, size)
+            typed = "" if value is None else str(value)
+            if parameter.tokens == "breakers":
+                self._made[key] = self._breakers(typed, size)
+            else:
+                self._made[key] = self._pushes(parameter, typed)
         return self._made[key]
 
-    def _array(self, parameter: Parameter, value: Value, size: int) -> "np.ndarray":
+    def _breakers(self, typed: str, size: int) -> "np.ndarray":
         import numpy as np
 
-        typed = "" if value is None else str(value)
-        if parameter.tokens == "breakers":
-            mask = np.zeros(size, np.float32)
-            mask[list(self._with_breaker(typed))] = 1
-            sequences = np.full((MOST_BREAKERS, BREAKER_TOKENS), -1, np.float32)
-            for row, ids in zip(sequences, self._broken(typed), strict=False):
-                row[BREAKER_TOKENS - len(ids) :] = ids
-            return np.concatenate([mask, sequences.reshape(-1)])
-        result = np.full((MOST_SPELLINGS, 1 + MOST_TOKENS), -1, np.float32)
-        for place, (ids, amount) in enumerate(self._spelled(parameter, typed)):
-            if place == MOST_SPELLINGS:
-                raise UsageError(
-                    f"{parameter.name}: at most {MOST_SPELLINGS} ways to write words; "
-                    "name fewer"
-                )
-            result[place, 0] = amount
-            result[place, 1 + MOST_TOKENS - len(ids) :] = ids
-        return result
-
-    def _broken(self, typed: str) -> list[tuple[int, ...]]:
-        """The breakers that are several tokens; those that no text can have are none.
-
-        Raises:
-            UsageError: if they are too many or too long.
-        """
+        breakers = [each.replace(r"\n", "\n") for each in typed.split()]
+        mask = np.zeros(size, np.float32)
+        for token_id in range(len(self.text.pieces)):
+            written = self.text.written(token_id)
+            mask[token_id] = any(breaker in written for breaker in breakers)
         ways = [
-            tuple(self.encode(way))
-            for each in _breakers(typed)
-            for way in (each, f" {each}")
+            tuple(self.encode(f"{s}{each}")) for each in breakers for s in ("", " ")
         ]
-        ways = [ids for ids in dict.fromkeys(ways) if len(ids) > 1]
-        ways = [ids for ids in ways if self.text.unknown_id not in ids]
-        if len(ways) > MOST_BREAKERS or max(map(len, ways), default=0) > BREAKER_TOKENS:
+        several = [ids for ids in dict.fromkeys(ways) if len(ids) > 1]
+        # What no text can have breaks none.
+        several = [ids for ids in several if self.text.unknown_id not in ids]
+        longest = max(map(len, several), default=0)
+        if len(several) > MOST_BREAKERS or longest > BREAKER_TOKENS:
             raise UsageError(
                 f"breakers: at most {MOST_BREAKERS} ways to write those of several "
                 f"tokens, of {BREAKER_TOKENS} tokens each"
             )
-        return ways
+        sequences = np.full((MOST_BREAKERS, BREAKER_TOKENS), -1, np.float32)
+        for row, ids in zip(sequences, several, strict=False):
+            row[BREAKER_TOKENS - len(ids) :] = ids
+        return np.concatenate([mask, sequences.reshape(-1)])
 
-    def _with_breaker(self, typed: str) -> Iterator[int]:
-        breakers = _breakers(typed)
-        for token_id in range(len(self.text.pieces)):
-            written = self.text.written(token_id)
-            if any(breaker in written for breaker in breakers):
-                yield token_id
+    def _pushes(self, parameter: Parameter, typed: str) -> "np.ndarray":
+        import numpy as np
 
-    def _spelled(
+        result = np.full((MOST_SPELLINGS, 1 + MOST_TOKENS), -1, np.float32)
+        ways = list(self._ways(parameter, typed))
+        if len(ways) > MOST_SPELLINGS:
+            raise UsageError(
+                f"{parameter.name}: at most {MOST_SPELLINGS} ways to write words; "
+                f"{quoted(typed)} has {len(ways)}"
+            )
+        for row, (ids, amount) in zip(result, ways, strict=False):
+            row[0] = amount
+            row[1 + MOST_TOKENS - len(ids) :] = ids
+        return result
+
+    def _ways(
         self, parameter: Parameter, typed: str
     ) -> Iterator[tuple[tuple[int, ...], float]]:
         """Each way to write each word, as token ids, and what it is pushed by."""
         for item in filter(None, map(str.strip, typed.split(","))):
             word, amount = item, -1.0
             if parameter.tokens == "pushes":
-                word, colon, number = item.rpartition(":")
-                amount = _finite(number)
-                if not word.strip() or not colon or math.isnan(amount):
+                word, _, number = item.rpartition(":")
+                try:
+                    amount = float(number)
+                except ValueError:
+                    amount = math.nan
+                if not word.strip() or not math.isfinite(amount):
                     raise UsageError(
                         f"{parameter.name} is WORD:AMOUNT, WORD:AMOUNT ...; "
                         f"got {quoted(item)}"
@@ -168,15 +163,3 @@ class Wording:
                 f"{asked_by}: {quoted(word)} takes more than {MOST_TOKENS} tokens"
             )
         return ways
-
-
-def _breakers(typed: str) -> list[str]:
-    return [each.replace(r"\n", "\n") for each in typed.split()]
-
-
-def _finite(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan

@@ -3,15 +3,21 @@
 `remote.py` starts it and talks to it over one connection. It reads that in a thread of
 its own, so that a stop is heard while the engine computes, and warms samplers in
 another, so that no text waits for one. The process ends when its parent does. What it
-and TensorFlow write goes to the engine's log.
+and TensorFlow write goes to the engine's log; a program that loads TensorFlow into its
+own process keeps what that writes out of the terminal with `quiet`.
 """
 
+import contextlib
+import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
+import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,7 +35,6 @@ STOP = "stop"
 Warming = tuple[Request, int]
 """What `Engine.warm` takes: a text, and how many of them together."""
 
-
 Load = tuple[str, bool, tuple[Warming, ...], str]
 """The first message: directory, verify, warm and factory of a `RemoteEngine`."""
 
@@ -39,7 +44,7 @@ class Worker:
 
     Messages are `(number of the request, method, arguments)`. Replies are `(number,
     kind, content)` with the kinds `event`, `result` and `error`; number 0 is the
-    process's own state: `state`, `loaded`, `failed`.
+    process's own: its `state`, its `info` when it has loaded, or its `failure`.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -59,13 +64,11 @@ class Worker:
         module, _, name = factory.partition(":")
         try:
             make = getattr(import_module(module), name)
-            engine: Engine = make(directory, verify)
-            info = engine.info
+            self._engine = engine = make(directory, verify)
+            self._send(0, "info", engine.info)
         except Exception as error:  # noqa: BLE001, also a defect is reported
-            self._send(0, "failed", _as_our_error(error))
+            self._send(0, "failure", _as_our_error(error))
             return
-        self._engine = engine
-        self._send(0, "loaded", info)
         for warming in reversed(to_warm):
             self._to_warm.put(warming)
         threading.Thread(target=self._warm, args=[engine], daemon=True).start()
@@ -80,10 +83,10 @@ class Worker:
     def _answer(self, engine: Engine, number: int, method: str, arguments: Any) -> Any:
         if number <= self._stopped_until:
             raise EngineStopped()
+        if method == "info":
+            return engine.info
         if method != "generate_rows":
-            return (
-                engine.info if method == "info" else getattr(engine, method)(*arguments)
-            )
+            return getattr(engine, method)(*arguments)
         for event in engine.generate_rows(*arguments):
             self._send(number, "event", event)
             # A stop that came before the engine took up the request is forgotten by
@@ -109,7 +112,7 @@ class Worker:
         while True:
             try:
                 number, method, arguments = self._connection.recv()
-            except (EOFError, OSError):
+            except (EOFError, OSError):  # the parent has gone
                 os._exit(0)
             if method == PREPARE:
                 self._to_warm.put(arguments)
@@ -121,11 +124,8 @@ class Worker:
                     self._engine.stop()
 
     def _send(self, number: int, kind: str, content: Any) -> None:
-        try:
-            with self._sending:
-                self._connection.send((number, kind, content))
-        except OSError:  # the parent has gone
-            os._exit(0)
+        with self._sending, contextlib.suppress(OSError):  # `_listen` ends all
+            self._connection.send((number, kind, content))
 
 
 def load_engine(directory: str | Path, verify: bool = True) -> Engine:
@@ -158,3 +158,37 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     Worker(Connection(descriptor)).run()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what C code writes to descriptor 2, and warnings that nobody asked for.
+
+    TensorFlow, absl and XLA write some lines there that no environment variable
+    silences. Python's `sys.stderr` goes on writing to the real one: what this program
+    says is never lost. Both are as before when the context ends.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    stderr = sys.stderr
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        with open(kept, "w", 1, stderr.encoding, stderr.errors, closefd=False) as ours:
+            # What a test or a notebook has put in its place writes elsewhere already.
+            is_real = stderr is sys.__stderr__
+            with (
+                contextlib.redirect_stderr(ours if is_real else stderr),
+                warnings.catch_warnings(),
+            ):
+                if not sys.warnoptions:
+                    warnings.simplefilter("ignore")
+                yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -26,7 +26,6 @@ from minigpt_repl.compare.pieces import (
 )
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.compare.view import SAME, Row, RowsView
-from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import (
     Event,
     Finished,
@@ -38,6 +37,7 @@ from minigpt_repl.engine.request import (
     draw_seed,
     finished,
 )
+from minigpt_repl.engine.texts import is_drawn
 from minigpt_repl.errors import EngineError, EngineStopped
 from minigpt_repl.models.text.normalize import as_typed
 from minigpt_repl.repl.context import Context, Steps

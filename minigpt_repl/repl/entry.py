@@ -24,8 +24,8 @@ from minigpt_repl.config import (
     read_settings_file,
     tell,
 )
-from minigpt_repl.engine.quiet import quiet
 from minigpt_repl.engine.request import Engine
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.context import Session
@@ -72,7 +72,7 @@ def run(options: Options) -> int:
 
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> int:
-    from minigpt_repl.engine.batches import is_drawn
+    from minigpt_repl.engine.texts import is_drawn
     from minigpt_repl.repl.terminal import Terminal
 
     settings = session.settings
@@ -168,7 +168,7 @@ def run_replay(options: Options, path: Path) -> None:
 
 def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
     """Print what the model thinks of a text: each token's surprisal, then a summary."""
-    from minigpt_repl.engine.scoring import score
+    from minigpt_repl.engine.inspection import score
 
     text = sys.stdin.read() if str(path) == "-" else read_user_file(path)
     directory, _ = prepare(options)

@@ -19,7 +19,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from minigpt_repl.engine.quiet import quiet
+from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
 from minigpt_repl.shown import as_perplexity, in_bits_a_byte, shown_line

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from minigpt_repl.engine.batches import batches, made_once, programs
 from minigpt_repl.engine.request import Finished, Request, Started, TokenChosen
+from minigpt_repl.engine.texts import batches, programs
 
 pytestmark = pytest.mark.slow
 
@@ -19,10 +19,10 @@ def generations(events):
 
 
 def test_a_search_is_alone_even_if_the_same_request_comes_twice():
-    search = ask("beam", 3)
-    assert list(batches([search, search])) == [[0], [1]]
+    search = ask("speculative_sampling", 3)
+    assert list(batches([search, search])) == [[[0]], [[1]]]
     drawn = ask("top_k", 3, k=4)
-    assert list(batches([drawn, drawn])) == [[0, 1]]
+    assert list(batches([drawn, drawn])) == [[[0], [1]]]
 
 
 def test_what_differs_in_nothing_but_its_seed_is_made_once(engine):
@@ -35,14 +35,9 @@ def test_what_differs_in_nothing_but_its_seed_is_made_once(engine):
         ask("random", 6, temperature=0),
         ask("random", 7, temperature=0),
     ]
-    asked = []
-
-    def generate(wanted):
-        asked.extend(wanted)
-        return engine.generate_rows(wanted)
-
-    events = list(made_once(requests, generate))
-    assert [request.seed for request in asked] == [3, 3, 4, 5, 6]
+    rows = [row for batch in batches(requests) for row in batch]
+    assert rows == [[0, 2], [1], [3], [4], [5, 6]]
+    events = list(engine.generate_rows(requests))
     seeds = {row: event.seed for row, event in events if isinstance(event, Started)}
     assert seeds == dict(enumerate([3, 3, 4, 4, 5, 6, 7]))
     made = generations(events)

@@ -171,7 +171,7 @@ def test_a_text_that_nobody_reads_on_is_stopped(open_engine):
 def test_stop_ends_the_wait_for_a_model_that_loads(open_engine, call):
     engine = open_engine("endless")
     engine.start()
-    stop_when(engine, lambda: engine._process._calls)
+    stop_when(engine, lambda: engine._process._open)
     with pytest.raises(EngineError, match="the model is still loading"):
         if call == "generate":
             list(engine.generate(REQUEST))
@@ -187,7 +187,11 @@ def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
     assert engine.info
     process = engine._process
     for is_second in (False, True):
-        stop_when(engine, lambda: process._calls and taken_up().exists())
+
+        def is_at_work(sent=1 + is_second):
+            return len(process._open) == sent and taken_up().exists()
+
+        stop_when(engine, is_at_work)
         with pytest.raises(EngineError, match="stopped before the first token"):
             list(engine.generate(REQUEST))
         assert is_second or engine.status.is_stuck  # at work on the first
@@ -197,16 +201,14 @@ def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
     assert not engine.status.is_stuck
 
 
-def test_a_text_stopped_before_its_first_token_is_an_empty_text(open_engine):
+def test_a_text_is_given_up_too_if_it_has_begun_but_has_no_token(open_engine):
     engine = open_engine("tracing")
     assert engine.info
     stop_when(engine, lambda: taken_up().exists())
-    started, finished = engine.generate(REQUEST)
-    assert finished.generation.started == started
-    assert finished.generation.stop_reason == "interrupted"
-    assert finished.generation.tokens == ()
-    assert finished.generation.seed == started.seed == 3
-    assert finished.generation.checkpoint_sha256 == engine.info.checkpoint_sha256
+    events = engine.generate(REQUEST)
+    assert isinstance(next(events), Started)
+    with pytest.raises(EngineError, match="stopped before the first token"):
+        next(events)
 
 
 def test_a_crash_is_told_and_the_next_call_starts_another(open_engine):

@@ -7,7 +7,6 @@ import pytest
 
 from minigpt_repl.engine import engine as engine_module
 from minigpt_repl.engine import rows as rows_module
-from minigpt_repl.engine.batches import programs
 from minigpt_repl.engine.decode import CORES
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.inspection import has_scores
@@ -17,6 +16,7 @@ from minigpt_repl.engine.request import (
     Started,
     TokenChosen,
 )
+from minigpt_repl.engine.texts import programs
 from minigpt_repl.models.language_model import traces
 from minigpt_repl.sampling.registry import find_sampler
 
@@ -254,8 +254,7 @@ def fresh_engine(make_checkpoint, tiny_causal_lm, monkeypatch):
 
     def hold():
         programs = engine._programs
-        for name in ("_decode_loop", "_search_loop"):
-            monkeypatch.setattr(programs, name, held(getattr(programs, name)))
+        monkeypatch.setattr(programs, "_compile", held(programs._compile))
 
     engine.hold = hold
     yield engine

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from minigpt_repl.engine import programs
+from minigpt_repl.engine import engine as engine_module
 from minigpt_repl.engine.request import Finished, Request
 from minigpt_repl.engine.worker import load_engine
 from minigpt_repl.errors import EngineError
@@ -35,7 +35,7 @@ def beam_text(engine, beams):
 
 
 def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
-    monkeypatch.setattr(programs, "MOST_PROGRAMS", 2)
+    monkeypatch.setattr(engine_module, "MOST_PROGRAMS", 2)
     first = beam_text(engine, 2)
     for beams in (4, 6):
         beam_text(engine, beams)
@@ -47,7 +47,7 @@ def test_graphs_of_values_used_long_ago_are_given_up(engine, monkeypatch):
 
 
 def test_programs_with_many_rows_are_given_up_sooner(engine, monkeypatch):
-    monkeypatch.setattr(programs, "MOST_ROWS_KEPT", 12)
+    monkeypatch.setattr(engine_module, "MOST_ROWS_KEPT", 12)
     beam_text(engine, 6), beam_text(engine, 2), beam_text(engine, 10)
     traced = traces.total()
     beam_text(engine, 2)  # kept, the sum is 12

@@ -7,8 +7,7 @@ from fakes import FakeEngine
 from talk import Talk
 
 from minigpt_repl.compare.replay import read_recorded
-from minigpt_repl.engine.inspection import probabilities
-from minigpt_repl.engine.scoring import score
+from minigpt_repl.engine.inspection import probabilities, score
 from minigpt_repl.errors import UsageError
 
 TEXT = "the old king said"

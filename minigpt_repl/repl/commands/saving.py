@@ -280,7 +280,7 @@ def _scored(context: Context, node: Node) -> Generation:
         return replace(made, started=replace(made.started, prompt_ids=()))
     if inspection.has_scores(made):
         return made
-    return inspection.scored(made, context.engine)
+    return inspection.with_scores(made, context.engine)
 
 
 def _branches(context: Context) -> list["Branch"]:

@@ -239,7 +239,7 @@ class Stepping:
         strategy, place = self.strategies[0], self._place()
         spec = find_sampler(strategy.sampler)
         kept = inspection.kept_mask(spec, strategy.parameters, self.logits, place)
-        (score,) = inspection.score_tokens(self.logits[None], (token_id,), kept[None])
+        score = inspection.score_token(self.logits, token_id, kept, text)
         return replace(
             self.proposed[0],
             tokens=(Token(token_id, text.piece(token_id), score),),

@@ -23,8 +23,8 @@ from minigpt_repl.compare.pieces import (
 from minigpt_repl.compare.spec import read_count, read_whole
 from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.inspection import as_generation, score
 from minigpt_repl.engine.request import Request, Token
-from minigpt_repl.engine.scoring import as_generation, score
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.normalize import as_typed
