@@ -10,7 +10,7 @@ is loaded here, and its log lines go to a file.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,17 +18,18 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from minigpt_repl.compare import comparison as comparing
 from minigpt_repl.compare import page
 from minigpt_repl.compare.choice import (
     Choice,
+    Distribution,
     ScoredText,
     find_place,
     inspect,
+    next_distribution,
     why_chosen,
 )
-from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.figures_view import below_texts, notes
+from minigpt_repl.compare.comparison import Comparison, finish, run_plan
+from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
 from minigpt_repl.compare.spec import (
     all_strategies,
     make_plan,
@@ -36,7 +37,7 @@ from minigpt_repl.compare.spec import (
     parse_strategies,
     read_count,
 )
-from minigpt_repl.compare.view import HeatView, TextsView, column_names
+from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import (
@@ -149,8 +150,7 @@ class Model:
         )
         count = parse_count(str(n))
         plan = make_plan(settings, strategies, _checked(prompt), count)
-        made = comparing.finish(comparing.run_plan(self._engine, plan))
-        return Compared(made, self._engine)
+        return Compared(finish(run_plan(self._engine, plan)), self._engine)
 
     def close(self) -> None:
         """End the engine's process."""
@@ -183,6 +183,12 @@ def _checked(prompt: object) -> str:
 
 class _Shown:
     """Shows itself: as HTML in a notebook, by rich as text elsewhere."""
+
+    def __init__(self, content: RenderableType, html: Callable[[], str]) -> None:
+        self._content, self._repr_html_ = content, html
+
+    def __rich__(self) -> RenderableType:
+        return self._content
 
     def __repr__(self) -> str:
         out = io.StringIO()
@@ -263,12 +269,7 @@ class Next(_Shown):
 
     def __init__(self, distribution: Distribution) -> None:
         self.distribution = distribution
-
-    def __rich__(self) -> RenderableType:
-        return self.distribution
-
-    def _repr_html_(self) -> str:
-        return page.distribution_fragment(self.distribution)
+        super().__init__(distribution, lambda: page.distribution_fragment(distribution))
 
 
 class Why(_Shown):
@@ -276,52 +277,38 @@ class Why(_Shown):
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
-
-    def __rich__(self) -> RenderableType:
         facts = Table.grid(padding=(0, 2))
-        for name, value in (("token", self.choice.name), *self.choice.facts):
+        for name, value in (("token", choice.name), *choice.facts):
             facts.add_row(Line(name), Line(value))
-        return Group(facts, "", self.choice.distribution)
-
-    def _repr_html_(self) -> str:
-        return page.choice_fragment(self.choice)
+        content = Group(facts, "", choice.distribution)
+        super().__init__(content, lambda: page.choice_fragment(choice))
 
 
 class Heat(_Shown):
     """A text by the surprisal of its tokens, in bits."""
 
     def __init__(self, text: ScoredText, engine: Engine) -> None:
-        self._text, self._engine = text, engine
         self.bits = tuple(text.bits)
-
-    def __rich__(self) -> RenderableType:
-        return HeatView(self._text.prompt, self._text.pieces, self.bits)
-
-    def _repr_html_(self) -> str:
-        return page.text_fragment(self._text.generation, self._engine)
+        view = HeatView(text.prompt, text.pieces, self.bits)
+        super().__init__(view, lambda: page.text_fragment(text.generation, engine))
 
 
 class Compared(_Shown):
     """Texts of several samplers, and their measures."""
 
-    def __init__(self, comparison: "comparing.Comparison", engine: Engine) -> None:
-        self.comparison, self._engine = comparison, engine
+    def __init__(self, made: Comparison, engine: Engine) -> None:
+        self.comparison = made
+        content = Group(TextsView(made), *below_texts(made), "", *notes(made))
+        super().__init__(content, lambda: page.comparison_fragment(made, engine))
 
     @property
     def figures(self) -> dict[str, dict[str, float | None]]:
         """The mean of each measure, by the name of its strategy."""
         made = self.comparison
-        return {
-            name: {
-                measure.key: found.mean if (found := column.figure(measure)) else None
-                for measure in made.measures
+        figures = {}
+        for name, column in zip(made.names, made.columns, strict=True):
+            found = {each.key: column.figure(each) for each in made.measures}
+            figures[name] = {
+                k: each.mean if each else None for k, each in found.items()
             }
-            for name, column in zip(column_names(made), made.columns, strict=True)
-        }
-
-    def __rich__(self) -> RenderableType:
-        made = self.comparison
-        return Group(TextsView(made), *below_texts(made), "", *notes(made))
-
-    def _repr_html_(self) -> str:
-        return page.comparison_fragment(self.comparison, self._engine)
+        return figures

@@ -1,16 +1,16 @@
-"""A comparison: its texts and their figures.
+"""A comparison: its texts, their figures, and which rule parted them.
 
 `run_plan` yields the comparison as it grows, so that a view can be redrawn. The engine
 makes texts of one sampler together.
 """
 
 import sys
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
+from minigpt_repl.compare.choice import rulings, token_logits
 from minigpt_repl.compare.measures import (
     MEASURES,
     ROWS,
@@ -19,11 +19,16 @@ from minigpt_repl.compare.measures import (
     Measure,
     mean_interval,
 )
-from minigpt_repl.compare.pieces import PartialText
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.pieces import PartialText, visible
+from minigpt_repl.compare.spec import Plan, Strategy, text_seed
+from minigpt_repl.compare.view import SAME
+from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import Engine, Generation, draw_seed
 from minigpt_repl.errors import EngineStopped
+from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.shown import plain
 from minigpt_repl.version import __version__
 
 LIBRARIES = ("tensorflow", "keras", "keras-hub")
@@ -106,6 +111,38 @@ class Comparison:
         is_together = any(made.timings.rows > 1 for made in self.generations)
         return (*MEASURES, ROWS) if is_together else MEASURES
 
+    @property
+    def names(self) -> list[str]:
+        """A short name for each strategy that tells it from the others."""
+        strategies = [column.strategy for column in self.columns]
+        if (varied := self.varied) is not None:
+            values = [strategy.parameters[varied] for strategy in strategies]
+            return [f"{varied}={format_value(value)}" for value in values]
+        samplers = [strategy.sampler for strategy in strategies]
+        return [
+            each.label if samplers.count(each.sampler) > 1 else each.name
+            for each in strategies
+        ]
+
+    def seed_label(self, column: Column, index: int) -> str:
+        """What tells a text of a strategy from its others."""
+        if not column.is_drawn:
+            return SAME
+        return f"seed {text_seed(self.plan.seed or 0, index)}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How it was made: all that is needed to make it again."""
+        first = self.plan.first
+        return {
+            "seed": str(first.seed),
+            "texts a strategy": str(self.plan.count),
+            "length": f"{first.length} tokens",
+            "stop": first.stop,
+            "checkpoint": self.checkpoint_sha256,
+            **self.versions,
+        }
+
 
 def run_plan(
     engine: Engine,
@@ -124,7 +161,7 @@ def run_plan(
         UsageError: from the engine, for parameters that it can't use.
     """
     if plan.seed is None:
-        plan = replace(plan, seed=draw_seed())
+        plan = replace(plan, first=replace(plan.first, seed=draw_seed()))
     comparison = Comparison(
         plan=plan,
         columns=tuple(Column(strategy) for strategy in plan.strategies),
@@ -158,19 +195,8 @@ def run_plan(
 
 def finish(steps: Iterable[Comparison]) -> Comparison:
     """The last of them, the whole comparison."""
-    return deque(steps, maxlen=1)[0]
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what chooses the tokens; a missing library is left out."""
-    found = {
-        "minigpt-repl": __version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-    }
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    *_, whole = steps
+    return whole
 
 
 def _with_texts(comparison: Comparison, texts: Sequence[PartialText]) -> Comparison:
@@ -182,8 +208,8 @@ def _with_texts(comparison: Comparison, texts: Sequence[PartialText]) -> Compari
     columns = []
     for place, column in enumerate(comparison.columns):
         own = texts[place * count : (place + 1) * count]
-        ended = [text.generation for text in own if text.generation]
-        growing = [text.text for text in own if not text.generation]
+        ended = (text.generation for text in own if text.generation)
+        growing = (text.text for text in own if not text.generation)
         columns.append(
             Column(
                 strategy=column.strategy,
@@ -192,3 +218,69 @@ def _with_texts(comparison: Comparison, texts: Sequence[PartialText]) -> Compari
             )
         )
     return replace(comparison, columns=tuple(columns))
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what chooses the tokens; a missing library is left out."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    found = {"minigpt-repl": __version__, "python": python}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def divergences(engine: Engine, comparison: Comparison) -> Iterator[str]:
+    """A line for each strategy but the first: where it parts from it, and why.
+
+    Each strategy's first text is held against the first strategy's. Up to the token
+    where they part both saw the same distribution and the same noise: there their
+    rules differ.
+    """
+    made = [
+        (plain(name), column.generations[0])
+        for name, column in zip(comparison.names, comparison.columns, strict=True)
+        if column.generations
+    ]
+    (first, one), *others = made
+    for name, other in others:
+        place = first_difference(one.token_ids, other.token_ids)
+        if place is None:
+            yield f"{first} and {name} do not part"
+            continue
+        words = [visible(each.token_ids[place], engine.info) for each in (one, other)]
+        told = f"{first} and {name} part at token {place + 1}, {' | '.join(words)}"
+        yield f"{told}: {_why_parted(engine, (one, other), place)}"
+
+
+def first_difference(ids: Sequence[int], others: Sequence[int]) -> int | None:
+    """Where two texts have different tokens first; `None` if one begins the other."""
+    pairs = enumerate(zip(ids, others, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), None)
+
+
+def _why_parted(
+    engine: Engine, texts: tuple[Generation, Generation], place: int
+) -> str:
+    """Which rule let two texts take different tokens at a place."""
+    for sampler in (each.request.sampler for each in texts):
+        if find_sampler(sampler).search is not None:
+            return f"{sampler} does not choose by this noise"
+    rows = token_logits(engine, texts[0])
+    where = inspection.generation_places(texts[0], engine)
+    shaping = []
+    for one, other in (texts, texts[::-1]):
+        strategy, token_id = Strategy.of(one.request), other.token_ids[place]
+        spec, values = find_sampler(strategy.sampler), strategy.parameters
+        here = inspection.replayed(spec, values, rows, where).at(place)
+        for ruling in rulings(strategy, rows[place], here):
+            if not ruling.kept[token_id]:
+                word = visible(token_id, engine.info)
+                return f"{ruling.rule} of {strategy.label} removed {word}"
+        names = [stage.name for stage in spec.stages if stage.kind != "truncation"]
+        # A temperature of 1, or none, changes nothing.
+        is_tempered = values.get("temperature", 1) != 1
+        names = names if spec.stages else ["temperature"]
+        shaping += [name for name in names if name != "temperature" or is_tempered]
+    rules = ", ".join(dict.fromkeys(shaping)) or "their samplers"
+    return f"neither removed the other's, {rules} gave other probabilities"

@@ -1,4 +1,5 @@
-"""What there is to see as HTML: pages that need nothing else, fragments for notebooks.
+"""What there is to see as HTML: pages that need nothing else, fragments for notebooks;
+and a comparison as Markdown.
 
 No script, no font, no link. The templates are beside this file; colours are as in the
 terminal, light or dark as the reader's system is, and nothing is told by colour alone.
@@ -6,23 +7,23 @@ Whatever a prompt or a text holds, it stays text, and its controls are visible.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.compare.choice import Choice, token_logits
+from minigpt_repl.compare.choice import Choice, Distribution, token_logits
 from minigpt_repl.compare.comparison import Comparison, library_versions
-from minigpt_repl.compare.distribution import Distribution
-from minigpt_repl.compare.figures_view import (
+from minigpt_repl.compare.comparison_view import (
     NOT_QUALITY,
     SPREAD_FROM,
-    comparison_facts,
+    Spread,
     format_interval,
-    in_words,
+    shared_by_seed,
     spreads,
 )
-from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.measures import Measure
 from minigpt_repl.compare.pieces import (
     OWN_TEXT,
     REASONS,
@@ -32,15 +33,7 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import (
-    LEVEL_NAMES,
-    SAME,
-    column_names,
-    level,
-    seed_label,
-    shared_by_seed,
-    split_words,
-)
+from minigpt_repl.compare.view import LEVEL_NAMES, SAME, level, split_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
@@ -88,7 +81,7 @@ def lesson_page(
             **chapter,
             **_text(chapter["column"].generations[:1], 0, engine),
             "prompt": told.plan.prompt,
-            "label": seed_label(told, chapter["column"], 0),
+            "label": told.seed_label(chapter["column"], 0),
         }
         for chapter in chapters
     ]
@@ -98,7 +91,7 @@ def lesson_page(
         colors=_colors_of([column.strategy for column in told.columns]),
         chapters=shown_chapters,
         comparison=_comparison(told, engine),
-        plan=told.plan,
+        plan=told.plan.first,
     )
 
 
@@ -212,7 +205,7 @@ def _comparison(comparison: Comparison, engine: Engine) -> dict[str, Any]:
                 "texts": [
                     {
                         **_text([generation], shared[index], engine),
-                        "label": seed_label(comparison, column, index),
+                        "label": comparison.seed_label(column, index),
                     }
                     for index, generation in enumerate(column.different)
                 ],
@@ -222,7 +215,7 @@ def _comparison(comparison: Comparison, engine: Engine) -> dict[str, Any]:
         "measures": list(_measures(comparison)),
         "has_dots": any(spreads(comparison)),
         "not_quality": NOT_QUALITY,
-        "facts": comparison_facts(comparison),
+        "facts": comparison.facts,
     }
 
 
@@ -289,58 +282,84 @@ def _alternatives(generation: Generation, engine: Engine) -> list[str]:
 
 
 def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    names = column_names(comparison)
     told = {spread.measure.key: spread for spread in spreads(comparison)}
     for measure in comparison.measures:
-        intervals = [column.figure(measure) for column in comparison.columns]
-        labels = [format_interval(measure, interval) for interval in intervals]
-        pairs = list(zip(names, labels, strict=True))
-        spread = told.get(measure.key)
-        values = [()] * len(names) if spread is None else spread.values
-        entry = find_entry(measure.heading)
-        bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
+        spread, entry = told.get(measure.key), find_entry(measure.heading)
         yield {
             "heading": measure.heading,
             "anchor": entry and entry.anchor,
             "help": measure.help,
-            "note": "" if spread is None else in_words(spread, names),
-            "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
-            "bars": [
-                {"name": name, "label": label, "strategy": column.strategy, **bar}
-                for (name, label), column, bar in bars
-            ],
+            "note": spread.in_words(comparison.names) if spread else "",
+            "bars": list(_bars(comparison, measure, spread)),
         }
 
 
 def _bars(
-    intervals: Sequence[Interval | None], values: Sequence[Sequence[float]]
+    comparison: Comparison, measure: Measure, spread: Spread | None
 ) -> Iterator[dict[str, Any]]:
-    """How long each bar is, from 0, and where its interval and its texts lie."""
-    known = [i for i in intervals if i is not None and math.isfinite(i.mean)]
-    ends = [i.mean + (i.half or 0.0) for i in known]
+    """For each strategy how long its bar is, from 0, and where its interval and its
+    texts lie; no bar where there is no figure, or none that ends."""
+    columns = comparison.columns
+    figures = [column.figure(measure) for column in columns]
+    known = [each for each in figures if each and math.isfinite(each.mean)]
+    ends = [each.mean + (each.half or 0.0) for each in known]
+    values = spread.values if spread else [()] * len(columns)
     top = max((*ends, *(value for each in values for value in each)), default=0.0)
     scale = BAR_WIDTH / (top or 1.0)
-    for interval, each in zip(intervals, values, strict=True):
-        if interval is None or interval not in known:
-            yield {"length": None, "span": None, "dots": []}
-            continue
-        mean, half = interval.mean, interval.half
-        span = (max(0.0, mean - half) * scale, (mean + half) * scale) if half else None
-        dots = [value * scale for value in each] if len(each) >= SPREAD_FROM else []
-        yield {"length": max(1.0, mean * scale), "span": span, "dots": dots}
+    every = zip(comparison.names, columns, figures, values, strict=True)
+    for name, column, figure, own in every:
+        length, span = None, None
+        if figure and figure in known:
+            length = max(1.0, figure.mean * scale)
+            if half := figure.half:
+                low = max(0.0, figure.mean - half)
+                span = low * scale, (figure.mean + half) * scale
+        yield {
+            "name": name,
+            "strategy": column.strategy,
+            "label": format_interval(measure, figure),
+            "length": length,
+            "span": span,
+            "dots": [value * scale for value in own] if len(own) >= SPREAD_FROM else [],
+        }
+
+
+def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
+    """A Markdown document with a part for each comparison: quotations and one table."""
+    return _render(
+        "comparison.md.jinja",
+        title=TITLE,
+        comparisons=comparisons,
+        not_quality=NOT_QUALITY,
+        figure=format_interval,
+    )
+
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+_STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))", re.MULTILINE)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, controls visible."""
+    escaped = _SPECIAL.sub(r"\\\1", shown(text))
+    return _STARTS_BLOCK.sub(r"\1\\\2", escaped).replace("://", ":\\//")
 
 
 def _render(template: str, **values: Any) -> str:
+    """A template's text, to which whatever is put into it stays text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    is_html = template.endswith(".html.jinja")
+    harmless = shown if is_html else escape_markdown
+
     def visibly(value: Any) -> Any:
         is_text = isinstance(value, str) and not isinstance(value, Markup)
-        return shown(value) if is_text else value
+        return harmless(value) if is_text else value
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=is_html,
         finalize=visibly,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -56,36 +56,32 @@ class Plan:
     """A comparison before it is run.
 
     Attributes:
-        prompt: the text that every strategy continues.
+        first: the request for the first text; each strategy puts itself in its place.
         strategies: in the order of their columns.
-        count: texts a strategy; text i uses seed + i.
-        seed: of the first text of every strategy; `None` draws one.
-        length: new tokens a text.
-        stop: the rule to end early, as in `Request`.
-        noise: how chance is drawn, as in `Request`.
-        prompt_ids: the exact tokens to continue, if they matter.
+        count: texts a strategy; text i uses the first seed plus i.
     """
 
-    prompt: str
+    first: Request
     strategies: tuple[Strategy, ...]
     count: int = 1
-    seed: int | None = None
-    length: int = 80
-    stop: str = "none"
-    noise: str = "own"
-    prompt_ids: tuple[int, ...] | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The text that every strategy continues."""
+        return self.first.prompt
+
+    @property
+    def seed(self) -> int | None:
+        """Of the first text of every strategy; `None` draws one."""
+        return self.first.seed
 
     def request(self, strategy: Strategy, index: int) -> Request:
-        """The request for text `index`, from 0; the plan must have a seed."""
-        return Request(
-            prompt=self.prompt,
+        """The request for text `index`, from 0."""
+        return replace(
+            self.first,
             sampler=strategy.sampler,
             parameters=dict(strategy.parameters),
-            length=self.length,
             seed=None if self.seed is None else text_seed(self.seed, index),
-            stop=self.stop,
-            noise=self.noise,
-            prompt_ids=self.prompt_ids,
             with_scores=True,
         )
 
@@ -217,22 +213,8 @@ def make_plan(
     prompt_ids: tuple[int, ...] | None = None,
 ) -> Plan:
     """A plan with the seed, the length and the stop rule of the settings."""
-    request = replace(settings.request(prompt), prompt_ids=prompt_ids)
-    return plan_of(request, strategies, count)
-
-
-def plan_of(request: Request, strategies: Sequence[Strategy], count: int = 1) -> Plan:
-    """A plan for texts as one that was asked for, by other strategies."""
-    return Plan(
-        prompt=request.prompt,
-        strategies=tuple(strategies),
-        count=count,
-        seed=request.seed,
-        length=request.length,
-        stop=request.stop,
-        noise=request.noise,
-        prompt_ids=request.prompt_ids,
-    )
+    first = replace(settings.request(prompt), prompt_ids=prompt_ids)
+    return Plan(first, tuple(strategies), count)
 
 
 def parse_values(words: Sequence[str], name: str, settings: Settings) -> list[Value]:

@@ -11,17 +11,20 @@ from fakes import VOCABULARY, FakeEngine
 from page import Page
 
 from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.page import comparison_fragment
-from minigpt_repl.compare.render import (
+from minigpt_repl.compare.export import (
+    ReplayError,
     comparison_of,
     comparison_to_json,
-    escape,
     export,
+    read_recorded,
     render,
+    replay,
+    warnings,
 )
-from minigpt_repl.compare.replay import ReplayError, read_recorded, replay, warnings
+from minigpt_repl.compare.measures import MEASURES
+from minigpt_repl.compare.page import comparison_fragment, escape_markdown
 from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.formats import encode, schema
 from minigpt_repl.models.text.wordpiece import WordPieceText
@@ -35,7 +38,8 @@ def make_comparison(prompt="the king", count=2, **more):
         Strategy("beam", {"num_beams": 3, "temperature": 1.0}),
         Strategy("top_k", {"k": 9, "temperature": 1.0}),
     )
-    plan = Plan(prompt, strategies, count=count, seed=3, length=8, **more)
+    request = Request(prompt, "greedy", {}, length=8, seed=3, **more)
+    plan = Plan(request, strategies, count)
     return finish(run_plan(FakeEngine(context_length=64), plan))
 
 
@@ -181,7 +185,7 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     ],
 )
 def test_markdown_shows_text_as_it_is(text, escaped):
-    assert escape(text) == escaped
+    assert escape_markdown(text) == escaped
 
 
 def test_the_markdown_has_texts_and_a_table(comparison):

@@ -1,6 +1,7 @@
 """A comparison is made text by text, stopped, shown, and measured."""
 
 import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,17 @@ from drawn import drawn
 from fakes import FakeEngine
 from rich.console import Console
 
+from minigpt_repl.compare.choice import bar
 from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.figures_view import FiguresView, bar, sparkline
+from minigpt_repl.compare.comparison_view import (
+    DIVERGENCE_MARK,
+    FiguresView,
+    GrowingView,
+    TextsView,
+    band_size,
+    shared_words,
+    sparkline,
+)
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import (
     beginning_in_a_line,
@@ -17,17 +27,8 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.compare.view import (
-    DIVERGENCE_MARK,
-    GrowingView,
-    HeatView,
-    TextsView,
-    band_size,
-    digit,
-    level,
-    shared_words,
-    split_words,
-)
+from minigpt_repl.compare.view import HeatView, digit, level, split_words
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.wordpiece import WordPieceText
 
@@ -37,8 +38,9 @@ TOP_K = Strategy("top_k", {"k": 3, "temperature": 1.0})
 
 
 def make_plan(*strategies, **more):
-    more = {"count": 1, "seed": 3, "length": 8} | more
-    return Plan("the king", strategies or (GREEDY, TOP_K), **more)
+    count = more.pop("count", 1)
+    request = Request("the king", "greedy", {}, **{"seed": 3, "length": 8} | more)
+    return Plan(request, strategies or (GREEDY, TOP_K), count)
 
 
 def grown(engine, plan):
@@ -249,6 +251,7 @@ def test_a_sweep_names_its_values_and_draws_a_trend():
 def test_sparklines_and_bars():
     assert sparkline([0, 1, None, 2]) == "▁▅ █"
     assert sparkline([3, 3]) == "▁▁"
+    assert sparkline([1, math.inf, math.nan, 2]) == "▁  █"
     assert bar(0.5, 4) == "██" and bar(1 / 32, 4) == "▏" and bar(2, 3) == "███"
 
 
@@ -298,7 +301,9 @@ def test_no_view_steers_a_terminal():
     made = replace(column.generations[0], text=evil)
     comparison = replace(
         comparison,
-        plan=replace(comparison.plan, prompt=evil),
+        plan=replace(
+            comparison.plan, first=replace(comparison.plan.first, prompt=evil)
+        ),
         columns=(replace(column, generations=(made,)), *comparison.columns[1:]),
     )
     for view in (TextsView(comparison), HeatView(evil, [evil], [2.0])):

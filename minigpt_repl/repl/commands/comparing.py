@@ -5,9 +5,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from minigpt_repl.compare.choice import divergences
-from minigpt_repl.compare.comparison import Comparison, run_plan
-from minigpt_repl.compare.figures_view import below_texts, notes
+from minigpt_repl.compare.comparison import Comparison, divergences, run_plan
+from minigpt_repl.compare.comparison_view import (
+    GrowingView,
+    TextsView,
+    below_texts,
+    notes,
+)
 from minigpt_repl.compare.spec import (
     Plan,
     Strategy,
@@ -18,7 +22,6 @@ from minigpt_repl.compare.spec import (
     split_prompt,
     sweep_strategies,
 )
-from minigpt_repl.compare.view import GrowingView, TextsView
 from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps, again_request
@@ -66,7 +69,7 @@ def compare(context: Context, arguments: str) -> Steps:
         yield Notice(f"left out: {no_draft(*left_out)}")
     plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
     comparison = yield from show_comparison(context, plan)
-    if plan.noise == "shared" and not comparison.is_interrupted:
+    if plan.first.noise == "shared" and not comparison.is_interrupted:
         yield from map(Notice, divergences(context.engine, comparison))
     return replace(session, comparison=comparison)
 

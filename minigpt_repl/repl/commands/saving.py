@@ -246,9 +246,9 @@ def export(context: Context, arguments: str) -> Outputs:
     else. `minigpt-repl replay FILE.json` runs the JSON again. A file that is there
     is replaced only if it is an export.
     """
+    from minigpt_repl.compare.export import check_suffix, comparison_of, write_page
+    from minigpt_repl.compare.export import export as write
     from minigpt_repl.compare.page import session_page
-    from minigpt_repl.compare.render import check_suffix, comparison_of, write_page
-    from minigpt_repl.compare.render import export as write
 
     is_session = arguments.split(maxsplit=1)[:1] == [SESSION_FLAG]
     if is_session:

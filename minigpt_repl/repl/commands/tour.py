@@ -9,10 +9,9 @@ from typing import Any
 from rich.text import Text
 
 from minigpt_repl.compare.comparison import Column, Comparison, run_plan
-from minigpt_repl.compare.figures_view import NOT_QUALITY, FiguresView
+from minigpt_repl.compare.comparison_view import NOT_QUALITY, FiguresView
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, make_plan, split_prompt
-from minigpt_repl.compare.view import seed_label
 from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.files import user_path
 from minigpt_repl.models.text.normalize import as_typed
@@ -183,8 +182,8 @@ def tour(context: Context, arguments: str) -> Steps:
     if wanted:
         chapters = [each for each in chapters if each.spec.sampler == wanted]
     if path is not None:
+        from minigpt_repl.compare.export import write_page
         from minigpt_repl.compare.page import lesson_page
-        from minigpt_repl.compare.render import write_page
 
         write_page(path, lesson_page(_handout(chapters), told, context.engine))
         yield Notice(f"wrote the lesson to {shown_path(path)}")
@@ -363,7 +362,7 @@ def _tell(
     """One screen: the claim, the text, the verdict."""
     strategy = chapter.column.strategy
     title = Text(f"{number}: {strategy.sampler}", style=NAME)
-    words = filter(None, (strategy.words, seed_label(told, chapter.column, 0)))
+    words = filter(None, (strategy.words, told.seed_label(chapter.column, 0)))
     told_of = "".join(f" · {each}" for each in words)
     yield Say(title.append(told_of, style="not bold default dim"))
     yield Say(Text(f"{chapter.spec.claim}\n"))

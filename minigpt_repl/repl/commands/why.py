@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from minigpt_repl.compare.choice import find_place, why_chosen
-from minigpt_repl.compare.distribution import next_distribution
+from minigpt_repl.compare.choice import find_place, next_distribution, why_chosen
 from minigpt_repl.compare.pieces import (
     ending_in_a_line,
     next_token_place,
