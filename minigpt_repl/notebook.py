@@ -18,7 +18,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from minigpt_repl.compare import page
 from minigpt_repl.compare.choice import (
     Choice,
     Distribution,
@@ -28,11 +27,16 @@ from minigpt_repl.compare.choice import (
     next_distribution,
     why_chosen,
 )
-from minigpt_repl.compare.comparison import Comparison, finish, run_plan
+from minigpt_repl.compare.comparison import (
+    Comparison,
+    finish,
+    make_plan,
+    run_plan,
+)
 from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
+from minigpt_repl.compare.page import fragment
 from minigpt_repl.compare.spec import (
     all_strategies,
-    make_plan,
     parse_count,
     parse_strategies,
     read_count,
@@ -107,7 +111,7 @@ class Model:
         settings = self._settings(length, seed, stop)
         (strategy,) = parse_strategies([sampler], settings)
         plan = make_plan(settings, [strategy], _checked(prompt))
-        return Text(self._engine, plan.request(strategy, 0))
+        return Text(self._engine, plan.requests[0])
 
     def next(self, prompt: str, *samplers: str, count: int = 10) -> "Next":
         """The most probable next tokens, and what each sampler would leave of them.
@@ -256,7 +260,7 @@ class Text:
         return shown(str(self))
 
     def _repr_html_(self) -> str:
-        return page.text_fragment(self.generation, self._engine)
+        return fragment(self._engine, generation=self.generation)
 
     def _inspected(self) -> ScoredText:
         if not self.generation.tokens:
@@ -269,7 +273,7 @@ class Next(_Shown):
 
     def __init__(self, distribution: Distribution) -> None:
         self.distribution = distribution
-        super().__init__(distribution, lambda: page.distribution_fragment(distribution))
+        super().__init__(distribution, lambda: fragment(distribution=distribution))
 
 
 class Why(_Shown):
@@ -278,10 +282,10 @@ class Why(_Shown):
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
         facts = Table.grid(padding=(0, 2))
-        for name, value in (("token", choice.name), *choice.facts):
+        for name, value in choice.facts:
             facts.add_row(Line(name), Line(value))
         content = Group(facts, "", choice.distribution)
-        super().__init__(content, lambda: page.choice_fragment(choice))
+        super().__init__(content, lambda: fragment(choice=choice))
 
 
 class Heat(_Shown):
@@ -290,7 +294,7 @@ class Heat(_Shown):
     def __init__(self, text: ScoredText, engine: Engine) -> None:
         self.bits = tuple(text.bits)
         view = HeatView(text.prompt, text.pieces, self.bits)
-        super().__init__(view, lambda: page.text_fragment(text.generation, engine))
+        super().__init__(view, lambda: fragment(engine, generation=text.generation))
 
 
 class Compared(_Shown):
@@ -299,7 +303,7 @@ class Compared(_Shown):
     def __init__(self, made: Comparison, engine: Engine) -> None:
         self.comparison = made
         content = Group(TextsView(made), *below_texts(made), "", *notes(made))
-        super().__init__(content, lambda: page.comparison_fragment(made, engine))
+        super().__init__(content, lambda: fragment(engine, comparison=made))
 
     @property
     def figures(self) -> dict[str, dict[str, float | None]]:

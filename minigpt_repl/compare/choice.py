@@ -13,7 +13,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import display_pieces, is_own_text, listed, visible
+from minigpt_repl.compare.pieces import (
+    display_pieces,
+    ending_in_a_line,
+    is_own_text,
+    listed,
+    visible,
+)
 from minigpt_repl.compare.spec import Strategy, read_whole
 from minigpt_repl.compare.view import FAINT, GAP, fitting, name_style
 from minigpt_repl.engine import inspection
@@ -317,36 +323,31 @@ def find_place(text: ScoredText, typed: str) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Why one token was chosen, from which distribution, after which text."""
+    """Why one token was chosen: facts, each with its name, and the distribution."""
 
-    name: str
-    before: str
     facts: tuple[tuple[str, str], ...]
     distribution: Distribution
 
 
 def why_chosen(text: ScoredText, place: int) -> Choice:
     """Why token `place` of a text, from 0, was chosen."""
-    token = text.generation.tokens[place]
     is_own = is_own_text(text.generation)  # no rule chose it
     strategies = () if is_own else (Strategy.of(text.generation.request),)
-    rows = max(SHOWN_REMOVED, min(text.verdict(place).rank, SHOWN_TOKENS))
-    return Choice(
-        name=f"{visible(token.id, text.info)}, {place + 1} of {len(text.pieces)}",
-        before=text.prompt + "".join(text.pieces[:place]),
-        facts=tuple(_facts(text, place, strategies)),
-        distribution=next_distribution(
-            text.rows[place],
-            strategies,
-            text.info,
-            rows,
-            chosen=(token.id,),
-            where=text.where.at(place),
-        ),
+    distribution = next_distribution(
+        text.rows[place],
+        strategies,
+        text.info,
+        count=max(SHOWN_REMOVED, min(text.verdict(place).rank, SHOWN_TOKENS)),
+        chosen=text.generation.token_ids[place : place + 1],
+        where=text.where.at(place),
     )
+    return Choice(tuple(_facts(text, place, strategies)), distribution)
 
 
 def _facts(text: ScoredText, place: int, strategies: Sequence[Strategy]) -> Facts:
+    word = visible(text.generation.tokens[place].id, text.info)
+    yield "token", f"{word}, {place + 1} of {len(text.pieces)}"
+    yield "after", ending_in_a_line(text.prompt + "".join(text.pieces[:place]))
     found = text.verdict(place)
     among = inspection.perplexity(found.entropy)
     yield "probability", f"{percent(found.probability)}, rank {found.rank}"

@@ -7,8 +7,9 @@ makes texts of one sampler together.
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 
 from minigpt_repl.compare.choice import rulings, token_logits
 from minigpt_repl.compare.measures import (
@@ -20,14 +21,15 @@ from minigpt_repl.compare.measures import (
     mean_interval,
 )
 from minigpt_repl.compare.pieces import PartialText, visible
-from minigpt_repl.compare.spec import Plan, Strategy, text_seed
+from minigpt_repl.compare.spec import Strategy, text_seed
 from minigpt_repl.compare.view import SAME
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn, programs
-from minigpt_repl.engine.request import Engine, Generation, draw_seed
+from minigpt_repl.engine.request import Engine, Generation, Request, draw_seed
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.sampling.parameters import format_value
 from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.settings import Settings
 from minigpt_repl.shown import plain
 from minigpt_repl.version import __version__
 
@@ -77,23 +79,49 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Texts of several strategies from one prompt.
+    """Texts of several strategies from one prompt, or the plan of them.
 
     Attributes:
-        plan: what was asked; its seed is the one in use.
+        first: the request for the first text; each strategy puts itself in its place.
         columns: one for each strategy.
+        count: texts a strategy; text i has the seed of the first plus i.
+        varied: the parameter that a sweep varies, or `None`.
         checkpoint_sha256: identifies the weights and the vocabulary.
         versions: of this program and the libraries that choose the tokens.
         is_interrupted: whether someone stopped it before all texts were made.
-        varied: the parameter that a sweep varies, or `None`.
     """
 
-    plan: Plan
+    first: Request
     columns: tuple[Column, ...]
-    checkpoint_sha256: str
-    versions: dict[str, str]
-    is_interrupted: bool = False
+    count: int = 1
     varied: str | None = None
+    checkpoint_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    is_interrupted: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """The text that every strategy continues."""
+        return self.first.prompt
+
+    @property
+    def requests(self) -> list[Request]:
+        """For every text, strategy by strategy."""
+        return [
+            replace(
+                self.first,
+                sampler=column.strategy.sampler,
+                parameters=dict(column.strategy.parameters),
+                seed=self._seed(index),
+                with_scores=True,
+            )
+            for column in self.columns
+            for index in range(self.count)
+        ]
+
+    def _seed(self, index: int) -> int | None:
+        seed = self.first.seed
+        return None if seed is None else text_seed(seed, index)
 
     @property
     def is_growing(self) -> bool:
@@ -126,29 +154,37 @@ class Comparison:
 
     def seed_label(self, column: Column, index: int) -> str:
         """What tells a text of a strategy from its others."""
-        if not column.is_drawn:
-            return SAME
-        return f"seed {text_seed(self.plan.seed or 0, index)}"
+        return f"seed {self._seed(index)}" if column.is_drawn else SAME
 
     @property
     def facts(self) -> dict[str, str]:
         """How it was made: all that is needed to make it again."""
-        first = self.plan.first
         return {
-            "seed": str(first.seed),
-            "texts a strategy": str(self.plan.count),
-            "length": f"{first.length} tokens",
-            "stop": first.stop,
+            "seed": str(self.first.seed),
+            "texts a strategy": str(self.count),
+            "length": f"{self.first.length} tokens",
+            "stop": self.first.stop,
             "checkpoint": self.checkpoint_sha256,
             **self.versions,
         }
 
 
-def run_plan(
-    engine: Engine,
-    plan: Plan,
+def make_plan(
+    settings: Settings,
+    strategies: Iterable[Strategy],
+    prompt: str,
+    count: int = 1,
+    prompt_ids: tuple[int, ...] | None = None,
     varied: str | None = None,
-    is_due: Callable[[], bool] = lambda: False,
+) -> Comparison:
+    """A comparison to be made, with the seed, the length and the stop rule of the
+    settings."""
+    first = replace(settings.request(prompt), prompt_ids=prompt_ids)
+    return Comparison(first, tuple(map(Column, strategies)), count, varied)
+
+
+def run_plan(
+    engine: Engine, plan: Comparison, is_due: Callable[[], bool] = lambda: False
 ) -> Generator[Comparison, None, None]:
     """Make the texts: the comparison after each token if it is due, the whole at last.
 
@@ -160,20 +196,14 @@ def run_plan(
         EngineError: from the engine.
         UsageError: from the engine, for parameters that it can't use.
     """
-    if plan.seed is None:
-        plan = replace(plan, first=replace(plan.first, seed=draw_seed()))
-    comparison = Comparison(
-        plan=plan,
-        columns=tuple(Column(strategy) for strategy in plan.strategies),
+    seed = draw_seed() if plan.first.seed is None else plan.first.seed
+    comparison = replace(
+        plan,
+        first=replace(plan.first, seed=seed),
         checkpoint_sha256=engine.info.checkpoint_sha256,
         versions=library_versions(),
-        varied=varied,
     )
-    requests = [
-        plan.request(strategy, index)
-        for strategy in plan.strategies
-        for index in range(plan.count)
-    ]
+    requests = comparison.requests
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
         engine.warm(request, rows)
@@ -188,9 +218,8 @@ def run_plan(
                 raise
     made = [text.generation for text in growing]
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
-    comparison = _with_texts(comparison, growing)
-    columns = tuple(replace(column, writing=()) for column in comparison.columns)
-    yield replace(comparison, columns=columns, is_interrupted=not is_whole)
+    comparison = _with_texts(comparison, growing, is_over=True)
+    yield replace(comparison, is_interrupted=not is_whole)
 
 
 def finish(steps: Iterable[Comparison]) -> Comparison:
@@ -199,24 +228,22 @@ def finish(steps: Iterable[Comparison]) -> Comparison:
     return whole
 
 
-def _with_texts(comparison: Comparison, texts: Sequence[PartialText]) -> Comparison:
+def _with_texts(
+    comparison: Comparison, texts: Iterable[PartialText], is_over: bool = False
+) -> Comparison:
     """With what there is of the texts; those of a strategy are finished in their order.
 
-    One that was stopped before its first token is left out.
+    One that was stopped before its first token is left out, and where all `is_over`
+    also one that has not ended.
     """
-    count = comparison.plan.count
-    columns = []
-    for place, column in enumerate(comparison.columns):
-        own = texts[place * count : (place + 1) * count]
-        ended = (text.generation for text in own if text.generation)
-        growing = (text.text for text in own if not text.generation)
-        columns.append(
-            Column(
-                strategy=column.strategy,
-                generations=tuple(made for made in ended if made.has_begun),
-                writing=tuple(text for text in growing if text is not None),
-            )
-        )
+    rest, columns = iter(texts), []
+    for column in comparison.columns:
+        own = list(islice(rest, comparison.count))
+        made = tuple(text.generation for text in own if text.generation)
+        begun = tuple(one for one in made if one.has_begun)
+        growing = [text.text for text in own if not (text.generation or is_over)]
+        writing = tuple(text for text in growing if text is not None)
+        columns.append(Column(column.strategy, begun, writing))
     return replace(comparison, columns=tuple(columns))
 
 

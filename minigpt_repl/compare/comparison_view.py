@@ -5,7 +5,7 @@ many seeds as dots, with what is not told apart.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
@@ -55,7 +55,7 @@ def notes(comparison: Comparison) -> Iterator[str]:
     """What a reader of a comparison should know, a line each."""
     yield NOT_QUALITY
     if comparison.is_interrupted:
-        wanted = comparison.plan.count * len(comparison.columns)
+        wanted = comparison.count * len(comparison.columns)
         yield f"stopped: {len(comparison.generations)} of {wanted} texts had begun"
     if any(made.stop_reason == "not_finite" for made in comparison.generations):
         yield NOT_FINITE
@@ -83,14 +83,13 @@ class TextsView:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
-        columns = self.comparison.columns
-        yield Text(shown(self.comparison.plan.prompt) or NO_PROMPT, style="bold")
-        shared = shared_by_seed([column.texts for column in columns])
-        size = band_size(len(columns), options.max_width)
-        for start in range(0, len(columns), size):
+        yield Text(shown(self.comparison.prompt) or NO_PROMPT, style="bold")
+        shared = shared_by_seed(self.comparison)
+        widths = [NARROWEST] * len(self.comparison.columns)
+        bands = fitting(widths, options.max_width + GAP)
+        for places in bands:
             yield Text("")
-            places = range(start, min(start + size, len(columns)))
-            yield self._band(places, shared, size)
+            yield self._band(places, shared, len(bands[0]))
 
     def _band(self, places: Sequence[int], shared: Sequence[int], size: int) -> Table:
         """A row of columns, as wide as if there were `size` of them."""
@@ -104,16 +103,13 @@ class TextsView:
         )
         for place, column in zip(places, columns, strict=True):
             heading = Text(column.strategy.name, style=name_style(place))
-            if column.strategy.words:
-                heading.append(
-                    f" {column.strategy.words}", style="not bold default dim"
-                )
+            if words := column.strategy.words:
+                heading.append(f" {words}", style="not bold default dim")
             table.add_column(heading, ratio=1, overflow="fold")
         for _ in range(size - len(columns)):
             table.add_column("", ratio=1)
-        for index in range(max((len(column.texts) for column in columns), default=0)):
-            cells = [self._cell(column, index, shared[index]) for column in columns]
-            table.add_row(*cells)
+        for index in range(max(len(column.texts) for column in columns)):
+            table.add_row(*(self._cell(each, index, shared[index]) for each in columns))
         return table
 
     def _cell(self, column: Column, index: int, shared: int) -> Text:
@@ -135,20 +131,14 @@ def shared_words(texts: Sequence[list[str]]) -> int:
     return len(list(same))
 
 
-def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
-    """How many words the texts of each seed have in common from the start, of the
-    texts of each strategy; some strategies may have fewer."""
+def shared_by_seed(comparison: Comparison) -> list[int]:
+    """How many words the texts of each seed have in common from the start; a strategy
+    may have fewer texts than others."""
+    by_seed = zip_longest(*(column.texts for column in comparison.columns))
     return [
-        shared_words([split_words(each[i]) for each in texts if len(each) > i])
-        for i in range(max(map(len, texts)))
+        shared_words([split_words(text) for text in texts if text is not None])
+        for texts in by_seed
     ]
-
-
-def band_size(count: int, width: int) -> int:
-    """How many texts stand side by side, so that all rows are about as full."""
-    fit = max(1, (width + GAP) // (NARROWEST + GAP))
-    bands = -(-count // fit)
-    return -(-count // bands)
 
 
 def marked_text(text: str, shared: int) -> Text:
@@ -181,14 +171,14 @@ class GrowingView:
         if len(lines) < options.max_height:
             yield beside
         else:
-            yield RowsView(self.comparison.plan.prompt, list(self._rows()))
+            yield RowsView(self.comparison.prompt, list(self._rows()))
 
     def _rows(self) -> Iterator[Row]:
         comparison = self.comparison
         for name, column in zip(comparison.names, comparison.columns, strict=True):
             for index, text in enumerate(column.texts):
                 label = name
-                if comparison.plan.count > 1:
+                if comparison.count > 1:
                     label += f" {comparison.seed_label(column, index)}"
                 yield Row(label, text, is_growing=index >= len(column.generations))
 

@@ -20,7 +20,7 @@ from minigpt_repl.compare.comparison import (
 )
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.page import TITLE, comparison_page, comparisons_markdown
-from minigpt_repl.compare.spec import Plan, Strategy, text_seed
+from minigpt_repl.compare.spec import Strategy, text_seed
 from minigpt_repl.engine.request import (
     Engine,
     EngineInfo,
@@ -99,7 +99,7 @@ def comparison_of(prompt: str, generation: Generation) -> Comparison:
     request = replace(generation.request, prompt=prompt)
     strategy = Strategy.of(request)
     return Comparison(
-        plan=Plan(request, (strategy,)),
+        first=request,
         columns=(Column(strategy, (generation,)),),
         checkpoint_sha256=generation.checkpoint_sha256,
         versions=library_versions(),
@@ -109,14 +109,14 @@ def comparison_of(prompt: str, generation: Generation) -> Comparison:
 
 def comparison_to_json(comparison: Comparison) -> formats.Comparison:
     """A comparison in the shape of its file."""
-    first = comparison.plan.first
+    first = comparison.first
     return formats.Comparison(
         schema_version=1,
         made_by=MARK,
         prompt=first.prompt,
         prompt_ids=first.prompt_ids,
         seed=first.seed or 0,
-        count=comparison.plan.count,
+        count=comparison.count,
         length=first.length,
         stop=cast(formats.StopRule, first.stop),
         noise=cast(formats.NoiseKind, first.noise),

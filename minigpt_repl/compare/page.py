@@ -10,10 +10,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.compare.choice import Choice, Distribution, token_logits
+from minigpt_repl.compare.choice import token_logits
 from minigpt_repl.compare.comparison import Comparison, library_versions
 from minigpt_repl.compare.comparison_view import (
     NOT_QUALITY,
@@ -43,26 +44,21 @@ from minigpt_repl.shown import NO_PROMPT, in_bits, percent, shown
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
 LESSON_TITLE = "How a model chooses its words"
-SHOWN_BEFORE = 80
 COLORS = 8
 BAR_WIDTH = 126
 SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
 SHOWN_ALTERNATIVES = 5
 
-Colors = dict[str, int]
-"""The number of a colour for each strategy, by its label: one on a whole page."""
-
 
 def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
     """A page with a part for each comparison; the engine tells the alternatives."""
-    colors = _colors_of([c.strategy for one in comparisons for c in one.columns])
-    first = " ".join(comparisons[0].plan.prompt.split())[:60] if comparisons else ""
+    first = " ".join(comparisons[0].prompt.split())[:60] if comparisons else ""
     return _render(
         "page.html.jinja",
+        engine,
         title=f"{TITLE}: {first}" if first else TITLE,
         heading=TITLE,
-        colors=colors,
-        comparisons=[_comparison(one, engine) for one in comparisons],
+        comparisons=comparisons,
     )
 
 
@@ -76,22 +72,9 @@ def lesson_page(
         told: the comparison that the columns are of.
         engine: tells what else each token might have been.
     """
-    shown_chapters = [
-        {
-            **chapter,
-            **_text(chapter["column"].generations[:1], 0, engine),
-            "prompt": told.plan.prompt,
-            "label": told.seed_label(chapter["column"], 0),
-        }
-        for chapter in chapters
-    ]
+    title = f"{LESSON_TITLE}: {told.prompt or NO_PROMPT}"
     return _render(
-        "lesson.html.jinja",
-        title=f"{LESSON_TITLE}: {told.plan.prompt or NO_PROMPT}",
-        colors=_colors_of([column.strategy for column in told.columns]),
-        chapters=shown_chapters,
-        comparison=_comparison(told, engine),
-        plan=told.plan.first,
+        "lesson.html.jinja", engine, title=title, chapters=chapters, told=told
     )
 
 
@@ -113,127 +96,57 @@ class Branch:
     is_current: bool
     children: list["Branch"] = field(default_factory=list)
 
+    @property
+    def strategy(self) -> Strategy | None:
+        """What made it; `None` for a text of the user's own."""
+        first = self.generations[0]
+        return None if is_own_text(first) else Strategy.of(first.request)
+
+    @property
+    def label(self) -> str:
+        """Seed, stop rule, length and end, as far as it has them."""
+        first, request = self.generations[0], self.generations[0].request
+        has_chance = is_drawn(request.sampler, request.parameters)
+        told = [f"seed {first.seed}" if has_chance else SAME]
+        if request.stop != "none":
+            told.append(f"stop {request.stop}")
+        told.append(f"{sum(len(made.tokens) for made in self.generations)} tokens")
+        if self.strategy is None:
+            return " · ".join(told[1:])
+        return " · ".join([*told, REASONS[self.generations[-1].stop_reason]])
+
 
 def session_page(roots: Sequence[Branch], engine: Engine) -> str:
     """A page of a session's texts as a tree."""
-    colors: Colors = {}
+    facts = {"checkpoint": engine.info.checkpoint_sha256, **library_versions()}
     return _render(
-        "session.html.jinja",
-        title=SESSION_TITLE,
-        branches=[_branch(root, engine, colors) for root in roots],
-        colors=colors,
-        facts={"checkpoint": engine.info.checkpoint_sha256, **library_versions()},
+        "session.html.jinja", engine, title=SESSION_TITLE, branches=roots, facts=facts
     )
 
 
-def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
-    """A text of the tree; its strategy gets a colour if it has none yet."""
-    first, last = branch.generations[0], branch.generations[-1]
-    request = first.request
-    strategy = Strategy.of(request)
-    is_own = is_own_text(first)
-    if not is_own:
-        colors.setdefault(strategy.label, len(colors) % COLORS)
-    count = sum(len(generation.tokens) for generation in branch.generations)
-    told = [f"seed {first.seed}", f"{count} tokens", REASONS[last.stop_reason]]
-    if request.stop != "none":
-        told.insert(1, f"stop {request.stop}")
-    if not is_drawn(request.sampler, request.parameters):
-        told[0] = SAME
-    if is_own:
-        told = told[1:-1]
-    return {
-        **_text(branch.generations, 0, engine),
-        "number": branch.number,
-        "is_current": branch.is_current,
-        "sampler": OWN_TEXT if is_own else strategy.name,
-        "parameters": "" if is_own else strategy.words,
-        "color": "" if is_own else colors[strategy.label],
-        "label": " · ".join(told),
-        "prompt": branch.prompt,
-        "children": [_branch(child, engine, colors) for child in branch.children],
-    }
+def fragment(engine: Engine | None = None, **what: Any) -> str:
+    """A part of a page, for a notebook.
+
+    Args:
+        engine: tells what else each token might have been.
+        what: what it shows, by its name: a `comparison`, a `generation` by the
+            surprisal of its tokens, a `distribution` or a `choice`.
+    """
+    return _render("fragment.html.jinja", engine, **what)
 
 
-def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
-    """A comparison for a notebook."""
-    colors = _colors_of([column.strategy for column in comparison.columns])
-    part = _comparison(comparison, engine)
-    return _render("fragment.html.jinja", colors=colors, comparison=part)
-
-
-def text_fragment(generation: Generation, engine: Engine) -> str:
-    """A text by the surprisal of its tokens, for a notebook."""
-    label = Strategy.of(generation.request).label
-    text = {
-        **_text([generation], 0, engine),
-        "prompt": generation.request.prompt,
-        "label": f"{label} · seed {generation.seed}",
-    }
-    return _render("fragment.html.jinja", text=text)
-
-
-def distribution_fragment(distribution: Distribution) -> str:
-    """A distribution for a notebook."""
-    return _render("fragment.html.jinja", distribution=distribution)
-
-
-def choice_fragment(choice: Choice) -> str:
-    """Why a token was chosen, for a notebook."""
-    after = choice.before[-SHOWN_BEFORE:]
-    facts = (("token", choice.name), ("after", f"…{after}"), *choice.facts)
-    return _render("fragment.html.jinja", facts=facts, distribution=choice.distribution)
-
-
-def _colors_of(strategies: Sequence[Strategy]) -> Colors:
-    """A colour for each strategy, in their order."""
-    labels = dict.fromkeys(strategy.label for strategy in strategies)
-    return {label: place % COLORS for place, label in enumerate(labels)}
-
-
-def _comparison(comparison: Comparison, engine: Engine) -> dict[str, Any]:
-    """What the templates show of one comparison."""
-    shared = shared_by_seed(
-        [[made.text for made in column.different] for column in comparison.columns]
-    )
-    return {
-        "prompt": comparison.plan.prompt,
-        "is_interrupted": comparison.is_interrupted,
-        "columns": [
-            {
-                "strategy": column.strategy,
-                "texts": [
-                    {
-                        **_text([generation], shared[index], engine),
-                        "label": comparison.seed_label(column, index),
-                    }
-                    for index, generation in enumerate(column.different)
-                ],
-            }
-            for column in comparison.columns
-        ],
-        "measures": list(_measures(comparison)),
-        "has_dots": any(spreads(comparison)),
-        "not_quality": NOT_QUALITY,
-        "facts": comparison.facts,
-    }
-
-
-def _text(
-    generations: Sequence[Generation], shared: int, engine: Engine
-) -> dict[str, Any]:
-    """A text, which may have been made in steps; its first `shared` words are those
-    of others too."""
-    tokens = [t for made in generations for t in _tokens(made, shared, engine)]
-    bits = [token["bits"] for token in tokens]
-    mean = sum(bits) / len(bits) if bits else 0.0
-    return {"prompt": "", "tokens": tokens, "mean_bits": f"{mean:.1f}"}
+def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
+    """A Markdown document with a part for each comparison: quotations and one table."""
+    return _render("comparison.md.jinja", title=TITLE, comparisons=comparisons)
 
 
 def _tokens(
-    generation: Generation, shared: int, engine: Engine
+    engine: Engine, generation: Generation, shared: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Every token: its surprisal as colour and height, what else there was as a tip."""
+    """Every token: its surprisal as colour and height, what else there was as a tip.
+
+    The first `shared` words of the text are those of others too.
+    """
     common = len("".join(split_words(generation.text)[:shared]))
     end = 0
     is_marked = shared == 0
@@ -291,6 +204,7 @@ def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
             "help": measure.help,
             "note": spread.in_words(comparison.names) if spread else "",
             "bars": list(_bars(comparison, measure, spread)),
+            "has_dots": spread is not None,
         }
 
 
@@ -324,17 +238,6 @@ def _bars(
         }
 
 
-def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
-    """A Markdown document with a part for each comparison: quotations and one table."""
-    return _render(
-        "comparison.md.jinja",
-        title=TITLE,
-        comparisons=comparisons,
-        not_quality=NOT_QUALITY,
-        figure=format_interval,
-    )
-
-
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 _STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))", re.MULTILINE)
 
@@ -345,17 +248,25 @@ def escape_markdown(text: str) -> str:
     return _STARTS_BLOCK.sub(r"\1\\\2", escaped).replace("://", ":\\//")
 
 
-def _render(template: str, **values: Any) -> str:
-    """A template's text, to which whatever is put into it stays text."""
+def _render(template: str, engine: Engine | None = None, **values: Any) -> str:
+    """A template's text, in which whatever is put into it stays text.
+
+    The templates ask for what is to be computed: the `tokens` of a text, the
+    `measures` of a comparison, the `color` of a strategy, one on a whole page.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     is_html = template.endswith(".html.jinja")
     harmless = shown if is_html else escape_markdown
+    colors: dict[str, int] = {}
 
     def visibly(value: Any) -> Any:
         is_text = isinstance(value, str) and not isinstance(value, Markup)
         return harmless(value) if is_text else value
+
+    def color(strategy: Strategy) -> int:
+        return colors.setdefault(strategy.label, len(colors) % COLORS)
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -366,6 +277,19 @@ def _render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["percent"] = percent
-    page = environment.get_template(template)
-    fixed = {"level_names": LEVEL_NAMES, "glossary": ENTRIES, "no_prompt": NO_PROMPT}
-    return page.render(fixed, **values).strip() + "\n"
+    if engine is not None:
+        environment.globals["tokens"] = partial(_tokens, engine)
+    environment.globals.update(
+        color=color,
+        colors=colors,
+        measures=_measures,
+        shared_words=shared_by_seed,
+        figure=format_interval,
+        level_names=LEVEL_NAMES,
+        glossary=ENTRIES,
+        no_prompt=NO_PROMPT,
+        not_quality=NOT_QUALITY,
+        own_text=OWN_TEXT,
+        strategy_of=Strategy.of,
+    )
+    return environment.get_template(template).render(values).strip() + "\n"

@@ -118,11 +118,10 @@ def run_comparison(
         MiniGPTError: what went wrong, in one line.
         KeyboardInterrupt: after ^C; what there was of the texts is written first.
     """
-    from minigpt_repl.compare.comparison import finish, run_plan
+    from minigpt_repl.compare.comparison import finish, make_plan, run_plan
     from minigpt_repl.compare.export import comparison_to_json, render
     from minigpt_repl.compare.spec import (
         all_strategies,
-        make_plan,
         parse_count,
         parse_strategies,
     )

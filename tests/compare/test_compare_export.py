@@ -10,7 +10,7 @@ import pytest
 from fakes import VOCABULARY, FakeEngine
 from page import Page
 
-from minigpt_repl.compare.comparison import finish, run_plan
+from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
 from minigpt_repl.compare.export import (
     ReplayError,
     comparison_of,
@@ -22,8 +22,8 @@ from minigpt_repl.compare.export import (
     warnings,
 )
 from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.page import comparison_fragment, escape_markdown
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.page import escape_markdown, fragment
+from minigpt_repl.compare.spec import Strategy
 from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.formats import encode, schema
@@ -39,7 +39,7 @@ def make_comparison(prompt="the king", count=2, **more):
         Strategy("top_k", {"k": 9, "temperature": 1.0}),
     )
     request = Request(prompt, "greedy", {}, length=8, seed=3, **more)
-    plan = Plan(request, strategies, count)
+    plan = Comparison(request, tuple(map(Column, strategies)), count)
     return finish(run_plan(FakeEngine(context_length=64), plan))
 
 
@@ -141,7 +141,7 @@ def test_a_strategy_has_one_colour_on_a_whole_page(comparison):
 def test_where_a_text_began_with_nothing_every_format_says_so():
     promptless = make_comparison("", count=1)
     assert "<h2>(no prompt)</h2>" in render([promptless], ".html", ENGINE)
-    assert "<b>(no prompt)</b>" in comparison_fragment(promptless, ENGINE)
+    assert "<b>(no prompt)</b>" in fragment(ENGINE, comparison=promptless)
     assert render([promptless], ".md", ENGINE).splitlines()[2] == "## (no prompt)"
 
 

@@ -7,7 +7,7 @@ from fakes import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.compare.comparison import finish, run_plan
+from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
 from minigpt_repl.compare.comparison_view import (
     DOTS,
     ONLY,
@@ -15,7 +15,7 @@ from minigpt_repl.compare.comparison_view import (
     spreads,
 )
 from minigpt_repl.compare.measures import TIMINGS, not_told_apart, texts_needed
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.spec import Strategy
 from minigpt_repl.engine.request import Request
 
 GREEDY, RANDOM = Strategy("greedy", {}), Strategy("random", {"temperature": 1.0})
@@ -24,7 +24,7 @@ SHARP = Strategy("top_k", {"k": 2, "temperature": 1.0})
 
 def compare(count, *strategies):
     request = Request("the king", "greedy", {}, length=20, seed=3)
-    plan = Plan(request, strategies, count)
+    plan = Comparison(request, tuple(map(Column, strategies)), count)
     return finish(run_plan(FakeEngine(context_length=64), plan))
 
 
@@ -115,7 +115,7 @@ def test_few_texts_have_no_spread(count):
 def test_a_compile_is_done_before_a_clock_runs():
     engine = FakeEngine(context_length=64)
     request = Request("the king", "greedy", {}, length=5, seed=3)
-    plan = Plan(request, (GREEDY, RANDOM), count=4)
+    plan = Comparison(request, (Column(GREEDY), Column(RANDOM)), count=4)
     finish(run_plan(engine, plan))
     assert list(zip(engine.warmed, engine.warmed_rows, strict=True)) == [
         ("greedy", 1),
