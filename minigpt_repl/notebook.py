@@ -12,6 +12,7 @@ is loaded here, and its log lines go to a file.
 import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -108,10 +109,9 @@ class Model:
         Raises:
             UsageError: for a sampler or a value that is not allowed.
         """
-        settings = self._settings(length, seed, stop)
-        (strategy,) = parse_strategies([sampler], settings)
-        plan = make_plan(settings, [strategy], _checked(prompt))
-        return Text(self._engine, plan.requests[0])
+        settings = self._settings(length, seed, stop, sampler)
+        request = replace(settings.request(_checked(prompt)), with_scores=True)
+        return Text(self._engine, request)
 
     def next(self, prompt: str, *samplers: str, count: int = 10) -> "Next":
         """The most probable next tokens, and what each sampler would leave of them.
@@ -171,12 +171,15 @@ class Model:
         return f"<model {shown(name)!r}, {self._info.parameter_count:,} parameters>"
 
     def _settings(
-        self, length: int = 80, seed: int | None = None, stop: str | None = None
+        self,
+        length: int = 80,
+        seed: int | None = None,
+        stop: str | None = None,
+        sampler: str | None = None,
     ) -> Settings:
-        limits = limits_of(self._info)
-        given = {"length": length, "seed": seed, "stop": stop}
+        given = {"sampler": sampler, "length": length, "seed": seed, "stop": stop}
         typed = {name: str(v) for name, v in given.items() if v is not None}
-        return Settings(limits=limits).set(typed)[0]
+        return Settings(limits=limits_of(self._info)).set(typed)[0]
 
 
 def _checked(prompt: object) -> str:

@@ -62,23 +62,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Distribution:
-    """The most probable next tokens; every column sums to 1 with what is left out.
+    """The most probable next tokens; every column sums to 1 with what is left out."""
 
-    Attributes:
-        strategies: whose kept tokens are shown, renormalised.
-        candidates: the tokens, most probable first.
-        others: how many possible tokens are left out.
-        rest: their probability in each column.
-        kept: how many tokens are possible in each column.
-        numbered: whether the rows have digits to choose by.
-    """
-
-    strategies: tuple[Strategy, ...]
-    candidates: tuple[Candidate, ...]
-    others: int
-    rest: tuple[float, ...]
-    kept: tuple[int, ...]
-    numbered: bool = False
+    strategies: tuple[Strategy, ...]  # whose kept tokens are shown, renormalised
+    candidates: tuple[Candidate, ...]  # most probable first
+    others: int  # how many possible tokens are left out
+    rest: tuple[float, ...]  # their probability in each column
+    kept: tuple[int, ...]  # how many tokens are possible in each column
+    numbered: bool = False  # whether the rows have digits to choose by
 
     @property
     def headings(self) -> list[list[str]]:
@@ -214,19 +205,12 @@ def next_distribution(
 
 
 class Ruling(NamedTuple):
-    """What one rule of a strategy made of the distribution at a place.
+    """What one rule of a strategy made of the distribution at a place."""
 
-    Attributes:
-        rule: its name.
-        before: the probabilities that came to it, `(vocabulary,)`.
-        kept: which tokens it kept, bool `(vocabulary,)`.
-        is_rescued: whether it would have kept none, so that the best one was kept.
-    """
-
-    rule: str
-    before: "np.ndarray"
-    kept: "np.ndarray"
-    is_rescued: bool = False
+    rule: str  # its name
+    before: "np.ndarray"  # the probabilities that came to it, (vocabulary,)
+    kept: "np.ndarray"  # which tokens it kept, bool (vocabulary,)
+    is_rescued: bool = False  # it would have kept none, so that the best one was kept
 
 
 def rulings(
@@ -250,19 +234,13 @@ def rulings(
 
 @dataclass(frozen=True)
 class ScoredText:
-    """A text and what the model thought at each of its new tokens.
-
-    Attributes:
-        rows: logits `(tokens, vocabulary)`, each from before its token.
-        pieces: display form of each token, with the space before it.
-        where: what a chain's rules knew at each of them.
-    """
+    """A text and what the model thought at each of its new tokens."""
 
     prompt: str
     generation: Generation
-    rows: "np.ndarray"
-    pieces: tuple[str, ...]
-    where: inspection.TokenContexts
+    rows: "np.ndarray"  # logits (tokens, vocabulary), each from before its token
+    pieces: tuple[str, ...]  # display form of each token, with the space before it
+    where: inspection.TokenContexts  # what a chain's rules knew at each of them
     info: EngineInfo
 
     @property

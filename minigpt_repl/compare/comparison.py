@@ -38,12 +38,11 @@ LIBRARIES = ("tensorflow", "keras", "keras-hub")
 
 @dataclass(frozen=True)
 class Column:
-    """What one strategy has made so far: its finished texts in the order of their
-    seeds, and what there is of those that are being made after them."""
+    """What one strategy has made so far."""
 
     strategy: Strategy
-    generations: tuple[Generation, ...] = ()
-    writing: tuple[str, ...] = ()
+    generations: tuple[Generation, ...] = ()  # finished, in the order of their seeds
+    writing: tuple[str, ...] = ()  # what there is of those that come after them
 
     @property
     def is_drawn(self) -> bool:
@@ -79,25 +78,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Texts of several strategies from one prompt, or the plan of them.
+    """Texts of several strategies from one prompt, or the plan of them."""
 
-    Attributes:
-        first: the request for the first text; each strategy puts itself in its place.
-        columns: one for each strategy.
-        count: texts a strategy; text i has the seed of the first plus i.
-        varied: the parameter that a sweep varies, or `None`.
-        checkpoint_sha256: identifies the weights and the vocabulary.
-        versions: of this program and the libraries that choose the tokens.
-        is_interrupted: whether someone stopped it before all texts were made.
-    """
-
-    first: Request
-    columns: tuple[Column, ...]
-    count: int = 1
-    varied: str | None = None
-    checkpoint_sha256: str = ""
+    first: Request  # for the first text, by any strategy; its seed is the one in use
+    columns: tuple[Column, ...]  # one for each strategy
+    count: int = 1  # texts a strategy; text i has the seed of the first plus i
+    varied: str | None = None  # the parameter that a sweep varies
+    checkpoint_sha256: str = ""  # identifies the weights and the vocabulary
+    # Of this program and the libraries that choose the tokens.
     versions: dict[str, str] = field(default_factory=dict)
-    is_interrupted: bool = False
+    is_interrupted: bool = False  # someone stopped it before all texts were made
 
     @property
     def prompt(self) -> str:

@@ -30,7 +30,7 @@ from minigpt_repl.compare.view import (
     fitting,
     label_width,
     name_style,
-    split_words,
+    spaced_words,
 )
 from minigpt_repl.shown import NO_PROMPT, shown
 
@@ -94,13 +94,8 @@ class TextsView:
     def _band(self, places: Sequence[int], shared: Sequence[int], size: int) -> Table:
         """A row of columns, as wide as if there were `size` of them."""
         columns = [self.comparison.columns[place] for place in places]
-        table = Table(
-            box=None,
-            expand=True,
-            pad_edge=False,
-            padding=(0, GAP, 0, 0),
-            header_style="",
-        )
+        table = Table(box=None, expand=True, pad_edge=False, header_style="")
+        table.padding = (0, GAP, 0, 0)
         for place, column in zip(places, columns, strict=True):
             heading = Text(column.strategy.name, style=name_style(place))
             if words := column.strategy.words:
@@ -136,7 +131,7 @@ def shared_by_seed(comparison: Comparison) -> list[int]:
     may have fewer texts than others."""
     by_seed = zip_longest(*(column.texts for column in comparison.columns))
     return [
-        shared_words([split_words(text) for text in texts if text is not None])
+        shared_words([spaced_words(text) for text in texts if text is not None])
         for texts in by_seed
     ]
 
@@ -144,7 +139,7 @@ def shared_by_seed(comparison: Comparison) -> list[int]:
 def marked_text(text: str, shared: int) -> Text:
     """A continuation, its first `shared` words dimmed, the next one marked."""
     marked = Text()
-    for place, word in enumerate(map(shown, split_words(text))):
+    for place, word in enumerate(map(shown, spaced_words(text))):
         body = word.lstrip()
         if place > 0:
             marked.append(word[: len(word) - len(body)])
@@ -209,9 +204,7 @@ class FiguresView:
             for i, measure in enumerate(measures)
         ]
         for places in fitting(widths, options.max_width - first):
-            table = Table(
-                box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=FAINT
-            )
+            table = Table(box=None, pad_edge=False, header_style=FAINT)
             table.add_column("", max_width=first, overflow="fold")
             for place in places:
                 table.add_column(measures[place].heading, justify="right", no_wrap=True)

@@ -38,20 +38,13 @@ GENERATOR = f'<meta name="generator" content="{MARK}">'
 SUFFIXES = (".md", ".html", ".json")
 
 
-def export(comparisons: Sequence[Comparison], path: Path, engine: Engine) -> None:
-    """Write comparisons to a file, in the format that its name ends in.
-
-    A file that is there already is replaced only if an export made it.
+def write_page(path: Path, text: str) -> None:
+    """Write the text of an export; another export that is there is replaced.
 
     Raises:
-        UsageError: for another ending, or a file that is something else.
+        UsageError: if the file that is there is something else.
         MiniGPTError: if it can't be written.
     """
-    write_page(path, render(comparisons, check_suffix(path), engine))
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write the text of an export; raises as `export`."""
     if path.is_file() and not _is_export(read_user_file(path), path.suffix.lower()):
         raise UsageError(
             f"{path.name} is there and is not an export; choose another name"

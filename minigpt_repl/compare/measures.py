@@ -94,21 +94,13 @@ def perplexity(logprobs: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of a text.
+    """One figure of a text."""
 
-    Attributes:
-        key: its name in files.
-        heading: its name in a table.
-        write: a figure as it is written everywhere.
-        help: what it says.
-        of: the figure of a text; `None` if the text does not have it.
-    """
-
-    key: str
-    heading: str
-    write: Callable[[float], str]
-    help: str
-    of: Callable[[Generation], float | None]
+    key: str  # its name in files
+    heading: str  # its name in a table
+    write: Callable[[float], str]  # a figure as it is written everywhere
+    help: str  # what it says
+    of: Callable[[Generation], float | None]  # `None` if a text does not have it
 
 
 def _distinct(n: int) -> Measure:
@@ -204,13 +196,10 @@ TIMINGS = ("tokens_per_s", "first_token_ms")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and how far the 95% interval reaches to both sides of it.
-
-    `half` is `None` where there is one value only.
-    """
+    """A mean, and how far the 95% interval reaches to both sides of it."""
 
     mean: float
-    half: float | None
+    half: float | None  # `None` of one value only, and where one is not finite
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
@@ -222,8 +211,10 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     Returns `None` without values.
     """
     count = len(values)
-    if count < 2:
-        return Interval(values[0], None) if values else None
+    if not values:
+        return None
+    if count < 2 or not all(map(math.isfinite, values)):
+        return Interval(fmean(values), None)
     half = student_t(count - 1) * stdev(values) / math.sqrt(count)
     return Interval(fmean(values), half)
 

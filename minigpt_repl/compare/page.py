@@ -34,7 +34,7 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import LEVEL_NAMES, SAME, level, split_words
+from minigpt_repl.compare.view import LEVEL_NAMES, SAME, level, spaced_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
@@ -80,20 +80,12 @@ def lesson_page(
 
 @dataclass
 class Branch:
-    """A text in the tree of a session, and those that go on from it.
+    """A text in the tree of a session, and those that go on from it."""
 
-    Attributes:
-        number: of the text, or of the tokens that were stepped one by one.
-        prompt: what is shown before it.
-        generations: the text, or the steps.
-        is_current: whether the session stands there.
-        children: what goes on from its end.
-    """
-
-    number: str
-    prompt: str
-    generations: Sequence[Generation]
-    is_current: bool
+    number: str  # of the text, or of the tokens that were stepped one by one
+    prompt: str  # what is shown before it
+    generations: Sequence[Generation]  # the text, or the steps
+    is_current: bool  # whether the session stands there
     children: list["Branch"] = field(default_factory=list)
 
     @property
@@ -147,7 +139,7 @@ def _tokens(
 
     The first `shared` words of the text are those of others too.
     """
-    common = len("".join(split_words(generation.text)[:shared]))
+    common = len("".join(spaced_words(generation.text)[:shared]))
     end = 0
     is_marked = shared == 0
     instead = _alternatives(generation, engine)

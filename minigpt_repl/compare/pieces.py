@@ -97,19 +97,12 @@ def text_of(generation: Generation, is_raw: bool) -> str:
 
 @dataclass
 class PartialText:
-    """What there is of a text while it is made: nothing, some of it, or all.
+    """What there is of a text while it is made: nothing, some of it, or all."""
 
-    Attributes:
-        is_raw: whether it is shown as the model's pieces.
-        seed: its seed, once it is drawn.
-        text: what there is to show of it; `None` before the first token.
-        generation: the whole, once it has ended.
-    """
-
-    is_raw: bool = False
-    seed: int | None = None
-    text: str | None = None
-    generation: Generation | None = None
+    is_raw: bool = False  # it is shown as the model's pieces
+    seed: int | None = None  # once it is drawn
+    text: str | None = None  # what there is to show; `None` before the first token
+    generation: Generation | None = None  # the whole, once it has ended
 
     @property
     def has_begun(self) -> bool:

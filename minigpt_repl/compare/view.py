@@ -56,7 +56,7 @@ def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
     return [[place] for place in places]
 
 
-def split_words(text: str) -> list[str]:
+def spaced_words(text: str) -> list[str]:
     """Words with the white space before them."""
     return re.findall(r"\s*\S+", text)
 

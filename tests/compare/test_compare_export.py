@@ -13,13 +13,14 @@ from page import Page
 from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
 from minigpt_repl.compare.export import (
     ReplayError,
+    check_suffix,
     comparison_of,
     comparison_to_json,
-    export,
     read_recorded,
     render,
     replay,
     warnings,
+    write_page,
 )
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.page import escape_markdown, fragment
@@ -197,11 +198,15 @@ def test_the_markdown_has_texts_and_a_table(comparison):
     assert text.count("\n> ") == 4 and text.count("Same for every seed:") == 2
 
 
+def export(comparison, path):
+    write_page(path, render([comparison], check_suffix(path), ENGINE))
+
+
 def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     path = tmp_path / "mine.md"
     path.write_text("my notes")
     with pytest.raises(UsageError, match="not an export"):
-        export([comparison], path, ENGINE)
+        export(comparison, path)
     assert path.read_text() == "my notes"
     for suffix, own in {
         ".md": "# My notes\n\non minigpt-repl\n",
@@ -210,16 +215,16 @@ def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     }.items():
         (tmp_path / f"own{suffix}").write_text(own)
         with pytest.raises(UsageError, match="not an export"):
-            export([comparison], tmp_path / f"own{suffix}", ENGINE)
+            export(comparison, tmp_path / f"own{suffix}")
     for suffix in (".md", ".html", ".json"):
         for _ in range(2):
-            export([comparison], tmp_path / f"a{suffix}", ENGINE)
+            export(comparison, tmp_path / f"a{suffix}")
 
 
 def test_a_name_tells_the_format(comparison, tmp_path):
     with pytest.raises(UsageError, match=r"\.md, \.html, \.json"):
-        export([comparison], tmp_path / "a.txt", ENGINE)
-    export([comparison], tmp_path / "A.HTML", ENGINE)
+        export(comparison, tmp_path / "a.txt")
+    export(comparison, tmp_path / "A.HTML")
     assert "<!doctype" in (tmp_path / "A.HTML").read_text()
 
 

@@ -27,7 +27,7 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import GAP, HeatView, digit, fitting, level, split_words
+from minigpt_repl.compare.view import GAP, HeatView, digit, fitting, level, spaced_words
 from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.wordpiece import WordPieceText
@@ -186,7 +186,7 @@ def test_words_shared_from_the_start(texts, count):
 
 
 def test_words_keep_the_space_before_them():
-    assert split_words(" a  b\nc") == [" a", "  b", "\nc"]
+    assert spaced_words(" a  b\nc") == [" a", "  b", "\nc"]
 
 
 def test_side_by_side_the_first_word_that_differs_is_marked():
@@ -201,7 +201,7 @@ def test_side_by_side_the_first_word_that_differs_is_marked():
         for seed in range(50)
         if shared_words(
             [
-                split_words(column.texts[0])
+                spaced_words(column.texts[0])
                 for column in compare(make_plan(GREEDY, other, seed=seed)).columns
             ]
         )
