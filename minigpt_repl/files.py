@@ -54,14 +54,31 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 def open_directory_atomically(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends well.
 
+    The old folder is moved away first: a crash between the two renames leaves it whole
+    as `.NAME.old`, and `recover_directory` brings it back.
+
     Raises:
-        MiniGPTError: as `replace_directory`.
+        MiniGPTError: if it can't be done; the old folder is then where it was.
     """
     path = _real(path)
-    with _beside(path) as beside:
-        beside.mkdir()
-        yield beside
-        replace_directory(beside, path)
+    with _beside(path) as made:
+        made.mkdir()
+        yield made
+        for each in (made, *made.rglob("*")):
+            if each.is_dir() or each.is_file():
+                sync(each)
+        recover_directory(path)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
+        if path.exists():
+            os.rename(path, _old(path))
+        try:
+            os.rename(made, path)
+        except OSError:
+            recover_directory(path)
+            raise
+        sync(path.parent)
+        shutil.rmtree(_old(path), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -75,36 +92,6 @@ def _beside(path: Path) -> Iterator[Path]:
         except BaseException:
             _remove(beside)
             raise
-
-
-def replace_directory(made: Path, path: Path) -> None:
-    """Put the folder `made` in the place of `path`; the old content is removed.
-
-    Both must lie on one file system. The old folder is moved away first: a crash
-    between the two renames leaves it whole as `.NAME.old`, and `recover_directory`
-    brings it back.
-
-    Raises:
-        MiniGPTError: if it can't be done; the old folder is then where it was.
-    """
-    made, path = Path(made), _real(path)
-    with explained(path):
-        for each in (made, *made.rglob("*")):
-            if each.is_dir() or each.is_file():
-                sync(each)
-        recover_directory(path)
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
-        old = _old(path)
-        if path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(made, path)
-        except OSError:
-            recover_directory(path)
-            raise
-        sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def recover_directory(path: Path) -> None:

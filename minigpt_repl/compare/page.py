@@ -135,29 +135,33 @@ def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
 def _tokens(
     engine: Engine, generation: Generation, shared: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Every token: its surprisal as colour and height, what else there was as a tip.
+    """Every token: its surprisal as colour and height, and as a tip its figures and, of
+    the engine's own model, what else there was.
 
     The first `shared` words of the text are those of others too.
     """
+    info, tokens = engine.info, generation.tokens
+    is_own = generation.checkpoint_sha256 == info.checkpoint_sha256
+    rows = token_logits(engine, generation) if is_own and tokens else None
     common = len("".join(spaced_words(generation.text)[:shared]))
-    end = 0
-    is_marked = shared == 0
-    instead = _alternatives(generation, engine)
-    for place, piece in enumerate(display_pieces(generation, engine.info)):
-        token = generation.tokens[place]
+    end, is_marked = 0, shared == 0
+    for place, piece in enumerate(display_pieces(generation, info)):
+        token, body, mark = tokens[place], piece.lstrip(), ""
         end += len(piece)
-        body = piece.lstrip()
-        mark = ""
         if end <= common:
             mark = " same"
         elif not is_marked:
             mark = " split"
             is_marked = True
-        bits, told = 0.0, f"token {place + 1}"
+        bits, tip = 0.0, f"token {place + 1}"
         if token.score is not None:
             bits = inspection.surprisal(token.score.logprob)
             share = percent(math.exp(token.score.logprob))
-            told = f"{share}, rank {token.score.rank}, {in_bits(bits)}, {told}"
+            tip = f"{share}, rank {token.score.rank}, {in_bits(bits)}, {tip}"
+        if rows is not None:
+            shares = inspection.probabilities(rows[place])
+            best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
+            tip += f"\nthe model: {listed(best, shares, info)}"
         height = min(bits, SPARK_TOP_BITS) / SPARK_TOP_BITS * SPARK_HEIGHT
         yield {
             "space": piece[: len(piece) - len(body)],
@@ -166,24 +170,8 @@ def _tokens(
             "bits": bits,
             "level": level(bits),
             "height": max(1.0, height),
-            "tip": f"{visible(token.id, engine.info)}: {told}{instead[place]}",
+            "tip": f"{visible(token.id, info)}: {tip}",
         }
-
-
-def _alternatives(generation: Generation, engine: Engine) -> list[str]:
-    """For each token the most probable ones at its place, in words.
-
-    Nothing for a text of another model.
-    """
-    info = engine.info
-    if generation.checkpoint_sha256 != info.checkpoint_sha256 or not generation.tokens:
-        return [""] * len(generation.tokens)
-    told = []
-    for row in token_logits(engine, generation):
-        shares = inspection.probabilities(row)
-        best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
-        told.append(f"\nthe model: {listed(best, shares, info)}")
-    return told
 
 
 def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
