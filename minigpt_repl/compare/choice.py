@@ -4,6 +4,7 @@ strategies leave of it, and why one was taken.
 Made from logits that an engine gave; rich draws it, the templates of a page do too.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -209,7 +210,8 @@ class Ruling(NamedTuple):
 
     rule: str  # its name
     before: "np.ndarray"  # the probabilities that came to it, (vocabulary,)
-    kept: "np.ndarray"  # which tokens it kept, bool (vocabulary,)
+    seen: "np.ndarray"  # which tokens came to it, bool (vocabulary,)
+    kept: "np.ndarray"  # which of them it kept
     is_rescued: bool = False  # it would have kept none, so that the best one was kept
 
 
@@ -222,14 +224,16 @@ def rulings(
     if not spec.stages:
         temperature = inspection.temperature_of(values) or 1.0
         before = inspection.probabilities(logits, temperature)
-        yield Ruling(spec.name, before, inspection.kept_mask(spec, values, logits))
+        kept = inspection.kept_mask(spec, values, logits)
+        yield Ruling(spec.name, before, before > 0, kept)
         return
-    before = inspection.probabilities(logits)
     after = inspection.chain_left(spec, values, logits, where)
     for stage, left in zip(spec.stages, after, strict=True):
-        shares = inspection.probabilities(left.logits)
-        yield Ruling(stage.name, before, shares > 0, bool(left.is_rescued.any()))
-        before = shares
+        # Not by the probabilities: a low temperature leaves some that are only tiny.
+        kept, before = left.logits > -math.inf, inspection.probabilities(logits)
+        is_rescued = bool(left.is_rescued.any())
+        yield Ruling(stage.name, before, logits > -math.inf, kept, is_rescued)
+        logits = left.logits
 
 
 @dataclass(frozen=True)
@@ -367,7 +371,7 @@ def _rule_facts(text: ScoredText, place: int, strategy: Strategy) -> Facts:
     is_chain = bool(find_sampler(strategy.sampler).stages)
     for ruling in rulings(strategy, text.rows[place], text.where.at(place)):
         before, kept = ruling.before, ruling.kept
-        count = f"{int(kept.sum()):,} of {int((before > 0).sum()):,} tokens"
+        count = f"{int(kept.sum()):,} of {int(ruling.seen.sum()):,} tokens"
         removed = _removed(text.info, before * ~kept)
         if not is_chain:
             mass = percent(float(before[kept].sum()))
