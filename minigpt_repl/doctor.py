@@ -27,6 +27,7 @@ from minigpt_repl.version import __version__
 
 DISTRIBUTION = "minigpt-repl"
 TEST_TOKENS = 20
+MISSING = "is not installed"
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ def examine(
     """
     wanted = _requirements()
     yield _python(wanted.pop("python", SpecifierSet()))
-    versions = {name: _version(name) for name in wanted}
-    for name, version in versions.items():
-        yield _package(name, version, wanted[name])
-    if versions.get("tensorflow"):
+    packages = [_package(name, versions) for name, versions in wanted.items()]
+    yield from packages
+    missing = [each.subject for each in packages if each.detail == MISSING]
+    if "tensorflow" not in missing:
         yield _devices()
     yield _checkpoint(checkpoint, verify)
     yield _settings(problems)
@@ -70,7 +71,7 @@ def examine(
     yield _writable("state folder", paths.state_home())
     yield _writable("data folder", paths.data_home())
     yield _writable("cache folder", paths.cache_home())
-    if all(versions.values()):
+    if not missing:
         yield _generates(checkpoint, open_engine)
 
 
@@ -80,18 +81,14 @@ def _python(wanted: SpecifierSet) -> Finding:
     return Finding("python", detail, "" if is_right else f"install Python {wanted}")
 
 
-def _version(package: str) -> str:
+def _package(name: str, wanted: SpecifierSet) -> Finding:
     try:
-        return metadata.version(package)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return ""
-
-
-def _package(name: str, version: str, wanted: SpecifierSet) -> Finding:
-    install = f"run: pip install '{name}{wanted}'"
-    if not version:
-        return Finding(name, "is not installed", install)
-    return Finding(name, version, "" if version in wanted else install)
+        version = MISSING
+    is_right = version != MISSING and version in wanted
+    advice = "" if is_right else f"run: pip install '{name}{wanted}'"
+    return Finding(name, version, advice)
 
 
 def _requirements() -> dict[str, SpecifierSet]:

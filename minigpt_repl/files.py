@@ -54,14 +54,31 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 def open_directory_atomically(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends well.
 
+    The old folder is moved away first: a crash between the two renames leaves it whole
+    as `.NAME.old`, and `recover_directory` brings it back.
+
     Raises:
-        MiniGPTError: as `replace_directory`.
+        MiniGPTError: if it can't be done; the old folder is then where it was.
     """
     path = _real(path)
-    with _beside(path) as beside:
-        beside.mkdir()
-        yield beside
-        replace_directory(beside, path)
+    with _beside(path) as made:
+        made.mkdir()
+        yield made
+        for each in (made, *made.rglob("*")):
+            if each.is_dir() or each.is_file():
+                sync(each)
+        recover_directory(path)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
+        if path.exists():
+            os.rename(path, _old(path))
+        try:
+            os.rename(made, path)
+        except OSError:
+            recover_directory(path)
+            raise
+        sync(path.parent)
+        shutil.rmtree(_old(path), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -77,36 +94,6 @@ def _beside(path: Path) -> Iterator[Path]:
             raise
 
 
-def replace_directory(made: Path, path: Path) -> None:
-    """Put the folder `made` in the place of `path`; the old content is removed.
-
-    Both must lie on one file system. The old folder is moved away first: a crash
-    between the two renames leaves it whole as `.NAME.old`, and `recover_directory`
-    brings it back.
-
-    Raises:
-        MiniGPTError: if it can't be done; the old folder is then where it was.
-    """
-    made, path = Path(made), _real(path)
-    with explained(path):
-        for each in (made, *made.rglob("*")):
-            if each.is_dir() or each.is_file():
-                sync(each)
-        recover_directory(path)
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
-        old = _old(path)
-        if path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(made, path)
-        except OSError:
-            recover_directory(path)
-            raise
-        sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def recover_directory(path: Path) -> None:
     """Bring back the folder that a crash left moved away, if there is one."""
     path = _real(path)
@@ -116,16 +103,15 @@ def recover_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an `OSError` about writing `path` into one line for the user."""
+def explained(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn an `OSError` about writing `path`, or what is done, into one line."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full; free some space and run it again"
-        else:
-            reason = error.strerror or str(error)
-        raise MiniGPTError(f"can't write {path}: {reason}") from error
+        raise _refused(doing, path, reason) from error
 
 
 def user_path(typed: str, usage: str) -> Path:
@@ -150,18 +136,14 @@ def read_user_file(path: Path, largest: int = LARGEST) -> str:
     Raises:
         MiniGPTError: as well if it is not UTF-8.
     """
-    shown = shown_path(path)
-    try:
-        with open_user_file(path, largest) as file:
-            content = file.read(largest + 1)
-    except OSError as error:
-        raise MiniGPTError(f"can't read {shown}: {error.strerror}") from error
+    with open_user_file(path, largest) as file, explained(path, "read"):
+        content = file.read(largest + 1)
     if len(content) > largest:  # it grew, or is one of those that tell no size
-        raise _too_large(shown, largest)
+        raise _refused("read", path, _too_large(largest))
     try:
         return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise MiniGPTError(f"can't read {shown}: it is not UTF-8 text") from None
+        raise _refused("read", path, "it is not UTF-8 text") from None
 
 
 def open_user_file(path: Path, largest: int = LARGEST) -> BinaryIO:
@@ -171,29 +153,21 @@ def open_user_file(path: Path, largest: int = LARGEST) -> BinaryIO:
     Raises:
         MiniGPTError: if it is missing, no ordinary file or too large.
     """
-    shown = shown_path(path)
-    try:
-        status = path.stat()
+    with explained(path, "read"):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            near = _nearest(path)
+            raise _refused("read", path, f"there is no such file{near}") from None
+        except ValueError as error:  # a name that the system can't encode
+            raise _refused("read", path, error) from None
         if stat.S_ISDIR(status.st_mode):
-            raise MiniGPTError(f"can't read {shown}: it is a folder")
+            raise _refused("read", path, "it is a folder")
         if not stat.S_ISREG(status.st_mode):
-            raise MiniGPTError(f"can't read {shown}: it is not an ordinary file")
+            raise _refused("read", path, "it is not an ordinary file")
         if status.st_size > largest:
-            raise _too_large(shown, largest)
+            raise _refused("read", path, _too_large(largest))
         return path.open("rb")
-    except FileNotFoundError:
-        raise MiniGPTError(
-            f"can't read {shown}: there is no such file{_nearest(path)}"
-        ) from None
-    except OSError as error:
-        raise MiniGPTError(f"can't read {shown}: {error.strerror}") from error
-    except ValueError as error:  # a name that the system can't encode
-        raise MiniGPTError(f"can't read {shown}: {error}") from error
-
-
-def _too_large(shown: str, largest: int) -> MiniGPTError:
-    size = f"{largest // 2**20} MB" if largest >= 2**20 else f"{largest // 2**10} KB"
-    return MiniGPTError(f"can't read {shown}: it is larger than {size}")
 
 
 def write_user_file(path: Path, text: str) -> None:
@@ -202,20 +176,24 @@ def write_user_file(path: Path, text: str) -> None:
     Raises:
         MiniGPTError: if it can't be written; what was there is then still there.
     """
-    shown = shown_path(path)
-    try:
+    with explained(path):
         if path.is_dir() or not path.name:
-            raise MiniGPTError(f"can't write {shown}: it is a folder")
+            raise _refused("write", path, "it is a folder")
         if not path.parent.is_dir():
-            raise MiniGPTError(
-                f"can't write {shown}: there is no folder {shown_path(path.parent)}"
-            )
+            folder = shown_path(path.parent)
+            raise _refused("write", path, f"there is no folder {folder}")
         if path.exists() and not path.is_file():
-            raise MiniGPTError(f"can't write {shown}: it is not an ordinary file")
+            raise _refused("write", path, "it is not an ordinary file")
         write_bytes_atomically(path, text.encode("utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise MiniGPTError(f"can't write {shown}: {reason}") from error
+
+
+def _refused(doing: str, path: Path, reason: object) -> MiniGPTError:
+    return MiniGPTError(f"can't {doing} {shown_path(path)}: {reason}")
+
+
+def _too_large(largest: int) -> str:
+    size = f"{largest // 2**20} MB" if largest >= 2**20 else f"{largest // 2**10} KB"
+    return f"it is larger than {size}"
 
 
 def sync(path: Path) -> None:

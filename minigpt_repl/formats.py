@@ -18,6 +18,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.shown import HIDDEN, plain, quoted
 
+NEWEST = 1
+"""The version of the structs that have one."""
+
 LARGEST_WHOLE = 2**31 - 1
 LONGEST_SAID = 80
 """Characters that an error repeats of what is wrong with a field."""
@@ -442,20 +445,18 @@ def decode(text: str | bytes, name: str, *kinds: type[T]) -> T:
     Raises:
         FormatError: if it is none of them, of a newer version, or damaged.
     """
-    what = kinds[0].what
     content = _json(text)
     if content is None:
-        what = what.partition(":")[0]
+        what = kinds[0].what.partition(":")[0]
         raise FormatError(f"{name} is not {what}: it is not JSON")
     kind = next((kind for kind in kinds if _is_of(content, kind)), None)
     if kind is None:
-        raise FormatError(f"{name} is not {what}")
-    field, newest = _version_of(kind)
-    version = content.get(field)
-    if type(version) is int and version > newest:
+        raise FormatError(f"{name} is not {kinds[0].what}")
+    version = content.get("schema_version", content.get("version"))
+    if type(version) is int and version > NEWEST:
         raise FormatError(
             f"{name} is of version {quoted(version)}, this program reads up to "
-            f"{newest}: install a newer minigpt-repl"
+            f"{NEWEST}: install a newer minigpt-repl"
         )
     return checked(content, kind, name)
 
@@ -513,11 +514,6 @@ def _is_of(content: Any, kind: type[Document]) -> bool:
         return False
     config = kind.__struct_config__
     return config.tag is None or content.get(config.tag_field) == config.tag
-
-
-def _version_of(kind: type[Document]) -> tuple[str, int]:
-    field = "version" if "version" in kind.__annotations__ else "schema_version"
-    return field, kind.__annotations__[field].__args__[0]
 
 
 def _fault(message: str) -> str:

@@ -10,33 +10,39 @@ is loaded here, and its log lines go to a file.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from minigpt_repl.compare import comparison as comparing
-from minigpt_repl.compare import page
 from minigpt_repl.compare.choice import (
     Choice,
+    Distribution,
     ScoredText,
     find_place,
     inspect,
+    next_distribution,
     why_chosen,
 )
-from minigpt_repl.compare.distribution import Distribution, next_distribution
-from minigpt_repl.compare.figures_view import below_texts, notes
+from minigpt_repl.compare.comparison import (
+    Comparison,
+    finish,
+    make_plan,
+    run_plan,
+)
+from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
+from minigpt_repl.compare.page import fragment
 from minigpt_repl.compare.spec import (
     all_strategies,
-    make_plan,
     parse_count,
     parse_strategies,
     read_count,
 )
-from minigpt_repl.compare.view import HeatView, TextsView, column_names
+from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import (
@@ -103,10 +109,9 @@ class Model:
         Raises:
             UsageError: for a sampler or a value that is not allowed.
         """
-        settings = self._settings(length, seed, stop)
-        (strategy,) = parse_strategies([sampler], settings)
-        plan = make_plan(settings, [strategy], _checked(prompt))
-        return Text(self._engine, plan.request(strategy, 0))
+        settings = self._settings(length, seed, stop, sampler)
+        request = replace(settings.request(_checked(prompt)), with_scores=True)
+        return Text(self._engine, request)
 
     def next(self, prompt: str, *samplers: str, count: int = 10) -> "Next":
         """The most probable next tokens, and what each sampler would leave of them.
@@ -149,8 +154,7 @@ class Model:
         )
         count = parse_count(str(n))
         plan = make_plan(settings, strategies, _checked(prompt), count)
-        made = comparing.finish(comparing.run_plan(self._engine, plan))
-        return Compared(made, self._engine)
+        return Compared(finish(run_plan(self._engine, plan)), self._engine)
 
     def close(self) -> None:
         """End the engine's process."""
@@ -167,12 +171,15 @@ class Model:
         return f"<model {shown(name)!r}, {self._info.parameter_count:,} parameters>"
 
     def _settings(
-        self, length: int = 80, seed: int | None = None, stop: str | None = None
+        self,
+        length: int = 80,
+        seed: int | None = None,
+        stop: str | None = None,
+        sampler: str | None = None,
     ) -> Settings:
-        limits = limits_of(self._info)
-        given = {"length": length, "seed": seed, "stop": stop}
+        given = {"sampler": sampler, "length": length, "seed": seed, "stop": stop}
         typed = {name: str(v) for name, v in given.items() if v is not None}
-        return Settings(limits=limits).set(typed)[0]
+        return Settings(limits=limits_of(self._info)).set(typed)[0]
 
 
 def _checked(prompt: object) -> str:
@@ -183,6 +190,12 @@ def _checked(prompt: object) -> str:
 
 class _Shown:
     """Shows itself: as HTML in a notebook, by rich as text elsewhere."""
+
+    def __init__(self, content: RenderableType, html: Callable[[], str]) -> None:
+        self._content, self._repr_html_ = content, html
+
+    def __rich__(self) -> RenderableType:
+        return self._content
 
     def __repr__(self) -> str:
         out = io.StringIO()
@@ -250,7 +263,7 @@ class Text:
         return shown(str(self))
 
     def _repr_html_(self) -> str:
-        return page.text_fragment(self.generation, self._engine)
+        return fragment(self._engine, generation=self.generation)
 
     def _inspected(self) -> ScoredText:
         if not self.generation.tokens:
@@ -263,12 +276,7 @@ class Next(_Shown):
 
     def __init__(self, distribution: Distribution) -> None:
         self.distribution = distribution
-
-    def __rich__(self) -> RenderableType:
-        return self.distribution
-
-    def _repr_html_(self) -> str:
-        return page.distribution_fragment(self.distribution)
+        super().__init__(distribution, lambda: fragment(distribution=distribution))
 
 
 class Why(_Shown):
@@ -276,52 +284,38 @@ class Why(_Shown):
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
-
-    def __rich__(self) -> RenderableType:
         facts = Table.grid(padding=(0, 2))
-        for name, value in (("token", self.choice.name), *self.choice.facts):
+        for name, value in choice.facts:
             facts.add_row(Line(name), Line(value))
-        return Group(facts, "", self.choice.distribution)
-
-    def _repr_html_(self) -> str:
-        return page.choice_fragment(self.choice)
+        content = Group(facts, "", choice.distribution)
+        super().__init__(content, lambda: fragment(choice=choice))
 
 
 class Heat(_Shown):
     """A text by the surprisal of its tokens, in bits."""
 
     def __init__(self, text: ScoredText, engine: Engine) -> None:
-        self._text, self._engine = text, engine
         self.bits = tuple(text.bits)
-
-    def __rich__(self) -> RenderableType:
-        return HeatView(self._text.prompt, self._text.pieces, self.bits)
-
-    def _repr_html_(self) -> str:
-        return page.text_fragment(self._text.generation, self._engine)
+        view = HeatView(text.prompt, text.pieces, self.bits)
+        super().__init__(view, lambda: fragment(engine, generation=text.generation))
 
 
 class Compared(_Shown):
     """Texts of several samplers, and their measures."""
 
-    def __init__(self, comparison: "comparing.Comparison", engine: Engine) -> None:
-        self.comparison, self._engine = comparison, engine
+    def __init__(self, made: Comparison, engine: Engine) -> None:
+        self.comparison = made
+        content = Group(TextsView(made), *below_texts(made), "", *notes(made))
+        super().__init__(content, lambda: fragment(engine, comparison=made))
 
     @property
     def figures(self) -> dict[str, dict[str, float | None]]:
         """The mean of each measure, by the name of its strategy."""
         made = self.comparison
-        return {
-            name: {
-                measure.key: found.mean if (found := column.figure(measure)) else None
-                for measure in made.measures
+        figures = {}
+        for name, column in zip(made.names, made.columns, strict=True):
+            found = {each.key: column.figure(each) for each in made.measures}
+            figures[name] = {
+                k: each.mean if each else None for k, each in found.items()
             }
-            for name, column in zip(column_names(made), made.columns, strict=True)
-        }
-
-    def __rich__(self) -> RenderableType:
-        made = self.comparison
-        return Group(TextsView(made), *below_texts(made), "", *notes(made))
-
-    def _repr_html_(self) -> str:
-        return page.comparison_fragment(self.comparison, self._engine)
+        return figures

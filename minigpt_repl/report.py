@@ -14,14 +14,12 @@ from minigpt_repl import formats
 from minigpt_repl.engine.inspection import bits
 from minigpt_repl.engine.request import (
     Engine,
-    EngineInfo,
     Event,
     Finished,
     Generation,
     Request,
     RowEvents,
     Started,
-    Status,
     Token,
     TokenChosen,
 )
@@ -81,15 +79,12 @@ class JsonWriter:
                 self._text_index += 1
 
     def _write_tokens(self, generation: Generation, deltas: list[str]) -> None:
-        if not generation.tokens:
-            return
-        # Beam search may tell its text at the end only.
-        before = len(generation.tokens) - 1
-        deltas = [*deltas, *[""] * before][:before]
-        deltas.append(generation.text.removeprefix("".join(deltas)))
-        for index, (token, delta) in enumerate(
-            zip(generation.tokens, deltas, strict=True)
-        ):
+        last, rest = len(generation.tokens) - 1, generation.text
+        for index, token in enumerate(generation.tokens):
+            # Beam search may tell its text at the end only.
+            delta = deltas[index] if index < len(deltas) else ""
+            delta = rest if index == last else delta
+            rest = rest.removeprefix(delta)
             line = formats.TokenLine(
                 schema_version=1,
                 text_index=self._text_index,
@@ -127,18 +122,9 @@ class WatchedEngine:
         self._engine = engine
         self._watch, self._top = watch, top
         self._warmed: set[object] = set()
-        self.encode, self.logits = engine.encode, engine.logits
-        self.warm, self.prepare = engine.warm, engine.prepare
-        self.start, self.stop, self.close = engine.start, engine.stop, engine.close
-        self.when_changed = engine.when_changed
 
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    @property
-    def status(self) -> Status:
-        return self._engine.status
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
     generate = Engine.generate
 
@@ -158,17 +144,14 @@ class WatchedEngine:
 
 
 def _token_fields(token: Token) -> dict[str, Any]:
-    score = token.score
-    more: dict[str, Any] = {}
-    if score is not None and score.top:
-        more["entropy_bits"] = bits(score.entropy)
-        more["top"] = tuple(
+    fields: dict[str, Any] = {"id": token.id, "text": token.text}
+    if (score := token.score) is None:
+        return fields | {"logprob": None, "rank": None}
+    fields |= {"logprob": score.logprob, "rank": score.rank}
+    if score.top:
+        fields["entropy_bits"] = bits(score.entropy)
+        fields["top"] = tuple(
             formats.Alternative(token_id, text, min(share, 1.0))
             for token_id, text, share in score.top
         )
-    return more | {
-        "id": token.id,
-        "text": token.text,
-        "logprob": None if score is None else score.logprob,
-        "rank": None if score is None else score.rank,
-    }
+    return fields

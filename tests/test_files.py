@@ -98,63 +98,70 @@ def folder(path, **texts):
     return path
 
 
-class TestReplaceDirectory:
-    def test_takes_an_empty_place(self, tmp_path):
-        files.replace_directory(folder(tmp_path / "made", a="1"), tmp_path / "x")
-        assert names(tmp_path) == ["x"]
-        assert (tmp_path / "x" / "a").read_text() == "1"
+def make_folder(path, **texts):
+    with files.open_directory_atomically(path) as made:
+        for name, text in texts.items():
+            (made / name).write_text(text)
 
-    def test_nothing_of_the_old_content_stays(self, tmp_path):
-        old = folder(tmp_path / "x", a="old", b="old")
-        files.replace_directory(folder(tmp_path / "made", a="new"), old)
-        assert names(tmp_path) == ["x"]
-        assert names(old) == ["a"]
-        assert (old / "a").read_text() == "new"
 
-    def test_a_file_in_the_way_is_kept(self, tmp_path):
-        (tmp_path / "x").write_text("mine")
-        with pytest.raises(MiniGPTError, match="a file is in the way"):
-            files.replace_directory(folder(tmp_path / "made"), tmp_path / "x")
-        assert (tmp_path / "x").read_text() == "mine"
+def test_a_folder_takes_an_empty_place(tmp_path):
+    make_folder(tmp_path / "x", a="1")
+    assert names(tmp_path) == ["x"]
+    assert (tmp_path / "x" / "a").read_text() == "1"
+
+
+def test_nothing_of_the_old_content_stays(tmp_path):
+    old = folder(tmp_path / "x", a="old", b="old")
+    make_folder(old, a="new")
+    assert names(tmp_path) == ["x"]
+    assert names(old) == ["a"]
+    assert (old / "a").read_text() == "new"
+
+
+def test_a_file_in_the_way_is_kept(tmp_path):
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(MiniGPTError, match="a file is in the way"):
+        make_folder(tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "mine"
+    assert names(tmp_path) == ["x"]
 
 
 def test_the_old_folder_comes_back_if_the_second_rename_fails(tmp_path, monkeypatch):
     old = folder(tmp_path / "x", a="old")
-    made = folder(tmp_path / "made", a="new")
     rename = os.rename
 
     def failing(source, target):
-        if source == made:
+        if source.suffix == ".part":
             raise PermissionError(13, "Permission denied")
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(MiniGPTError, match="Permission denied"):
-        files.replace_directory(made, old)
+        make_folder(old, a="new")
     assert (old / "a").read_text() == "old"
 
 
 def test_a_crash_between_the_renames_leaves_the_old_folder_whole(tmp_path):
     old = folder(tmp_path / "x", a="old")
-    folder(tmp_path / "made", a="new")
     code = f"""
         import os, signal
         from pathlib import Path
         from minigpt_repl import files
-        rename, place = os.rename, Path({str(tmp_path)!r})
+        rename = os.rename
         def first_only(source, target):
-            if source == place / "made":
+            if source.suffix == ".part":
                 os.kill(os.getpid(), signal.SIGKILL)
             rename(source, target)
         os.rename = first_only
-        files.replace_directory(place / "made", place / "x")
+        with files.open_directory_atomically(Path({str(old)!r})) as made:
+            (made / "a").write_text("new")
     """
     done = python(code)
     assert done.returncode == -signal.SIGKILL
-    assert names(tmp_path) == [".x.old", "made"]
+    assert not old.exists() and (tmp_path / ".x.old").is_dir()
     files.recover_directory(old)
     assert (old / "a").read_text() == "old"
-    files.replace_directory(tmp_path / "made", old)
+    make_folder(old, a="new")
     assert (old / "a").read_text() == "new"
     assert names(tmp_path) == ["x"]
 

@@ -9,14 +9,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from fakes import FakeEngine
+from msgspec.structs import replace
 
-from minigpt_repl.compare.replay import ReplayError, read_recorded, replay
+from minigpt_repl.compare.export import (
+    ReplayError,
+    read_recorded,
+    recorded_texts,
+    replay,
+)
 from minigpt_repl.config import read_config
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.repl.commands.saving import dump_session, parse_session
@@ -108,17 +113,15 @@ def test_a_session_opens_with_every_text_and_setting():
 )
 def test_an_export_can_be_replayed(name, counts):
     many = read_recorded(text_of(name), name)
-    assert [len(recorded.texts) for recorded in many] == counts
+    assert [len(list(recorded_texts(recorded))) for recorded in many] == counts
     content = json.loads(text_of(name))
     for recorded, one in zip(many, content.get("comparisons", [content]), strict=True):
         texts = [text for item in one["strategies"] for text in item["texts"]]
         assert recorded.checkpoint_sha256 == one["checkpoint_sha256"]
-        for read, text in zip(recorded.texts, texts, strict=True):
-            assert list(read.token_ids) == [token["id"] for token in text["tokens"]]
-            assert (read.request.seed, read.request.prompt) == (
-                text["seed"],
-                one["prompt"],
-            )
+        for (request, read), text in zip(recorded_texts(recorded), texts, strict=True):
+            ids = [token["id"] for token in text["tokens"]]
+            assert [token.id for token in read.tokens] == ids
+            assert (request.seed, request.prompt) == (text["seed"], one["prompt"])
 
 
 def test_a_config_file_holds():
@@ -148,7 +151,7 @@ def test_a_plugin_is_told_where_what_it_imports_is_now(monkeypatch):
 def test_a_replay_of_its_random_texts_names_the_version():
     """The same seed draws other tokens now, so a difference would say nothing."""
     (recorded,) = read_recorded(text_of("comparison.json"), "comparison.json")
-    drawn = [one for one in recorded.texts if one.request.sampler == "top_k"]
+    drawn = tuple(one for one in recorded.strategies if one.sampler == "top_k")
     assert drawn
     with pytest.raises(ReplayError, match=r"made by minigpt-repl 0\.1\.0"):
-        list(replay(FakeEngine(), replace(recorded, texts=tuple(drawn))))
+        list(replay(FakeEngine(), replace(recorded, strategies=drawn)))

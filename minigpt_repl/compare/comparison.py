@@ -1,16 +1,17 @@
-"""A comparison: its texts and their figures.
+"""A comparison: its texts, their figures, and which rule parted them.
 
 `run_plan` yields the comparison as it grows, so that a view can be redrawn. The engine
 makes texts of one sampler together.
 """
 
 import sys
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 
+from minigpt_repl.compare.choice import rulings, token_logits
 from minigpt_repl.compare.measures import (
     MEASURES,
     ROWS,
@@ -19,11 +20,17 @@ from minigpt_repl.compare.measures import (
     Measure,
     mean_interval,
 )
-from minigpt_repl.compare.pieces import PartialText
-from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.engine.request import Engine, Generation, draw_seed
+from minigpt_repl.compare.pieces import PartialText, visible
+from minigpt_repl.compare.spec import Strategy, text_seed
+from minigpt_repl.compare.view import SAME
+from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import Engine, Generation, Request, draw_seed
 from minigpt_repl.engine.texts import is_drawn, programs
 from minigpt_repl.errors import EngineStopped
+from minigpt_repl.sampling.parameters import format_value
+from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.settings import Settings
+from minigpt_repl.shown import plain
 from minigpt_repl.version import __version__
 
 LIBRARIES = ("tensorflow", "keras", "keras-hub")
@@ -31,12 +38,11 @@ LIBRARIES = ("tensorflow", "keras", "keras-hub")
 
 @dataclass(frozen=True)
 class Column:
-    """What one strategy has made so far: its finished texts in the order of their
-    seeds, and what there is of those that are being made after them."""
+    """What one strategy has made so far."""
 
     strategy: Strategy
-    generations: tuple[Generation, ...] = ()
-    writing: tuple[str, ...] = ()
+    generations: tuple[Generation, ...] = ()  # finished, in the order of their seeds
+    writing: tuple[str, ...] = ()  # what there is of those that come after them
 
     @property
     def is_drawn(self) -> bool:
@@ -72,23 +78,40 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Texts of several strategies from one prompt.
+    """Texts of several strategies from one prompt, or the plan of them."""
 
-    Attributes:
-        plan: what was asked; its seed is the one in use.
-        columns: one for each strategy.
-        checkpoint_sha256: identifies the weights and the vocabulary.
-        versions: of this program and the libraries that choose the tokens.
-        is_interrupted: whether someone stopped it before all texts were made.
-        varied: the parameter that a sweep varies, or `None`.
-    """
+    first: Request  # for the first text, by any strategy; its seed is the one in use
+    columns: tuple[Column, ...]  # one for each strategy
+    count: int = 1  # texts a strategy; text i has the seed of the first plus i
+    varied: str | None = None  # the parameter that a sweep varies
+    checkpoint_sha256: str = ""  # identifies the weights and the vocabulary
+    # Of this program and the libraries that choose the tokens.
+    versions: dict[str, str] = field(default_factory=dict)
+    is_interrupted: bool = False  # someone stopped it before all texts were made
 
-    plan: Plan
-    columns: tuple[Column, ...]
-    checkpoint_sha256: str
-    versions: dict[str, str]
-    is_interrupted: bool = False
-    varied: str | None = None
+    @property
+    def prompt(self) -> str:
+        """The text that every strategy continues."""
+        return self.first.prompt
+
+    @property
+    def requests(self) -> list[Request]:
+        """For every text, strategy by strategy."""
+        return [
+            replace(
+                self.first,
+                sampler=column.strategy.sampler,
+                parameters=dict(column.strategy.parameters),
+                seed=self._seed(index),
+                with_scores=True,
+            )
+            for column in self.columns
+            for index in range(self.count)
+        ]
+
+    def _seed(self, index: int) -> int | None:
+        seed = self.first.seed
+        return None if seed is None else text_seed(seed, index)
 
     @property
     def is_growing(self) -> bool:
@@ -106,12 +129,52 @@ class Comparison:
         is_together = any(made.timings.rows > 1 for made in self.generations)
         return (*MEASURES, ROWS) if is_together else MEASURES
 
+    @property
+    def names(self) -> list[str]:
+        """A short name for each strategy that tells it from the others."""
+        strategies = [column.strategy for column in self.columns]
+        if (varied := self.varied) is not None:
+            values = [strategy.parameters[varied] for strategy in strategies]
+            return [f"{varied}={format_value(value)}" for value in values]
+        samplers = [strategy.sampler for strategy in strategies]
+        return [
+            each.label if samplers.count(each.sampler) > 1 else each.name
+            for each in strategies
+        ]
+
+    def seed_label(self, column: Column, index: int) -> str:
+        """What tells a text of a strategy from its others."""
+        return f"seed {self._seed(index)}" if column.is_drawn else SAME
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How it was made: all that is needed to make it again."""
+        return {
+            "seed": str(self.first.seed),
+            "texts a strategy": str(self.count),
+            "length": f"{self.first.length} tokens",
+            "stop": self.first.stop,
+            "checkpoint": self.checkpoint_sha256,
+            **self.versions,
+        }
+
+
+def make_plan(
+    settings: Settings,
+    strategies: Iterable[Strategy],
+    prompt: str,
+    count: int = 1,
+    prompt_ids: tuple[int, ...] | None = None,
+    varied: str | None = None,
+) -> Comparison:
+    """A comparison to be made, with the seed, the length and the stop rule of the
+    settings."""
+    first = replace(settings.request(prompt), prompt_ids=prompt_ids)
+    return Comparison(first, tuple(map(Column, strategies)), count, varied)
+
 
 def run_plan(
-    engine: Engine,
-    plan: Plan,
-    varied: str | None = None,
-    is_due: Callable[[], bool] = lambda: False,
+    engine: Engine, plan: Comparison, is_due: Callable[[], bool] = lambda: False
 ) -> Generator[Comparison, None, None]:
     """Make the texts: the comparison after each token if it is due, the whole at last.
 
@@ -123,20 +186,14 @@ def run_plan(
         EngineError: from the engine.
         UsageError: from the engine, for parameters that it can't use.
     """
-    if plan.seed is None:
-        plan = replace(plan, seed=draw_seed())
-    comparison = Comparison(
-        plan=plan,
-        columns=tuple(Column(strategy) for strategy in plan.strategies),
+    seed = draw_seed() if plan.first.seed is None else plan.first.seed
+    comparison = replace(
+        plan,
+        first=replace(plan.first, seed=seed),
         checkpoint_sha256=engine.info.checkpoint_sha256,
         versions=library_versions(),
-        varied=varied,
     )
-    requests = [
-        plan.request(strategy, index)
-        for strategy in plan.strategies
-        for index in range(plan.count)
-    ]
+    requests = comparison.requests
     # A compile is no property of a sampler: it is done before a clock runs.
     for request, rows, _ in programs(requests):
         engine.warm(request, rows)
@@ -151,44 +208,96 @@ def run_plan(
                 raise
     made = [text.generation for text in growing]
     is_whole = all(one and one.stop_reason != "interrupted" for one in made)
-    comparison = _with_texts(comparison, growing)
-    columns = tuple(replace(column, writing=()) for column in comparison.columns)
-    yield replace(comparison, columns=columns, is_interrupted=not is_whole)
+    comparison = _with_texts(comparison, growing, is_over=True)
+    yield replace(comparison, is_interrupted=not is_whole)
 
 
 def finish(steps: Iterable[Comparison]) -> Comparison:
     """The last of them, the whole comparison."""
-    return deque(steps, maxlen=1)[0]
+    *_, whole = steps
+    return whole
+
+
+def _with_texts(
+    comparison: Comparison, texts: Iterable[PartialText], is_over: bool = False
+) -> Comparison:
+    """With what there is of the texts; those of a strategy are finished in their order.
+
+    One that was stopped before its first token is left out, and where all `is_over`
+    also one that has not ended.
+    """
+    rest, columns = iter(texts), []
+    for column in comparison.columns:
+        own = list(islice(rest, comparison.count))
+        made = tuple(text.generation for text in own if text.generation)
+        begun = tuple(one for one in made if one.has_begun)
+        growing = [text.text for text in own if not (text.generation or is_over)]
+        writing = tuple(text for text in growing if text is not None)
+        columns.append(Column(column.strategy, begun, writing))
+    return replace(comparison, columns=tuple(columns))
 
 
 def library_versions() -> dict[str, str]:
     """Versions of what chooses the tokens; a missing library is left out."""
-    found = {
-        "minigpt-repl": __version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-    }
+    python = ".".join(map(str, sys.version_info[:3]))
+    found = {"minigpt-repl": __version__, "python": python}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
 
 
-def _with_texts(comparison: Comparison, texts: Sequence[PartialText]) -> Comparison:
-    """With what there is of the texts; those of a strategy are finished in their order.
+def divergences(engine: Engine, comparison: Comparison) -> Iterator[str]:
+    """A line for each strategy but the first: where it parts from it, and why.
 
-    One that was stopped before its first token is left out.
+    Each strategy's first text is held against the first strategy's. Up to the token
+    where they part both saw the same distribution and the same noise: there their
+    rules differ.
     """
-    count = comparison.plan.count
-    columns = []
-    for place, column in enumerate(comparison.columns):
-        own = texts[place * count : (place + 1) * count]
-        ended = [text.generation for text in own if text.generation]
-        growing = [text.text for text in own if not text.generation]
-        columns.append(
-            Column(
-                strategy=column.strategy,
-                generations=tuple(made for made in ended if made.has_begun),
-                writing=tuple(text for text in growing if text is not None),
-            )
-        )
-    return replace(comparison, columns=tuple(columns))
+    made = [
+        (plain(name), column.generations[0])
+        for name, column in zip(comparison.names, comparison.columns, strict=True)
+        if column.generations
+    ]
+    (first, one), *others = made
+    for name, other in others:
+        place = first_difference(one.token_ids, other.token_ids)
+        if place is None:
+            yield f"{first} and {name} do not part"
+            continue
+        words = [visible(each.token_ids[place], engine.info) for each in (one, other)]
+        told = f"{first} and {name} part at token {place + 1}, {' | '.join(words)}"
+        yield f"{told}: {_why_parted(engine, (one, other), place)}"
+
+
+def first_difference(ids: Sequence[int], others: Sequence[int]) -> int | None:
+    """Where two texts have different tokens first; `None` if one begins the other."""
+    pairs = enumerate(zip(ids, others, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), None)
+
+
+def _why_parted(
+    engine: Engine, texts: tuple[Generation, Generation], place: int
+) -> str:
+    """Which rule let two texts take different tokens at a place."""
+    for sampler in (each.request.sampler for each in texts):
+        if find_sampler(sampler).search is not None:
+            return f"{sampler} does not choose by this noise"
+    rows = token_logits(engine, texts[0])
+    where = inspection.generation_places(texts[0], engine)
+    shaping = []
+    for one, other in (texts, texts[::-1]):
+        strategy, token_id = Strategy.of(one.request), other.token_ids[place]
+        spec, values = find_sampler(strategy.sampler), strategy.parameters
+        here = inspection.replayed(spec, values, rows, where).at(place)
+        for ruling in rulings(strategy, rows[place], here):
+            if not ruling.kept[token_id]:
+                word = visible(token_id, engine.info)
+                return f"{ruling.rule} of {strategy.label} removed {word}"
+        names = [stage.name for stage in spec.stages if stage.kind != "truncation"]
+        # A temperature of 1, or none, changes nothing.
+        is_tempered = values.get("temperature", 1) != 1
+        names = names if spec.stages else ["temperature"]
+        shaping += [name for name in names if name != "temperature" or is_tempered]
+    rules = ", ".join(dict.fromkeys(shaping)) or "their samplers"
+    return f"neither removed the other's, {rules} gave other probabilities"

@@ -1,20 +1,28 @@
-"""Figures of a text: how much it repeats itself, how probable it is.
+"""Figures of a text: how much it repeats itself, how probable it is; and what many
+texts say of them: an interval, and which samples are not told apart.
 
-Pure functions over token ids and log-probabilities; `None` stands for a figure that a
-text is too short to have.
+Pure functions over token ids and numbers; `None` stands for a figure that a text is too
+short to have.
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, count
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from minigpt_repl.engine.inspection import bits
-from minigpt_repl.engine.request import Generation
+from minigpt_repl.engine.request import Generation, TokenScore
 from minigpt_repl.shown import as_perplexity, as_share
 
+if TYPE_CHECKING:
+    import numpy as np
+
 REPEATED_NGRAM = 4
+LEVEL = 0.05
+PERMUTATIONS = 2000
 
 
 def distinct_n(token_ids: Sequence[int], n: int) -> float | None:
@@ -85,14 +93,113 @@ def perplexity(logprobs: Sequence[float]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean, and how far the 95% interval reaches to both sides of it.
+class Measure:
+    """One figure of a text."""
 
-    `half` is `None` where there is one value only.
-    """
+    key: str  # its name in files
+    heading: str  # its name in a table
+    write: Callable[[float], str]  # a figure as it is written everywhere
+    help: str  # what it says
+    of: Callable[[Generation], float | None]  # `None` if a text does not have it
+
+
+def _distinct(n: int) -> Measure:
+    return Measure(
+        f"distinct_{n}",
+        f"distinct-{n}",
+        as_share,
+        f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
+        lambda made: distinct_n(made.token_ids, n),
+    )
+
+
+def _of_scores(
+    mean: Callable[[list[float]], float | None], figure: Callable[[TokenScore], float]
+) -> Callable[[Generation], float | None]:
+    """A figure of a text, from one of each token that has a score."""
+
+    def of(made: Generation) -> float | None:
+        figures = [figure(token.score) for token in made.tokens if token.score]
+        return mean(figures) if figures else None
+
+    return of
+
+
+as_number = "{:,.0f}".format
+
+MEASURES = (
+    *map(_distinct, (1, 2, 3)),
+    Measure(
+        "repeated_4",
+        "repeated",
+        as_share,
+        "4-grams that had occurred before in the text",
+        lambda made: repeated_ngram_rate(made.token_ids),
+    ),
+    Measure(
+        "longest_run",
+        "run",
+        as_number,
+        "tokens of the longest run that occurs twice",
+        lambda made: float(longest_repeated_run(made.token_ids)),
+    ),
+    Measure(
+        "perplexity",
+        "perplexity",
+        as_perplexity,
+        "of the text under the model at temperature 1",
+        _of_scores(perplexity, lambda score: score.logprob),
+    ),
+    Measure(
+        "entropy_bits",
+        "entropy",
+        "{:.1f}".format,
+        "mean of the model's entropy at each token, in bits",
+        _of_scores(lambda nats: bits(fmean(nats)), lambda score: score.entropy),
+    ),
+    Measure(
+        "kept_mass",
+        "kept",
+        as_share,
+        "probability that the sampler's rule left to choose from, on average",
+        _of_scores(fmean, lambda score: score.kept_mass),
+    ),
+    Measure(
+        "tokens_per_s",
+        "tokens/s",
+        as_number,
+        "new tokens by decoding time",
+        lambda made: made.tokens_per_second or None,
+    ),
+    Measure(
+        "first_token_ms",
+        "first ms",
+        as_number,
+        "milliseconds to the first token",
+        lambda made: 1000 * made.timings.first_token_s if made.tokens else None,
+    ),
+)
+"""What a comparison tells of each text, in the order of its table."""
+
+ROWS = Measure(
+    "rows",
+    "rows",
+    as_number,
+    "texts that were made together; the speed is that of all of them",
+    lambda made: float(made.timings.rows),
+)
+"""Told where texts were made together."""
+
+TIMINGS = ("tokens_per_s", "first_token_ms")
+"""Measures of the machine rather than of the text: no replay repeats them."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, and how far the 95% interval reaches to both sides of it."""
 
     mean: float
-    half: float | None
+    half: float | None  # `None` of one value only, and where one is not finite
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
@@ -104,8 +211,10 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     Returns `None` without values.
     """
     count = len(values)
-    if count < 2:
-        return Interval(values[0], None) if values else None
+    if not values:
+        return None
+    if count < 2 or not all(map(math.isfinite, values)):
+        return Interval(fmean(values), None)
     half = student_t(count - 1) * stdev(values) / math.sqrt(count)
     return Interval(fmean(values), half)
 
@@ -131,120 +240,46 @@ def student_t(degrees: int) -> float:
     return _STUDENT_T[min(degrees, len(_STUDENT_T)) - 1]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One figure of a text.
+def texts_needed(strategies: int) -> int:
+    """Texts of each of two or more strategies, below which none can be told apart.
 
-    Attributes:
-        key: its name in files.
-        heading: its name in a table.
-        write: a figure as it is written everywhere.
-        help: what it says.
-        of: the figure of a text; `None` if the text does not have it.
+    Values that do not even overlap come out so in 2 of the ways to deal them.
     """
-
-    key: str
-    heading: str
-    write: Callable[[float], str]
-    help: str
-    of: Callable[[Generation], float | None]
+    pairs = math.comb(strategies, 2)
+    return next(n for n in count(1) if 2 / math.comb(2 * n, n) <= LEVEL / pairs)
 
 
-def logprobs_of(generation: Generation) -> list[float]:
-    """Log-probability of each token that has a score."""
-    return [token.score.logprob for token in generation.tokens if token.score]
+def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Pairs of samples whose means may differ by chance alone.
+
+    Pitman 1937, "Significance Tests Which May be Applied to Samples from any
+    Populations": the difference of the means against those of the same values dealt
+    out at random. Holm 1979, "A Simple Sequentially Rejective Multiple Test
+    Procedure", for all pairs together, at 5%.
+    """
+    import numpy as np
+
+    dealt = np.random.default_rng(0)
+    chances = {
+        (i, j): _chance(np.array(samples[i]), np.array(samples[j]), dealt)
+        for i, j in combinations(range(len(samples)), 2)
+    }
+    order = sorted(chances, key=chances.__getitem__)
+    for place, pair in enumerate(order):
+        if chances[pair] > LEVEL / (len(order) - place):
+            return sorted(order[place:])
+    return []
 
 
-def _mean_entropy(generation: Generation) -> float | None:
-    scores = [token.score.entropy for token in generation.tokens if token.score]
-    return bits(fmean(scores)) if scores else None
+def _chance(
+    one: "np.ndarray", other: "np.ndarray", dealt: "np.random.Generator"
+) -> float:
+    """How often the means of values dealt at random differ as much."""
+    import numpy as np
 
-
-def _mean_kept_mass(generation: Generation) -> float | None:
-    scores = [token.score.kept_mass for token in generation.tokens if token.score]
-    return fmean(scores) if scores else None
-
-
-def _tokens_per_second(generation: Generation) -> float | None:
-    return generation.tokens_per_second or None
-
-
-def _first_token_ms(generation: Generation) -> float | None:
-    return 1000 * generation.timings.first_token_s if generation.tokens else None
-
-
-def _distinct(n: int) -> Measure:
-    return Measure(
-        f"distinct_{n}",
-        f"distinct-{n}",
-        as_share,
-        f"different {n}-grams by all {n}-grams; 100% if none occurs twice",
-        lambda generation: distinct_n(generation.token_ids, n),
-    )
-
-
-MEASURES = (
-    *map(_distinct, (1, 2, 3)),
-    Measure(
-        "repeated_4",
-        "repeated",
-        as_share,
-        "4-grams that had occurred before in the text",
-        lambda generation: repeated_ngram_rate(generation.token_ids),
-    ),
-    Measure(
-        "longest_run",
-        "run",
-        "{:,.0f}".format,
-        "tokens of the longest run that occurs twice",
-        lambda generation: float(longest_repeated_run(generation.token_ids)),
-    ),
-    Measure(
-        "perplexity",
-        "perplexity",
-        as_perplexity,
-        "of the text under the model at temperature 1",
-        lambda generation: perplexity(logprobs_of(generation)),
-    ),
-    Measure(
-        "entropy_bits",
-        "entropy",
-        "{:.1f}".format,
-        "mean of the model's entropy at each token, in bits",
-        _mean_entropy,
-    ),
-    Measure(
-        "kept_mass",
-        "kept",
-        as_share,
-        "probability that the sampler's rule left to choose from, on average",
-        _mean_kept_mass,
-    ),
-    Measure(
-        "tokens_per_s",
-        "tokens/s",
-        "{:,.0f}".format,
-        "new tokens by decoding time",
-        _tokens_per_second,
-    ),
-    Measure(
-        "first_token_ms",
-        "first ms",
-        "{:,.0f}".format,
-        "milliseconds to the first token",
-        _first_token_ms,
-    ),
-)
-"""What a comparison tells of each text, in the order of its table."""
-
-ROWS = Measure(
-    "rows",
-    "rows",
-    "{:,.0f}".format,
-    "texts that were made together; the speed is that of all of them",
-    lambda generation: float(generation.timings.rows),
-)
-"""Told where texts were made together."""
-
-TIMINGS = ("tokens_per_s", "first_token_ms")
-"""Measures of the machine rather than of the text: no replay repeats them."""
+    every = np.concatenate([one, other])
+    shuffled = dealt.permuted(np.tile(every, (PERMUTATIONS, 1)), axis=1)
+    means = shuffled[:, : len(one)].mean(axis=1), shuffled[:, len(one) :].mean(axis=1)
+    seen = abs(one.mean() - other.mean())
+    as_far = (abs(means[0] - means[1]) >= seen - 1e-12).sum()
+    return float((as_far + 1) / (PERMUTATIONS + 1))

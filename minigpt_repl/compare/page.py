@@ -1,4 +1,5 @@
-"""What there is to see as HTML: pages that need nothing else, fragments for notebooks.
+"""What there is to see as HTML: pages that need nothing else, fragments for notebooks;
+and a comparison as Markdown.
 
 No script, no font, no link. The templates are beside this file; colours are as in the
 terminal, light or dark as the reader's system is, and nothing is told by colour alone.
@@ -6,23 +7,24 @@ Whatever a prompt or a text holds, it stays text, and its controls are visible.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.compare.choice import Choice, token_logits
+from minigpt_repl.compare.choice import token_logits
 from minigpt_repl.compare.comparison import Comparison, library_versions
-from minigpt_repl.compare.distribution import Distribution
-from minigpt_repl.compare.figures_view import (
+from minigpt_repl.compare.comparison_view import (
     NOT_QUALITY,
     SPREAD_FROM,
-    comparison_facts,
+    Spread,
     format_interval,
-    in_words,
+    shared_by_seed,
     spreads,
 )
-from minigpt_repl.compare.measures import Interval
+from minigpt_repl.compare.measures import Measure
 from minigpt_repl.compare.pieces import (
     OWN_TEXT,
     REASONS,
@@ -32,15 +34,7 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import (
-    LEVEL_NAMES,
-    SAME,
-    column_names,
-    level,
-    seed_label,
-    shared_by_seed,
-    split_words,
-)
+from minigpt_repl.compare.view import LEVEL_NAMES, SAME, level, spaced_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.engine.texts import is_drawn
@@ -50,26 +44,21 @@ from minigpt_repl.shown import NO_PROMPT, in_bits, percent, shown
 TITLE = "Decoding strategies compared"
 SESSION_TITLE = "Texts of a session"
 LESSON_TITLE = "How a model chooses its words"
-SHOWN_BEFORE = 80
 COLORS = 8
 BAR_WIDTH = 126
 SPARK_HEIGHT, SPARK_TOP_BITS = 40, 14.0
 SHOWN_ALTERNATIVES = 5
 
-Colors = dict[str, int]
-"""The number of a colour for each strategy, by its label: one on a whole page."""
-
 
 def comparison_page(comparisons: Sequence[Comparison], engine: Engine) -> str:
     """A page with a part for each comparison; the engine tells the alternatives."""
-    colors = _colors_of([c.strategy for one in comparisons for c in one.columns])
-    first = " ".join(comparisons[0].plan.prompt.split())[:60] if comparisons else ""
+    first = " ".join(comparisons[0].prompt.split())[:60] if comparisons else ""
     return _render(
         "page.html.jinja",
+        engine,
         title=f"{TITLE}: {first}" if first else TITLE,
         heading=TITLE,
-        colors=colors,
-        comparisons=[_comparison(one, engine) for one in comparisons],
+        comparisons=comparisons,
     )
 
 
@@ -83,183 +72,96 @@ def lesson_page(
         told: the comparison that the columns are of.
         engine: tells what else each token might have been.
     """
-    shown_chapters = [
-        {
-            **chapter,
-            **_text(chapter["column"].generations[:1], 0, engine),
-            "prompt": told.plan.prompt,
-            "label": seed_label(told, chapter["column"], 0),
-        }
-        for chapter in chapters
-    ]
+    title = f"{LESSON_TITLE}: {told.prompt or NO_PROMPT}"
     return _render(
-        "lesson.html.jinja",
-        title=f"{LESSON_TITLE}: {told.plan.prompt or NO_PROMPT}",
-        colors=_colors_of([column.strategy for column in told.columns]),
-        chapters=shown_chapters,
-        comparison=_comparison(told, engine),
-        plan=told.plan,
+        "lesson.html.jinja", engine, title=title, chapters=chapters, told=told
     )
 
 
 @dataclass
 class Branch:
-    """A text in the tree of a session, and those that go on from it.
+    """A text in the tree of a session, and those that go on from it."""
 
-    Attributes:
-        number: of the text, or of the tokens that were stepped one by one.
-        prompt: what is shown before it.
-        generations: the text, or the steps.
-        is_current: whether the session stands there.
-        children: what goes on from its end.
-    """
-
-    number: str
-    prompt: str
-    generations: Sequence[Generation]
-    is_current: bool
+    number: str  # of the text, or of the tokens that were stepped one by one
+    prompt: str  # what is shown before it
+    generations: Sequence[Generation]  # the text, or the steps
+    is_current: bool  # whether the session stands there
     children: list["Branch"] = field(default_factory=list)
+
+    @property
+    def strategy(self) -> Strategy | None:
+        """What made it; `None` for a text of the user's own."""
+        first = self.generations[0]
+        return None if is_own_text(first) else Strategy.of(first.request)
+
+    @property
+    def label(self) -> str:
+        """Seed, stop rule, length and end, as far as it has them."""
+        first, request = self.generations[0], self.generations[0].request
+        has_chance = is_drawn(request.sampler, request.parameters)
+        told = [f"seed {first.seed}" if has_chance else SAME]
+        if request.stop != "none":
+            told.append(f"stop {request.stop}")
+        told.append(f"{sum(len(made.tokens) for made in self.generations)} tokens")
+        if self.strategy is None:
+            return " · ".join(told[1:])
+        return " · ".join([*told, REASONS[self.generations[-1].stop_reason]])
 
 
 def session_page(roots: Sequence[Branch], engine: Engine) -> str:
     """A page of a session's texts as a tree."""
-    colors: Colors = {}
+    facts = {"checkpoint": engine.info.checkpoint_sha256, **library_versions()}
     return _render(
-        "session.html.jinja",
-        title=SESSION_TITLE,
-        branches=[_branch(root, engine, colors) for root in roots],
-        colors=colors,
-        facts={"checkpoint": engine.info.checkpoint_sha256, **library_versions()},
+        "session.html.jinja", engine, title=SESSION_TITLE, branches=roots, facts=facts
     )
 
 
-def _branch(branch: Branch, engine: Engine, colors: Colors) -> dict[str, Any]:
-    """A text of the tree; its strategy gets a colour if it has none yet."""
-    first, last = branch.generations[0], branch.generations[-1]
-    request = first.request
-    strategy = Strategy.of(request)
-    is_own = is_own_text(first)
-    if not is_own:
-        colors.setdefault(strategy.label, len(colors) % COLORS)
-    count = sum(len(generation.tokens) for generation in branch.generations)
-    told = [f"seed {first.seed}", f"{count} tokens", REASONS[last.stop_reason]]
-    if request.stop != "none":
-        told.insert(1, f"stop {request.stop}")
-    if not is_drawn(request.sampler, request.parameters):
-        told[0] = SAME
-    if is_own:
-        told = told[1:-1]
-    return {
-        **_text(branch.generations, 0, engine),
-        "number": branch.number,
-        "is_current": branch.is_current,
-        "sampler": OWN_TEXT if is_own else strategy.name,
-        "parameters": "" if is_own else strategy.words,
-        "color": "" if is_own else colors[strategy.label],
-        "label": " · ".join(told),
-        "prompt": branch.prompt,
-        "children": [_branch(child, engine, colors) for child in branch.children],
-    }
+def fragment(engine: Engine | None = None, **what: Any) -> str:
+    """A part of a page, for a notebook.
+
+    Args:
+        engine: tells what else each token might have been.
+        what: what it shows, by its name: a `comparison`, a `generation` by the
+            surprisal of its tokens, a `distribution` or a `choice`.
+    """
+    return _render("fragment.html.jinja", engine, **what)
 
 
-def comparison_fragment(comparison: Comparison, engine: Engine) -> str:
-    """A comparison for a notebook."""
-    colors = _colors_of([column.strategy for column in comparison.columns])
-    part = _comparison(comparison, engine)
-    return _render("fragment.html.jinja", colors=colors, comparison=part)
-
-
-def text_fragment(generation: Generation, engine: Engine) -> str:
-    """A text by the surprisal of its tokens, for a notebook."""
-    label = Strategy.of(generation.request).label
-    text = {
-        **_text([generation], 0, engine),
-        "prompt": generation.request.prompt,
-        "label": f"{label} · seed {generation.seed}",
-    }
-    return _render("fragment.html.jinja", text=text)
-
-
-def distribution_fragment(distribution: Distribution) -> str:
-    """A distribution for a notebook."""
-    return _render("fragment.html.jinja", distribution=distribution)
-
-
-def choice_fragment(choice: Choice) -> str:
-    """Why a token was chosen, for a notebook."""
-    after = choice.before[-SHOWN_BEFORE:]
-    facts = (("token", choice.name), ("after", f"…{after}"), *choice.facts)
-    return _render("fragment.html.jinja", facts=facts, distribution=choice.distribution)
-
-
-def _colors_of(strategies: Sequence[Strategy]) -> Colors:
-    """A colour for each strategy, in their order."""
-    labels = dict.fromkeys(strategy.label for strategy in strategies)
-    return {label: place % COLORS for place, label in enumerate(labels)}
-
-
-def _comparison(comparison: Comparison, engine: Engine) -> dict[str, Any]:
-    """What the templates show of one comparison."""
-    shared = shared_by_seed(
-        [[made.text for made in column.different] for column in comparison.columns]
-    )
-    return {
-        "prompt": comparison.plan.prompt,
-        "is_interrupted": comparison.is_interrupted,
-        "columns": [
-            {
-                "strategy": column.strategy,
-                "texts": [
-                    {
-                        **_text([generation], shared[index], engine),
-                        "label": seed_label(comparison, column, index),
-                    }
-                    for index, generation in enumerate(column.different)
-                ],
-            }
-            for column in comparison.columns
-        ],
-        "measures": list(_measures(comparison)),
-        "has_dots": any(spreads(comparison)),
-        "not_quality": NOT_QUALITY,
-        "facts": comparison_facts(comparison),
-    }
-
-
-def _text(
-    generations: Sequence[Generation], shared: int, engine: Engine
-) -> dict[str, Any]:
-    """A text, which may have been made in steps; its first `shared` words are those
-    of others too."""
-    tokens = [t for made in generations for t in _tokens(made, shared, engine)]
-    bits = [token["bits"] for token in tokens]
-    mean = sum(bits) / len(bits) if bits else 0.0
-    return {"prompt": "", "tokens": tokens, "mean_bits": f"{mean:.1f}"}
+def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
+    """A Markdown document with a part for each comparison: quotations and one table."""
+    return _render("comparison.md.jinja", title=TITLE, comparisons=comparisons)
 
 
 def _tokens(
-    generation: Generation, shared: int, engine: Engine
+    engine: Engine, generation: Generation, shared: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Every token: its surprisal as colour and height, what else there was as a tip."""
-    common = len("".join(split_words(generation.text)[:shared]))
-    end = 0
-    is_marked = shared == 0
-    instead = _alternatives(generation, engine)
-    for place, piece in enumerate(display_pieces(generation, engine.info)):
-        token = generation.tokens[place]
+    """Every token: its surprisal as colour and height, and as a tip its figures and, of
+    the engine's own model, what else there was.
+
+    The first `shared` words of the text are those of others too.
+    """
+    info, tokens = engine.info, generation.tokens
+    is_own = generation.checkpoint_sha256 == info.checkpoint_sha256
+    rows = token_logits(engine, generation) if is_own and tokens else None
+    common = len("".join(spaced_words(generation.text)[:shared]))
+    end, is_marked = 0, shared == 0
+    for place, piece in enumerate(display_pieces(generation, info)):
+        token, body, mark = tokens[place], piece.lstrip(), ""
         end += len(piece)
-        body = piece.lstrip()
-        mark = ""
         if end <= common:
             mark = " same"
         elif not is_marked:
             mark = " split"
             is_marked = True
-        bits, told = 0.0, f"token {place + 1}"
+        bits, tip = 0.0, f"token {place + 1}"
         if token.score is not None:
             bits = inspection.surprisal(token.score.logprob)
             share = percent(math.exp(token.score.logprob))
-            told = f"{share}, rank {token.score.rank}, {in_bits(bits)}, {told}"
+            tip = f"{share}, rank {token.score.rank}, {in_bits(bits)}, {tip}"
+        if rows is not None:
+            shares = inspection.probabilities(rows[place])
+            best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
+            tip += f"\nthe model: {listed(best, shares, info)}"
         height = min(bits, SPARK_TOP_BITS) / SPARK_TOP_BITS * SPARK_HEIGHT
         yield {
             "space": piece[: len(piece) - len(body)],
@@ -268,85 +170,106 @@ def _tokens(
             "bits": bits,
             "level": level(bits),
             "height": max(1.0, height),
-            "tip": f"{visible(token.id, engine.info)}: {told}{instead[place]}",
+            "tip": f"{visible(token.id, info)}: {tip}",
         }
 
 
-def _alternatives(generation: Generation, engine: Engine) -> list[str]:
-    """For each token the most probable ones at its place, in words.
-
-    Nothing for a text of another model.
-    """
-    info = engine.info
-    if generation.checkpoint_sha256 != info.checkpoint_sha256 or not generation.tokens:
-        return [""] * len(generation.tokens)
-    told = []
-    for row in token_logits(engine, generation):
-        shares = inspection.probabilities(row)
-        best = inspection.top_ids(shares, SHOWN_ALTERNATIVES)
-        told.append(f"\nthe model: {listed(best, shares, info)}")
-    return told
-
-
 def _measures(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    names = column_names(comparison)
     told = {spread.measure.key: spread for spread in spreads(comparison)}
     for measure in comparison.measures:
-        intervals = [column.figure(measure) for column in comparison.columns]
-        labels = [format_interval(measure, interval) for interval in intervals]
-        pairs = list(zip(names, labels, strict=True))
-        spread = told.get(measure.key)
-        values = [()] * len(names) if spread is None else spread.values
-        entry = find_entry(measure.heading)
-        bars = zip(pairs, comparison.columns, _bars(intervals, values), strict=True)
+        spread, entry = told.get(measure.key), find_entry(measure.heading)
         yield {
             "heading": measure.heading,
             "anchor": entry and entry.anchor,
             "help": measure.help,
-            "note": "" if spread is None else in_words(spread, names),
-            "spoken": ", ".join(f"{name} {label}" for name, label in pairs),
-            "bars": [
-                {"name": name, "label": label, "strategy": column.strategy, **bar}
-                for (name, label), column, bar in bars
-            ],
+            "note": spread.in_words(comparison.names) if spread else "",
+            "bars": list(_bars(comparison, measure, spread)),
+            "has_dots": spread is not None,
         }
 
 
 def _bars(
-    intervals: Sequence[Interval | None], values: Sequence[Sequence[float]]
+    comparison: Comparison, measure: Measure, spread: Spread | None
 ) -> Iterator[dict[str, Any]]:
-    """How long each bar is, from 0, and where its interval and its texts lie."""
-    known = [i for i in intervals if i is not None and math.isfinite(i.mean)]
-    ends = [i.mean + (i.half or 0.0) for i in known]
+    """For each strategy how long its bar is, from 0, and where its interval and its
+    texts lie; no bar where there is no figure, or none that ends."""
+    columns = comparison.columns
+    figures = [column.figure(measure) for column in columns]
+    known = [each for each in figures if each and math.isfinite(each.mean)]
+    ends = [each.mean + (each.half or 0.0) for each in known]
+    values = spread.values if spread else [()] * len(columns)
     top = max((*ends, *(value for each in values for value in each)), default=0.0)
     scale = BAR_WIDTH / (top or 1.0)
-    for interval, each in zip(intervals, values, strict=True):
-        if interval is None or interval not in known:
-            yield {"length": None, "span": None, "dots": []}
-            continue
-        mean, half = interval.mean, interval.half
-        span = (max(0.0, mean - half) * scale, (mean + half) * scale) if half else None
-        dots = [value * scale for value in each] if len(each) >= SPREAD_FROM else []
-        yield {"length": max(1.0, mean * scale), "span": span, "dots": dots}
+    every = zip(comparison.names, columns, figures, values, strict=True)
+    for name, column, figure, own in every:
+        length, span = None, None
+        if figure and figure in known:
+            length = max(1.0, figure.mean * scale)
+            if half := figure.half:
+                low = max(0.0, figure.mean - half)
+                span = low * scale, (figure.mean + half) * scale
+        yield {
+            "name": name,
+            "strategy": column.strategy,
+            "label": format_interval(measure, figure),
+            "length": length,
+            "span": span,
+            "dots": [value * scale for value in own] if len(own) >= SPREAD_FROM else [],
+        }
 
 
-def _render(template: str, **values: Any) -> str:
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+_STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))", re.MULTILINE)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, controls visible."""
+    escaped = _SPECIAL.sub(r"\\\1", shown(text))
+    return _STARTS_BLOCK.sub(r"\1\\\2", escaped).replace("://", ":\\//")
+
+
+def _render(template: str, engine: Engine | None = None, **values: Any) -> str:
+    """A template's text, in which whatever is put into it stays text.
+
+    The templates ask for what is to be computed: the `tokens` of a text, the
+    `measures` of a comparison, the `color` of a strategy, one on a whole page.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    is_html = template.endswith(".html.jinja")
+    harmless = shown if is_html else escape_markdown
+    colors: dict[str, int] = {}
+
     def visibly(value: Any) -> Any:
         is_text = isinstance(value, str) and not isinstance(value, Markup)
-        return shown(value) if is_text else value
+        return harmless(value) if is_text else value
+
+    def color(strategy: Strategy) -> int:
+        return colors.setdefault(strategy.label, len(colors) % COLORS)
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=is_html,
         finalize=visibly,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
     environment.filters["percent"] = percent
-    page = environment.get_template(template)
-    fixed = {"level_names": LEVEL_NAMES, "glossary": ENTRIES, "no_prompt": NO_PROMPT}
-    return page.render(fixed, **values).strip() + "\n"
+    if engine is not None:
+        environment.globals["tokens"] = partial(_tokens, engine)
+    environment.globals.update(
+        color=color,
+        colors=colors,
+        measures=_measures,
+        shared_words=shared_by_seed,
+        figure=format_interval,
+        level_names=LEVEL_NAMES,
+        glossary=ENTRIES,
+        no_prompt=NO_PROMPT,
+        not_quality=NOT_QUALITY,
+        own_text=OWN_TEXT,
+        strategy_of=Strategy.of,
+    )
+    return environment.get_template(template).render(values).strip() + "\n"

@@ -97,19 +97,12 @@ def text_of(generation: Generation, is_raw: bool) -> str:
 
 @dataclass
 class PartialText:
-    """What there is of a text while it is made: nothing, some of it, or all.
+    """What there is of a text while it is made: nothing, some of it, or all."""
 
-    Attributes:
-        is_raw: whether it is shown as the model's pieces.
-        seed: its seed, once it is drawn.
-        text: what there is to show of it; `None` before the first token.
-        generation: the whole, once it has ended.
-    """
-
-    is_raw: bool = False
-    seed: int | None = None
-    text: str | None = None
-    generation: Generation | None = None
+    is_raw: bool = False  # it is shown as the model's pieces
+    seed: int | None = None  # once it is drawn
+    text: str | None = None  # what there is to show; `None` before the first token
+    generation: Generation | None = None  # the whole, once it has ended
 
     @property
     def has_begun(self) -> bool:
@@ -162,7 +155,7 @@ def next_token_place(text: str) -> str:
 
 def stats_line(generation: Generation) -> str:
     """One line: how the text was made, how fast, and why it ended."""
-    count = len(generation.tokens)
+    timings, count = generation.timings, len(generation.tokens)
     parts = [
         describe_sampler(generation.request),
         f"seed {generation.seed}",
@@ -172,19 +165,10 @@ def stats_line(generation: Generation) -> str:
         accepted, drafted = generation.accepted
         parts.append(f"{accepted} of {drafted} drafts accepted")
     if count:
-        rows = generation.timings.rows
-        together = f" of {rows} texts together" if rows > 1 else ""
+        together = f" of {timings.rows} texts together" if timings.rows > 1 else ""
         parts.append(f"{in_tokens_per_second(generation.tokens_per_second)}{together}")
-        parts.append(f"first after {in_seconds(generation.timings.first_token_s)}")
-    is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
-    parts.append("its end" if is_at_end else REASONS[generation.stop_reason])
-    return " · ".join(parts)
-
-
-def describe_sampler(request: Request) -> str:
-    """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
-    strategy = Strategy.of(request)
-    return f"{strategy.name} {strategy.words}".strip()
+        parts.append(f"first after {in_seconds(timings.first_token_s)}")
+    return " · ".join([*parts, _reason(generation)])
 
 
 def rows_line(made: Sequence[Generation]) -> str:
@@ -199,12 +183,21 @@ def rows_line(made: Sequence[Generation]) -> str:
     if count and seconds > 0:
         parts.append(in_tokens_per_second(count / seconds))
         parts.append(f"first after {in_seconds(made[0].timings.first_token_s)}")
-    reasons = Counter(REASONS[generation.stop_reason] for generation in made)
-    if len(reasons) == 1:
-        parts += reasons
-    else:
-        parts.append(", ".join(f"{n} {reason}" for reason, n in reasons.items()))
-    return " · ".join(parts)
+    reasons = Counter(map(_reason, made))
+    is_one = len(reasons) == 1
+    told = [reason if is_one else f"{n} {reason}" for reason, n in reasons.items()]
+    return " · ".join([*parts, ", ".join(told)])
+
+
+def _reason(generation: Generation) -> str:
+    is_at_end = (generation.stop_reason, generation.request.stop) == ("stop", "end")
+    return "its end" if is_at_end else REASONS[generation.stop_reason]
+
+
+def describe_sampler(request: Request) -> str:
+    """A sampler with its parameters, such as `top_k k=10 temperature=1`, or a chain."""
+    strategy = Strategy.of(request)
+    return f"{strategy.name} {strategy.words}".strip()
 
 
 def part_of_time(generation: Generation) -> float:

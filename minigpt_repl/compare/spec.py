@@ -4,16 +4,15 @@ Pure: text and settings in, frozen values out.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from minigpt_repl.engine.request import SEEDS, Request
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_values
-from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
-from minigpt_repl.settings import Settings, check_value
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
+from minigpt_repl.settings import Settings
 from minigpt_repl.shown import quoted
 
 MOST_TEXTS = 100
@@ -33,6 +32,11 @@ class Strategy:
         """By which a text was asked for."""
         return Strategy(request.sampler, request.parameters)
 
+    @staticmethod
+    def in_use(settings: Settings) -> "Strategy":
+        """The sampler in use, as it is set."""
+        return Strategy(settings.sampler.name, settings.parameters())
+
     @property
     def label(self) -> str:
         """As the user would type it: `top_k:k=10,temperature=1`."""
@@ -51,61 +55,15 @@ class Strategy:
         return format_values(self.parameters)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A comparison before it is run.
-
-    Attributes:
-        prompt: the text that every strategy continues.
-        strategies: in the order of their columns.
-        count: texts a strategy; text i uses seed + i.
-        seed: of the first text of every strategy; `None` draws one.
-        length: new tokens a text.
-        stop: the rule to end early, as in `Request`.
-        noise: how chance is drawn, as in `Request`.
-        prompt_ids: the exact tokens to continue, if they matter.
-    """
-
-    prompt: str
-    strategies: tuple[Strategy, ...]
-    count: int = 1
-    seed: int | None = None
-    length: int = 80
-    stop: str = "none"
-    noise: str = "own"
-    prompt_ids: tuple[int, ...] | None = None
-
-    def request(self, strategy: Strategy, index: int) -> Request:
-        """The request for text `index`, from 0; the plan must have a seed."""
-        return Request(
-            prompt=self.prompt,
-            sampler=strategy.sampler,
-            parameters=dict(strategy.parameters),
-            length=self.length,
-            seed=None if self.seed is None else text_seed(self.seed, index),
-            stop=self.stop,
-            noise=self.noise,
-            prompt_ids=self.prompt_ids,
-            with_scores=True,
-        )
-
-
 def text_seed(seed: int, index: int) -> int:
     """Seed of text `index`, from 0: counted up, within what a seed can be."""
     return (seed + index) % SEEDS
 
 
-@dataclass(frozen=True)
-class Typed:
-    """What was typed: words for strategies, and what else was named."""
-
-    strategies: tuple[Strategy, ...]
-    count: int
-    prompt: str | None
-
-
-def parse_typed(arguments: str, settings: Settings) -> Typed:
-    """Read `[SPEC ...] [n=5] [-- PROMPT]`.
+def parse_typed(
+    arguments: str, settings: Settings
+) -> tuple[tuple[Strategy, ...], int, str | None]:
+    """Read `[SPEC ...] [n=5] [-- PROMPT]`: strategies, texts of each, the prompt.
 
     A strategy's parameters that are not named have the values of the settings.
     No strategies are returned if none is named.
@@ -125,7 +83,7 @@ def parse_typed(arguments: str, settings: Settings) -> Typed:
             )
         else:
             names.append(word)
-    return Typed(parse_strategies(names, settings), count, prompt)
+    return parse_strategies(names, settings), count, prompt
 
 
 def split_prompt(arguments: str) -> tuple[str, str | None]:
@@ -154,7 +112,8 @@ def parse_strategies(words: Sequence[str], settings: Settings) -> tuple[Strategy
     Raises:
         UsageError: if one can't be, is named twice, or there are too many.
     """
-    strategies = tuple(_strategy(word, settings) for word in words)
+    chosen = [settings.set({"sampler": word})[0] for word in words]
+    strategies = tuple(map(Strategy.in_use, chosen))
     for index, strategy in enumerate(strategies):
         if strategy in strategies[:index]:
             raise UsageError(f"{strategy.label} is named twice")
@@ -209,78 +168,40 @@ def parse_count(text: str) -> int:
     return read_count(text, MOST_TEXTS, "n must be")
 
 
-def make_plan(
-    settings: Settings,
-    strategies: Sequence[Strategy],
-    prompt: str,
-    count: int = 1,
-    prompt_ids: tuple[int, ...] | None = None,
-) -> Plan:
-    """A plan with the seed, the length and the stop rule of the settings."""
-    request = replace(settings.request(prompt), prompt_ids=prompt_ids)
-    return plan_of(request, strategies, count)
-
-
-def plan_of(request: Request, strategies: Sequence[Strategy], count: int = 1) -> Plan:
-    """A plan for texts as one that was asked for, by other strategies."""
-    return Plan(
-        prompt=request.prompt,
-        strategies=tuple(strategies),
-        count=count,
-        seed=request.seed,
-        length=request.length,
-        stop=request.stop,
-        noise=request.noise,
-        prompt_ids=request.prompt_ids,
-    )
-
-
-def parse_values(words: Sequence[str], name: str, settings: Settings) -> list[Value]:
-    """Values for `:sweep`: `1 5 10`, or `0.2..1.4/5` for five evenly spaced ones.
+def parse_sweep(
+    words: Sequence[str], name: str, settings: Settings
+) -> tuple[Strategy, ...]:
+    """The sampler in use at each value of one of its parameters: at `1 5 10`, or at
+    `0.2..1.4/5` for five evenly spaced ones.
 
     Raises:
         UsageError: if one is not allowed, or there are none or too many.
     """
-    parameter = settings.parameter(name)
+    parameter, base = settings.parameter(name), Strategy.in_use(settings)
     texts = [text for word in words for text in _range_texts(word, parameter.kind)]
-    values = [parameter.parse(text, settings.limits) for text in texts]
-    unique = list(dict.fromkeys(values))
-    if not 1 <= len(unique) <= MOST_STRATEGIES:
-        raise UsageError(f"1..{MOST_STRATEGIES} values; got {len(unique)}")
-    return unique
-
-
-def sweep_strategies(
-    settings: Settings, name: str, values: Iterable[Value]
-) -> tuple[Strategy, ...]:
-    """The sampler in use at each value of one of its parameters."""
-    base = Strategy(settings.sampler.name, settings.parameters())
+    values = dict.fromkeys(parameter.parse(text, settings.limits) for text in texts)
+    if not 1 <= len(values) <= MOST_STRATEGIES:
+        raise UsageError(f"1..{MOST_STRATEGIES} values; got {len(values)}")
     return tuple(
         replace(base, parameters={**base.parameters, name: value}) for value in values
     )
 
 
 def _range_texts(word: str, kind: type) -> list[str]:
-    span, slash, steps = word.partition("/")
-    low, dots, high = span.partition("..")
-    if not dots:
+    """The value that was typed, or those of a range."""
+    if ".." not in word:
         return [word]
-    first, last, count = 0.0, 0.0, 0
-    with suppress(ValueError):
-        first, last, count = float(low), float(high), int(steps) if slash else 5
-    if not math.isfinite(last - first) or not 2 <= count <= MOST_STRATEGIES:
+    span, slash, steps = word.partition("/")
+    low, _, high = span.partition("..")
+    try:
+        first, step = float(low), float(high) - float(low)
+        count = int(steps) if slash else 5
+        if not math.isfinite(step) or not 2 <= count <= MOST_STRATEGIES:
+            raise ValueError
+    except ValueError:
         raise UsageError(
             f"a range is FIRST..LAST/COUNT, such as 0.2..1.4/5, with a count of "
             f"2..{MOST_STRATEGIES}; got {quoted(word)}"
-        )
-    values = [first + (last - first) * i / (count - 1) for i in range(count)]
+        ) from None
+    values = [first + step * i / (count - 1) for i in range(count)]
     return [str(round(v)) if kind is int else f"{v:.6g}" for v in values]
-
-
-def _strategy(word: str, settings: Settings) -> Strategy:
-    spec, typed = read_sampler(word)
-    check_value("sampler", spec.name, settings.limits)
-    values = settings.parameters(spec)
-    for name, text in typed.items():
-        values[name] = spec.parameter(name).parse(text, settings.limits)
-    return Strategy(spec.name, values)

@@ -1,32 +1,24 @@
-"""Texts as rich draws them: side by side, in rows, or by the surprisal of their tokens.
+"""Texts as rich draws them: one below the other, or by the surprisal of their tokens;
+and what all views have in common.
 
 Each view asks for the room when it is drawn, so it fits any terminal and a pipe alike.
 What colour says is said by a mark too.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import Column, Comparison
-from minigpt_repl.compare.spec import text_seed
-from minigpt_repl.sampling.parameters import format_value
-from minigpt_repl.shown import NO_PROMPT, shown
+from minigpt_repl.shown import shown
 
 STRATEGIES = ("cyan", "yellow", "green", "magenta", "blue", "red")
 """Colours of strategies by their places, the same in texts, tables and plots."""
 FAINT = "dim"
-DIVERGED = "bold"
-DIVERGENCE_MARK = "▸"
 CURSOR = "▍"
 SAME = "same for every seed"
-NARROWEST = 24
-"""Columns that a text needs to be read."""
 WIDEST_LABEL = 1 / 3
 """Part of the screen that what stands before texts, figures or dots may take."""
 GAP = 2
@@ -46,53 +38,6 @@ def name_style(place: int) -> str:
     return f"bold {STRATEGIES[place % len(STRATEGIES)]}"
 
 
-def split_words(text: str) -> list[str]:
-    """Words with the white space before them."""
-    return re.findall(r"\s*\S+", text)
-
-
-def shared_words(texts: Sequence[list[str]]) -> int:
-    """How many words all texts have in common from the start; 0 for one text."""
-    if len(texts) < 2:
-        return 0
-    same = takewhile(lambda words: len(set(words)) == 1, zip(*texts, strict=False))
-    return len(list(same))
-
-
-def shared_by_seed(texts: Sequence[Sequence[str]]) -> list[int]:
-    """How many words the texts of each seed have in common from the start, of the
-    texts of each strategy; some strategies may have fewer."""
-    return [
-        shared_words([split_words(each[i]) for each in texts if len(each) > i])
-        for i in range(max(map(len, texts)))
-    ]
-
-
-def band_size(count: int, width: int) -> int:
-    """How many texts stand side by side, so that all rows are about as full."""
-    fit = max(1, (width + GAP) // (NARROWEST + GAP))
-    bands = -(-count // fit)
-    return -(-count // bands)
-
-
-def column_names(comparison: Comparison) -> list[str]:
-    """A short name for each strategy that tells it from the others."""
-    columns = comparison.columns
-    if comparison.varied is not None:
-        name = comparison.varied
-        return [
-            f"{name}={format_value(column.strategy.parameters[name])}"
-            for column in columns
-        ]
-    samplers = [column.strategy.sampler for column in columns]
-    return [
-        column.strategy.label
-        if samplers.count(column.strategy.sampler) > 1
-        else column.strategy.name
-        for column in columns
-    ]
-
-
 def label_width(labels: Sequence[str], room: int, least: int = 0) -> int:
     """Columns for labels: as many as they need, but no more than their part of the
     room, or `least` where that is more."""
@@ -100,86 +45,20 @@ def label_width(labels: Sequence[str], room: int, least: int = 0) -> int:
     return min(needed, max(least, int(room * WIDEST_LABEL)))
 
 
-@dataclass(frozen=True)
-class TextsView:
-    """The texts side by side, stacked where there is no room.
-
-    Words that all texts share from their start are dimmed; the first word of each
-    that differs is marked.
-    """
-
-    comparison: Comparison
-
-    def __rich_console__(
-        self, console: Console, options: ConsoleOptions
-    ) -> RenderResult:
-        comparison = self.comparison
-        columns = comparison.columns
-        yield Text(shown(comparison.plan.prompt) or NO_PROMPT, style="bold")
-        shared = shared_by_seed([column.texts for column in columns])
-        size = band_size(len(columns), options.max_width)
-        for start in range(0, len(columns), size):
-            yield Text("")
-            places = range(start, min(start + size, len(columns)))
-            yield _band(comparison, places, shared, size)
+def fitting(widths: Sequence[int], room: int) -> list[Sequence[int]]:
+    """Places of columns in as few groups as fit into the room, about as long."""
+    places = range(len(widths))
+    for groups in places:
+        size = -(-len(widths) // (groups + 1))
+        cut = [places[start : start + size] for start in places[::size]]
+        if all(sum(widths[i] + GAP for i in group) <= room for group in cut):
+            return list(cut)
+    return [[place] for place in places]
 
 
-def _band(
-    comparison: Comparison, places: Sequence[int], shared: Sequence[int], size: int
-) -> Table:
-    columns = [comparison.columns[place] for place in places]
-    table = Table(
-        box=None, expand=True, pad_edge=False, padding=(0, GAP, 0, 0), header_style=""
-    )
-    for place, column in zip(places, columns, strict=True):
-        heading = Text(column.strategy.name, style=name_style(place))
-        if column.strategy.words:
-            heading.append(f" {column.strategy.words}", style="not bold default dim")
-        table.add_column(heading, ratio=1, overflow="fold")
-    for _ in range(size - len(columns)):
-        table.add_column("", ratio=1)  # the last row's texts are as wide as others
-    rows = max((len(column.texts) for column in columns), default=0)
-    for index in range(rows):
-        table.add_row(*(_cell(comparison, each, index, shared) for each in columns))
-    return table
-
-
-def _cell(
-    comparison: Comparison, column: Column, index: int, shared: Sequence[int]
-) -> Text:
-    cell = Text()
-    if index >= len(column.texts):
-        return cell
-    between = "\n" if index else ""
-    label = seed_label(comparison, column, index)
-    cell.append(f"{between}{label}\n", style=FAINT)
-    cell.append_text(marked_text(column.texts[index], shared[index]))
-    if index >= len(column.generations):
-        cell.append(CURSOR)
-    return cell
-
-
-def seed_label(comparison: Comparison, column: Column, index: int) -> str:
-    """What tells a text of a strategy from its others."""
-    if not column.is_drawn:
-        return SAME
-    return f"seed {text_seed(comparison.plan.seed or 0, index)}"
-
-
-def marked_text(text: str, shared: int) -> Text:
-    """A continuation, its first `shared` words dimmed, the next one marked."""
-    marked = Text()
-    for place, word in enumerate(map(shown, split_words(text))):
-        body = word.lstrip()
-        if place > 0:
-            marked.append(word[: len(word) - len(body)])
-        if place < shared:
-            marked.append(body, style=FAINT)
-        elif place == shared and shared > 0:
-            marked.append(f"{DIVERGENCE_MARK}{body}", style=DIVERGED)
-        else:
-            marked.append(body)
-    return marked
+def spaced_words(text: str) -> list[str]:
+    """Words with the white space before them."""
+    return re.findall(r"\s*\S+", text)
 
 
 @dataclass(frozen=True)
@@ -239,34 +118,6 @@ def _wrapped(console: Console, text: str, width: int) -> list[Text]:
     return list(whole.wrap(console, max(1, width), overflow="fold"))
 
 
-@dataclass(frozen=True)
-class GrowingView:
-    """A comparison while it is made: side by side if that fits, else a row a text."""
-
-    comparison: Comparison
-
-    def __rich_console__(
-        self, console: Console, options: ConsoleOptions
-    ) -> RenderResult:
-        beside = TextsView(self.comparison)
-        lines = console.render_lines(beside, options, pad=False)
-        if len(lines) < options.max_height:
-            yield beside
-        else:
-            rows = list(_rows_of(self.comparison))
-            yield RowsView(self.comparison.plan.prompt, rows)
-
-
-def _rows_of(comparison: Comparison) -> Iterator[Row]:
-    """The texts that are there."""
-    names = column_names(comparison)
-    for name, column in zip(names, comparison.columns, strict=True):
-        for index, text in enumerate(column.texts):
-            label = f"{name} {seed_label(comparison, column, index)}"
-            is_growing = index >= len(column.generations)
-            yield Row(label if comparison.plan.count > 1 else name, text, is_growing)
-
-
 def level(bits: float) -> int:
     """0 for a token that was expected, up to 4 for one that was not."""
     return sum(bits >= bound for bound in LEVELS)
@@ -297,14 +148,13 @@ class HeatView:
                 text.append(f"{piece}{digit(bits)}")
         yield text
         yield Text("")
-        digits = "the digit after a token is its surprisal in bits; 9 is 9 or more"
-        yield legend() if has_color else Text(digits)
-
-
-def legend() -> Text:
-    """What the colours say."""
-    text = Text("surprisal ", style="dim")
-    for name, style in zip(LEVEL_NAMES, STYLES, strict=True):
-        text.append("■ ", style=f"not dim {style}")
-        text.append(f"{name}  ", style="not dim default")
-    return text
+        if not has_color:
+            yield Text(
+                "the digit after a token is its surprisal in bits; 9 is 9 or more"
+            )
+            return
+        legend = Text("surprisal ", style="dim")
+        for name, style in zip(LEVEL_NAMES, STYLES, strict=True):
+            legend.append("■ ", style=f"not dim {style}")
+            legend.append(f"{name}  ", style="not dim default")
+        yield legend

@@ -118,11 +118,10 @@ def run_comparison(
         MiniGPTError: what went wrong, in one line.
         KeyboardInterrupt: after ^C; what there was of the texts is written first.
     """
-    from minigpt_repl.compare.comparison import finish, run_plan
-    from minigpt_repl.compare.render import comparison_to_json, render
+    from minigpt_repl.compare.comparison import finish, make_plan, run_plan
+    from minigpt_repl.compare.export import comparison_to_json, render
     from minigpt_repl.compare.spec import (
         all_strategies,
-        make_plan,
         parse_count,
         parse_strategies,
     )
@@ -154,15 +153,15 @@ def run_comparison(
 def run_replay(options: Options, path: Path) -> None:
     """Make the texts of an exported comparison again; fails at the first token that
     differs."""
-    from minigpt_repl.compare import replay as replaying
+    from minigpt_repl.compare.export import read_recorded, replay, warnings
 
-    recorded = replaying.read_recorded(read_user_file(path), path.name)
+    recorded = read_recorded(read_user_file(path), path.name)
     directory, _ = prepare(options)
     with _engine(directory, options) as (engine, _):
         for one in recorded:
-            for warning in replaying.warnings(one, engine.info):
+            for warning in warnings(one, engine.info):
                 tell(warning)
-            for line in replaying.replay(engine, one):
+            for line in replay(engine, one):
                 click.echo(shown_line(line))
 
 
@@ -312,8 +311,7 @@ def _spinner() -> "Spinner":
 def _print(comparison: "Comparison", color: str) -> None:
     from rich.console import Group
 
-    from minigpt_repl.compare.figures_view import below_texts, notes
-    from minigpt_repl.compare.view import TextsView
+    from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
     from minigpt_repl.repl.output import wants_color
     from minigpt_repl.repl.tables import draw
 

@@ -10,18 +10,22 @@ import pytest
 from fakes import VOCABULARY, FakeEngine
 from page import Page
 
-from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.page import comparison_fragment
-from minigpt_repl.compare.render import (
+from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
+from minigpt_repl.compare.export import (
+    ReplayError,
+    check_suffix,
     comparison_of,
     comparison_to_json,
-    escape,
-    export,
+    read_recorded,
     render,
+    replay,
+    warnings,
+    write_page,
 )
-from minigpt_repl.compare.replay import ReplayError, read_recorded, replay, warnings
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.measures import MEASURES
+from minigpt_repl.compare.page import escape_markdown, fragment
+from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.formats import encode, schema
 from minigpt_repl.models.text.wordpiece import WordPieceText
@@ -35,7 +39,8 @@ def make_comparison(prompt="the king", count=2, **more):
         Strategy("beam", {"num_beams": 3, "temperature": 1.0}),
         Strategy("top_k", {"k": 9, "temperature": 1.0}),
     )
-    plan = Plan(prompt, strategies, count=count, seed=3, length=8, **more)
+    request = Request(prompt, "greedy", {}, length=8, seed=3, **more)
+    plan = Comparison(request, tuple(map(Column, strategies)), count)
     return finish(run_plan(FakeEngine(context_length=64), plan))
 
 
@@ -137,7 +142,7 @@ def test_a_strategy_has_one_colour_on_a_whole_page(comparison):
 def test_where_a_text_began_with_nothing_every_format_says_so():
     promptless = make_comparison("", count=1)
     assert "<h2>(no prompt)</h2>" in render([promptless], ".html", ENGINE)
-    assert "<b>(no prompt)</b>" in comparison_fragment(promptless, ENGINE)
+    assert "<b>(no prompt)</b>" in fragment(ENGINE, comparison=promptless)
     assert render([promptless], ".md", ENGINE).splitlines()[2] == "## (no prompt)"
 
 
@@ -181,7 +186,7 @@ def test_words_of_the_vocabulary_are_escaped_too(comparison):
     ],
 )
 def test_markdown_shows_text_as_it_is(text, escaped):
-    assert escape(text) == escaped
+    assert escape_markdown(text) == escaped
 
 
 def test_the_markdown_has_texts_and_a_table(comparison):
@@ -193,11 +198,15 @@ def test_the_markdown_has_texts_and_a_table(comparison):
     assert text.count("\n> ") == 4 and text.count("Same for every seed:") == 2
 
 
+def export(comparison, path):
+    write_page(path, render([comparison], check_suffix(path), ENGINE))
+
+
 def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     path = tmp_path / "mine.md"
     path.write_text("my notes")
     with pytest.raises(UsageError, match="not an export"):
-        export([comparison], path, ENGINE)
+        export(comparison, path)
     assert path.read_text() == "my notes"
     for suffix, own in {
         ".md": "# My notes\n\non minigpt-repl\n",
@@ -206,16 +215,16 @@ def test_an_export_is_never_written_over_another_file(comparison, tmp_path):
     }.items():
         (tmp_path / f"own{suffix}").write_text(own)
         with pytest.raises(UsageError, match="not an export"):
-            export([comparison], tmp_path / f"own{suffix}", ENGINE)
+            export(comparison, tmp_path / f"own{suffix}")
     for suffix in (".md", ".html", ".json"):
         for _ in range(2):
-            export([comparison], tmp_path / f"a{suffix}", ENGINE)
+            export(comparison, tmp_path / f"a{suffix}")
 
 
 def test_a_name_tells_the_format(comparison, tmp_path):
     with pytest.raises(UsageError, match=r"\.md, \.html, \.json"):
-        export([comparison], tmp_path / "a.txt", ENGINE)
-    export([comparison], tmp_path / "A.HTML", ENGINE)
+        export(comparison, tmp_path / "a.txt")
+    export(comparison, tmp_path / "A.HTML")
     assert "<!doctype" in (tmp_path / "A.HTML").read_text()
 
 

@@ -2,15 +2,14 @@
 
 import pytest
 
+from minigpt_repl.compare.comparison import make_plan
 from minigpt_repl.compare.spec import (
     Strategy,
-    make_plan,
     parse_count,
     parse_strategies,
+    parse_sweep,
     parse_typed,
-    parse_values,
     split_prompt,
-    sweep_strategies,
     text_seed,
 )
 from minigpt_repl.errors import UsageError
@@ -19,13 +18,19 @@ from minigpt_repl.settings import Settings
 SETTINGS = Settings(limits={"vocabulary": 40})
 
 
+def swept(words, name):
+    """The values of a sweep."""
+    return [each.parameters[name] for each in parse_sweep(words, name, SETTINGS)]
+
+
 def test_strategies_count_and_prompt_in_one_line():
-    typed = parse_typed("greedy topk:k=3,temperature=0.5 n=5 -- the -- king", SETTINGS)
-    assert typed.strategies == (
+    line = "greedy topk:k=3,temperature=0.5 n=5 -- the -- king"
+    strategies, count, prompt = parse_typed(line, SETTINGS)
+    assert strategies == (
         Strategy("greedy", {}),
         Strategy("top_k", {"k": 3, "temperature": 0.5}),
     )
-    assert (typed.count, typed.prompt) == (5, "the -- king")
+    assert (count, prompt) == (5, "the -- king")
 
 
 def test_what_is_not_named_is_as_it_is_set():
@@ -83,7 +88,7 @@ def test_text_i_has_the_seed_plus_i_and_stays_a_seed():
 def test_a_plan_has_seed_length_and_stop_of_the_settings():
     settings, _ = SETTINGS.set({"seed": "4", "length": "9", "stop": "sentence"})
     plan = make_plan(settings, parse_strategies(["top_k"], settings), "a", count=2)
-    request = plan.request(plan.strategies[0], 1)
+    request = plan.requests[1]
     assert (request.seed, request.length, request.stop) == (5, 9, "sentence")
     assert request.with_scores
 
@@ -98,21 +103,21 @@ def test_a_plan_has_seed_length_and_stop_of_the_settings():
     ],
 )
 def test_values_of_a_sweep(words, values):
-    assert parse_values(words, "temperature", SETTINGS) == pytest.approx(values)
+    assert swept(words, "temperature") == pytest.approx(values)
 
 
 def test_a_range_of_whole_numbers_has_whole_numbers():
-    assert parse_values(["1..10/4"], "k", SETTINGS) == [1, 4, 7, 10]
+    assert swept(["1..10/4"], "k") == [1, 4, 7, 10]
 
 
 @pytest.mark.parametrize("word", ["0..1/1", "0..1/x", "a..b/3", "0..1/99", "-1"])
 def test_values_that_no_sweep_can_have(word):
     with pytest.raises(UsageError):
-        parse_values([word], "temperature", SETTINGS)
+        swept([word], "temperature")
 
 
 def test_a_sweep_changes_one_parameter_only():
-    low, high = sweep_strategies(SETTINGS, "k", [1, 9])
+    low, high = parse_sweep(["1", "9"], "k", SETTINGS)
     assert low.parameters == {"k": 1, "temperature": 1.0}
     assert high.label == "top_k:k=9,temperature=1"
 

@@ -1,6 +1,7 @@
 """A comparison is made text by text, stopped, shown, and measured."""
 
 import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,26 +9,26 @@ from drawn import drawn
 from fakes import FakeEngine
 from rich.console import Console
 
-from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.figures_view import FiguresView, bar, sparkline
+from minigpt_repl.compare.choice import bar
+from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
+from minigpt_repl.compare.comparison_view import (
+    DIVERGENCE_MARK,
+    NARROWEST,
+    FiguresView,
+    GrowingView,
+    TextsView,
+    shared_words,
+    sparkline,
+)
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import (
     beginning_in_a_line,
     display_pieces,
     visible,
 )
-from minigpt_repl.compare.spec import Plan, Strategy
-from minigpt_repl.compare.view import (
-    DIVERGENCE_MARK,
-    GrowingView,
-    HeatView,
-    TextsView,
-    band_size,
-    digit,
-    level,
-    shared_words,
-    split_words,
-)
+from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.compare.view import GAP, HeatView, digit, fitting, level, spaced_words
+from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.wordpiece import WordPieceText
 
@@ -37,8 +38,10 @@ TOP_K = Strategy("top_k", {"k": 3, "temperature": 1.0})
 
 
 def make_plan(*strategies, **more):
-    more = {"count": 1, "seed": 3, "length": 8} | more
-    return Plan("the king", strategies or (GREEDY, TOP_K), **more)
+    count, varied = more.pop("count", 1), more.pop("varied", None)
+    request = Request("the king", "greedy", {}, **{"seed": 3, "length": 8} | more)
+    columns = tuple(map(Column, strategies or (GREEDY, TOP_K)))
+    return Comparison(request, columns, count, varied)
 
 
 def grown(engine, plan):
@@ -46,8 +49,8 @@ def grown(engine, plan):
     return run_plan(engine, plan, is_due=lambda: True)
 
 
-def compare(plan, engine=None, varied=None):
-    return finish(run_plan(engine or FakeEngine(context_length=64), plan, varied))
+def compare(plan, engine=None):
+    return finish(run_plan(engine or FakeEngine(context_length=64), plan))
 
 
 def test_every_strategy_gets_every_seed():
@@ -97,7 +100,7 @@ def test_a_comparison_that_grows_stays_within_the_screen():
 def test_a_seed_is_drawn_once_for_all():
     comparison = compare(make_plan(seed=None))
     seeds = {c.generations[0].seed for c in comparison.columns}
-    assert seeds == {comparison.plan.seed}
+    assert seeds == {comparison.first.seed}
 
 
 def test_scores_come_with_the_texts_and_not_from_the_engine_once_more(monkeypatch):
@@ -152,7 +155,7 @@ def test_where_chance_plays_no_part_one_text_stands_for_all():
     asked = [request.sampler for request in engine.requests]
     assert asked == ["greedy", "top_k", "top_k", "top_k"]
     greedy = comparison.columns[0].generations
-    seed = comparison.plan.seed
+    seed = comparison.first.seed
     assert [made.seed for made in greedy] == [seed, seed + 1, seed + 2]
     assert len({made.text for made in greedy}) == 1
     page = drawn(TextsView(comparison))
@@ -183,7 +186,7 @@ def test_words_shared_from_the_start(texts, count):
 
 
 def test_words_keep_the_space_before_them():
-    assert split_words(" a  b\nc") == [" a", "  b", "\nc"]
+    assert spaced_words(" a  b\nc") == [" a", "  b", "\nc"]
 
 
 def test_side_by_side_the_first_word_that_differs_is_marked():
@@ -198,7 +201,7 @@ def test_side_by_side_the_first_word_that_differs_is_marked():
         for seed in range(50)
         if shared_words(
             [
-                split_words(column.texts[0])
+                spaced_words(column.texts[0])
                 for column in compare(make_plan(GREEDY, other, seed=seed)).columns
             ]
         )
@@ -212,7 +215,8 @@ def test_side_by_side_the_first_word_that_differs_is_marked():
     [(6, 200, 6), (6, 80, 3), (4, 80, 2), (7, 80, 3), (6, 30, 1), (1, 20, 1)],
 )
 def test_as_many_columns_as_have_room(count, width, expected):
-    assert band_size(count, width) == expected
+    widths = [NARROWEST] * count
+    assert len(fitting(widths, width + GAP)[0]) == expected
 
 
 @pytest.mark.parametrize("width", [20, 39, 80, 200])
@@ -242,13 +246,14 @@ def test_the_table_has_every_measure_once():
 
 def test_a_sweep_names_its_values_and_draws_a_trend():
     strategies = [Strategy("top_k", {"k": k, "temperature": 1.0}) for k in (1, 5, 20)]
-    page = drawn(FiguresView(compare(make_plan(*strategies), varied="k")), width=120)
+    page = drawn(FiguresView(compare(make_plan(*strategies, varied="k"))), width=120)
     assert "k=20" in page and "trend" in page and "█" in page
 
 
 def test_sparklines_and_bars():
     assert sparkline([0, 1, None, 2]) == "▁▅ █"
     assert sparkline([3, 3]) == "▁▁"
+    assert sparkline([1, math.inf, math.nan, 2]) == "▁  █"
     assert bar(0.5, 4) == "██" and bar(1 / 32, 4) == "▏" and bar(2, 3) == "███"
 
 
@@ -298,7 +303,7 @@ def test_no_view_steers_a_terminal():
     made = replace(column.generations[0], text=evil)
     comparison = replace(
         comparison,
-        plan=replace(comparison.plan, prompt=evil),
+        first=replace(comparison.first, prompt=evil),
         columns=(replace(column, generations=(made,)), *comparison.columns[1:]),
     )
     for view in (TextsView(comparison), HeatView(evil, [evil], [2.0])):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from minigpt_repl.compare.measures import (
     MEASURES,
     TIMINGS,
+    Interval,
     distinct_n,
     longest_repeated_run,
     mean_interval,
@@ -97,6 +98,13 @@ def test_the_interval_of_three_values():
 def test_one_value_has_no_interval_and_none_has_no_mean():
     assert mean_interval([3.0]).half is None
     assert mean_interval([]) is None
+
+
+def test_what_is_not_finite_has_no_interval():
+    # It ended in a trace: such a perplexity has no deviation.
+    assert mean_interval([1.0, math.inf]) == Interval(math.inf, None)
+    found = mean_interval([math.nan, 1.0, 2.0])
+    assert math.isnan(found.mean) and found.half is None
 
 
 @pytest.mark.parametrize(

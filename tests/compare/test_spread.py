@@ -7,25 +7,24 @@ from fakes import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.compare.comparison import finish, run_plan
-from minigpt_repl.compare.figures_view import (
+from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
+from minigpt_repl.compare.comparison_view import (
     DOTS,
     ONLY,
     SpreadView,
-    in_words,
-    not_told_apart,
     spreads,
-    texts_needed,
 )
-from minigpt_repl.compare.measures import TIMINGS
-from minigpt_repl.compare.spec import Plan, Strategy
+from minigpt_repl.compare.measures import TIMINGS, not_told_apart, texts_needed
+from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.engine.request import Request
 
 GREEDY, RANDOM = Strategy("greedy", {}), Strategy("random", {"temperature": 1.0})
 SHARP = Strategy("top_k", {"k": 2, "temperature": 1.0})
 
 
 def compare(count, *strategies):
-    plan = Plan("the king", strategies, count=count, seed=3, length=20)
+    request = Request("the king", "greedy", {}, length=20, seed=3)
+    plan = Comparison(request, tuple(map(Column, strategies)), count)
     return finish(run_plan(FakeEngine(context_length=64), plan))
 
 
@@ -91,7 +90,7 @@ def test_every_text_is_a_dot_and_what_is_made_once_has_its_own_mark():
     assert len(greedy) == len(found) and all(ONLY in line for line in greedy)
     for spread in found:
         assert spread.measure.heading in shown
-        assert in_words(spread, ["greedy", "random", "top_k"]) in shown
+        assert spread.in_words(["greedy", "random", "top_k"]) in shown
     assert all(len(line) <= 40 for line in spread_of(comparison, 40).splitlines())
 
 
@@ -115,7 +114,8 @@ def test_few_texts_have_no_spread(count):
 
 def test_a_compile_is_done_before_a_clock_runs():
     engine = FakeEngine(context_length=64)
-    plan = Plan("the king", (GREEDY, RANDOM), count=4, seed=3, length=5)
+    request = Request("the king", "greedy", {}, length=5, seed=3)
+    plan = Comparison(request, (Column(GREEDY), Column(RANDOM)), count=4)
     finish(run_plan(engine, plan))
     assert list(zip(engine.warmed, engine.warmed_rows, strict=True)) == [
         ("greedy", 1),

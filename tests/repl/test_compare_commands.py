@@ -62,7 +62,7 @@ def test_without_a_draft_model_speculative_is_left_out_and_it_is_said():
 def test_named_strategies_count_and_prompt():
     after = talk(":compare greedy top_k:k=3 n=2 -- the queen")
     comparison = after.session.comparison
-    assert comparison.plan.prompt == "the queen"
+    assert comparison.prompt == "the queen"
     assert [len(column.generations) for column in comparison.columns] == [2, 2]
 
 
@@ -303,7 +303,7 @@ def test_a_comparison_can_be_made_again_from_the_screen():
         "the king", ":compare greedy random"
     )
     seed = re.search(r"seed (\d+)", after.lives)[1]
-    assert after.session.comparison.plan.seed == int(seed)
+    assert after.session.comparison.first.seed == int(seed)
     assert "same for every seed" in after.lives
 
 
@@ -452,6 +452,9 @@ def test_with_shared_noise_it_is_told_where_texts_part_and_why():
     )
     assert "greedy of greedy removed" in cut and "greedy of greedy removed" in more[0]
     line = ":compare temperature=9+random temperature=0.4+random -- the king"
+    (told,) = [n for n in after.type(line).notices if " part at token " in n]
+    assert "neither removed the other's, temperature gave other probabilities" in told
+    line = ":compare temperature=9+random temperature=0.001+random -- the king"
     (told,) = [n for n in after.type(line).notices if " part at token " in n]
     assert "neither removed the other's, temperature gave other probabilities" in told
     line = ":compare temperature=9+random diverse_beam -- the king"

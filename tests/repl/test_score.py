@@ -6,11 +6,16 @@ import pytest
 from fakes import FakeEngine
 from talk import Talk
 
-from minigpt_repl.compare.replay import read_recorded
+from minigpt_repl.compare.export import read_recorded
 from minigpt_repl.engine.inspection import probabilities, score
 from minigpt_repl.errors import UsageError
 
 TEXT = "the old king said"
+
+
+def reasons(comparisons):
+    """Why the first text of each ended, as a file tells it."""
+    return [one.strategies[0].texts[0].stop_reason for one in comparisons]
 
 
 def test_surprisals_are_the_models():
@@ -65,7 +70,7 @@ def test_it_is_shown_as_the_users_own_and_not_as_a_samplers(tmp_path, monkeypatc
     page = (tmp_path / "all.html").read_text(encoding="utf-8")
     assert "your text" in page and "random" not in page.partition("How it was")[0]
     texts = read_recorded((tmp_path / "a.json").read_text(encoding="utf-8"), "a.json")
-    assert [one.texts[0].is_picked for one in texts] == [True, False]
+    assert reasons(texts) == ["picked", "length"]
 
 
 def test_a_part_of_it_is_still_the_users_own():
@@ -84,4 +89,4 @@ def test_a_text_with_a_token_of_ones_own_can_be_replayed(tmp_path, monkeypatch):
     talk = Talk().set(length="5", seed="5").type("the king", ":branch 3 old")
     assert talk.type(":export --session a.json").error is None
     texts = read_recorded((tmp_path / "a.json").read_text(encoding="utf-8"), "a.json")
-    assert [one.texts[0].is_picked for one in texts] == [False, True, False]
+    assert reasons(texts) == ["length", "picked", "length"]

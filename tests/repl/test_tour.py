@@ -52,7 +52,7 @@ def test_a_tour_without_words_names_its_prompt(monkeypatch):
 
 def test_without_a_prompt_some_are_tried_and_it_is_said():
     after = talk(":tour", answers=[""] * 9)
-    chosen = after.session.comparison.plan.prompt
+    chosen = after.session.comparison.prompt
     assert chosen in PROMPTS
     told = next(notice for notice in after.notices if "claims hold" in notice)
     held = after.said.count("So it is:")

@@ -153,7 +153,6 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     code = f"""
         import os, signal
         from pathlib import Path
-        from minigpt_repl import files
         from minigpt_repl.training import prepared_text
         from minigpt_repl.training.corpus import Lines
         from minigpt_repl.training.resume import StageCache
@@ -170,7 +169,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
             os.kill(os.getpid(), signal.SIGKILL)
 
         prepared_text.np.save = save_some
-        files.replace_directory = die
+        os.rename = die
         words = prepared_text.Vocabulary({tiny_words!r}, None, True)
         cache = StageCache(Path({str(tmp_path)!r}))
         prepared_text.prepared_tokens(Lines({LINES!r}), words, cache=cache)

@@ -5,20 +5,25 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from minigpt_repl.compare.choice import divergences
-from minigpt_repl.compare.comparison import Comparison, run_plan
-from minigpt_repl.compare.figures_view import below_texts, notes
+from minigpt_repl.compare.comparison import (
+    Comparison,
+    divergences,
+    make_plan,
+    run_plan,
+)
+from minigpt_repl.compare.comparison_view import (
+    GrowingView,
+    TextsView,
+    below_texts,
+    notes,
+)
 from minigpt_repl.compare.spec import (
-    Plan,
     Strategy,
     all_strategies,
-    make_plan,
+    parse_sweep,
     parse_typed,
-    parse_values,
     split_prompt,
-    sweep_strategies,
 )
-from minigpt_repl.compare.view import GrowingView, TextsView
 from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.repl.completion import spec_words, value_words
 from minigpt_repl.repl.context import Context, Steps, again_request
@@ -57,16 +62,16 @@ def compare(context: Context, arguments: str) -> Steps:
     comparison to a file.
     """
     session = context.session
-    typed = parse_typed(arguments, session.settings)
-    prompt, ids = prompt_for(context, typed.prompt, ":compare")
+    named, count, typed_prompt = parse_typed(arguments, session.settings)
+    prompt, ids = prompt_for(context, typed_prompt, ":compare")
     has_draft = context.engine.info.has_draft
-    strategies = typed.strategies or all_strategies(session.settings, has_draft)
-    if not typed.strategies and not has_draft:
+    strategies = named or all_strategies(session.settings, has_draft)
+    if not named and not has_draft:
         left_out = [s.name for s in session.settings.samplers() if s.needs_draft]
         yield Notice(f"left out: {no_draft(*left_out)}")
-    plan = make_plan(session.settings, strategies, prompt, typed.count, ids)
+    plan = make_plan(session.settings, strategies, prompt, count, ids)
     comparison = yield from show_comparison(context, plan)
-    if plan.noise == "shared" and not comparison.is_interrupted:
+    if plan.first.noise == "shared" and not comparison.is_interrupted:
         yield from map(Notice, divergences(context.engine, comparison))
     return replace(session, comparison=comparison)
 
@@ -84,17 +89,17 @@ def sweep(context: Context, arguments: str) -> Steps:
     name, *values = words.split() or [""]
     strategies = _sweep(session.settings, name, values)
     prompt, ids = prompt_for(context, typed_prompt, ":sweep")
-    plan = make_plan(session.settings, strategies, prompt, prompt_ids=ids)
-    comparison = yield from show_comparison(context, plan, varied=name)
+    plan = make_plan(session.settings, strategies, prompt, 1, ids, varied=name)
+    comparison = yield from show_comparison(context, plan)
     return replace(session, comparison=comparison)
 
 
 def show_comparison(
-    context: Context, plan: Plan, varied: str | None = None
+    context: Context, plan: Comparison
 ) -> Generator[Output, Any, Comparison]:
     """Run a plan and show it while it grows, then the figures."""
     pace = Pace(context.is_terminal)
-    with closing(run_plan(context.engine, plan, varied, pace.is_due)) as steps:
+    with closing(run_plan(context.engine, plan, pace.is_due)) as steps:
         for comparison in steps:
             if comparison.is_growing:
                 yield Live(GrowingView(comparison))
@@ -139,4 +144,4 @@ def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, 
         is_known = any(name in each.parameter_names for each in settings.samplers())
         hint = "; :sampler NAME switches to one of them" if is_known else ""
         raise UsageError(f"{error}{hint}") from None
-    return sweep_strategies(settings, name, parse_values(values, name, settings))
+    return parse_sweep(values, name, settings)

@@ -246,15 +246,19 @@ def export(context: Context, arguments: str) -> Outputs:
     else. `minigpt-repl replay FILE.json` runs the JSON again. A file that is there
     is replaced only if it is an export.
     """
+    from minigpt_repl.compare.export import (
+        check_suffix,
+        comparison_of,
+        render,
+        write_page,
+    )
     from minigpt_repl.compare.page import session_page
-    from minigpt_repl.compare.render import check_suffix, comparison_of, write_page
-    from minigpt_repl.compare.render import export as write
 
     is_session = arguments.split(maxsplit=1)[:1] == [SESSION_FLAG]
     if is_session:
         arguments = arguments.removeprefix(SESSION_FLAG)
     path = user_path(arguments, USAGE)
-    check_suffix(path)
+    suffix = check_suffix(path)
     session, engine = context.session, context.engine
     if is_session and not session.nodes:
         raise UsageError(":export --session: there is no text yet; type a prompt")
@@ -262,13 +266,14 @@ def export(context: Context, arguments: str) -> Outputs:
         raise UsageError(
             ":export writes the last comparison: :compare first, or :export --session"
         )
-    if is_session and path.suffix.lower() == ".html":
-        write_page(path, session_page(_branches(context), engine))
+    if is_session and suffix == ".html":
+        text = session_page(_branches(context), engine)
     elif is_session:
         texts = [comparison_of(n.prompt, _scored(context, n)) for n in session.nodes]
-        write(texts, path, engine)
+        text = render(texts, suffix, engine)
     else:
-        write([session.comparison], path, engine)
+        text = render([session.comparison], suffix, engine)
+    write_page(path, text)
     what = "the session" if is_session else "the comparison"
     yield Notice(f"wrote {what} to {shown_path(path)}")
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from minigpt_repl.compare.distribution import Distribution
+from minigpt_repl.compare.choice import Distribution
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
 from minigpt_repl.compare.view import CURSOR
 from minigpt_repl.errors import MiniGPTError, UsageError

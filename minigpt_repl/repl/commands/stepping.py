@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from minigpt_repl.compare.distribution import Distribution, next_distribution
+from minigpt_repl.compare.choice import Distribution, next_distribution
 from minigpt_repl.compare.pieces import NOT_FINITE, count_tokens, ending, visible
 from minigpt_repl.compare.spec import (
     Strategy,

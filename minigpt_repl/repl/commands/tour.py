@@ -8,11 +8,15 @@ from typing import Any
 
 from rich.text import Text
 
-from minigpt_repl.compare.comparison import Column, Comparison, run_plan
-from minigpt_repl.compare.figures_view import NOT_QUALITY, FiguresView
+from minigpt_repl.compare.comparison import (
+    Column,
+    Comparison,
+    make_plan,
+    run_plan,
+)
+from minigpt_repl.compare.comparison_view import NOT_QUALITY, FiguresView
 from minigpt_repl.compare.measures import MEASURES
-from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, make_plan, split_prompt
-from minigpt_repl.compare.view import seed_label
+from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, split_prompt
 from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.files import user_path
 from minigpt_repl.models.text.normalize import as_typed
@@ -183,8 +187,8 @@ def tour(context: Context, arguments: str) -> Steps:
     if wanted:
         chapters = [each for each in chapters if each.spec.sampler == wanted]
     if path is not None:
+        from minigpt_repl.compare.export import write_page
         from minigpt_repl.compare.page import lesson_page
-        from minigpt_repl.compare.render import write_page
 
         write_page(path, lesson_page(_handout(chapters), told, context.engine))
         yield Notice(f"wrote the lesson to {shown_path(path)}")
@@ -196,12 +200,11 @@ def tour(context: Context, arguments: str) -> Steps:
             if not (yield from _goes_on()):
                 break
             yield ClearScreen()
-        session = session.add(told.plan.prompt, chapter.column.generations[0])
+        session = session.add(told.prompt, chapter.column.generations[0])
         columns.append(chapter.column)
         if path is None:
             yield from _tell(told, chapter, f"{place + 1} of {len(chapters)}")
-    plan = replace(told.plan, strategies=tuple(each.strategy for each in columns))
-    told = replace(told, plan=plan, columns=tuple(columns))
+    told = replace(told, columns=tuple(columns))
     yield Say("")
     yield Say(FiguresView(told))
     yield Notice(NOT_QUALITY)
@@ -289,7 +292,7 @@ def _choose(
     told, chapters = max(results, key=lambda result: _count(result[1]))
     if prompt is None:
         yield Notice(
-            f"the prompt is {_named(told.plan.prompt)}: {_count(chapters)} of "
+            f"the prompt is {_named(told.prompt)}: {_count(chapters)} of "
             f"{len(specs)} claims hold on it "
             f"({len(results)} of {len(PROMPTS)} prompts tried)"
         )
@@ -363,11 +366,11 @@ def _tell(
     """One screen: the claim, the text, the verdict."""
     strategy = chapter.column.strategy
     title = Text(f"{number}: {strategy.sampler}", style=NAME)
-    words = filter(None, (strategy.words, seed_label(told, chapter.column, 0)))
+    words = filter(None, (strategy.words, told.seed_label(chapter.column, 0)))
     told_of = "".join(f" · {each}" for each in words)
     yield Say(title.append(told_of, style="not bold default dim"))
     yield Say(Text(f"{chapter.spec.claim}\n"))
-    text = Text(shown(told.plan.prompt), style="dim")
+    text = Text(shown(told.prompt), style="dim")
     yield Say(text.append(shown(chapter.column.texts[0]), style="not dim"))
     yield Say(Text(f"\n{chapter.verdict}"))
 

@@ -6,14 +6,8 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from minigpt_repl.compare.choice import find_place, why_chosen
-from minigpt_repl.compare.distribution import next_distribution
-from minigpt_repl.compare.pieces import (
-    ending_in_a_line,
-    next_token_place,
-    visible,
-    visible_all,
-)
+from minigpt_repl.compare.choice import find_place, next_distribution, why_chosen
+from minigpt_repl.compare.pieces import next_token_place, visible, visible_all
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
@@ -52,8 +46,7 @@ def why(context: Context, arguments: str) -> Outputs:
     """
     text = inspect_text(context, ":why")
     choice = why_chosen(text, find_place(text, arguments))
-    place = [("token", choice.name), ("after", ending_in_a_line(choice.before))]
-    yield Say(facts_table([*place, *choice.facts]))
+    yield Say(facts_table(choice.facts))
     yield Say("")
     yield Say(choice.distribution)
 
