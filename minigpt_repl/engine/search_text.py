@@ -66,7 +66,7 @@ class Searching:
             steps = 1 if is_single else min(self.loop.pace, end - index)
             before = state
             state, asked = timed_call(self.loop, self.loop.advance, steps, before)
-            if not np.isfinite(asked.logits.max(axis=-1)).all():
+            if not _are_finite(asked, before, state):
                 text.stop_reason = "not_finite"
                 break
             if shows == "hypotheses":
@@ -178,6 +178,14 @@ class Beams:
             score=normalized(found.total, length, self._length_penalty),
             has_ended=self._text.ends_with(found.token_ids),
         )
+
+
+def _are_finite(asked: Asked, *states: State) -> bool:
+    """Whether what a step was told are numbers, and what the draft model said too."""
+    told = [asked.logits]
+    told += [each["draft_logits"].numpy() for each in states if "draft_logits" in each]
+    # Minus infinity is what ids have that are never chosen.
+    return all(np.isfinite(logits.max(axis=-1)).all() for logits in told)
 
 
 def _similarities(before: State, asked: Asked, values: Mapping[str, Any]) -> Candidates:

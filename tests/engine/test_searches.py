@@ -225,6 +225,24 @@ def test_without_a_draft_model_it_is_said(make_checkpoint, tiny_causal_lm, name)
         next(engine.generate(ask(name)))
 
 
+def test_a_damaged_draft_model_spoils_no_text(
+    engine, make_checkpoint, make_causal_lm, tiny_causal_lm
+):
+    draft = make_causal_lm(seed=5, num_layers=1)
+    for weight in draft.backbone.weights:
+        weight.assign(np.full(weight.shape, np.nan, np.float32))
+    damaged = LocalEngine(make_checkpoint(tiny_causal_lm, draft))
+    # What is guessed wrongly is not kept, so the text is the model's own.
+    greedy = make(engine, "speculative")
+    assert make(damaged, "speculative").token_ids == greedy.token_ids
+    made = make(damaged, "contrastive_decoding")
+    assert (made.stop_reason, made.tokens) == ("not_finite", ())
+    made = make(damaged, "speculative_sampling")
+    assert made.stop_reason == "length"
+    scores = engine.logits(made.whole_ids)[len(IDS) : -1]
+    assert np.isfinite(scores[np.arange(25), list(made.token_ids)]).all()
+
+
 def best_beam(engine, length, beams, length_penalty):
     """Beam search, plainly: texts that end with a sentence after half the length."""
 
