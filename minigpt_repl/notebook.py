@@ -36,13 +36,13 @@ from minigpt_repl.compare.comparison import (
 )
 from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
 from minigpt_repl.compare.page import fragment
+from minigpt_repl.compare.pieces import HeatView
 from minigpt_repl.compare.spec import (
     all_strategies,
     parse_count,
     parse_strategies,
     read_count,
 )
-from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import (

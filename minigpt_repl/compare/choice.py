@@ -15,14 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import (
+    FAINT,
+    GAP,
     display_pieces,
     ending_in_a_line,
+    fitting,
     is_own_text,
     listed,
+    name_style,
     visible,
 )
 from minigpt_repl.compare.spec import Strategy, read_whole
-from minigpt_repl.compare.view import FAINT, GAP, fitting, name_style
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError

@@ -20,9 +20,8 @@ from minigpt_repl.compare.measures import (
     Measure,
     mean_interval,
 )
-from minigpt_repl.compare.pieces import PartialText, visible
+from minigpt_repl.compare.pieces import SAME, PartialText, visible
 from minigpt_repl.compare.spec import Strategy, text_seed
-from minigpt_repl.compare.view import SAME
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn, programs
 from minigpt_repl.engine.request import Engine, Generation, Request, draw_seed

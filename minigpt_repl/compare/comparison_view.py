@@ -20,11 +20,11 @@ from minigpt_repl.compare.measures import (
     not_told_apart,
     texts_needed,
 )
-from minigpt_repl.compare.pieces import NOT_FINITE
-from minigpt_repl.compare.view import (
+from minigpt_repl.compare.pieces import (
     CURSOR,
     FAINT,
     GAP,
+    NOT_FINITE,
     Row,
     RowsView,
     fitting,

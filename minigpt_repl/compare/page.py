@@ -26,15 +26,18 @@ from minigpt_repl.compare.comparison_view import (
 )
 from minigpt_repl.compare.measures import Measure
 from minigpt_repl.compare.pieces import (
+    LEVEL_NAMES,
     OWN_TEXT,
     REASONS,
+    SAME,
     display_pieces,
     is_own_text,
+    level,
     listed,
+    spaced_words,
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import LEVEL_NAMES, SAME, level, spaced_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.batches import is_drawn
 from minigpt_repl.engine.request import Engine, Generation
