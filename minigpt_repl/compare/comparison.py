@@ -15,7 +15,6 @@ from minigpt_repl.compare.choice import rulings, token_logits
 from minigpt_repl.compare.measures import (
     MEASURES,
     ROWS,
-    TIMINGS,
     Interval,
     Measure,
     mean_interval,
@@ -69,7 +68,7 @@ class Column:
         What texts that were made together have in common counts once.
         """
         made: Sequence[Generation] = self.different
-        if measure.key in (*TIMINGS, ROWS.key):
+        if measure.is_of_machine:
             made = list({one.timings: one for one in made}.values())
         values = [measure.of(generation) for generation in made]
         return [value for value in values if value is not None]

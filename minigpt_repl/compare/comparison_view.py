@@ -14,7 +14,6 @@ from rich.text import Text
 from minigpt_repl.compare.comparison import Column, Comparison
 from minigpt_repl.compare.measures import (
     MEASURES,
-    TIMINGS,
     Interval,
     Measure,
     not_told_apart,
@@ -273,7 +272,7 @@ def spreads(comparison: Comparison) -> Iterator[Spread]:
         values = tuple(tuple(c.values(measure)) for c in comparison.columns)
         every = {value for each in values for value in each}
         differs = len(every) > 1 and all(map(math.isfinite, every))
-        if measure.key not in TIMINGS and differs:
+        if differs and not measure.is_of_machine:
             drawn = [i for i, each in enumerate(values) if len(each) >= SPREAD_FROM]
             pairs = not_told_apart([values[i] for i in drawn])
             yield Spread(measure, values, tuple((drawn[i], drawn[j]) for i, j in pairs))
