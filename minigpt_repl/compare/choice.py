@@ -1,5 +1,4 @@
-"""How one token is chosen: the model's distribution at its place, what the rules of
-strategies leave of it, and why one was taken.
+"""How a token is chosen: its distribution, what rules leave of it, why one was taken.
 
 Made from logits that an engine gave; rich draws it, the templates of a page do too.
 """

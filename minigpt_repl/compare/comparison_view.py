@@ -1,6 +1,4 @@
-"""A comparison as rich draws it: the texts side by side, a table of their figures, and
-many seeds as dots, with what is not told apart.
-"""
+"""A comparison as rich draws it: texts side by side, figures, seeds as dots."""
 
 import math
 from collections.abc import Iterator, Sequence

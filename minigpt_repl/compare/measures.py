@@ -1,5 +1,4 @@
-"""Figures of a text: how much it repeats itself, how probable it is; and what many
-texts say of them: an interval, and which samples are not told apart.
+"""Figures of a text, and what many texts tell: an interval, what is not told apart.
 
 Pure functions over token ids and numbers; `None` stands for a figure that a text is too
 short to have.

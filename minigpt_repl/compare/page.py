@@ -1,9 +1,9 @@
-"""What there is to see as HTML: pages that need nothing else, fragments for notebooks;
-and a comparison as Markdown.
+"""Texts and comparisons as HTML, for files and notebooks, and as Markdown.
 
-No script, no font, no link. The templates are beside this file; colours are as in the
-terminal, light or dark as the reader's system is, and nothing is told by colour alone.
-Whatever a prompt or a text holds, it stays text, and its controls are visible.
+A page needs nothing else: no script, no font, no link. The templates are beside this
+file; colours are as in the terminal, light or dark as the reader's system is, and
+nothing is told by colour alone. Whatever a prompt or a text holds, it stays text, and
+its controls are visible.
 """
 
 import math

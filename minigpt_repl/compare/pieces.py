@@ -1,8 +1,8 @@
-"""What there is to say of a text: its tokens' parts, how it was made, how it ended; and
-how rich draws texts one below the other, or by the surprisal of their tokens.
+"""What there is to say of a text, how it was made and ended; and how rich draws texts.
 
-Each view asks for the room when it is drawn, so it fits any terminal and a pipe alike.
-What colour says is said by a mark too.
+They stand one below the other, or are coloured by the surprisal of their tokens. Each
+view asks for the room when it is drawn, so it fits any terminal and a pipe alike. What
+colour says is said by a mark too.
 """
 
 import re
