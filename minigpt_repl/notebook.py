@@ -36,13 +36,13 @@ from minigpt_repl.compare.comparison import (
 )
 from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
 from minigpt_repl.compare.page import fragment
+from minigpt_repl.compare.pieces import HeatView
 from minigpt_repl.compare.spec import (
     all_strategies,
     parse_count,
     parse_strategies,
     read_count,
 )
-from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.engine.request import (
@@ -109,7 +109,7 @@ class Model:
         Raises:
             UsageError: for a sampler or a value that is not allowed.
         """
-        settings = self._settings(length, seed, stop, sampler)
+        settings = self._settings(sampler=sampler, length=length, seed=seed, stop=stop)
         request = replace(settings.request(_checked(prompt)), with_scores=True)
         return Text(self._engine, request)
 
@@ -148,7 +148,7 @@ class Model:
         Raises:
             UsageError: for a sampler or a value that is not allowed.
         """
-        settings = self._settings(length, seed)
+        settings = self._settings(length=length, seed=seed)
         strategies = parse_strategies(samplers, settings) or all_strategies(
             settings, self._info.has_draft
         )
@@ -170,14 +170,7 @@ class Model:
         name = Path(self._info.directory).name
         return f"<model {shown(name)!r}, {self._info.parameter_count:,} parameters>"
 
-    def _settings(
-        self,
-        length: int = 80,
-        seed: int | None = None,
-        stop: str | None = None,
-        sampler: str | None = None,
-    ) -> Settings:
-        given = {"sampler": sampler, "length": length, "seed": seed, "stop": stop}
+    def _settings(self, **given: object) -> Settings:
         typed = {name: str(v) for name, v in given.items() if v is not None}
         return Settings(limits=limits_of(self._info)).set(typed)[0]
 

@@ -1,5 +1,4 @@
-"""How one token is chosen: the model's distribution at its place, what the rules of
-strategies leave of it, and why one was taken.
+"""How a token is chosen: its distribution, what rules leave of it, why one was taken.
 
 Made from logits that an engine gave; rich draws it, the templates of a page do too.
 """
@@ -15,14 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import (
+    FAINT,
+    GAP,
     display_pieces,
     ending_in_a_line,
+    fitting,
     is_own_text,
     listed,
+    name_style,
     visible,
 )
 from minigpt_repl.compare.spec import Strategy, read_whole
-from minigpt_repl.compare.view import FAINT, GAP, fitting, name_style
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, EngineInfo, Generation
 from minigpt_repl.errors import UsageError

@@ -15,14 +15,12 @@ from minigpt_repl.compare.choice import rulings, token_logits
 from minigpt_repl.compare.measures import (
     MEASURES,
     ROWS,
-    TIMINGS,
     Interval,
     Measure,
     mean_interval,
 )
-from minigpt_repl.compare.pieces import PartialText, visible
+from minigpt_repl.compare.pieces import SAME, PartialText, visible
 from minigpt_repl.compare.spec import Strategy, text_seed
-from minigpt_repl.compare.view import SAME
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation, Request, draw_seed
 from minigpt_repl.engine.texts import is_drawn, programs
@@ -70,7 +68,7 @@ class Column:
         What texts that were made together have in common counts once.
         """
         made: Sequence[Generation] = self.different
-        if measure.key in (*TIMINGS, ROWS.key):
+        if measure.is_of_machine:
             made = list({one.timings: one for one in made}.values())
         values = [measure.of(generation) for generation in made]
         return [value for value in values if value is not None]

@@ -1,6 +1,4 @@
-"""A comparison as rich draws it: the texts side by side, a table of their figures, and
-many seeds as dots, with what is not told apart.
-"""
+"""A comparison as rich draws it: texts side by side, figures, seeds as dots."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,17 +12,16 @@ from rich.text import Text
 from minigpt_repl.compare.comparison import Column, Comparison
 from minigpt_repl.compare.measures import (
     MEASURES,
-    TIMINGS,
     Interval,
     Measure,
     not_told_apart,
     texts_needed,
 )
-from minigpt_repl.compare.pieces import NOT_FINITE
-from minigpt_repl.compare.view import (
+from minigpt_repl.compare.pieces import (
     CURSOR,
     FAINT,
     GAP,
+    NOT_FINITE,
     Row,
     RowsView,
     fitting,
@@ -273,7 +270,7 @@ def spreads(comparison: Comparison) -> Iterator[Spread]:
         values = tuple(tuple(c.values(measure)) for c in comparison.columns)
         every = {value for each in values for value in each}
         differs = len(every) > 1 and all(map(math.isfinite, every))
-        if measure.key not in TIMINGS and differs:
+        if differs and not measure.is_of_machine:
             drawn = [i for i, each in enumerate(values) if len(each) >= SPREAD_FROM]
             pairs = not_told_apart([values[i] for i in drawn])
             yield Spread(measure, values, tuple((drawn[i], drawn[j]) for i, j in pairs))

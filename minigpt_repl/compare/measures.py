@@ -1,5 +1,4 @@
-"""Figures of a text: how much it repeats itself, how probable it is; and what many
-texts say of them: an interval, and which samples are not told apart.
+"""Figures of a text, and what many texts tell: an interval, what is not told apart.
 
 Pure functions over token ids and numbers; `None` stands for a figure that a text is too
 short to have.
@@ -101,6 +100,8 @@ class Measure:
     write: Callable[[float], str]  # a figure as it is written everywhere
     help: str  # what it says
     of: Callable[[Generation], float | None]  # `None` if a text does not have it
+    # Texts that were made together have it in common, and no replay repeats it.
+    is_of_machine: bool = False
 
 
 def _distinct(n: int) -> Measure:
@@ -170,6 +171,7 @@ MEASURES = (
         as_number,
         "new tokens by decoding time",
         lambda made: made.tokens_per_second or None,
+        is_of_machine=True,
     ),
     Measure(
         "first_token_ms",
@@ -177,6 +179,7 @@ MEASURES = (
         as_number,
         "milliseconds to the first token",
         lambda made: 1000 * made.timings.first_token_s if made.tokens else None,
+        is_of_machine=True,
     ),
 )
 """What a comparison tells of each text, in the order of its table."""
@@ -187,11 +190,9 @@ ROWS = Measure(
     as_number,
     "texts that were made together; the speed is that of all of them",
     lambda made: float(made.timings.rows),
+    is_of_machine=True,
 )
 """Told where texts were made together."""
-
-TIMINGS = ("tokens_per_s", "first_token_ms")
-"""Measures of the machine rather than of the text: no replay repeats them."""
 
 
 @dataclass(frozen=True)

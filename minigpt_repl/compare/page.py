@@ -1,9 +1,9 @@
-"""What there is to see as HTML: pages that need nothing else, fragments for notebooks;
-and a comparison as Markdown.
+"""Texts and comparisons as HTML, for files and notebooks, and as Markdown.
 
-No script, no font, no link. The templates are beside this file; colours are as in the
-terminal, light or dark as the reader's system is, and nothing is told by colour alone.
-Whatever a prompt or a text holds, it stays text, and its controls are visible.
+A page needs nothing else: no script, no font, no link. The templates are beside this
+file; colours are as in the terminal, light or dark as the reader's system is, and
+nothing is told by colour alone. Whatever a prompt or a text holds, it stays text, and
+its controls are visible.
 """
 
 import math
@@ -26,15 +26,18 @@ from minigpt_repl.compare.comparison_view import (
 )
 from minigpt_repl.compare.measures import Measure
 from minigpt_repl.compare.pieces import (
+    LEVEL_NAMES,
     OWN_TEXT,
     REASONS,
+    SAME,
     display_pieces,
     is_own_text,
+    level,
     listed,
+    spaced_words,
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import LEVEL_NAMES, SAME, level, spaced_words
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import Engine, Generation
 from minigpt_repl.engine.texts import is_drawn

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minigpt_repl.compare.pieces import (
+    SAME,
     PartialText,
+    Row,
+    RowsView,
     count_tokens,
     delta_of,
     describe_sampler,
@@ -25,7 +28,6 @@ from minigpt_repl.compare.pieces import (
     text_of,
 )
 from minigpt_repl.compare.spec import text_seed
-from minigpt_repl.compare.view import SAME, Row, RowsView
 from minigpt_repl.engine.request import (
     Event,
     Finished,

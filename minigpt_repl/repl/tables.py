@@ -18,12 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.compare.pieces import (
+    FAINT,
     beginning_in_a_line,
     is_own_text,
     maker,
     part_of_time,
 )
-from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine.request import Generation
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import Command

@@ -22,12 +22,17 @@ from minigpt_repl.compare.comparison_view import (
 )
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import (
+    GAP,
+    HeatView,
     beginning_in_a_line,
+    digit,
     display_pieces,
+    fitting,
+    level,
+    spaced_words,
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.compare.view import GAP, HeatView, digit, fitting, level, spaced_words
 from minigpt_repl.engine.request import Request
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.wordpiece import WordPieceText

@@ -147,6 +147,13 @@ def test_why_has_a_line_for_each_stage():
         assert any(line[:2] == [name, "leaves"] for line in lines)
 
 
+def test_a_temperature_removes_nothing_however_low_it_is():
+    # What was only very improbable behind it was told as removed.
+    talk = Talk().type(":sampler temperature=0.001 + random", "the king", ":why 1")
+    lines = [line.split() for line in talk.said.splitlines()]
+    assert ["temperature", "leaves", "35", "of", "35", "tokens"] in lines
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -8,7 +8,7 @@ from fakes import FakeEngine
 from rich.console import Console
 from talk import Talk
 
-from minigpt_repl.compare.view import Row, RowsView
+from minigpt_repl.compare.pieces import Row, RowsView
 from minigpt_repl.engine.request import TokenChosen
 from minigpt_repl.errors import EngineError
 from minigpt_repl.repl.output import (

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import is_own_text, next_token_place, visible
-from minigpt_repl.compare.view import FAINT
+from minigpt_repl.compare.pieces import FAINT, is_own_text, next_token_place, visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import CandidatesWeighed, EngineInfo
 from minigpt_repl.errors import UsageError, no_draft

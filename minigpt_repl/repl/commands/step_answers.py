@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.text import Text
 
 from minigpt_repl.compare.choice import Distribution
+from minigpt_repl.compare.pieces import CURSOR
 from minigpt_repl.compare.spec import Strategy, parse_strategies, read_whole
-from minigpt_repl.compare.view import CURSOR
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.repl.context import Context
 from minigpt_repl.repl.output import Ask, AskKey, Live, Notice, Output, Say

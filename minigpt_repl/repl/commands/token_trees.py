@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from rich.text import Text
 from rich.tree import Tree
 
-from minigpt_repl.compare.pieces import visible
+from minigpt_repl.compare.pieces import FAINT, visible
 from minigpt_repl.compare.spec import read_wholes
-from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine.inspection import (
     next_logits,
     probabilities,

@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from minigpt_repl.compare.pieces import (
+    FAINT,
     beginning_in_a_line,
     describe_sampler,
     display_pieces,
@@ -21,7 +22,6 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import read_count, read_whole
-from minigpt_repl.compare.view import FAINT
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.inspection import as_generation, score
 from minigpt_repl.engine.request import Request, Token

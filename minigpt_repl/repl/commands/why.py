@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from minigpt_repl.compare.choice import find_place, next_distribution, why_chosen
-from minigpt_repl.compare.pieces import next_token_place, visible, visible_all
+from minigpt_repl.compare.pieces import HeatView, next_token_place, visible, visible_all
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
     read_count,
     split_words,
 )
-from minigpt_repl.compare.view import HeatView
 from minigpt_repl.engine import inspection
 from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
