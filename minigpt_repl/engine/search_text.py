@@ -5,7 +5,7 @@ How a step is taken, the loop knows.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -73,9 +73,8 @@ class Searching:
                 state, changed = beams.follow(state)
                 yield 0, changed
             else:
-                yield from (
-                    (0, e) for e in self._push(index, end, before, state, asked)
-                )
+                told = self._push(index, end, before, state, asked)
+                yield from ((0, event) for event in told)
             index = int(state["index"])
         best = beams.best()
         if text.stop_reason is None and best and best[0].has_ended:
@@ -153,30 +152,29 @@ class Beams:
         return state, HypothesesChanged(best, self._revised.of(best[0].token_ids))
 
     def _hypotheses(self, state: State) -> dict[int, Hypothesis]:
-        """Those that are kept, by their rows; row n is of group n % groups."""
+        """Those that are kept, by their rows."""
         ids = state["prompt"].numpy()[:, self._first : int(state["index"])].tolist()
-        logprobs = state["log_probs"].numpy()
-        penalties = np.zeros_like(logprobs)
+        logprobs = state["log_probs"].numpy().tolist()
+        penalties = [0.0] * len(logprobs)
         if "penalties" in state:
-            penalties = state["penalties"].numpy()
+            penalties = state["penalties"].numpy().tolist()
         return {
-            row: self._ranked(
-                Hypothesis(
-                    tuple(ids[row]),
-                    float(logprobs[row]),
-                    group=row % self._groups,
-                    penalty=float(penalties[row]),
-                )
-            )
-            for row in np.flatnonzero(logprobs > DROPPED / 2).tolist()
+            row: self._hypothesis(row, tuple(ids[row]), logprob, penalties[row])
+            for row, logprob in enumerate(logprobs)
+            if logprob > DROPPED / 2
         }
 
-    def _ranked(self, found: Hypothesis) -> Hypothesis:
-        length = len(found.token_ids)
-        return replace(
-            found,
-            score=normalized(found.total, length, self._length_penalty),
-            has_ended=self._text.ends_with(found.token_ids),
+    def _hypothesis(
+        self, row: int, ids: tuple[int, ...], logprob: float, penalty: float
+    ) -> Hypothesis:
+        total = logprob - penalty
+        return Hypothesis(
+            token_ids=ids,
+            logprob=logprob,
+            score=normalized(total, len(ids), self._length_penalty),
+            has_ended=self._text.ends_with(ids),
+            group=row % self._groups,  # as the sampler puts them there
+            penalty=penalty,
         )
 
 

@@ -25,7 +25,6 @@ from minigpt_repl.config import (
     tell,
 )
 from minigpt_repl.engine.request import Engine
-from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
 from minigpt_repl.files import open_user_file, read_user_file, write_user_file
 from minigpt_repl.repl.context import Session
@@ -183,6 +182,7 @@ def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
 def run_doctor(options: Options) -> bool:
     """Print what `doctor` finds, line by line; returns whether all is well."""
     from minigpt_repl.doctor import examine
+    from minigpt_repl.engine.worker import quiet
 
     config = read_settings_file(options)
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
