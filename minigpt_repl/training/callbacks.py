@@ -17,10 +17,10 @@ from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.shown import as_perplexity, in_bits_a_byte
 from minigpt_repl.training.devices import alone
-from minigpt_repl.training.losses import Evaluation
 from minigpt_repl.training.progress import Progress
 from minigpt_repl.training.recipes import Length
 from minigpt_repl.training.trainable import in_float32
+from minigpt_repl.training.trainer import Evaluation
 
 SAMPLE_LENGTH = 60
 """Tokens of a sample, `[BOS]` and prompt with them."""
@@ -47,13 +47,10 @@ class ShowProgress(keras.callbacks.Callback):
         self._perplexity: float | None = None
         self._loss_at_best = float("inf")
         self._rounds_since_best = 0
-        self._is_running = False
         self._has_foretold = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if not self._is_running:
-            self._progress.start("train", round(self._total), self._unit)
-            self._is_running = True
+        self._progress.start("train", round(self._total), self._unit)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         figures = {name: logs[name] for name in SHOWN}
@@ -70,8 +67,6 @@ class ShowProgress(keras.callbacks.Callback):
         self._progress.advance(round(logs["progress"] * self._total), **figures)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if "val_perplexity" not in logs:
-            return  # broken off; it goes on where it was
         self._perplexity = logs["val_perplexity"]
         self._progress.say(
             f"step {logs['step']}: loss {logs['loss']:.3f}, validation perplexity "
@@ -94,8 +89,7 @@ class ShowProgress(keras.callbacks.Callback):
             )
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self.model.stop_training:  # else another round follows
-            self._progress.finish()
+        self._progress.finish()
 
 
 class ShowSample(keras.callbacks.Callback):
@@ -124,8 +118,6 @@ class ShowSample(keras.callbacks.Callback):
         self._causal_lm.compile(sampler=spec.make(values, seed))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if "val_perplexity" not in logs:
-            return
         with alone() as is_copy:
             if is_copy:
                 self._causal_lm.set_weights(self._trained.get_weights())

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,9 +22,6 @@ Ids = NDArray[Any]
 Indices = NDArray[np.int64]
 
 Batches = Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
-
-AHEAD = 2
-"""Batches that are made while a step runs."""
 
 REFERENCE_SHUFFLE = 256
 """Batches that the reference's shuffle buffer holds."""
@@ -44,6 +40,10 @@ class Windows:
     def __getitem__(self, which: Any) -> "Windows":
         """Some of them, chosen as numpy chooses rows."""
         return Windows(self.inputs[which], self.labels[which])
+
+    def batch(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Inputs and labels as Keras takes them."""
+        return self.inputs.astype(np.int32), self.labels.astype(np.int32)
 
     @property
     def beginnings(self) -> "Windows":
@@ -152,8 +152,7 @@ def batches(
     while True:
         order = batch_order(feeding, len(windows), batch_size, seed, epoch)
         for rows in order[index:]:
-            batch = windows[rows]
-            yield batch.inputs.astype(np.int32), batch.labels.astype(np.int32)
+            yield windows[rows].batch()
         index = max(index - len(order), 0)
         epoch += 1
 
@@ -195,45 +194,6 @@ def _buffered_shuffle(items: list[int], rng: np.random.Generator) -> list[int]:
     while left:
         order.append(left.pop(rng.integers(min(len(left), REFERENCE_SHUFFLE))))
     return order
-
-
-def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
-    """Batches of inputs and labels, as `fit` takes them without waiting.
-
-    Of generators and arrays Keras makes a TensorFlow dataset that tunes itself. The
-    thread that tunes sleeps for 10 ms, then for twice as long each time, up to a
-    minute, and the end of `fit` may have to wait until it wakes up: ten steps of 0.6 s
-    took 10.3 s. So TensorFlow gets one that does not, and other backends generators
-    and arrays as they are.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return make_batches()
-    import tensorflow as tf
-
-    # Not the generator itself: `fit` may take a batch to look at, and begins anew.
-    rows = tf.TensorSpec((None, context_length), tf.int32)
-    dataset = tf.data.Dataset.from_generator(
-        make_batches, output_signature=(rows, rows)
-    )
-    return _untuned(dataset.prefetch(AHEAD))
-
-
-def for_predict(inputs: list[NDArray[Any]], batch_size: int) -> dict[str, Any]:
-    """The arguments of `predict` for an array of each of the model's inputs."""
-    if keras.backend.backend() != "tensorflow":
-        return {"x": inputs, "batch_size": batch_size}
-    import tensorflow as tf
-
-    rows = tf.data.Dataset.from_tensor_slices((tuple(inputs),))
-    return {"x": _untuned(rows.batch(batch_size).prefetch(AHEAD))}
-
-
-def _untuned(dataset: Any) -> Any:
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 @dataclass(frozen=True)

@@ -76,17 +76,6 @@ def own_rows(batch: Any) -> Any:
     return np.split(padded, jax.process_count())[jax.process_index()]
 
 
-def whole(tensor: Any) -> Any:
-    """The tensor with the rows of all devices on each, where it can be read."""
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return tensor
-    layout = keras.distribution.TensorLayout(
-        [None] * len(tensor.shape), distribution.device_mesh
-    )
-    return keras.distribution.distribute_tensor(tensor, layout)
-
-
 @contextlib.contextmanager
 def alone() -> Iterator[bool]:
     """What is built and run in this context is this process' own, on one device.

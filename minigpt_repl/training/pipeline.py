@@ -38,7 +38,7 @@ from minigpt_repl.training.recipes import (
 )
 from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
 from minigpt_repl.training.setup_options import Setup
-from minigpt_repl.training.trainable import build_model, in_float32
+from minigpt_repl.training.trainable import build_model, in_float32, trainable
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
 
@@ -191,7 +191,8 @@ class _Training:
         )
         shown = ShowProgress(progress, length)
         watching = self._callbacks(recipe.name, causal_lm, folder)
-        trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
+        model = trainable(causal_lm, recipe)
+        trainer = Trainer(model, recipe, data, plan, [shown, *watching])
         if options.resume:
             if trainer.resume():
                 progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")

@@ -1,4 +1,12 @@
-"""Recipe and vocabulary -> a new model, and the Keras model that `fit` trains.
+"""Recipe and vocabulary -> a new model, and the Keras model that is trained: its loss
+and its optimizer.
+
+The loss is the cross-entropy. Keras' own takes most of a training step at this shape on
+a CPU: it casts the bfloat16 logits to float32 and goes through them several times. Here
+they are read as they come, twice, in two small functions that XLA compiles: once for
+the log of the partition function, once for the gradient. Backends other than TensorFlow
+get the plain formula. Perplexity is the exponential of this loss, so no metric needs
+a second softmax.
 
 The optimizer is Keras' Muon, with two differences. Keras gives Muon's step to
 two-dimensional variables only, but the query, key, value and output kernels of a
@@ -10,9 +18,8 @@ Muon: K. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the
 step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982.
 """
 
-import functools
 import math
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import keras
@@ -28,7 +35,6 @@ from minigpt_repl.lm import (
 )
 from minigpt_repl.models.text.codec import PAD_ID
 from minigpt_repl.training.devices import jit_compile
-from minigpt_repl.training.losses import mean_cross_entropy, taught_cross_entropy
 from minigpt_repl.training.recipes import Recipe
 
 OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
@@ -87,68 +93,39 @@ def _assemble(backbone: MiniGPTBackbone, tokenizer: Any) -> MiniGPTCausalLM:
     return MiniGPTCausalLM(backbone, preprocessor)
 
 
-def trainable(
-    causal_lm: MiniGPTCausalLM,
-    recipe: Recipe,
-    teachers: Sequence[MiniGPTCausalLM] = (),
-) -> keras.Model:
+def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
     """A compiled model from ids to logits that shares the causal LM's weights.
 
-    A `CausalLM` with a preprocessor would take `fit`'s ids for text.
-
-    Args:
-        causal_lm: the model that learns.
-        recipe: how.
-        teachers: models of the same vocabulary: it learns their probabilities beside
-            the text, in each step those of one.
+    A `CausalLM` with a preprocessor would take ids for text.
     """
-    model: keras.Model
-    if recipe.fused_loss or teachers:
-        model = _Learner(*_ends(causal_lm), name=recipe.name)
-        if teachers:
-            model.teach = _by_turns([keras.Model(*_ends(each)) for each in teachers])
-        model.compile(_optimizer(recipe), jit_compile=jit_compile())
-    else:
-        model = keras.Model(*_ends(causal_lm), name=recipe.name)
-        model.compile(
-            _optimizer(recipe),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[Perplexity(from_logits=True, mask_token_id=PAD_ID)],
-        )
+    if recipe.fused_loss:
+        return learner(Learner, causal_lm, recipe)
+    model = keras.Model(*ids_and_logits(causal_lm), name=recipe.name)
+    model.compile(
+        _optimizer(recipe),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[Perplexity(from_logits=True, mask_token_id=PAD_ID)],
+    )
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _ends(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
-    """Ids, and the logits that it makes of them."""
+def learner(kind: type["Learner"], causal_lm: MiniGPTCausalLM, recipe: Recipe) -> Any:
+    """As `trainable`, with the loss of a kind of `Learner`."""
+    model = kind(*ids_and_logits(causal_lm), name=recipe.name)
+    model.compile(_optimizer(recipe), jit_compile=jit_compile())
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def ids_and_logits(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
+    """Ids `(batch, length)`, and the logits `(batch, length, rows)` made of them."""
     ids = keras.Input((None,), dtype="int32", name="ids")
     return ids, causal_lm({"token_ids": ids, "padding_mask": ids})
 
 
-def _by_turns(models: list[keras.Model]) -> Any:
-    """From ids to the logits of one of the models."""
-
-    def teach(ids: Any) -> Any:
-        # Which one follows from the batch, so that the choice needs no state. Over many
-        # batches the gradient is that of the mean of all models' probabilities, and a
-        # step takes the time of one.
-        turn = ops.mod(ops.sum(ids), len(models))
-        answers = [functools.partial(model, ids) for model in models]
-        return ops.stop_gradient(ops.switch(turn, answers))
-
-    return teach
-
-
-class _Learner(keras.Model):
-    """Learns the text, or the text and what other models give on the same ids.
-
-    Attributes:
-        teach: from ids to their logits, or `None`. A function, because the weights of
-            models that are attributes would be this model's, and saved with every
-            state.
-    """
-
-    teach: Any = None
+class Learner(keras.Model):
+    """A model from ids to logits whose loss is `mean_cross_entropy`."""
 
     def compute_loss(
         self,
@@ -159,9 +136,78 @@ class _Learner(keras.Model):
         training: bool = True,
     ) -> Any:
         """As Keras asks for it, but the logits are not cast to float32 first."""
-        if self.teach is None:
-            return mean_cross_entropy(y_pred, y)
-        return taught_cross_entropy(y_pred, self.teach(x), y)
+        return mean_cross_entropy(y_pred, y)
+
+
+def mean_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Mean of `-log softmax(logits)[label]` over the positions with a label.
+
+    Args:
+        logits: tensor of shape `(batch, length, rows)`, in any float type.
+        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
+            counts.
+
+    Returns:
+        A float32 scalar; all arithmetic between is float32, too.
+    """
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    weights = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
+    weights /= ops.maximum(ops.sum(weights), 1.0)
+    logits = ops.reshape(logits, (-1, logits.shape[-1]))
+    return weighted_cross_entropy(logits, labels, weights)
+
+
+def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
+    """`sum(weights * -log softmax(logits)[labels])`, a float32 scalar.
+
+    Args:
+        logits: float tensor of shape `(positions, rows)`.
+        labels: int tensor of shape `(positions,)`.
+        weights: float32 tensor of shape `(positions,)`; no gradient flows to it.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_cross_entropy()(logits, labels, weights)
+    logits = ops.cast(logits, "float32")
+    at_label = ops.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return ops.sum(weights * (ops.logsumexp(logits, axis=-1) - at_label))
+
+
+@cache
+def _tensorflow_cross_entropy() -> Any:
+    """The function for TensorFlow, made once: tracing it takes a while."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def log_partition_of(logits: Any) -> Any:
+        """`log sum exp` of each position, of shape `(positions,)`."""
+        return tf.reduce_logsumexp(tf.cast(logits, tf.float32), axis=-1)
+
+    @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def scaled_softmax(logits: Any, log_partition: Any, scale: Any) -> Any:
+        """`scale * softmax(logits)` in the logits' type, `scale` by position."""
+        wide = tf.cast(logits, tf.float32)
+        return tf.cast(
+            tf.exp(wide - log_partition[:, None]) * scale[:, None], logits.dtype
+        )
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
+        positions = tf.range(tf.shape(labels)[0])
+        label_indices = tf.stack([positions, labels], axis=-1)  # (positions, 2)
+        log_partition = log_partition_of(logits)
+        label_logits = tf.cast(tf.gather_nd(logits, label_indices), tf.float32)
+
+        def gradient(upstream: Any) -> tuple[Any, None, None]:
+            # d loss / d logit = weight * (softmax - 1 at the label)
+            scale = weights * upstream
+            softmax = scaled_softmax(logits, log_partition, scale)
+            at_label = tf.cast(scale, softmax.dtype)
+            of_logits = tf.tensor_scatter_nd_sub(softmax, label_indices, at_label)
+            return of_logits, None, None
+
+        return tf.reduce_sum(weights * (log_partition - label_logits)), gradient
+
+    return cross_entropy
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
