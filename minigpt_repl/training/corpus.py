@@ -26,7 +26,6 @@ from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
     Document,
-    Source,
     is_url,
     open_source,
 )
@@ -139,8 +138,14 @@ def load_corpus(
     else:
         train, valid = documents.split_for_validation(kept[0], is_lossless)
     lines_read = sum(map(len, read))
+    if not any(text.strip() for text in texts):
+        raise CorpusError(f"{opened.description} is empty")
     if not train or not valid:
-        raise _useless(opened, lines_read, train, valid, min_length)
+        raise CorpusError(
+            f"{opened.description} has {len(train)} lines to train on and {len(valid)} "
+            f"to validate with, of {lines_read:,} that were read: it takes one of "
+            f"each, longer than {min_length} bytes (--min-length)"
+        )
     return Corpus(
         source=opened.description,
         name=public_name(source),
@@ -242,34 +247,6 @@ def _is_longer(text: str, min_length: int) -> bool:
     return len(text) > min_length or len(text.encode("utf-8")) > min_length
 
 
-def _useless(
-    opened: Source,
-    read: int,
-    train: Sequence[object],
-    valid: Sequence[object],
-    min_length: int,
-) -> CorpusError:
-    """Why a text leaves nothing to train on, or nothing to validate with."""
-    where = opened.description
-    if len(train) + len(valid) == 1 and not min_length:
-        return CorpusError(
-            f"{where} is too short: it takes 100 characters, some of which are put "
-            "aside to validate with"
-        )
-    if len(train) + len(valid) == 1:
-        return CorpusError(
-            f"{where} has one paragraph of more than {min_length} bytes; it takes two: "
-            "one to train on, one to validate with"
-        )
-    if not read or not any(document.read().strip() for document in opened.documents):
-        return CorpusError(f"{where} is empty")
-    side = "validation " if train else "training " if valid else ""
-    return CorpusError(
-        f"{where} has no {side}line of more than {min_length} bytes among "
-        f"{read:,}; lower --min-length"
-    )
-
-
 def check_encoding(name: str) -> None:
     """Check that there is an encoding of that name.
 
@@ -286,50 +263,40 @@ def check_encoding(name: str) -> None:
 
 
 def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
-    """A file's text, and the encoding that it was read in: as named, or found."""
+    """A file's text, and the encoding that it was read in: as named, or found.
+
+    Its line ends are alike, and it has no mark.
+    """
     marks = (name for mark, name in _MARKS if data.startswith(mark))
-    found = encoding or next(marks, None)
-    if found is None:
-        try:
-            return _checked(data.decode("utf-8"), name), "utf-8"
-        except UnicodeDecodeError as error:
-            found = _looks_like(data)
-            if found is None:
-                raise CorpusError(
-                    f"{name} is not UTF-8 text: byte {error.start} is "
-                    f"0x{data[error.start]:02x}; name its encoding with --encoding"
-                ) from error
+    found = encoding or next(marks, None) or _looks_like(data)
     try:
-        return _checked(data.decode(found), name), found
+        text = data.decode(found)
     except UnicodeError as error:
-        told = str(getattr(error, "reason", error))
-        start = getattr(error, "start", 0)
-        hint = "name another" if encoding else "name its encoding"
         raise CorpusError(
-            f"{name} is not {found} text: at byte {start}, {told}; {hint} with "
-            "--encoding"
+            f"{name} is not {found} text ({error}): name its encoding with --encoding"
         ) from error
+    if "\0" in text:
+        raise CorpusError(f"{name} is not text: character {text.index(chr(0))} is 0x00")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), found
 
 
-def _looks_like(data: bytes) -> str | None:
-    """The encoding of bytes that are not UTF-8, if there is one that fits."""
-    if b"\0" in data:
-        return None  # of no encoding that writes a character in one byte or two
-    replaced = data.decode("utf-8", "replace")
+def _looks_like(data: bytes) -> str:
+    """The encoding that fits best; UTF-8 if none does."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        replaced = data.decode("utf-8", "replace")
+    else:
+        return "utf-8"
     bad = replaced.count("\N{REPLACEMENT CHARACTER}")
-    if sum(not character.isascii() for character in replaced) > 2 * bad:
-        return None  # UTF-8 that was damaged: any other would make a muddle of it
+    # A NUL is in no encoding that writes a character in one byte or two; and of UTF-8
+    # that was damaged any other would make a muddle.
+    is_damaged = sum(not each.isascii() for each in replaced) > 2 * bad
+    if b"\0" in data or is_damaged:
+        return "utf-8"
     end = data.rfind(b"\n", 0, LOOKED_AT) + 1 if len(data) > LOOKED_AT else 0
     best = from_bytes(data[: end or LOOKED_AT]).best()
     if best is None:
-        return None
+        return "utf-8"
     # Of those that read it alike the one that is most used.
     return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
-
-
-def _checked(text: str, name: str) -> str:
-    """The text with its line ends alike and without a mark, if it is one."""
-    if "\0" in text:
-        place = len(text[: text.index("\0")].encode("utf-8", "surrogatepass"))
-        raise CorpusError(f"{name} is not text: byte {place} is 0x00")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -96,51 +96,35 @@ def split_for_validation(
     """Training and validation pieces: about every 20th, in blocks of neighbours.
 
     The same documents are always split alike. Of two or more, at least one is for
-    validation. With `may_cut`, of a few documents parts are put aside.
+    validation. With `may_cut`, of a few documents parts are put aside: they are cut at
+    the end of a paragraph, a line or a word, and what is left for training between two
+    cuts stays together.
     """
     count = len(documents)
     if may_cut and count < _FEW:
-        return in_blocks(documents)
-    size = max(1, min(_MOST_NEIGHBOURS, count // (5 * _VALIDATED)))
-    train: list[Piece] = []
-    valid: list[Piece] = []
-    for place, document in enumerate(documents):
-        side = valid if _is_validated(place // size) else train
-        side.append(Piece(document, True))
-    if not valid and len(train) > 1:
-        valid.append(train.pop())
-    return train, valid
-
-
-def _is_validated(block: int) -> bool:
-    return block % _VALIDATED == _VALIDATED - 1
-
-
-def in_blocks(documents: Sequence[str]) -> tuple[list[Piece], list[Piece]]:
-    """Training and validation pieces of a few documents: 5% in parts of each.
-
-    Documents are cut at the end of a paragraph, a line or a word. What is left for
-    training between two cuts stays together.
-    """
-    size = sum(map(len, documents)) // (3 * _VALIDATED)
-    size = min(max(size, _SMALLEST_BLOCK), _LARGEST_BLOCK)
-    blocks = [
-        (n, block) for n, text in enumerate(documents) for block in cut(text, size)
-    ]
-    count = len(blocks)
-    sides = [_is_validated(place) for place in range(count)]
-    if count > 1 and not any(sides):
-        sides[-1] = True
+        size = sum(map(len, documents)) // (3 * _VALIDATED)
+        size = min(max(size, _SMALLEST_BLOCK), _LARGEST_BLOCK)
+        parts = [
+            (n, part) for n, text in enumerate(documents) for part in cut(text, size)
+        ]
+        neighbours = 1
+    else:
+        parts = [*enumerate(documents)]
+        neighbours = max(1, min(_MOST_NEIGHBOURS, count // (5 * _VALIDATED)))
+    blocks = (place // neighbours for place in range(len(parts)))
+    is_valid = [block % _VALIDATED == _VALIDATED - 1 for block in blocks]
+    if len(parts) > 1 and not any(is_valid):
+        is_valid[-1] = True
+    ends = {number: place for place, (number, _) in enumerate(parts)}
     train: list[Piece] = []
     valid: list[Piece] = []
     last = None
-    for place, (number, block) in enumerate(blocks):
-        is_end = place + 1 == count or blocks[place + 1][0] != number
-        side = valid if sides[place] else train
-        if last == (number, sides[place]):
-            block = side.pop().text + block
-        side.append(Piece(block, is_end))
-        last = (number, sides[place])
+    for place, (number, text) in enumerate(parts):
+        side = valid if is_valid[place] else train
+        if last == (number, is_valid[place]):
+            text = side.pop().text + text
+        side.append(Piece(text, is_end=place == ends[number]))
+        last = (number, is_valid[place])
     return train, valid
 
 
