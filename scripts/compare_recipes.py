@@ -66,7 +66,7 @@ def compare(
     recipes = [get_recipe(name) for name in names]
     with quiet():
         from minigpt_repl.training.corpus import load_corpus
-        from minigpt_repl.training.prepared_text import prepare_text
+        from minigpt_repl.training.dataset import prepare_text
 
         progress = Display(Console(file=sys.stderr))
         loaded = load_corpus(corpus, progress=progress)

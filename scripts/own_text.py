@@ -66,9 +66,9 @@ def shown(
     """A row for the text of some files, and whether all is well."""
     from minigpt_repl.models.causal_lm import text_of
     from minigpt_repl.training.corpus import Lines, load_corpus
-    from minigpt_repl.training.prepared_text import learned
     from minigpt_repl.training.progress import SILENT
     from minigpt_repl.training.resume import StageCache
+    from minigpt_repl.training.vocabulary import learned
 
     source = folder / name.replace(" ", "_")
     for path, (encoding, written) in files.items():

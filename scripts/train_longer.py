@@ -168,7 +168,7 @@ def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:
         click.UsageError: if it is another one.
     """
     from minigpt_repl.training.corpus import load_corpus
-    from minigpt_repl.training.prepared_text import prepare_text
+    from minigpt_repl.training.dataset import prepare_text
 
     record = begun.record
     loaded = load_corpus(

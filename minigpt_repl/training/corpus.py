@@ -63,6 +63,11 @@ class Lines:
     ends: tuple[bool, ...] = ()  # whether a document ends with each
 
     @cached_property
+    def size(self) -> int:
+        """UTF-8 bytes, the ends of lines not with them."""
+        return sum(len(text.encode("utf-8")) for text in self.texts)
+
+    @cached_property
     def sha256(self) -> str:
         """Tells these lines from all others."""
         digest = hashlib.sha256()

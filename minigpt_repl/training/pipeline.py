@@ -19,14 +19,18 @@ from minigpt_repl.models.checkpoint import save_checkpoint
 from minigpt_repl.paths import training_folder
 from minigpt_repl.training.callbacks import ShowProgress, ShowSample, draw_curves
 from minigpt_repl.training.corpus import load_corpus
-from minigpt_repl.training.dataset import steps_per_epoch, training_data
+from minigpt_repl.training.dataset import (
+    Text,
+    prepare_text,
+    steps_per_epoch,
+    training_data,
+)
 from minigpt_repl.training.devices import (
     check_agreed,
     idle_gpus,
     in_any_process,
     joined,
 )
-from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import (
     DRAFT,
@@ -96,8 +100,7 @@ def set_up(
 
 def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
     """The setup in a size that the text can fill; says how large the text is."""
-    tokens = len(text.train.ids)
-    size = int(text.train.line_bytes.sum())
+    tokens, size = len(text.train.ids), text.corpus.train.size
     progress.say(
         f"text: {len(text.train):,} pieces, {tokens:,} tokens of "
         f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
