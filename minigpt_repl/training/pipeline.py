@@ -38,7 +38,7 @@ from minigpt_repl.training.recipes import (
     Length,
     Recipe,
     fitted,
-    size_for,
+    is_small,
 )
 from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
 from minigpt_repl.training.setup_options import Setup
@@ -105,7 +105,7 @@ def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
         f"text: {len(text.train):,} pieces, {tokens:,} tokens of "
         f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
     )
-    if size_for(tokens) is None or setup.recipe.name != "default":
+    if not is_small(tokens) or setup.recipe.name != "default":
         return setup
     recipe = setup.recipe
     if not setup.is_resumed:
@@ -248,15 +248,14 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         for path in sorted(training_folder(setup.out).rglob(STATE_FILE)):
             with explained(path), path.open("rb") as file:
                 states.append(hashlib.file_digest(file, "sha256").hexdigest())
-    asked = setup.options
+    apart = ("corpus", "tensorboard", "plot")  # may lie or be made elsewhere
+    options = setup.options.to_json()
     return fingerprint(
         train=text.corpus.train.sha256,
         valid=text.corpus.valid.sha256,
         vocabulary=text.vocabulary.made_from,
         recipe=asdict(setup.recipe),
-        options=[asked.steps, asked.seed, asked.lowercase, asked.patience],
-        draft=asked.with_draft,
-        sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
+        options={name: options[name] for name in options if name not in apart},
         states=states,
         version=__version__,
     )

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CheckpointError, UsageError
@@ -275,18 +275,17 @@ def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) ->
     Raises:
         UsageError: naming what differs.
     """
-
-    def refuse(differs: str, same: str) -> NoReturn:
+    now = {**recipe, "seed": seed}
+    then = {**state.header["recipe"], "seed": state.header["seed"]}
+    differs = [
+        f"{name} {then[name]}, not {now.get(name)}"
+        for name in then
+        if now.get(name) != then[name]
+    ]
+    if state.header["data"] != data:
+        differs.append("another text or vocabulary")
+    if differs:
         raise UsageError(
-            f"the unfinished training {differs}: resume with the same {same}, or start "
-            "anew with --overwrite"
+            f"the unfinished training has {differs[0]}: resume with the same options "
+            "and --corpus, or start anew with --overwrite"
         )
-
-    then = state.header
-    for name, value in then["recipe"].items():
-        if recipe.get(name) != value:
-            refuse(f"has {name} {value}, not {recipe.get(name)}", "options")
-    if then["seed"] != seed:
-        refuse(f"has seed {then['seed']}, not {seed}", "seed")
-    if then["data"] != data:
-        refuse("is of another text or vocabulary", "--corpus")

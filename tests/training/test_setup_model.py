@@ -370,7 +370,10 @@ def test_tutorial_prints_its_model_and_a_sample_at_each_epochs_end(place):
         (["--sampler", "min_p=0.1 + greedy + xtc"], "greedy chooses the token"),
         (["--sampler", "ban=king + min_p"], "ban can't write samples during training"),
         (["--sampler", "mirostat"], "mirostat can't write samples during training"),
-        (["--layers", "0"], "num_layers must be 1 or more; got 0"),
+        (["--layers", "0"], "'--layers': 0 is not in the range x>=1"),
+        (["--context", "1"], "'--context': 1 is not in the range x>=2"),
+        (["--dropout", "1"], "'--dropout': 1.0 is not in the range 0<=x<1"),
+        (["--learning-rate", "-1"], "-1.0 is not in the range x>0"),
         (["--steps", "x"], "'x' is not a valid integer"),
     ],
 )
