@@ -16,7 +16,13 @@ from keras import ops
 from minigpt_repl.models.text.codec import PAD_ID
 from minigpt_repl.training.devices import jit_compile
 from minigpt_repl.training.recipes import Recipe
-from minigpt_repl.training.trainable import Learner, ids_and_logits, learner
+from minigpt_repl.training.trainable import (
+    Learner,
+    compiled,
+    ids_and_logits,
+    learner,
+    mean_over_tokens,
+)
 
 AT_ONCE = 64
 """Windows on which two models are compared at once; changes the speed only."""
@@ -78,14 +84,12 @@ def taught_cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
             counts.
     """
     labels = ops.cast(labels, "int32")
-    is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-    total = ops.sum(_half_taught()(logits, taught, labels) * is_token)
-    return total / ops.maximum(ops.sum(is_token), 1.0)
+    return mean_over_tokens(_half_taught()(logits, taught, labels), labels)
 
 
 @cache
 def _half_taught() -> Any:
-    """The function for the backend, made once: one pass over the logits by XLA."""
+    """From logits, a teacher's and labels to the loss by position."""
 
     def cross_entropy(logits: Any, taught: Any, labels: Any) -> Any:
         logits, taught = (ops.cast(each, "float32") for each in (logits, taught))
@@ -93,11 +97,7 @@ def _half_taught() -> Any:
         at_target = ops.sum(target * logits, axis=-1) / 2
         return ops.logsumexp(logits, axis=-1) - at_target  # (batch, length)
 
-    if keras.backend.backend() != "tensorflow":
-        return cross_entropy
-    import tensorflow as tf
-
-    return tf.function(cross_entropy, jit_compile=True, reduce_retracing=True)
+    return compiled(cross_entropy)
 
 
 def same_choices(draft: Any, model: Any) -> Any:

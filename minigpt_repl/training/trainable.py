@@ -3,10 +3,8 @@ and its optimizer.
 
 The loss is the cross-entropy. Keras' own takes most of a training step at this shape on
 a CPU: it casts the bfloat16 logits to float32 and goes through them several times. Here
-they are read as they come, twice, in two small functions that XLA compiles: once for
-the log of the partition function, once for the gradient. Backends other than TensorFlow
-get the plain formula. Perplexity is the exponential of this loss, so no metric needs
-a second softmax.
+a small function that XLA compiles reads them as they come. Perplexity is the
+exponential of this loss, so no metric needs a second softmax.
 
 The optimizer is Keras' Muon, with two differences. Keras gives Muon's step to
 two-dimensional variables only, but the query, key, value and output kernels of a
@@ -150,64 +148,35 @@ def mean_cross_entropy(logits: Any, labels: Any) -> Any:
     Returns:
         A float32 scalar; all arithmetic between is float32, too.
     """
-    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
-    weights = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
-    weights /= ops.maximum(ops.sum(weights), 1.0)
-    logits = ops.reshape(logits, (-1, logits.shape[-1]))
-    return weighted_cross_entropy(logits, labels, weights)
+    labels = ops.cast(labels, "int32")
+    return mean_over_tokens(surprisal()(logits, labels), labels)
 
 
-def weighted_cross_entropy(logits: Any, labels: Any, weights: Any) -> Any:
-    """`sum(weights * -log softmax(logits)[labels])`, a float32 scalar.
-
-    Args:
-        logits: float tensor of shape `(positions, rows)`.
-        labels: int tensor of shape `(positions,)`.
-        weights: float32 tensor of shape `(positions,)`; no gradient flows to it.
-    """
-    if keras.backend.backend() == "tensorflow":
-        return _tensorflow_cross_entropy()(logits, labels, weights)
-    logits = ops.cast(logits, "float32")
-    at_label = ops.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    return ops.sum(weights * (ops.logsumexp(logits, axis=-1) - at_label))
+def mean_over_tokens(losses: Any, labels: Any) -> Any:
+    """Mean of the positions' losses `(batch, length)` where the label is no `[PAD]`."""
+    is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
+    return ops.sum(losses * is_token) / ops.maximum(ops.sum(is_token), 1.0)
 
 
 @cache
-def _tensorflow_cross_entropy() -> Any:
-    """The function for TensorFlow, made once: tracing it takes a while."""
+def surprisal() -> Any:
+    """From logits and int32 labels to `-log softmax(logits)[label]` by position."""
+
+    def of_labels(logits: Any, labels: Any) -> Any:
+        logits = ops.cast(logits, "float32")
+        at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+        return ops.logsumexp(logits, axis=-1) - at_label
+
+    return compiled(of_labels)
+
+
+def compiled(function: Any) -> Any:
+    """One that XLA compiles, on a backend whose steps are not compiled whole."""
+    if keras.backend.backend() != "tensorflow":
+        return function
     import tensorflow as tf
 
-    @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def log_partition_of(logits: Any) -> Any:
-        """`log sum exp` of each position, of shape `(positions,)`."""
-        return tf.reduce_logsumexp(tf.cast(logits, tf.float32), axis=-1)
-
-    @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def scaled_softmax(logits: Any, log_partition: Any, scale: Any) -> Any:
-        """`scale * softmax(logits)` in the logits' type, `scale` by position."""
-        wide = tf.cast(logits, tf.float32)
-        return tf.cast(
-            tf.exp(wide - log_partition[:, None]) * scale[:, None], logits.dtype
-        )
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def cross_entropy(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
-        positions = tf.range(tf.shape(labels)[0])
-        label_indices = tf.stack([positions, labels], axis=-1)  # (positions, 2)
-        log_partition = log_partition_of(logits)
-        label_logits = tf.cast(tf.gather_nd(logits, label_indices), tf.float32)
-
-        def gradient(upstream: Any) -> tuple[Any, None, None]:
-            # d loss / d logit = weight * (softmax - 1 at the label)
-            scale = weights * upstream
-            softmax = scaled_softmax(logits, log_partition, scale)
-            at_label = tf.cast(scale, softmax.dtype)
-            of_logits = tf.tensor_scatter_nd_sub(softmax, label_indices, at_label)
-            return of_logits, None, None
-
-        return tf.reduce_sum(weights * (log_partition - label_logits)), gradient
-
-    return cross_entropy
+    return tf.function(function, jit_compile=True, reduce_retracing=True)
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -28,12 +28,13 @@ def plain(logits, labels, weights):
 def fused(logits, labels, weights, upstream=1.0):
     import tensorflow as tf
 
-    from minigpt_repl.training.trainable import weighted_cross_entropy
+    from minigpt_repl.training.trainable import surprisal
 
     logits = tf.convert_to_tensor(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = upstream * weighted_cross_entropy(logits, labels, weights)
+        losses = surprisal()(logits, tf.convert_to_tensor(labels))
+        loss = upstream * tf.reduce_sum(weights * losses)
     gradient = tape.gradient(loss, logits)
     return float(loss), gradient
 
