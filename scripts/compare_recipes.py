@@ -86,7 +86,6 @@ def train_each(
     recipes: list[Any], text: Any, seed: int, steps: int, every: int, progress: Any
 ) -> tuple[list[dict[str, Any]], list[tuple[str, Any]]]:
     """Train one recipe after the other; prints a row for each evaluation."""
-    from minigpt_repl.training.callbacks import ShowProgress
     from minigpt_repl.training.dataset import training_data
     from minigpt_repl.training.recipes import Length
     from minigpt_repl.training.trainable import build_model, trainable
@@ -103,8 +102,7 @@ def train_each(
             trainable(causal_lm, recipe),
             recipe,
             training_data(recipe, text),
-            Plan(length, seed=seed, evaluate_every=every),
-            [ShowProgress(progress, length)],
+            Plan(length, seed=seed, evaluate_every=every, progress=progress),
         )
         run = trainer.train()
         curves.append((recipe.name, run.evaluations))
@@ -126,7 +124,7 @@ def train_each(
 
 def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
     """Draw the curves, if there is something to draw with."""
-    from minigpt_repl.training.callbacks import draw_curves
+    from minigpt_repl.training.pipeline import draw_curves
     from minigpt_repl.training.setup_options import check_installed
 
     try:

@@ -98,7 +98,6 @@ def train_longer(
         progress = during.enter_context(contextlib.closing(display))
         during.enter_context(locked(out))
         from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
-        from minigpt_repl.training.callbacks import ShowProgress
         from minigpt_repl.training.dataset import training_data
         from minigpt_repl.training.pipeline import training_record
         from minigpt_repl.training.trainable import in_float32, trainable
@@ -114,9 +113,8 @@ def train_longer(
         taught_by = [of_same_words(folder, begun) for folder in teachers]
         model = (begun_anew if anew else taken_up)(begun.causal_lm, recipe)
         length = Length(steps=steps)
-        shown = ShowProgress(progress, length)
         state_folder = training_folder(out)
-        plan = Plan(length, seed, state_folder=state_folder)
+        plan = Plan(length, seed, state_folder=state_folder, progress=progress)
         data = training_data(recipe, text)
         others = [
             taken_up(each.causal_lm, falling(each.record.training["recipe"], rate))
@@ -124,7 +122,7 @@ def train_longer(
         ]
         learns = taught(model, recipe, others) if others else trainable(model, recipe)
         first = learns.get_weights()
-        trainer = Trainer(learns, recipe, data, plan, [shown])
+        trainer = Trainer(learns, recipe, data, plan)
         trainer.resume()
         run = trainer.train()
         if halfway:
@@ -140,8 +138,9 @@ def train_longer(
         draft = None
         if begun.draft is not None:
             progress.say("now its draft model learns from it")
-            plan = Plan(Length(steps=draft_steps), seed, evaluate_every=draft_steps)
-            draft, told = taught_draft(begun, data, plan, progress, model, trainer)
+            length = Length(steps=draft_steps)
+            plan = Plan(length, seed, evaluate_every=draft_steps, progress=progress)
+            draft, told = taught_draft(begun, data, plan, model, trainer)
             record["draft"] = before["draft"] | {"distilled": told}
         save_checkpoint(out, in_float32(model), record, draft)
         remove_state(training_folder(out))
@@ -276,7 +275,7 @@ def begun_as(before: dict[str, Any]) -> dict[str, Any]:
 
 
 def taught_draft(
-    begun: Any, data: Any, plan: Any, progress: Any, model: Any, trainer: Any
+    begun: Any, data: Any, plan: Any, model: Any, trainer: Any
 ) -> tuple[Any, dict[str, Any]]:
     """A checkpoint's draft model, after it has learned from what the model became.
 
@@ -289,17 +288,15 @@ def taught_draft(
     """
     from distillation import agreement, same_choices
 
-    from minigpt_repl.training.callbacks import ShowProgress
     from minigpt_repl.training.trainable import in_float32
     from minigpt_repl.training.trainer import Trainer
 
     recipe = falling(begun.record.training["draft"]["recipe"], DRAFT_RATE)
     draft = taken_up(begun.draft, recipe)
-    shown = ShowProgress(progress, plan.length)
     pupil = taught(draft, recipe, [model])
     choices = same_choices(pupil, trainer.model)
     before = agreement(choices, data.validation)
-    run = Trainer(pupil, recipe, data, plan, [shown]).train()
+    run = Trainer(pupil, recipe, data, plan).train()
     assert run.best
     return in_float32(draft), {
         "steps": run.step,

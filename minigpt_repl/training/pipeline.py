@@ -5,7 +5,7 @@ What is finished is kept: a next run takes it up.
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,11 @@ import keras
 
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
+from minigpt_repl.models.causal_lm import text_of
 from minigpt_repl.models.checkpoint import save_checkpoint
 from minigpt_repl.paths import training_folder
-from minigpt_repl.training.callbacks import ShowProgress, ShowSample, draw_curves
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.corpus import load_corpus
 from minigpt_repl.training.dataset import (
     Text,
@@ -26,6 +28,7 @@ from minigpt_repl.training.dataset import (
     training_data,
 )
 from minigpt_repl.training.devices import (
+    alone,
     check_agreed,
     idle_gpus,
     in_any_process,
@@ -42,7 +45,12 @@ from minigpt_repl.training.recipes import (
 )
 from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
 from minigpt_repl.training.setup_options import Setup
-from minigpt_repl.training.trainable import build_model, in_float32, trainable
+from minigpt_repl.training.trainable import (
+    Evaluation,
+    build_model,
+    in_float32,
+    trainable,
+)
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
 
@@ -51,6 +59,9 @@ LOG_FILE = "log.csv"
 
 DRAFT_SHARE = 0.25
 """Of the model's steps or minutes, for its draft model."""
+
+SAMPLE_LENGTH = 60
+"""Tokens of a sample, `[BOS]` and prompt with them."""
 
 
 def set_up(
@@ -189,13 +200,13 @@ class _Training:
             state_folder=folder,
             patience=options.patience,
             should_stop=self.should_stop,
+            progress=progress,
             is_chief=self.setup.is_chief,
             options=options.to_json(),
         )
-        shown = ShowProgress(progress, length)
-        watching = self._callbacks(recipe.name, causal_lm, folder)
+        callbacks = self._callbacks(recipe.name, causal_lm, folder)
         model = trainable(causal_lm, recipe)
-        trainer = Trainer(model, recipe, data, plan, [shown, *watching])
+        trainer = Trainer(model, recipe, data, plan, callbacks)
         if options.resume:
             if trainer.resume():
                 progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
@@ -292,3 +303,82 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
             "backend": keras.backend.backend(),
         },
     }
+
+
+class ShowSample(keras.callbacks.Callback):
+    """Shows a text at each evaluation, as the reference example does.
+
+    The causal LM shares its weights with the model in training. One on many devices is
+    copied: they would share a single row.
+    """
+
+    def __init__(
+        self,
+        causal_lm: MiniGPTCausalLM,
+        spec: SamplerSpec,
+        values: Mapping[str, Value],
+        progress: Progress,
+        prompt: str = "",
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self._trained = causal_lm
+        with alone() as is_copy:
+            self._causal_lm = in_float32(causal_lm) if is_copy else causal_lm
+        self._progress = progress
+        self._prompt = prompt
+        self._name = spec.brief(values)
+        self._causal_lm.compile(sampler=spec.make(values, seed))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        with alone() as is_copy:
+            if is_copy:
+                self._causal_lm.set_weights(self._trained.get_weights())
+            text = sample_text(self._causal_lm, self._prompt)
+        self._progress.say(f"{self._name}: {text}")
+
+
+def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
+    """A text by the sampler that the model is compiled with, for people to read."""
+    tokenizer = causal_lm.preprocessor.tokenizer
+    length = min(SAMPLE_LENGTH, causal_lm.backbone.max_sequence_length)
+    packed = causal_lm.preprocessor.generate_preprocess([prompt], length)
+    # `generate` takes ids when there is no preprocessor in between, and gives ids.
+    preprocessor, causal_lm.preprocessor = causal_lm.preprocessor, None
+    try:
+        ids = causal_lm.generate(packed, stop_token_ids=None)["token_ids"][0]
+    finally:
+        causal_lm.preprocessor = preprocessor
+    text = text_of(tokenizer)
+    known = [int(id) for id in ids[1:] if id < len(text.pieces)]
+    shown = [id for id in known if id not in text.special_ids]
+    return "".join(text.parts("", (), shown))
+
+
+def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) -> None:
+    """Draw validation perplexity over steps, of one or more named runs, into a PNG.
+
+    Raises:
+        MiniGPTError: if the file can't be written.
+    """
+    # The object interface: no window, no global state.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, evaluations in curves:
+        axes.plot(
+            [each.step for each in evaluations],
+            [each.perplexity for each in evaluations],
+            marker=".",
+            label=name,
+        )
+    axes.set(xlabel="steps", ylabel="validation perplexity", yscale="log")
+    axes.yaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("{x:.0f}")
+    axes.grid(which="both", alpha=0.3)
+    if len(curves) > 1:
+        axes.legend()
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")

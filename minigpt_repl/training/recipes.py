@@ -214,6 +214,13 @@ class Length:
         if not given or min(given) <= 0:
             raise UsageError(f"a run must be longer than nothing, but {given} is not")
 
+    @property
+    def counted(self) -> tuple[str, float]:
+        """What a run is counted in, and how much of it there is; per cent of two."""
+        if self.steps and self.seconds:
+            return "%", 100.0
+        return ("steps", self.steps) if self.steps else ("seconds", self.seconds or 0.0)
+
     def progress(self, step: int, elapsed: float) -> float:
         """The share of the run that is over, from 0 to 1."""
         in_steps = step / self.steps if self.steps else 0.0

@@ -1,5 +1,5 @@
-"""Recipe and vocabulary -> a new model, and the Keras model that is trained: its loss
-and its optimizer.
+"""Recipe and vocabulary -> a new model, and the Keras model that is trained: its loss,
+its optimizer and its evaluation.
 
 The loss is the cross-entropy. Keras' own takes most of a training step at this shape on
 a CPU: it casts the bfloat16 logits to float32 and goes through them several times. Here
@@ -17,6 +17,7 @@ step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -32,11 +33,15 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.models.text.codec import PAD_ID
-from minigpt_repl.training.devices import jit_compile
+from minigpt_repl.training.dataset import Windows
+from minigpt_repl.training.devices import jit_compile, local_devices, own_rows
 from minigpt_repl.training.recipes import Recipe
 
 OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
 """The last kernel of each of a decoder block's two branches."""
+
+EVALUATED_AT_ONCE = 64
+"""Windows at once on a device; changes the speed only."""
 
 
 def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
@@ -177,6 +182,47 @@ def compiled(function: Any) -> Any:
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, reduce_retracing=True)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model achieves on windows; for validation these are the reference's."""
+
+    step: int  # steps taken before
+    elapsed: float  # seconds trained before
+    loss: float  # mean negative log-likelihood of a token, in nats
+    perplexity: float  # its exponential; depends on the vocabulary
+    bits_per_byte: float  # comparable between vocabularies
+
+
+class Evaluator:
+    """Measures a model again and again; traced once.
+
+    It is from ids `(batch, length)` to logits `(batch, length, rows)`.
+    """
+
+    def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
+        # Of its own: the model may be trained with another loss.
+        self._model = Learner(model.inputs, model.outputs[0])
+        self._model.compile(optimizer=None, jit_compile=jit_compile())
+        self._tokens_per_byte = tokens_per_byte
+
+    def measure(
+        self, windows: Windows, step: int = 0, elapsed: float = 0.0
+    ) -> Evaluation:
+        """The model as it is now, on all windows."""
+        total, tokens = 0.0, 0
+        size = EVALUATED_AT_ONCE * local_devices()
+        for start in range(0, len(windows), size):
+            batch = windows[start : start + size].batch()
+            count = int(np.count_nonzero(batch[1] != PAD_ID))
+            total += count * float(self._model.test_on_batch(*map(own_rows, batch)))
+            tokens += count
+        loss = total / tokens
+        bits_per_byte = loss / math.log(2) * self._tokens_per_byte
+        # A diverged model's perplexity does not fit a float.
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return Evaluation(step, elapsed, loss, perplexity, bits_per_byte)
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -1,7 +1,7 @@
 """The training itself: steps, evaluations, saved states; to its end or to a stop.
 
-A plain loop around Keras' `train_on_batch`. Whatever wants to watch is a Keras callback
-and finds its figures in `logs`.
+A plain loop around Keras' `train_on_batch`. It tells a `Progress` how far it is;
+whatever else wants to watch is a Keras callback and finds its figures in `logs`.
 """
 
 import math
@@ -16,23 +16,20 @@ import keras
 import numpy as np
 
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.models.text.codec import PAD_ID
+from minigpt_repl.shown import as_perplexity, in_bits_a_byte
 from minigpt_repl.training.dataset import (
     TrainingData,
-    Windows,
     recipe_batches,
     steps_per_epoch,
 )
-from minigpt_repl.training.devices import jit_compile, local_devices, own_rows
+from minigpt_repl.training.devices import own_rows
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import Length, Recipe, learning_rate
 from minigpt_repl.training.resume import State, check_same, load_state, save_state
-from minigpt_repl.training.trainable import Learner
+from minigpt_repl.training.trainable import Evaluation, Evaluator
 
 EVALUATIONS = 20
 """About the most in a run: a small text is through many times in a minute."""
-
-EVALUATED_AT_ONCE = 64
-"""Windows at once on a device; changes the speed only."""
 
 SAVE_EVERY = 50.0
 """Seconds; a step and an evaluation longer still leave it under a minute."""
@@ -43,50 +40,15 @@ SAVE_FIRST = 5.0
 SPEED_OVER = 100
 """Steps that the speed is measured over."""
 
+FORETOLD_AT = 30
+"""Steps after which the speed is known well enough to say when a run will end."""
+
+SHOWN = ("step", "loss", "learning_rate", "tokens_per_second", "seconds_left")
+"""What a step's figures hold that the progress shows."""
+
 
 class DivergedError(MiniGPTError):
     """The loss is NaN or infinite."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model achieves on windows; for validation these are the reference's."""
-
-    step: int  # steps taken before
-    elapsed: float  # seconds trained before
-    loss: float  # mean negative log-likelihood of a token, in nats
-    perplexity: float  # its exponential; depends on the vocabulary
-    bits_per_byte: float  # comparable between vocabularies
-
-
-class Evaluator:
-    """Measures a model again and again; traced once.
-
-    It is from ids `(batch, length)` to logits `(batch, length, rows)`.
-    """
-
-    def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
-        # Of its own: the model may be trained with another loss.
-        self._model = Learner(model.inputs, model.outputs[0])
-        self._model.compile(optimizer=None, jit_compile=jit_compile())
-        self._tokens_per_byte = tokens_per_byte
-
-    def measure(
-        self, windows: Windows, step: int = 0, elapsed: float = 0.0
-    ) -> Evaluation:
-        """The model as it is now, on all windows."""
-        total, tokens = 0.0, 0
-        size = EVALUATED_AT_ONCE * local_devices()
-        for start in range(0, len(windows), size):
-            batch = windows[start : start + size].batch()
-            count = int(np.count_nonzero(batch[1] != PAD_ID))
-            total += count * float(self._model.test_on_batch(*map(own_rows, batch)))
-            tokens += count
-        loss = total / tokens
-        bits_per_byte = loss / math.log(2) * self._tokens_per_byte
-        # A diverged model's perplexity does not fit a float.
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return Evaluation(step, elapsed, loss, perplexity, bits_per_byte)
 
 
 @dataclass(frozen=True)
@@ -101,6 +63,7 @@ class Plan:
     # Asked after every step; `True` ends the run, state saved.
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
+    progress: Progress = SILENT  # told of every step and every evaluation
     is_chief: bool = True  # whether this process saves the state; all of them read it
     # How the run was asked for, kept in the state.
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -190,10 +153,14 @@ class Trainer:
         """Until the run is over or stopped; a stop at the last step is none."""
         run, clock = self.run, self.plan.clock
         feed = self._batches()
+        unit, total = self.plan.length.counted
+        self.plan.progress.start("train", round(total), unit)
         saved = clock() - SAVE_EVERY + SAVE_FIRST
         self._watchers.on_train_begin()
         while not (self.is_over() or run.was_stopped):
-            self._watchers.on_train_batch_end(run.step, self._step(*next(feed)))
+            figures = self._step(*next(feed))
+            self._tell(figures, total)
+            self._watchers.on_train_batch_end(run.step, figures)
             run.was_stopped = self.plan.should_stop() and not self.is_over()
             # Stopped within a round, it goes on to its end when it is resumed, so that
             # evaluations fall on the same steps as without the break.
@@ -201,11 +168,14 @@ class Trainer:
             is_evaluated = is_round and self._is_due()
             if is_evaluated:
                 round_number = (run.step - 1) // self.evaluate_every
-                self._watchers.on_epoch_end(round_number, self._evaluate_round())
+                figures = self._evaluate_round()
+                self.plan.progress.say(evaluated(run))
+                self._watchers.on_epoch_end(round_number, figures)
             if is_evaluated or run.was_stopped or clock() - saved > SAVE_EVERY:
                 self.save()
                 saved = clock()
         self._watchers.on_train_end()
+        self.plan.progress.finish()
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         feed = recipe_batches(
@@ -235,6 +205,21 @@ class Trainer:
         self._losses += 1
         self._ends.append((run.step, self.plan.clock() - self._seconds_evaluated))
         return self._figures()
+
+    def _tell(self, figures: dict[str, float], total: float) -> None:
+        """Show a step; once, when the run will end."""
+        progress, run = self.plan.progress, self.run
+        if len(self._ends) == FORETOLD_AT:
+            end = time.localtime(time.time() + figures["seconds_left"])
+            times = figures["epochs"] / figures["progress"]
+            progress.say(
+                f"about {times:,.1f} times through the text, until "
+                f"{time.strftime('%H:%M', end)}"
+            )
+        shown = {name: figures[name] for name in SHOWN}
+        if run.evaluations:
+            shown["val_perplexity"] = run.evaluations[-1].perplexity
+        progress.advance(round(figures["progress"] * total), **shown)
 
     def _evaluate_round(self) -> dict[str, float]:
         """Evaluate after a round; returns its figures, the evaluation's with them."""
@@ -364,3 +349,23 @@ class Trainer:
             best=min(evaluations, key=lambda each: each.loss, default=None),
         )
         return True
+
+
+def evaluated(run: Run) -> str:
+    """The last evaluation, for people; once, that only the training text is learned."""
+    last, (step, loss) = run.evaluations[-1], run.losses[-1]
+    told = (
+        f"step {step}: loss {loss:.3f}, validation perplexity "
+        f"{as_perplexity(last.perplexity)}, "
+        f"{in_bits_a_byte(last.bits_per_byte)} bits a byte"
+    )
+    best = run.best.step if run.best else step
+    losses = dict(run.losses)
+    since_best = [each for each in run.evaluations if each.step > best]
+    if len(since_best) == 2 and loss < losses.get(best, -math.inf):
+        told += (
+            f"\nno longer learning: validation was best after step {best:,}, since "
+            "then the text is learned by heart. The best is kept; more text helps, "
+            "--patience ends such a run early"
+        )
+    return told

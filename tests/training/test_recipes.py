@@ -128,6 +128,8 @@ def test_length_in_steps_or_in_seconds():
     assert Length(seconds=10).progress(1, 11) == 1
     both = Length(steps=10, seconds=10)
     assert (both.progress(5, 2.0), both.progress(1, 9.0)) == (0.5, 0.9)
+    counted = [each.counted for each in (Length(steps=60), Length(seconds=9.5), both)]
+    assert counted == [("steps", 60), ("seconds", 9.5), ("%", 100)]
     for wrong in ({}, {"steps": 1, "seconds": 0.0}, {"steps": 0}, {"seconds": -1.0}):
         with pytest.raises(UsageError):
             Length(**wrong)

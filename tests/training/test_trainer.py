@@ -1,6 +1,7 @@
 """A training that is broken off goes on as if it had not been."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -210,6 +211,38 @@ def test_watchers_find_their_figures_in_logs():
     for name in ("loss", "learning_rate", "progress", "tokens_per_second"):
         assert all(each[name] >= 0 for each in steps)
     assert {"val_loss", "val_perplexity", "val_bits_per_byte"} <= set(rounds[0])
+
+
+def test_its_progress_is_shown_like_that_of_other_stages():
+    from rich.console import Console
+
+    from minigpt_repl.training.progress import Display
+
+    console = Console(file=io.StringIO(), width=200)
+    make_trainer(small(DEFAULT), progress=Display(console)).train()
+    told = console.file.getvalue()
+    assert told.startswith("train: started\nstep 5: loss ")
+    assert f"train: {STEPS}/{STEPS} steps, done in" in told
+    assert told.count("validation perplexity") == 3
+
+
+def test_learning_by_heart_is_said_once():
+    from minigpt_repl.training.trainable import Evaluation
+    from minigpt_repl.training.trainer import Run, evaluated
+
+    run, lines = Run(), []
+    for number in range(1, 7):
+        step = 10 * number
+        validation = abs(number - 2) + 1.0
+        run.evaluations.append(Evaluation(step, 1.0, validation, 9.0, 1.0))
+        run.losses.append((step, 5.0 - number))
+        run.best = min(run.evaluations, key=lambda each: each.loss)
+        lines.append(evaluated(run))
+    figures = "validation perplexity 9.0, 1.000 bits a byte"
+    assert lines[0] == f"step 10: loss 4.000, {figures}"
+    told = [line for line in lines if "by heart" in line]
+    assert told == [lines[3]]
+    assert "best after step 20" in told[0]
 
 
 def test_the_speed_is_that_of_the_steps():
