@@ -47,7 +47,6 @@ LOOKED_AT = 1 << 18
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
@@ -194,9 +193,7 @@ def _texts(
         text, name = _decoded(document.read(), document.name, encoding)
         texts.append(text)
         found[name] += 1
-    others = {
-        name: n for name, n in found.items() if name.removesuffix("-sig") != "utf-8"
-    }
+    others = {name: count for name, count in found.items() if name != "utf-8"}
     if others and encoding is None:
         named = ", ".join(
             name if len(texts) == 1 else f"{name} ({count} of {len(texts)} files)"

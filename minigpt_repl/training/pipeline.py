@@ -227,7 +227,7 @@ class _Training:
         if setup.sampler is not None:
             # On all of them, though one shows it: they must stay the same program.
             callbacks.append(
-                ShowSample(
+                show_samples(
                     causal_lm,
                     setup.sampler,
                     setup.sampler_values,
@@ -305,37 +305,31 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
     }
 
 
-class ShowSample(keras.callbacks.Callback):
+def show_samples(
+    causal_lm: MiniGPTCausalLM,
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    progress: Progress,
+    prompt: str = "",
+    seed: int = 1,
+) -> keras.callbacks.Callback:
     """Shows a text at each evaluation, as the reference example does.
 
     The causal LM shares its weights with the model in training. One on many devices is
     copied: they would share a single row.
     """
+    with alone() as is_copy:
+        writer = in_float32(causal_lm) if is_copy else causal_lm
+    writer.compile(sampler=spec.make(values, seed))
 
-    def __init__(
-        self,
-        causal_lm: MiniGPTCausalLM,
-        spec: SamplerSpec,
-        values: Mapping[str, Value],
-        progress: Progress,
-        prompt: str = "",
-        seed: int = 1,
-    ) -> None:
-        super().__init__()
-        self._trained = causal_lm
-        with alone() as is_copy:
-            self._causal_lm = in_float32(causal_lm) if is_copy else causal_lm
-        self._progress = progress
-        self._prompt = prompt
-        self._name = spec.brief(values)
-        self._causal_lm.compile(sampler=spec.make(values, seed))
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        with alone() as is_copy:
+    def show(epoch: int, logs: Any) -> None:
+        with alone():
             if is_copy:
-                self._causal_lm.set_weights(self._trained.get_weights())
-            text = sample_text(self._causal_lm, self._prompt)
-        self._progress.say(f"{self._name}: {text}")
+                writer.set_weights(causal_lm.get_weights())
+            text = sample_text(writer, prompt)
+        progress.say(f"{spec.brief(values)}: {text}")
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=show)
 
 
 def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:

@@ -55,7 +55,6 @@ _FORMAT = 1
 _LOWEST_THRESHOLD = 10
 _HIGHEST_THRESHOLD = 10_000_000
 _PASSES = 4
-_MAX_WORDS = 5_000_000
 _MAX_WORD_LENGTH = 50
 _MAX_CHARACTERS = 1000
 _SLACK = 0.05
@@ -191,10 +190,7 @@ def _usable_words(
             characters[character] += count
     ranked = sorted(characters, key=lambda each: (-characters[each], each))
     allowed = set(ranked[:_MAX_CHARACTERS])
-    words = [item for item in words if allowed.issuperset(item[0])]
-    if len(words) > _MAX_WORDS:
-        words = sorted(words, key=lambda item: -item[1])[:_MAX_WORDS]
-    return words
+    return [item for item in words if allowed.issuperset(item[0])]
 
 
 class _Endings:

@@ -60,7 +60,7 @@ def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
 def test_a_sample_is_written_by_any_sampler_as_the_repl_takes_it(
     make_causal_lm, typed, label
 ):
-    from minigpt_repl.training.pipeline import ShowSample
+    from minigpt_repl.training.pipeline import show_samples
     from minigpt_repl.training.progress import Progress
     from minigpt_repl.training.setup_options import Options, make_setup
 
@@ -71,7 +71,7 @@ def test_a_sample_is_written_by_any_sampler_as_the_repl_takes_it(
     lines = []
     setup = make_setup(Options(sampler=typed), {"sampler"})
     chosen = (setup.sampler, setup.sampler_values)
-    shown = ShowSample(make_causal_lm(seed=1), *chosen, Said(), "the cat")
+    shown = show_samples(make_causal_lm(seed=1), *chosen, Said(), "the cat")
     shown.on_epoch_end(1, {"val_perplexity": 9.0})
     (line,) = lines
     assert line.startswith(label or typed) and ": The cat" in line
