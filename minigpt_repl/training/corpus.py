@@ -6,11 +6,9 @@ made into one paragraph a line.
 """
 
 import codecs
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -22,6 +20,7 @@ from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.shown import quoted
 from minigpt_repl.training import documents
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
@@ -32,16 +31,12 @@ from minigpt_repl.training.sources import (
 
 Tokenizer = Literal["bpe", "wordpiece", "byte"]
 
-SIMPLEBOOKS_MIN_LENGTH = 512
-"""The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
-
-MIN_LENGTH = 16
-"""For any other text: headings and page numbers are shorter."""
+SIMPLEBOOKS_MIN_LENGTH = 512  # bytes; the reference keeps lines longer than this
+MIN_LENGTH = 16  # for any other text: headings and page numbers are shorter
 
 _TRAIN, _VALID = "simplebooks-92-raw/train.txt", "simplebooks-92-raw/valid.txt"
 
-LOOKED_AT = 1 << 18
-"""Bytes that are looked at to find an encoding."""
+LOOKED_AT = 1 << 18  # bytes, to find an encoding
 
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -52,28 +47,6 @@ _MARKS = (
 )
 
 _LINES_A_REPORT = 5000
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Lines, normalized, one paragraph each; or documents as they were written."""
-
-    texts: tuple[str, ...]
-    ends: tuple[bool, ...] = ()  # whether a document ends with each
-
-    @cached_property
-    def size(self) -> int:
-        """UTF-8 bytes, the ends of lines not with them."""
-        return sum(len(text.encode("utf-8")) for text in self.texts)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Tells these lines from all others."""
-        digest = hashlib.sha256()
-        for text in self.texts:
-            digest.update(f"{text}\n".encode())
-        digest.update(bytes(self.ends))
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -132,49 +105,43 @@ def load_corpus(
         kind = document or ("line" if layout else documents.find_kind(texts))
         read = [documents.split_documents(side, kind) for side in sides]
         kept = [[t for t in lines if _is_longer(t, min_length)] for lines in read]
-        document = _told(kind, sum(map(len, kept)), progress)
+        count = sum(map(len, kept))
+        if count:
+            progress.say(
+                f"documents: {count:,}, each a {kind} (--document file, paragraph or "
+                "line)"
+            )
+        document = kind if count > 1 else None  # of one, no end can be learned
     else:
         document = None
         read = [_lines(side, bool(layout)) for side in sides]
         kept = [_normalized(lines, min_length, progress) for lines in read]
     if layout:
-        train, valid = ([documents.Piece(t, True) for t in half] for half in kept)
+        train, valid = (Lines(tuple(half), (True,) * len(half)) for half in kept)
     else:
         train, valid = documents.split_for_validation(kept[0], is_lossless)
+    if not is_lossless:
+        train, valid = Lines(train.texts), Lines(valid.texts)
     lines_read = sum(map(len, read))
     if not any(text.strip() for text in texts):
         raise CorpusError(f"{opened.description} is empty")
-    if not train or not valid:
+    if not train.texts or not valid.texts:
         raise CorpusError(
-            f"{opened.description} has {len(train)} lines to train on and {len(valid)} "
-            f"to validate with, of {lines_read:,} that were read: it takes one of "
-            f"each, longer than {min_length} bytes (--min-length)"
+            f"{opened.description} has {len(train.texts)} lines to train on and "
+            f"{len(valid.texts)} to validate with, of {lines_read:,} that were read: "
+            f"it takes one of each, longer than {min_length} bytes (--min-length)"
         )
     return Corpus(
         source=opened.description,
         name=public_name(source),
         sha256=opened.sha256,
         min_length=min_length,
-        train=_put_together(train, is_lossless),
-        valid=_put_together(valid, is_lossless),
+        train=train,
+        valid=valid,
         lines_read=lines_read,
         tokenizer=tokenizer,
         document=document,
     )
-
-
-def _put_together(pieces: Sequence[documents.Piece], has_ends: bool) -> Lines:
-    texts = tuple(piece.text for piece in pieces)
-    return Lines(texts, tuple(piece.is_end for piece in pieces if has_ends))
-
-
-def _told(kind: DocumentKind, count: int, progress: Progress) -> DocumentKind | None:
-    """What has an end that can be learned, if there are several."""
-    if count:
-        progress.say(
-            f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
-        )
-    return kind if count > 1 else None
 
 
 def _lines(texts: Sequence[str], is_simplebooks: bool) -> list[str]:

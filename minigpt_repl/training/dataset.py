@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.codec import BOS_ID
-from minigpt_repl.training.corpus import Corpus, Lines
+from minigpt_repl.training.corpus import Corpus
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import Feeding, Recipe
 from minigpt_repl.training.resume import StageCache, fingerprint

@@ -3,22 +3,22 @@
 A document is what has an end of its own.
 """
 
+import hashlib
 import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.bytelevel import BETWEEN
 
-_LONG = 80
-"""Characters: a longer line may be a sentence or more, with any mark of prose."""
+_LONG = 80  # characters: a longer line may be a sentence, with any mark of prose
 
 _MARKED_UP = re.compile(r"[=<>{}\[\]|\t]|://|,\w")
 _STRUCTURED = re.compile(rf"{_MARKED_UP.pattern}|[:;]")
-_FEW = 20
-"""Documents: of fewer than these parts are put aside for validation, not whole ones."""
+_FEW = 20  # documents: of fewer than these parts are for validation, not whole ones
 
 # Every 20th block of neighbours is for validation: 5%. Blocks, since next to a
 # paragraph one knows much of it; not one at the end, which may be notes.
@@ -38,22 +38,31 @@ _AFTER = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 
-_WIDEST_WRAP = 100
-"""Columns: no one wraps wider."""
-
-_FULL_LINE = 40
-"""Columns: lines inside a wrapped paragraph are about this long or longer."""
+_WIDEST_WRAP = 100  # columns: no one wraps wider
+_FULL_LINE = 40  # columns: of most lines inside a wrapped paragraph, or more
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a document that is trained on, or validated with, as a whole.
+class Lines:
+    """Lines, normalized, one paragraph each; or documents, or parts of them, as they
+    were written."""
 
-    `is_end` tells whether the document ends with it.
-    """
+    texts: tuple[str, ...]
+    ends: tuple[bool, ...] = ()  # whether a document ends with each
 
-    text: str
-    is_end: bool
+    @cached_property
+    def size(self) -> int:
+        """UTF-8 bytes, the ends of lines not with them."""
+        return sum(len(text.encode("utf-8")) for text in self.texts)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Tells these lines from all others."""
+        digest = hashlib.sha256()
+        for text in self.texts:
+            digest.update(f"{text}\n".encode())
+        digest.update(bytes(self.ends))
+        return digest.hexdigest()
 
 
 def find_kind(texts: Sequence[str]) -> DocumentKind:
@@ -92,8 +101,8 @@ def split_documents(texts: Sequence[str], kind: DocumentKind) -> list[str]:
 
 def split_for_validation(
     documents: Sequence[str], may_cut: bool = False
-) -> tuple[list[Piece], list[Piece]]:
-    """Training and validation pieces: about every 20th, in blocks of neighbours.
+) -> tuple[Lines, Lines]:
+    """Training and validation lines: about every 20th, in blocks of neighbours.
 
     The same documents are always split alike. Of two or more, at least one is for
     validation. With `may_cut`, of a few documents parts are put aside: they are cut at
@@ -116,15 +125,18 @@ def split_for_validation(
     if len(parts) > 1 and not any(is_valid):
         is_valid[-1] = True
     ends = {number: place for place, (number, _) in enumerate(parts)}
-    train: list[Piece] = []
-    valid: list[Piece] = []
+    sides: tuple[list[tuple[str, bool]], ...] = ([], [])  # training, validation
     last = None
     for place, (number, text) in enumerate(parts):
-        side = valid if is_valid[place] else train
+        side = sides[is_valid[place]]
         if last == (number, is_valid[place]):
-            text = side.pop().text + text
-        side.append(Piece(text, is_end=place == ends[number]))
+            text = side.pop()[0] + text
+        side.append((text, place == ends[number]))
         last = (number, is_valid[place])
+    train, valid = (
+        Lines(tuple(text for text, _ in side), tuple(is_end for _, is_end in side))
+        for side in sides
+    )
     return train, valid
 
 

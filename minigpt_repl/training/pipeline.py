@@ -57,11 +57,8 @@ from minigpt_repl.version import __version__
 CURVE_FILE = "curve.png"
 LOG_FILE = "log.csv"
 
-DRAFT_SHARE = 0.25
-"""Of the model's steps or minutes, for its draft model."""
-
-SAMPLE_LENGTH = 60
-"""Tokens of a sample, `[BOS]` and prompt with them."""
+DRAFT_SHARE = 0.25  # of the model's steps or minutes, for its draft model
+SAMPLE_LENGTH = 60  # tokens of a sample, `[BOS]` and prompt with them
 
 
 def set_up(

@@ -157,11 +157,8 @@ SIZES: Mapping[int, Mapping[str, Any]] = {
 A larger text has the recipe as it is. The second and the third were the best of those
 that docs/training-log.md lists."""
 
-PATIENCE = 8
-"""Evaluations of a small text without a new best that end the run."""
-
-SEEN_TOKENS = 3_000_000
-"""Tokens that a small text is read to at most, again and again."""
+PATIENCE = 8  # evaluations of a small text without a new best that end the run
+SEEN_TOKENS = 3_000_000  # that a small text is read to at most, again and again
 
 
 def fitted(recipe: Recipe, tokens: int, given: Mapping[str, Any]) -> Recipe:

@@ -326,16 +326,14 @@ def _sample_sampler(text: str) -> tuple[SamplerSpec | None, dict[str, Value]]:
     spec, typed = read_sampler(text)
     given = {name: spec.parameter(name).parse(typed[name]) for name in typed}
     spec, values = choose_sampler(spec.name, given)
-    if bound := spec.bound_to_the_engine(given):
-        raise UsageError(
-            f"{bound[0]} can't write samples during training: it works in the REPL "
-            "and its commands only"
-        )
+    unable = [*spec.bound_to_the_engine(given)]
     if not _can_sample(spec):
+        unable.append(spec.name)
+    if unable:
         able = [each.name for each in all_samplers() if _can_sample(each)]
         raise UsageError(
-            f"{spec.name} can't write samples during training (it needs hidden states "
-            f"or a draft model): choose {', '.join(able)}, or a chain of rules"
+            f"{unable[0]} can't write samples during training, only in the REPL: "
+            f"choose {', '.join(able)}, or a chain of other rules"
         )
     return spec, values
 

@@ -36,11 +36,8 @@ SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 """A file of a folder or zip that is called so is text, whatever it begins with."""
 
-MAX_BYTES = 16 << 30
-"""The most that is read from one archive."""
-
-TIMEOUT = 30.0
-"""Seconds without a byte until a download counts as broken."""
+MAX_BYTES = 16 << 30  # the most that is read from one archive
+TIMEOUT = 30.0  # seconds without a byte until a download counts as broken
 
 # Prose shrinks to a third; a run of one byte shrinks a thousandfold.
 _MAX_RATIO = 100

@@ -28,20 +28,11 @@ from minigpt_repl.training.recipes import Length, Recipe, learning_rate
 from minigpt_repl.training.resume import State, check_same, load_state, save_state
 from minigpt_repl.training.trainable import Evaluation, Evaluator
 
-EVALUATIONS = 20
-"""About the most in a run: a small text is through many times in a minute."""
-
-SAVE_EVERY = 50.0
-"""Seconds; a step and an evaluation longer still leave it under a minute."""
-
-SAVE_FIRST = 5.0
-"""Seconds until the first time."""
-
-SPEED_OVER = 100
-"""Steps that the speed is measured over."""
-
-FORETOLD_AT = 30
-"""Steps after which the speed is known well enough to say when a run will end."""
+EVALUATIONS = 20  # at most, or so: a small text is through many times in a minute
+SAVE_EVERY = 50.0  # seconds; with a step and an evaluation still under a minute
+SAVE_FIRST = 5.0  # seconds until the first time
+SPEED_OVER = 100  # steps that the speed is measured over
+FORETOLD_AT = 30  # steps, after which the speed tells when a run will end
 
 SHOWN = ("step", "loss", "learning_rate", "tokens_per_second", "seconds_left")
 """What a step's figures hold that the progress shows."""

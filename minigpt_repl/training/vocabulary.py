@@ -35,15 +35,13 @@ from minigpt_repl.models.tokenizer import (
     MiniGPTTokenizer,
     learn_byte_pairs,
 )
-from minigpt_repl.training.corpus import Lines, Tokenizer
+from minigpt_repl.training.corpus import Tokenizer
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
 
-SMALLEST_BPE = 260
-"""Pieces: the reserved ones and 256 bytes, and room for one pair."""
-
-BYTES_A_PIECE = 40
-"""Of the text, for each piece that is learned: a rarer one would be met too seldom."""
+SMALLEST_BPE = 260  # pieces: the reserved ones and 256 bytes, and room for one pair
+BYTES_A_PIECE = 40  # of the text: a rarer piece would be met too seldom
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 50_000

@@ -347,7 +347,7 @@ class TestPlainText:
 class TestSplit:
     def split(self, lines):
         halves = split_for_validation(lines)
-        return [[piece.text for piece in half] for half in halves]
+        return [list(half.texts) for half in halves]
 
     @given(st.integers(0, 3000))
     def test_nothing_is_lost_or_doubled(self, count):

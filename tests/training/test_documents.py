@@ -73,10 +73,11 @@ def test_a_cut_text_is_whole(text, size):
 @given(st.lists(st.text(alphabet="ab \n", min_size=1, max_size=3000), max_size=4))
 def test_few_documents_give_parts_of_each(documents):
     train, valid = split_for_validation(documents, may_cut=True)
-    assert sum(len(piece.text) for piece in train + valid) == sum(map(len, documents))
-    assert sum(piece.is_end for piece in train + valid) == len(documents)
+    assert train.size + valid.size == sum(map(len, documents))
+    assert sum(train.ends + valid.ends) == len(documents)
+    assert len(train.ends) == len(train.texts)
     if sum(map(len, documents)) > 200:
-        assert train and valid
+        assert train.texts and valid.texts
 
 
 def test_one_giant_line_is_cut(tmp_path):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from processes import python
 
 from minigpt_repl.training import dataset
-from minigpt_repl.training.corpus import Lines
 from minigpt_repl.training.dataset import prepared_tokens
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.resume import StageCache
 from minigpt_repl.training.vocabulary import Vocabulary
 
@@ -143,7 +143,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
         import os, signal
         from pathlib import Path
         from minigpt_repl.training import resume
-        from minigpt_repl.training.corpus import Lines
+        from minigpt_repl.training.documents import Lines
         from minigpt_repl.training.dataset import prepared_tokens
         from minigpt_repl.training.vocabulary import Vocabulary
         import numpy as np

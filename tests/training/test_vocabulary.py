@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.training import vocabulary
-from minigpt_repl.training.corpus import Lines
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.resume import StageCache
 from minigpt_repl.training.vocabulary import (
     RESERVED,
