@@ -364,8 +364,7 @@ def learn_vocabulary(
     """The vocabulary for the word counts, reserved entries first.
 
     Raises:
-        CorpusError: if nothing but single characters could be learned, or not
-            even these have room.
+        CorpusError: if nothing but single characters could be learned.
     """
     if not word_counts:
         raise CorpusError("the training text has no words; give another text")
@@ -373,15 +372,11 @@ def learn_vocabulary(
     texts = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
     alone = {text for text in texts if len(text) == 1}
     needed = len(RESERVED) + 2 * len(alone)
-    if len(words) == vocabulary_size < needed:
-        raise CorpusError(
-            f"the training text has {len(alone)} different characters: a vocabulary "
-            f"of {vocabulary_size} has no room for words, ask for {2 * needed} or more"
-        )
     if len(words) <= needed:
         total = sum(word_counts.values())
         raise CorpusError(
-            f"the training text is too small for a vocabulary: no word of its {total} "
-            "words occurs often enough (10 times or more); give more text"
+            f"no words can be learned from {total:,} words of {len(alone)} different "
+            f"characters: give more text, in which words occur {_LOWEST_THRESHOLD} "
+            f"times, or ask for a vocabulary of {2 * needed} or more"
         )
     return words
