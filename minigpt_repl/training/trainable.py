@@ -165,7 +165,10 @@ def mean_over_tokens(losses: Any, labels: Any) -> Any:
 
 @cache
 def surprisal() -> Any:
-    """From logits and int32 labels to `-log softmax(logits)[label]` by position."""
+    """From logits and int32 labels to `-log softmax(logits)[label]` by position.
+
+    Shapes as for `mean_cross_entropy`; the result is `(batch, length)`, float32.
+    """
 
     def of_labels(logits: Any, labels: Any) -> Any:
         logits = ops.cast(logits, "float32")

@@ -100,7 +100,7 @@ class Trainer:
         self.run = Run()
         self.evaluator = Evaluator(model, data.tokens_per_byte)
         self.best_weights: list[Any] = []
-        self._watchers = keras.callbacks.CallbackList([*callbacks], model=model)
+        self._callbacks = [*callbacks]
         epoch = steps_per_epoch(recipe.feeding, len(data.train), recipe.batch_size)
         usual = epoch if recipe.feeding == "cut" else min(epoch, 250)
         least = math.ceil((plan.length.steps or 0) / EVALUATIONS)
@@ -147,11 +147,12 @@ class Trainer:
         unit, total = self.plan.length.counted
         self.plan.progress.start("train", round(total), unit)
         saved = clock() - SAVE_EVERY + SAVE_FIRST
-        self._watchers.on_train_begin()
+        self._call("set_model", self.model)
+        self._call("on_train_begin")
         while not (self.is_over() or run.was_stopped):
             figures = self._step(*next(feed))
             self._tell(figures, total)
-            self._watchers.on_train_batch_end(run.step, figures)
+            self._call("on_train_batch_end", run.step, figures)
             run.was_stopped = self.plan.should_stop() and not self.is_over()
             # Stopped within a round, it goes on to its end when it is resumed, so that
             # evaluations fall on the same steps as without the break.
@@ -161,12 +162,16 @@ class Trainer:
                 round_number = (run.step - 1) // self.evaluate_every
                 figures = self._evaluate_round()
                 self.plan.progress.say(evaluated(run))
-                self._watchers.on_epoch_end(round_number, figures)
+                self._call("on_epoch_end", round_number, figures)
             if is_evaluated or run.was_stopped or clock() - saved > SAVE_EVERY:
                 self.save()
                 saved = clock()
-        self._watchers.on_train_end()
+        self._call("on_train_end")
         self.plan.progress.finish()
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for each in self._callbacks:
+            getattr(each, hook)(*arguments)
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         feed = recipe_batches(

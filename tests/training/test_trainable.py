@@ -33,8 +33,9 @@ def fused(logits, labels, weights, upstream=1.0):
     logits = tf.convert_to_tensor(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = surprisal()(logits, tf.convert_to_tensor(labels))
-        loss = upstream * tf.reduce_sum(weights * losses)
+        # One text of a batch, as it is traced in a training.
+        losses = surprisal()(logits[None], tf.convert_to_tensor(labels[None]))
+        loss = upstream * tf.reduce_sum(weights * losses[0])
     gradient = tape.gradient(loss, logits)
     return float(loss), gradient
 
