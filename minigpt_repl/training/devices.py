@@ -90,13 +90,10 @@ def alone() -> Iterator[bool]:
         keras.distribution.set_distribution(distribution)
 
 
-def local_devices() -> int:
-    """How many devices share the rows of this process."""
-    if keras.distribution.distribution() is None:
-        return 1
-    import jax
-
-    return int(jax.local_device_count())
+def device_count() -> int:
+    """How many devices, of all processes, share the rows of a batch."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)
 
 
 def jit_compile() -> Any:

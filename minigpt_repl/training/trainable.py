@@ -34,7 +34,7 @@ from minigpt_repl.lm import (
 )
 from minigpt_repl.models.text.codec import PAD_ID
 from minigpt_repl.training.dataset import Windows
-from minigpt_repl.training.devices import jit_compile, local_devices, own_rows
+from minigpt_repl.training.devices import device_count, jit_compile, own_rows
 from minigpt_repl.training.recipes import Recipe
 
 OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
@@ -215,7 +215,7 @@ class Evaluator:
     ) -> Evaluation:
         """The model as it is now, on all windows."""
         total, tokens = 0.0, 0
-        size = EVALUATED_AT_ONCE * local_devices()
+        size = EVALUATED_AT_ONCE * device_count()
         for start in range(0, len(windows), size):
             batch = windows[start : start + size].batch()
             count = int(np.count_nonzero(batch[1] != PAD_ID))
