@@ -4,12 +4,12 @@ A recipe names everything that decides the result apart from the text, the seed 
 length of the run. The learning rate of each step is plain arithmetic on the three.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.shown import did_you_mean, quoted
 
 Feeding = Literal["cut", "packed"]
 
@@ -189,11 +189,12 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         UsageError: naming the nearest match and all there are.
     """
-    if name in RECIPES:
-        return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"no recipe {name!r}: {hint}there are {', '.join(RECIPES)}")
+    if name not in RECIPES:
+        near = did_you_mean(name, RECIPES)
+        raise UsageError(
+            f"no recipe {quoted(name)}: there are {', '.join(RECIPES)}{near}"
+        )
+    return RECIPES[name]
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_every_recipe_is_found_by_its_name():
 
 
 def test_an_unknown_recipe_names_the_nearest():
-    with pytest.raises(UsageError, match=r"'tutoral'.*mean 'tutorial'.*default"):
+    with pytest.raises(UsageError, match=r"'tutoral'.*default, .*mean tutorial\?"):
         get_recipe("tutoral")
 
 

@@ -363,7 +363,7 @@ def test_tutorial_prints_its_model_and_a_sample_at_each_epochs_end(place):
     [
         (["--steps", "1", "--minutes", "1"], "--steps and --minutes"),
         (["--resume", "--overwrite"], "--resume goes on, --overwrite starts anew"),
-        (["--recipe", "tutorail"], "did you mean 'tutorial'"),
+        (["--recipe", "tutorail"], "did you mean tutorial?"),
         (["--sampler", "contrastive"], "can't write samples during training"),
         (["--sampler", "topp_k"], "no sampler 'topp_k'"),
         (["--sampler", "top_k:k=0"], "k must be a whole number"),
