@@ -99,7 +99,7 @@ def load_corpus(
     texts = _texts(layout or opened.documents, encoding, progress)
     if not layout:
         texts = [documents.strip_gutenberg(text) for text in texts]
-    # SimpleBooks has a training and a validation text, any other is split below.
+    # SimpleBooks has a training and a validation text.
     sides = [[text] for text in texts] if layout else [texts]
     if is_lossless:
         kind = document or ("line" if layout else documents.find_kind(texts))
@@ -116,12 +116,7 @@ def load_corpus(
         document = None
         read = [_lines(side, bool(layout)) for side in sides]
         kept = [_normalized(lines, min_length, progress) for lines in read]
-    if layout:
-        train, valid = (Lines(tuple(half), (True,) * len(half)) for half in kept)
-    else:
-        train, valid = documents.split_for_validation(kept[0], is_lossless)
-    if not is_lossless:
-        train, valid = Lines(train.texts), Lines(valid.texts)
+    train, valid = _halves(kept, is_lossless)
     lines_read = sum(map(len, read))
     if not any(text.strip() for text in texts):
         raise CorpusError(f"{opened.description} is empty")
@@ -142,6 +137,15 @@ def load_corpus(
         tokenizer=tokenizer,
         document=document,
     )
+
+
+def _halves(sides: Sequence[Sequence[str]], is_lossless: bool) -> tuple[Lines, Lines]:
+    """Training and validation lines: those of both sides, or one that is split."""
+    if len(sides) == 2:
+        train, valid = (Lines(tuple(side), (True,) * len(side)) for side in sides)
+    else:
+        train, valid = documents.split_for_validation(sides[0], is_lossless)
+    return (train, valid) if is_lossless else (Lines(train.texts), Lines(valid.texts))
 
 
 def _lines(texts: Sequence[str], is_simplebooks: bool) -> list[str]:
