@@ -12,9 +12,7 @@ own: the two take turns, so that whatever else the machine does slows both.
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +66,7 @@ def compare(
     recipes = [get_recipe(name) for name in names]
     with quiet():
         from minigpt_repl.training.corpus import load_corpus
-        from minigpt_repl.training.prepared_text import prepare_text
+        from minigpt_repl.training.dataset import prepare_text
 
         progress = Display(Console(file=sys.stderr))
         loaded = load_corpus(corpus, progress=progress)
@@ -88,10 +86,9 @@ def train_each(
     recipes: list[Any], text: Any, seed: int, steps: int, every: int, progress: Any
 ) -> tuple[list[dict[str, Any]], list[tuple[str, Any]]]:
     """Train one recipe after the other; prints a row for each evaluation."""
-    from minigpt_repl.training.callbacks import ShowProgress
     from minigpt_repl.training.dataset import training_data
     from minigpt_repl.training.recipes import Length
-    from minigpt_repl.training.trainable import build_model
+    from minigpt_repl.training.trainable import build_model, trainable
     from minigpt_repl.training.trainer import Plan, Trainer
 
     report: list[dict[str, Any]] = []
@@ -102,11 +99,10 @@ def train_each(
         length = Length(steps=steps)
         causal_lm = build_model(recipe, text.vocabulary.tokenizer(), seed)
         trainer = Trainer(
-            causal_lm,
+            trainable(causal_lm, recipe),
             recipe,
             training_data(recipe, text),
-            Plan(length, seed=seed, evaluate_every=every),
-            [ShowProgress(progress, length)],
+            Plan(length, seed=seed, evaluate_every=every, progress=progress),
         )
         run = trainer.train()
         curves.append((recipe.name, run.evaluations))
@@ -128,7 +124,7 @@ def train_each(
 
 def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
     """Draw the curves, if there is something to draw with."""
-    from minigpt_repl.training.callbacks import draw_curves
+    from minigpt_repl.training.pipeline import draw_curves
     from minigpt_repl.training.setup_options import check_installed
 
     try:
@@ -143,12 +139,12 @@ def plot(path: Path, curves: list[tuple[str, Any]]) -> None:
 def time_steps(
     recipes: list[Any], text: Any, seed: int, steps: int
 ) -> list[dict[str, Any]]:
-    """Seconds a step of each recipe's own `fit`, evaluations left out.
+    """Seconds a step of each recipe, evaluations left out.
 
-    The tutorial's is the example's own `fit`, compiled as Keras compiles it there,
-    but fed with ids made beforehand; the example tokenizes while it trains.
+    The tutorial's is the example's own step, compiled as Keras compiles it there, but
+    fed with ids made beforehand; the example tokenizes while it trains.
     """
-    from minigpt_repl.training.dataset import batches, for_fit, training_data
+    from minigpt_repl.training.dataset import batches, training_data
     from minigpt_repl.training.trainable import build_model, trainable
 
     fits = []
@@ -164,9 +160,9 @@ def time_steps(
     for turn in range(-1, -(-steps // ROUND)):
         for recipe, (model, made) in zip(recipes, fits, strict=True):
             count = WARM_UP if turn < 0 else min(ROUND, steps - turn * ROUND)
-            pairs = for_fit(partial(_each, made), recipe.context_length)
             began, worked = time.perf_counter(), time.process_time()
-            model.fit(pairs, steps_per_epoch=count, verbose=0)
+            for inputs, labels in made[:count]:
+                model.train_on_batch(inputs, labels)
             if turn >= 0:
                 spent[recipe.name] += time.perf_counter() - began
                 processor[recipe.name] += time.process_time() - worked
@@ -189,11 +185,6 @@ def time_steps(
             }
         )
     return report
-
-
-def _each(made: list[Any]) -> Iterator[Any]:
-    """A generator, which Keras takes where it takes no list."""
-    yield from made
 
 
 if __name__ == "__main__":

@@ -98,10 +98,9 @@ def train_longer(
         progress = during.enter_context(contextlib.closing(display))
         during.enter_context(locked(out))
         from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
-        from minigpt_repl.training.callbacks import ShowProgress
         from minigpt_repl.training.dataset import training_data
         from minigpt_repl.training.pipeline import training_record
-        from minigpt_repl.training.trainable import in_float32
+        from minigpt_repl.training.trainable import in_float32, trainable
         from minigpt_repl.training.trainer import Plan, Trainer
 
         begun = load_checkpoint(checkpoint)
@@ -114,18 +113,20 @@ def train_longer(
         taught_by = [of_same_words(folder, begun) for folder in teachers]
         model = (begun_anew if anew else taken_up)(begun.causal_lm, recipe)
         length = Length(steps=steps)
-        shown = ShowProgress(progress, length)
         state_folder = training_folder(out)
-        plan = Plan(length, seed, state_folder=state_folder, halfway=halfway)
+        plan = Plan(length, seed, state_folder=state_folder, progress=progress)
         data = training_data(recipe, text)
         others = [
             taken_up(each.causal_lm, falling(each.record.training["recipe"], rate))
             for each in taught_by
         ]
-        trainer = Trainer(model, recipe, data, plan, [shown], others)
+        learns = taught(model, recipe, others) if others else trainable(model, recipe)
+        first = learns.get_weights()
+        trainer = Trainer(learns, recipe, data, plan)
         trainer.resume()
         run = trainer.train()
         if halfway:
+            go_halfway(trainer, first)
             assert run.best
             progress.say(f"halfway: validation perplexity {run.best.perplexity:.2f}")
         record = training_record(recipe, seed, text, run)
@@ -137,8 +138,9 @@ def train_longer(
         draft = None
         if begun.draft is not None:
             progress.say("now its draft model learns from it")
-            plan = Plan(Length(steps=draft_steps), seed, evaluate_every=draft_steps)
-            draft, told = taught_draft(begun, data, plan, progress, model, trainer)
+            length = Length(steps=draft_steps)
+            plan = Plan(length, seed, evaluate_every=draft_steps, progress=progress)
+            draft, told = taught_draft(begun, data, plan, model, trainer)
             record["draft"] = before["draft"] | {"distilled": told}
         save_checkpoint(out, in_float32(model), record, draft)
         remove_state(training_folder(out))
@@ -165,7 +167,7 @@ def same_text(corpus: str, begun: Any, recipe: Recipe, progress: Any) -> Any:
         click.UsageError: if it is another one.
     """
     from minigpt_repl.training.corpus import load_corpus
-    from minigpt_repl.training.prepared_text import prepare_text
+    from minigpt_repl.training.dataset import prepare_text
 
     record = begun.record
     loaded = load_corpus(
@@ -227,6 +229,24 @@ def begun_anew(causal_lm: Any, recipe: Recipe) -> Any:
     return model
 
 
+def taught(causal_lm: Any, recipe: Recipe, teachers: list[Any]) -> Any:
+    """The Keras model of a causal LM that learns from teachers beside the text."""
+    from distillation import pupil
+
+    return pupil(causal_lm, recipe, teachers)
+
+
+def go_halfway(trainer: Any, first: list[Any]) -> None:
+    """Give a trained model the mean of its first and its best weights; measure it."""
+    ends = zip(first, trainer.best_weights, strict=True)
+    trainer.model.set_weights([(one + best) / 2 for one, best in ends])
+    # In place of the end's, so that the last one tells of the weights there are.
+    trainer.run.best = None
+    trainer.run.evaluations.pop()
+    trainer.evaluate()
+    trainer.measure_on_seen()
+
+
 def continued(before: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """A run's record, its steps and time counted from the model's very beginning."""
     steps, seconds = before["steps"], before["wall_seconds"]
@@ -255,34 +275,28 @@ def begun_as(before: dict[str, Any]) -> dict[str, Any]:
 
 
 def taught_draft(
-    begun: Any, data: Any, plan: Any, progress: Any, model: Any, trainer: Any
+    begun: Any, data: Any, plan: Any, model: Any, trainer: Any
 ) -> tuple[Any, dict[str, Any]]:
     """A checkpoint's draft model, after it has learned from what the model became.
 
-    Args:
-        begun: the checkpoint.
-        data: the text's windows.
-        plan: how long the draft model learns.
-        progress: shows it.
-        model: the model.
-        trainer: of the model.
+    `model` is what it became, `trainer` its trainer; `plan` is the draft model's.
 
     Returns:
         The draft model, to be saved; and what the record tells of it: how often its
         most probable token is the model's, before and after, on the validation text,
         and its perplexity there.
     """
-    from minigpt_repl.training.callbacks import ShowProgress
+    from distillation import agreement, same_choices
+
     from minigpt_repl.training.trainable import in_float32
     from minigpt_repl.training.trainer import Trainer
 
     recipe = falling(begun.record.training["draft"]["recipe"], DRAFT_RATE)
     draft = taken_up(begun.draft, recipe)
-    shown = ShowProgress(progress, plan.length)
-    taught = Trainer(draft, recipe, data, plan, [shown], [model])
-    choices = same_choices(taught.model, trainer.model)
+    pupil = taught(draft, recipe, [model])
+    choices = same_choices(pupil, trainer.model)
     before = agreement(choices, data.validation)
-    run = taught.train()
+    run = Trainer(pupil, recipe, data, plan).train()
     assert run.best
     return in_float32(draft), {
         "steps": run.step,
@@ -291,37 +305,6 @@ def taught_draft(
         "agreed": agreement(choices, data.validation),
         "perplexity": run.best.perplexity,
     }
-
-
-def same_choices(draft: Any, model: Any) -> Any:
-    """From ids to where two models hold one token most probable."""
-    import keras
-
-    from minigpt_repl.training.devices import jit_compile
-
-    ids = keras.Input((None,), dtype="int32")
-    layer = keras.layers.Lambda(is_same_choice, output_shape=(None,), dtype="float32")
-    choices = keras.Model(ids, layer([draft(ids), model(ids)]))
-    choices.compile(jit_compile=jit_compile())
-    return choices
-
-
-def is_same_choice(logits: Any) -> Any:
-    """1 where both hold one token most probable, by position: `(batch, length)`."""
-    from keras import ops
-
-    of_draft, of_model = (ops.argmax(each, axis=-1) for each in logits)
-    return ops.cast(ops.equal(of_draft, of_model), "float32")
-
-
-def agreement(choices: Any, windows: Any) -> float:
-    """Share of the windows' labels before which both hold one token most probable."""
-    from minigpt_repl.models.text.codec import PAD_ID
-    from minigpt_repl.training.dataset import for_predict
-
-    inputs = [windows.inputs.astype("int32")]
-    is_same = choices.predict(**for_predict(inputs, 64), verbose=0)
-    return float(is_same[windows.labels != PAD_ID].mean())
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ made into one paragraph a line.
 """
 
 import codecs
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -22,55 +20,33 @@ from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.normalize import normalize_text
 from minigpt_repl.shown import quoted
 from minigpt_repl.training import documents
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.sources import (
     SIMPLEBOOKS_URL,
     Document,
-    Source,
     is_url,
     open_source,
 )
 
 Tokenizer = Literal["bpe", "wordpiece", "byte"]
 
-SIMPLEBOOKS_MIN_LENGTH = 512
-"""The reference keeps lines longer than this; in bytes, as TensorFlow counts."""
-
-MIN_LENGTH = 16
-"""For any other text: headings and page numbers are shorter."""
+SIMPLEBOOKS_MIN_LENGTH = 512  # bytes; the reference keeps lines longer than this
+MIN_LENGTH = 16  # for any other text: headings and page numbers are shorter
 
 _TRAIN, _VALID = "simplebooks-92-raw/train.txt", "simplebooks-92-raw/valid.txt"
 
-LOOKED_AT = 1 << 18
-"""Bytes that are looked at to find an encoding."""
+LOOKED_AT = 1 << 18  # bytes, to find an encoding
 
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
 _LINES_A_REPORT = 5000
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Lines, normalized, one paragraph each; or documents as they were written."""
-
-    texts: tuple[str, ...]
-    ends: tuple[bool, ...] = ()  # whether a document ends with each
-
-    @cached_property
-    def sha256(self) -> str:
-        """Tells these lines from all others."""
-        digest = hashlib.sha256()
-        for text in self.texts:
-            digest.update(f"{text}\n".encode())
-        digest.update(bytes(self.ends))
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -123,49 +99,53 @@ def load_corpus(
     texts = _texts(layout or opened.documents, encoding, progress)
     if not layout:
         texts = [documents.strip_gutenberg(text) for text in texts]
-    # SimpleBooks has a training and a validation text, any other is split below.
+    # SimpleBooks has a training and a validation text.
     sides = [[text] for text in texts] if layout else [texts]
     if is_lossless:
         kind = document or ("line" if layout else documents.find_kind(texts))
         read = [documents.split_documents(side, kind) for side in sides]
         kept = [[t for t in lines if _is_longer(t, min_length)] for lines in read]
-        document = _told(kind, sum(map(len, kept)), progress)
+        count = sum(map(len, kept))
+        if count:
+            progress.say(
+                f"documents: {count:,}, each a {kind} (--document file, paragraph or "
+                "line)"
+            )
+        document = kind if count > 1 else None  # of one, no end can be learned
     else:
         document = None
         read = [_lines(side, bool(layout)) for side in sides]
         kept = [_normalized(lines, min_length, progress) for lines in read]
-    if layout:
-        train, valid = ([documents.Piece(t, True) for t in half] for half in kept)
-    else:
-        train, valid = documents.split_for_validation(kept[0], is_lossless)
+    train, valid = _halves(kept, is_lossless)
     lines_read = sum(map(len, read))
-    if not train or not valid:
-        raise _useless(opened, lines_read, train, valid, min_length)
+    if not any(text.strip() for text in texts):
+        raise CorpusError(f"{opened.description} is empty")
+    if not train.texts or not valid.texts:
+        raise CorpusError(
+            f"{opened.description} has {len(train.texts)} lines to train on and "
+            f"{len(valid.texts)} to validate with, of {lines_read:,} that were read: "
+            f"it takes one of each, longer than {min_length} bytes (--min-length)"
+        )
     return Corpus(
         source=opened.description,
         name=public_name(source),
         sha256=opened.sha256,
         min_length=min_length,
-        train=_put_together(train, is_lossless),
-        valid=_put_together(valid, is_lossless),
+        train=train,
+        valid=valid,
         lines_read=lines_read,
         tokenizer=tokenizer,
         document=document,
     )
 
 
-def _put_together(pieces: Sequence[documents.Piece], has_ends: bool) -> Lines:
-    texts = tuple(piece.text for piece in pieces)
-    return Lines(texts, tuple(piece.is_end for piece in pieces if has_ends))
-
-
-def _told(kind: DocumentKind, count: int, progress: Progress) -> DocumentKind | None:
-    """What has an end that can be learned, if there are several."""
-    if count:
-        progress.say(
-            f"documents: {count:,}, each a {kind} (--document file, paragraph or line)"
-        )
-    return kind if count > 1 else None
+def _halves(sides: Sequence[Sequence[str]], is_lossless: bool) -> tuple[Lines, Lines]:
+    """Training and validation lines: those of both sides, or one that is split."""
+    if len(sides) == 2:
+        train, valid = (Lines(tuple(side), (True,) * len(side)) for side in sides)
+    else:
+        train, valid = documents.split_for_validation(sides[0], is_lossless)
+    return (train, valid) if is_lossless else (Lines(train.texts), Lines(valid.texts))
 
 
 def _lines(texts: Sequence[str], is_simplebooks: bool) -> list[str]:
@@ -184,9 +164,7 @@ def _texts(
         text, name = _decoded(document.read(), document.name, encoding)
         texts.append(text)
         found[name] += 1
-    others = {
-        name: n for name, n in found.items() if name.removesuffix("-sig") != "utf-8"
-    }
+    others = {name: count for name, count in found.items() if name != "utf-8"}
     if others and encoding is None:
         named = ", ".join(
             name if len(texts) == 1 else f"{name} ({count} of {len(texts)} files)"
@@ -242,34 +220,6 @@ def _is_longer(text: str, min_length: int) -> bool:
     return len(text) > min_length or len(text.encode("utf-8")) > min_length
 
 
-def _useless(
-    opened: Source,
-    read: int,
-    train: Sequence[object],
-    valid: Sequence[object],
-    min_length: int,
-) -> CorpusError:
-    """Why a text leaves nothing to train on, or nothing to validate with."""
-    where = opened.description
-    if len(train) + len(valid) == 1 and not min_length:
-        return CorpusError(
-            f"{where} is too short: it takes 100 characters, some of which are put "
-            "aside to validate with"
-        )
-    if len(train) + len(valid) == 1:
-        return CorpusError(
-            f"{where} has one paragraph of more than {min_length} bytes; it takes two: "
-            "one to train on, one to validate with"
-        )
-    if not read or not any(document.read().strip() for document in opened.documents):
-        return CorpusError(f"{where} is empty")
-    side = "validation " if train else "training " if valid else ""
-    return CorpusError(
-        f"{where} has no {side}line of more than {min_length} bytes among "
-        f"{read:,}; lower --min-length"
-    )
-
-
 def check_encoding(name: str) -> None:
     """Check that there is an encoding of that name.
 
@@ -286,50 +236,40 @@ def check_encoding(name: str) -> None:
 
 
 def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
-    """A file's text, and the encoding that it was read in: as named, or found."""
+    """A file's text, and the encoding that it was read in: as named, or found.
+
+    Its line ends are alike, and it has no mark.
+    """
     marks = (name for mark, name in _MARKS if data.startswith(mark))
-    found = encoding or next(marks, None)
-    if found is None:
-        try:
-            return _checked(data.decode("utf-8"), name), "utf-8"
-        except UnicodeDecodeError as error:
-            found = _looks_like(data)
-            if found is None:
-                raise CorpusError(
-                    f"{name} is not UTF-8 text: byte {error.start} is "
-                    f"0x{data[error.start]:02x}; name its encoding with --encoding"
-                ) from error
+    found = encoding or next(marks, None) or _looks_like(data)
     try:
-        return _checked(data.decode(found), name), found
+        text = data.decode(found)
     except UnicodeError as error:
-        told = str(getattr(error, "reason", error))
-        start = getattr(error, "start", 0)
-        hint = "name another" if encoding else "name its encoding"
         raise CorpusError(
-            f"{name} is not {found} text: at byte {start}, {told}; {hint} with "
-            "--encoding"
+            f"{name} is not {found} text ({error}): name its encoding with --encoding"
         ) from error
+    if "\0" in text:
+        raise CorpusError(f"{name} is not text: character {text.index(chr(0))} is 0x00")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), found
 
 
-def _looks_like(data: bytes) -> str | None:
-    """The encoding of bytes that are not UTF-8, if there is one that fits."""
-    if b"\0" in data:
-        return None  # of no encoding that writes a character in one byte or two
-    replaced = data.decode("utf-8", "replace")
+def _looks_like(data: bytes) -> str:
+    """The encoding that fits best; UTF-8 if none does."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        replaced = data.decode("utf-8", "replace")
+    else:
+        return "utf-8"
     bad = replaced.count("\N{REPLACEMENT CHARACTER}")
-    if sum(not character.isascii() for character in replaced) > 2 * bad:
-        return None  # UTF-8 that was damaged: any other would make a muddle of it
+    # A NUL is in no encoding that writes a character in one byte or two; and of UTF-8
+    # that was damaged any other would make a muddle.
+    is_damaged = sum(not each.isascii() for each in replaced) > 2 * bad
+    if b"\0" in data or is_damaged:
+        return "utf-8"
     end = data.rfind(b"\n", 0, LOOKED_AT) + 1 if len(data) > LOOKED_AT else 0
     best = from_bytes(data[: end or LOOKED_AT]).best()
     if best is None:
-        return None
+        return "utf-8"
     # Of those that read it alike the one that is most used.
     return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
-
-
-def _checked(text: str, name: str) -> str:
-    """The text with its line ends alike and without a mark, if it is one."""
-    if "\0" in text:
-        place = len(text[: text.index("\0")].encode("utf-8", "surrogatepass"))
-        raise CorpusError(f"{name} is not text: byte {place} is 0x00")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,34 +1,167 @@
-"""Token ids of lines -> training windows -> the batches that Keras is fed.
+"""A text made ready to train on: its token ids, windows of them, and the batches.
 
-A window is `context_length` input ids and as many labels, each the token after its
-input.
+Token ids are made once and kept, of whole lines, so that they serve every way to cut or
+pack lines. A window is `context_length` input ids and as many labels, each the token
+after its input.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.codec import BOS_ID
-from minigpt_repl.training.prepared_text import Text
+from minigpt_repl.training.corpus import Corpus
+from minigpt_repl.training.documents import Lines
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import Feeding, Recipe
-from minigpt_repl.training.resume import fingerprint
+from minigpt_repl.training.resume import StageCache, fingerprint
+from minigpt_repl.training.vocabulary import Vocabulary, learned
 
 Ids = NDArray[Any]
 Indices = NDArray[np.int64]
 
 Batches = Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
 
-AHEAD = 2
-"""Batches that are made while a step runs."""
-
 REFERENCE_SHUFFLE = 256
 """Batches that the reference's shuffle buffer holds."""
+
+_LINES_AT_ONCE = 2000
+_CHUNKS_AT_ONCE = 10_000
+_PART = 1 << 18
+# Every split of text for byte pairs has a cut before a line and before a spaced word.
+_SAFE_CUT = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?= \S)")
+
+# Part of every fingerprint: raise it when the same lines give other arrays.
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedLines:
+    """The lines of a text as token ids, one after the other."""
+
+    ids: NDArray[Any]  # (tokens,); uint16, or uint32 for a vocabulary above 65,535
+    lengths: Indices  # (lines,): how many tokens each has
+
+    def __len__(self) -> int:
+        """How many lines there are."""
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus made ready: vocabulary and token ids of both its parts."""
+
+    corpus: Corpus
+    vocabulary: Vocabulary
+    train: TokenizedLines
+    valid: TokenizedLines
+
+
+def prepare_text(
+    corpus: Corpus, vocabulary_size: int, lowercase: bool, progress: Progress
+) -> Text:
+    """Vocabulary and tokens of a corpus, each made now or found from an earlier run.
+
+    Raises:
+        CorpusError: if the text leaves nothing to learn or to validate with.
+    """
+    vocabulary = learned(
+        corpus.tokenizer, corpus.train, vocabulary_size, lowercase, progress
+    )
+    vocabulary = replace(vocabulary, document=corpus.document)
+    train = prepared_tokens(corpus.train, vocabulary, progress)
+    valid = prepared_tokens(corpus.valid, vocabulary, progress)
+    if not len(valid.ids):
+        raise CorpusError(f"{corpus.source} leaves no line for validation: add text")
+    return Text(corpus, vocabulary, train, valid)
+
+
+def prepared_tokens(
+    lines: Lines,
+    vocabulary: Vocabulary,
+    progress: Progress = SILENT,
+    cache: StageCache | None = None,
+) -> TokenizedLines:
+    """The lines' token ids, made now or in an earlier run.
+
+    If the vocabulary has an end of a document, it follows each line that ends one.
+
+    Raises:
+        MiniGPTError: if they can't be written, such as on a full disk.
+    """
+    has_ends = vocabulary.document is not None and any(lines.ends)
+    key = fingerprint(
+        format=_FORMAT, lines=lines.sha256, ends=has_ends, **vocabulary.made_from
+    )
+
+    def make() -> dict[str, NDArray[Any]]:
+        rows = [*_ids_of(lines, vocabulary, progress)]
+        lengths = np.array([*map(len, rows)], np.int64)
+        return {"ids": np.concatenate(rows), "lengths": lengths[1:]}
+
+    return TokenizedLines(**(cache or StageCache()).arrays("tokens", key, make))
+
+
+def _ids_of(
+    lines: Lines, vocabulary: Vocabulary, progress: Progress
+) -> Iterator[NDArray[Any]]:
+    """An empty row of the ids' type, then that of each line."""
+    tokenizer = vocabulary.tokenizer()
+    dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.uint32
+    yield np.zeros(0, dtype)
+    encoded = _ids_as_written if vocabulary.is_lossless else _ids_of_words
+    ends = () if vocabulary.document is None else lines.ends
+    for place, ids in enumerate(encoded(lines.texts, tokenizer, progress)):
+        is_end = place < len(ends) and ends[place]
+        yield np.array([*ids, tokenizer.end_token_id] if is_end else ids, dtype)
+
+
+def _ids_of_words(
+    lines: Sequence[str], tokenizer: Any, progress: Progress
+) -> Iterator[list[int]]:
+    """WordPiece ids of each line.
+
+    They are the ids of its chunks between white space, one after the other, and a text
+    of millions of chunks has few different ones: the tokenizer sees each once.
+    """
+    found: dict[bytes, None] = {}
+    for block in progress.blocks("find words", lines, "lines", _LINES_AT_ONCE):
+        # As bytes: that splits at ASCII white space only, as the tokenizer does.
+        found.update(dict.fromkeys("\n".join(block).encode("utf-8").split()))
+    ids_of: dict[bytes, list[int]] = {}
+    for chunks in progress.blocks("tokenize", [*found], "words", _CHUNKS_AT_ONCE):
+        rows = tokenizer.tokenize([chunk.decode("utf-8") for chunk in chunks])
+        ids_of.update(zip(chunks, rows, strict=True))
+    for line in lines:
+        split = line.encode("utf-8").split()
+        yield [*itertools.chain.from_iterable(map(ids_of.__getitem__, split))]
+
+
+def _ids_as_written(
+    lines: Sequence[str], tokenizer: Any, progress: Progress
+) -> Iterator[list[int]]:
+    """Byte-pair ids of each line, which may be of any length."""
+    for block in progress.blocks("tokenize", lines, "documents", _LINES_AT_ONCE):
+        split = [_parts(line) for line in block]
+        rows = iter(tokenizer.tokenize([*itertools.chain.from_iterable(split)]))
+        for parts in split:
+            yield [*itertools.chain.from_iterable(itertools.islice(rows, len(parts)))]
+
+
+def _parts(line: str) -> list[str]:
+    """A line in parts of at least `_PART` characters, cut where no token crosses."""
+    starts, at = [0], _PART
+    while at < len(line) and (found := _SAFE_CUT.search(line, at)) is not None:
+        starts.append(found.start())
+        at = found.start() + _PART
+    return [line[a:b] for a, b in itertools.pairwise([*starts, len(line)])]
 
 
 @dataclass(frozen=True)
@@ -44,6 +177,10 @@ class Windows:
     def __getitem__(self, which: Any) -> "Windows":
         """Some of them, chosen as numpy chooses rows."""
         return Windows(self.inputs[which], self.labels[which])
+
+    def batch(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Inputs and labels as Keras takes them."""
+        return self.inputs.astype(np.int32), self.labels.astype(np.int32)
 
     @property
     def beginnings(self) -> "Windows":
@@ -152,8 +289,7 @@ def batches(
     while True:
         order = batch_order(feeding, len(windows), batch_size, seed, epoch)
         for rows in order[index:]:
-            batch = windows[rows]
-            yield batch.inputs.astype(np.int32), batch.labels.astype(np.int32)
+            yield windows[rows].batch()
         index = max(index - len(order), 0)
         epoch += 1
 
@@ -197,45 +333,6 @@ def _buffered_shuffle(items: list[int], rng: np.random.Generator) -> list[int]:
     return order
 
 
-def for_fit(make_batches: Callable[[], Batches], context_length: int) -> Any:
-    """Batches of inputs and labels, as `fit` takes them without waiting.
-
-    Of generators and arrays Keras makes a TensorFlow dataset that tunes itself. The
-    thread that tunes sleeps for 10 ms, then for twice as long each time, up to a
-    minute, and the end of `fit` may have to wait until it wakes up: ten steps of 0.6 s
-    took 10.3 s. So TensorFlow gets one that does not, and other backends generators
-    and arrays as they are.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return make_batches()
-    import tensorflow as tf
-
-    # Not the generator itself: `fit` may take a batch to look at, and begins anew.
-    rows = tf.TensorSpec((None, context_length), tf.int32)
-    dataset = tf.data.Dataset.from_generator(
-        make_batches, output_signature=(rows, rows)
-    )
-    return _untuned(dataset.prefetch(AHEAD))
-
-
-def for_predict(inputs: list[NDArray[Any]], batch_size: int) -> dict[str, Any]:
-    """The arguments of `predict` for an array of each of the model's inputs."""
-    if keras.backend.backend() != "tensorflow":
-        return {"x": inputs, "batch_size": batch_size}
-    import tensorflow as tf
-
-    rows = tf.data.Dataset.from_tensor_slices((tuple(inputs),))
-    return {"x": _untuned(rows.batch(batch_size).prefetch(AHEAD))}
-
-
-def _untuned(dataset: Any) -> Any:
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
-
-
 @dataclass(frozen=True)
 class TrainingData:
     """What is trained on and measured with."""
@@ -251,14 +348,14 @@ class TrainingData:
 def training_data(recipe: Recipe, text: Text) -> TrainingData:
     """The windows that a recipe trains on and is measured with."""
     train, valid = (
-        (part.ids, np.diff(part.offsets), recipe.context_length)
+        (part.ids, part.lengths, recipe.context_length)
         for part in (text.train, text.valid)
     )
     is_whole, is_cut = text.vocabulary.is_lossless, recipe.feeding == "cut"
     return TrainingData(
         cut_windows(*train) if is_cut else packed_windows(*train, is_whole),
         packed_windows(*valid, is_whole) if is_whole else cut_windows(*valid),
-        len(text.valid.ids) / int(text.valid.line_bytes.sum()),
+        len(text.valid.ids) / text.corpus.valid.size,
         fingerprint(
             train=text.corpus.train.sha256,
             valid=text.corpus.valid.sha256,

@@ -76,17 +76,6 @@ def own_rows(batch: Any) -> Any:
     return np.split(padded, jax.process_count())[jax.process_index()]
 
 
-def whole(tensor: Any) -> Any:
-    """The tensor with the rows of all devices on each, where it can be read."""
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return tensor
-    layout = keras.distribution.TensorLayout(
-        [None] * len(tensor.shape), distribution.device_mesh
-    )
-    return keras.distribution.distribute_tensor(tensor, layout)
-
-
 @contextlib.contextmanager
 def alone() -> Iterator[bool]:
     """What is built and run in this context is this process' own, on one device.
@@ -101,13 +90,10 @@ def alone() -> Iterator[bool]:
         keras.distribution.set_distribution(distribution)
 
 
-def local_devices() -> int:
-    """How many devices share the rows of this process."""
-    if keras.distribution.distribution() is None:
-        return 1
-    import jax
-
-    return int(jax.local_device_count())
+def device_count() -> int:
+    """How many devices, of all processes, share the rows of a batch."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)
 
 
 def jit_compile() -> Any:

@@ -3,22 +3,22 @@
 A document is what has an end of its own.
 """
 
+import hashlib
 import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from minigpt_repl.formats import DocumentKind
 from minigpt_repl.models.text.bytelevel import BETWEEN
 
-_LONG = 80
-"""Characters: a longer line may be a sentence or more, with any mark of prose."""
+_LONG = 80  # characters: a longer line may be a sentence, with any mark of prose
 
 _MARKED_UP = re.compile(r"[=<>{}\[\]|\t]|://|,\w")
 _STRUCTURED = re.compile(rf"{_MARKED_UP.pattern}|[:;]")
-_FEW = 20
-"""Documents: of fewer than these parts are put aside for validation, not whole ones."""
+_FEW = 20  # documents: of fewer than these parts are for validation, not whole ones
 
 # Every 20th block of neighbours is for validation: 5%. Blocks, since next to a
 # paragraph one knows much of it; not one at the end, which may be notes.
@@ -38,22 +38,31 @@ _AFTER = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 
-_WIDEST_WRAP = 100
-"""Columns: no one wraps wider."""
-
-_FULL_LINE = 40
-"""Columns: lines inside a wrapped paragraph are about this long or longer."""
+_WIDEST_WRAP = 100  # columns: no one wraps wider
+_FULL_LINE = 40  # columns: of most lines inside a wrapped paragraph, or more
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a document that is trained on, or validated with, as a whole.
+class Lines:
+    """Lines, normalized, one paragraph each; or documents, or parts of them, as they
+    were written."""
 
-    `is_end` tells whether the document ends with it.
-    """
+    texts: tuple[str, ...]
+    ends: tuple[bool, ...] = ()  # whether a document ends with each
 
-    text: str
-    is_end: bool
+    @cached_property
+    def size(self) -> int:
+        """UTF-8 bytes, the ends of lines not with them."""
+        return sum(len(text.encode("utf-8")) for text in self.texts)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Tells these lines from all others."""
+        digest = hashlib.sha256()
+        for text in self.texts:
+            digest.update(f"{text}\n".encode())
+        digest.update(bytes(self.ends))
+        return digest.hexdigest()
 
 
 def find_kind(texts: Sequence[str]) -> DocumentKind:
@@ -92,55 +101,42 @@ def split_documents(texts: Sequence[str], kind: DocumentKind) -> list[str]:
 
 def split_for_validation(
     documents: Sequence[str], may_cut: bool = False
-) -> tuple[list[Piece], list[Piece]]:
-    """Training and validation pieces: about every 20th, in blocks of neighbours.
+) -> tuple[Lines, Lines]:
+    """Training and validation lines: about every 20th, in blocks of neighbours.
 
     The same documents are always split alike. Of two or more, at least one is for
-    validation. With `may_cut`, of a few documents parts are put aside.
+    validation. With `may_cut`, of a few documents parts are put aside: they are cut at
+    the end of a paragraph, a line or a word, and what is left for training between two
+    cuts stays together.
     """
     count = len(documents)
     if may_cut and count < _FEW:
-        return in_blocks(documents)
-    size = max(1, min(_MOST_NEIGHBOURS, count // (5 * _VALIDATED)))
-    train: list[Piece] = []
-    valid: list[Piece] = []
-    for place, document in enumerate(documents):
-        side = valid if _is_validated(place // size) else train
-        side.append(Piece(document, True))
-    if not valid and len(train) > 1:
-        valid.append(train.pop())
-    return train, valid
-
-
-def _is_validated(block: int) -> bool:
-    return block % _VALIDATED == _VALIDATED - 1
-
-
-def in_blocks(documents: Sequence[str]) -> tuple[list[Piece], list[Piece]]:
-    """Training and validation pieces of a few documents: 5% in parts of each.
-
-    Documents are cut at the end of a paragraph, a line or a word. What is left for
-    training between two cuts stays together.
-    """
-    size = sum(map(len, documents)) // (3 * _VALIDATED)
-    size = min(max(size, _SMALLEST_BLOCK), _LARGEST_BLOCK)
-    blocks = [
-        (n, block) for n, text in enumerate(documents) for block in cut(text, size)
-    ]
-    count = len(blocks)
-    sides = [_is_validated(place) for place in range(count)]
-    if count > 1 and not any(sides):
-        sides[-1] = True
-    train: list[Piece] = []
-    valid: list[Piece] = []
+        size = sum(map(len, documents)) // (3 * _VALIDATED)
+        size = min(max(size, _SMALLEST_BLOCK), _LARGEST_BLOCK)
+        parts = [
+            (n, part) for n, text in enumerate(documents) for part in cut(text, size)
+        ]
+        neighbours = 1
+    else:
+        parts = [*enumerate(documents)]
+        neighbours = max(1, min(_MOST_NEIGHBOURS, count // (5 * _VALIDATED)))
+    blocks = (place // neighbours for place in range(len(parts)))
+    is_valid = [block % _VALIDATED == _VALIDATED - 1 for block in blocks]
+    if len(parts) > 1 and not any(is_valid):
+        is_valid[-1] = True
+    ends = {number: place for place, (number, _) in enumerate(parts)}
+    sides: tuple[list[tuple[str, bool]], ...] = ([], [])  # training, validation
     last = None
-    for place, (number, block) in enumerate(blocks):
-        is_end = place + 1 == count or blocks[place + 1][0] != number
-        side = valid if sides[place] else train
-        if last == (number, sides[place]):
-            block = side.pop().text + block
-        side.append(Piece(block, is_end))
-        last = (number, sides[place])
+    for place, (number, text) in enumerate(parts):
+        side = sides[is_valid[place]]
+        if last == (number, is_valid[place]):
+            text = side.pop()[0] + text
+        side.append((text, place == ends[number]))
+        last = (number, is_valid[place])
+    train, valid = (
+        Lines(tuple(text for text, _ in side), tuple(is_end for _, is_end in side))
+        for side in sides
+    )
     return train, valid
 
 

@@ -5,7 +5,7 @@ What is finished is kept: a next run takes it up.
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,18 +15,25 @@ import keras
 
 from minigpt_repl.files import explained
 from minigpt_repl.lm import MiniGPTCausalLM
+from minigpt_repl.models.causal_lm import text_of
 from minigpt_repl.models.checkpoint import save_checkpoint
 from minigpt_repl.paths import training_folder
-from minigpt_repl.training.callbacks import ShowProgress, ShowSample, draw_curves
+from minigpt_repl.sampling.parameters import Value
+from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.training.corpus import load_corpus
-from minigpt_repl.training.dataset import steps_per_epoch, training_data
+from minigpt_repl.training.dataset import (
+    Text,
+    prepare_text,
+    steps_per_epoch,
+    training_data,
+)
 from minigpt_repl.training.devices import (
+    alone,
     check_agreed,
     idle_gpus,
     in_any_process,
     joined,
 )
-from minigpt_repl.training.prepared_text import Text, prepare_text
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import (
     DRAFT,
@@ -34,19 +41,24 @@ from minigpt_repl.training.recipes import (
     Length,
     Recipe,
     fitted,
-    size_for,
+    is_small,
 )
 from minigpt_repl.training.resume import STATE_FILE, fingerprint, remove_state
 from minigpt_repl.training.setup_options import Setup
-from minigpt_repl.training.trainable import build_model, in_float32
+from minigpt_repl.training.trainable import (
+    Evaluation,
+    build_model,
+    in_float32,
+    trainable,
+)
 from minigpt_repl.training.trainer import Plan, Run, Trainer
 from minigpt_repl.version import __version__
 
 CURVE_FILE = "curve.png"
 LOG_FILE = "log.csv"
 
-DRAFT_SHARE = 0.25
-"""Of the model's steps or minutes, for its draft model."""
+DRAFT_SHARE = 0.25  # of the model's steps or minutes, for its draft model
+SAMPLE_LENGTH = 60  # tokens of a sample, `[BOS]` and prompt with them
 
 
 def set_up(
@@ -96,13 +108,12 @@ def set_up(
 
 def _fitted(setup: Setup, text: Text, progress: Progress) -> Setup:
     """The setup in a size that the text can fill; says how large the text is."""
-    tokens = len(text.train.ids)
-    size = int(text.train.line_bytes.sum())
+    tokens, size = len(text.train.ids), text.corpus.train.size
     progress.say(
         f"text: {len(text.train):,} pieces, {tokens:,} tokens of "
         f"{len(text.vocabulary):,} kinds, {size / max(tokens, 1):.2f} bytes a token"
     )
-    if size_for(tokens) is None or setup.recipe.name != "default":
+    if not is_small(tokens) or setup.recipe.name != "default":
         return setup
     recipe = setup.recipe
     if not setup.is_resumed:
@@ -186,12 +197,13 @@ class _Training:
             state_folder=folder,
             patience=options.patience,
             should_stop=self.should_stop,
+            progress=progress,
             is_chief=self.setup.is_chief,
             options=options.to_json(),
         )
-        shown = ShowProgress(progress, length)
-        watching = self._callbacks(recipe.name, causal_lm, folder)
-        trainer = Trainer(causal_lm, recipe, data, plan, [shown, *watching])
+        callbacks = self._callbacks(recipe.name, causal_lm, folder)
+        model = trainable(causal_lm, recipe)
+        trainer = Trainer(model, recipe, data, plan, callbacks)
         if options.resume:
             if trainer.resume():
                 progress.say(f"{recipe.name}: going on after step {trainer.run.step:,}")
@@ -212,7 +224,7 @@ class _Training:
         if setup.sampler is not None:
             # On all of them, though one shows it: they must stay the same program.
             callbacks.append(
-                ShowSample(
+                show_samples(
                     causal_lm,
                     setup.sampler,
                     setup.sampler_values,
@@ -244,15 +256,14 @@ def _what_is_trained(setup: Setup, text: Text) -> str:
         for path in sorted(training_folder(setup.out).rglob(STATE_FILE)):
             with explained(path), path.open("rb") as file:
                 states.append(hashlib.file_digest(file, "sha256").hexdigest())
-    asked = setup.options
+    apart = ("corpus", "tensorboard", "plot")  # may lie or be made elsewhere
+    options = setup.options.to_json()
     return fingerprint(
         train=text.corpus.train.sha256,
         valid=text.corpus.valid.sha256,
         vocabulary=text.vocabulary.made_from,
         recipe=asdict(setup.recipe),
-        options=[asked.steps, asked.seed, asked.lowercase, asked.patience],
-        draft=asked.with_draft,
-        sampler=setup.sampler and setup.sampler.brief(setup.sampler_values),
+        options={name: options[name] for name in options if name not in apart},
         states=states,
         version=__version__,
     )
@@ -289,3 +300,76 @@ def training_record(recipe: Recipe, seed: int, text: Text, run: Run) -> dict[str
             "backend": keras.backend.backend(),
         },
     }
+
+
+def show_samples(
+    causal_lm: MiniGPTCausalLM,
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    progress: Progress,
+    prompt: str = "",
+    seed: int = 1,
+) -> keras.callbacks.Callback:
+    """Shows a text at each evaluation, as the reference example does.
+
+    The causal LM shares its weights with the model in training. One on many devices is
+    copied: they would share a single row.
+    """
+    with alone() as is_copy:
+        writer = in_float32(causal_lm) if is_copy else causal_lm
+    writer.compile(sampler=spec.make(values, seed))
+
+    def show(epoch: int, logs: Any) -> None:
+        with alone():
+            if is_copy:
+                writer.set_weights(causal_lm.get_weights())
+            text = sample_text(writer, prompt)
+        progress.say(f"{spec.brief(values)}: {text}")
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=show)
+
+
+def sample_text(causal_lm: MiniGPTCausalLM, prompt: str) -> str:
+    """A text by the sampler that the model is compiled with, for people to read."""
+    tokenizer = causal_lm.preprocessor.tokenizer
+    length = min(SAMPLE_LENGTH, causal_lm.backbone.max_sequence_length)
+    packed = causal_lm.preprocessor.generate_preprocess([prompt], length)
+    # `generate` takes ids when there is no preprocessor in between, and gives ids.
+    preprocessor, causal_lm.preprocessor = causal_lm.preprocessor, None
+    try:
+        ids = causal_lm.generate(packed, stop_token_ids=None)["token_ids"][0]
+    finally:
+        causal_lm.preprocessor = preprocessor
+    text = text_of(tokenizer)
+    known = [int(id) for id in ids[1:] if id < len(text.pieces)]
+    shown = [id for id in known if id not in text.special_ids]
+    return "".join(text.parts("", (), shown))
+
+
+def draw_curves(path: Path, curves: Sequence[tuple[str, Sequence[Evaluation]]]) -> None:
+    """Draw validation perplexity over steps, of one or more named runs, into a PNG.
+
+    Raises:
+        MiniGPTError: if the file can't be written.
+    """
+    # The object interface: no window, no global state.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, evaluations in curves:
+        axes.plot(
+            [each.step for each in evaluations],
+            [each.perplexity for each in evaluations],
+            marker=".",
+            label=name,
+        )
+    axes.set(xlabel="steps", ylabel="validation perplexity", yscale="log")
+    axes.yaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("{x:.0f}")
+    axes.grid(which="both", alpha=0.3)
+    if len(curves) > 1:
+        axes.legend()
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")

@@ -16,6 +16,17 @@ from minigpt_repl.shown import as_perplexity, in_tokens_per_second, shown
 PLAIN_EVERY = 20.0
 """Seconds between the plain lines of a stage."""
 
+FIGURES: dict[str, tuple[str, Callable[..., str]]] = {
+    "step": ("step", "{:,.0f}".format),
+    "loss": ("loss", "{:.3f}".format),
+    "val_perplexity": ("validation perplexity", as_perplexity),
+    "learning_rate": ("rate", "{:.2e}".format),
+}
+"""How figures of a stage are called and written, if not just as they come."""
+
+TEMPO = ("tokens_per_second", "seconds_left")
+"""Figures that tell how fast it goes."""
+
 Item = TypeVar("Item")
 
 
@@ -162,9 +173,19 @@ def _told(task: progress.Task) -> list[str]:
     return [line for line in (_results(task), _tempo(task)) if line]
 
 
+def _results(task: progress.Task) -> str:
+    """Loss, perplexity and the like."""
+    parts = []
+    for name, value in task.fields["figures"].items():
+        if name not in TEMPO and name != task.fields["unit"].removesuffix("s"):
+            label, form = FIGURES.get(name, (name.replace("_", " "), str))
+            parts.append(f"{label} {form(value)}")
+    return ", ".join(parts)
+
+
 def _tempo(task: progress.Task) -> str:
     """Rate and time left, as far as they are known."""
-    figures, speed = task.fields["figures"], task.speed
+    figures, speed, left = task.fields["figures"], task.speed, None
     parts = []
     if tokens_per_second := figures.get("tokens_per_second"):
         parts.append(in_tokens_per_second(tokens_per_second))
@@ -172,30 +193,11 @@ def _tempo(task: progress.Task) -> str:
         rate = speed / task.fields["scale"]
         digits = 0 if rate >= 100 else 1
         parts.append(f"{rate:,.{digits}f} {task.fields['unit']}/s")
-    left = figures.get("seconds_left")
-    if left is None and task.remaining is not None and speed:
+    if speed and task.remaining is not None:
         left = task.remaining / speed
+    left = figures.get("seconds_left", left)
     if left is not None and left < float("inf"):
         parts.append(f"{duration(left)} left")
-    return ", ".join(parts)
-
-
-def _results(task: progress.Task) -> str:
-    """Loss, perplexity and the like."""
-    formats: dict[str, tuple[str, Callable[..., str]]] = {
-        "step": ("step", "{:,.0f}".format),
-        "loss": ("loss", "{:.3f}".format),
-        "val_perplexity": ("validation perplexity", as_perplexity),
-        "learning_rate": ("rate", "{:.2e}".format),
-    }
-    parts = []
-    for name, value in task.fields["figures"].items():
-        if name in ("tokens_per_second", "seconds_left"):
-            continue
-        if name == "step" and task.fields["unit"] == "steps":
-            continue
-        label, form = formats.get(name, (name.replace("_", " "), str))
-        parts.append(f"{label} {form(value)}")
     return ", ".join(parts)
 
 

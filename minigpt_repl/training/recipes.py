@@ -4,12 +4,12 @@ A recipe names everything that decides the result apart from the text, the seed 
 length of the run. The learning rate of each step is plain arithmetic on the three.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from minigpt_repl.errors import UsageError
+from minigpt_repl.shown import did_you_mean, quoted
 
 Feeding = Literal["cut", "packed"]
 
@@ -72,11 +72,17 @@ class Recipe:
         """A copy with the fields that are not `None` replaced.
 
         Raises:
-            UsageError: if a field is out of range or two do not fit together.
+            UsageError: if heads and width do not fit together.
         """
         given = {name: value for name, value in fields.items() if value is not None}
         recipe = replace(self, **given)
-        _check(recipe)
+        head_dim = recipe.hidden_dim // recipe.num_heads
+        if head_dim == 0 or (recipe.rotary and head_dim % 2):
+            kind = "an even number of" if recipe.rotary else "some"
+            raise UsageError(
+                f"each head needs {kind} dimensions; a width of {recipe.hidden_dim} "
+                f"gives {recipe.num_heads} heads {head_dim} each"
+            )
         return recipe
 
 
@@ -87,42 +93,6 @@ def saved_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """
     once = {"all_rows": True, "rotary": False, "zero_outputs": False}
     return {**once, **recipe}
-
-
-def _check(recipe: Recipe) -> None:
-    least = {
-        "num_layers": 1,
-        "num_heads": 1,
-        "hidden_dim": 1,
-        "intermediate_dim": 1,
-        "context_length": 2,
-        "vocabulary_size": 4,
-        "batch_size": 1,
-        "epochs": 1,
-    }
-    for field, minimum in least.items():
-        value = getattr(recipe, field)
-        if value < minimum:
-            raise UsageError(f"{field} must be {minimum} or more; got {value}")
-    if recipe.hidden_dim < recipe.num_heads:
-        raise UsageError(
-            f"{recipe.num_heads} heads need a hidden_dim of {recipe.num_heads} or "
-            f"more; got {recipe.hidden_dim}"
-        )
-    head_dim = recipe.hidden_dim // recipe.num_heads
-    if recipe.rotary and head_dim % 2:
-        raise UsageError(
-            f"{recipe.num_heads} heads of a hidden_dim of {recipe.hidden_dim} have "
-            f"{head_dim} dimensions each, which must be an even number"
-        )
-    if not 0 <= recipe.beginnings <= 1:
-        raise UsageError(f"beginnings must be from 0 to 1; got {recipe.beginnings}")
-    if not 0 <= recipe.dropout < 1:
-        raise UsageError(
-            f"dropout must be from 0 up to but not 1; got {recipe.dropout}"
-        )
-    if recipe.learning_rate <= 0:
-        raise UsageError(f"learning_rate must be above 0; got {recipe.learning_rate}")
 
 
 TUTORIAL = Recipe(
@@ -168,14 +138,6 @@ DRAFT = Recipe(
 )
 
 
-@dataclass(frozen=True)
-class Size:
-    """What suits texts of up to so many `tokens`: the `fields` of a recipe."""
-
-    tokens: int
-    fields: Mapping[str, Any]
-
-
 _TINY = {
     **{"num_layers": 2, "num_heads": 2, "hidden_dim": 64, "intermediate_dim": 192},
     **{"dropout": 0.3, "batch_size": 8, "warmup_steps": 30},
@@ -185,20 +147,18 @@ _BOOK = {
     **{"dropout": 0.3, "batch_size": 16},
 }
 
-SIZES = (
-    Size(8_000, {**_TINY, "epochs": 100}),
-    Size(30_000, {**_TINY, "epochs": 12}),
-    Size(300_000, {**_BOOK, "epochs": 8}),
-    Size(2_000_000, {"dropout": 0.1, "batch_size": 32, "epochs": 8}),
-)
-"""The smallest first; a larger text has the recipe as it is. The second and the third
-were the best of those that docs/training-log.md lists."""
+SIZES: Mapping[int, Mapping[str, Any]] = {
+    8_000: {**_TINY, "epochs": 100},
+    30_000: {**_TINY, "epochs": 12},
+    300_000: {**_BOOK, "epochs": 8},
+    2_000_000: {"dropout": 0.1, "batch_size": 32, "epochs": 8},
+}
+"""What suits texts of up to so many tokens, as fields of a recipe, the smallest first.
+A larger text has the recipe as it is. The second and the third were the best of those
+that docs/training-log.md lists."""
 
-PATIENCE = 8
-"""Evaluations of a small text without a new best that end the run."""
-
-SEEN_TOKENS = 3_000_000
-"""Tokens that a small text is read to at most, again and again."""
+PATIENCE = 8  # evaluations of a small text without a new best that end the run
+SEEN_TOKENS = 3_000_000  # that a small text is read to at most, again and again
 
 
 def fitted(recipe: Recipe, tokens: int, given: Mapping[str, Any]) -> Recipe:
@@ -206,18 +166,18 @@ def fitted(recipe: Recipe, tokens: int, given: Mapping[str, Any]) -> Recipe:
 
     The `given` fields were asked for by name, and stay.
     """
-    size = size_for(tokens)
-    if size is None:
+    if not is_small(tokens):
         return recipe
-    most = min(size.fields["epochs"], SEEN_TOKENS // max(tokens, 1))
-    fields = {**size.fields, "epochs": max(recipe.epochs, most)}
+    fields = next(SIZES[most] for most in SIZES if tokens <= most)
+    epochs = min(fields["epochs"], SEEN_TOKENS // max(tokens, 1))
+    fields = {**fields, "epochs": max(recipe.epochs, epochs)}
     free = {name for name in fields if given.get(name) is None}
     return recipe.changed(**{name: fields[name] for name in free})
 
 
-def size_for(tokens: int) -> Size | None:
-    """The size for a text, if it is a small one."""
-    return next((size for size in SIZES if tokens <= size.tokens), None)
+def is_small(tokens: int) -> bool:
+    """Whether a text of so many tokens is soon learned by heart."""
+    return tokens <= max(SIZES)
 
 
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, TUTORIAL, DRAFT)}
@@ -229,11 +189,12 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         UsageError: naming the nearest match and all there are.
     """
-    if name in RECIPES:
-        return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"no recipe {name!r}: {hint}there are {', '.join(RECIPES)}")
+    if name not in RECIPES:
+        near = did_you_mean(name, RECIPES)
+        raise UsageError(
+            f"no recipe {quoted(name)}: there are {', '.join(RECIPES)}{near}"
+        )
+    return RECIPES[name]
 
 
 @dataclass(frozen=True)
@@ -250,6 +211,13 @@ class Length:
         given = [each for each in (self.steps, self.seconds) if each is not None]
         if not given or min(given) <= 0:
             raise UsageError(f"a run must be longer than nothing, but {given} is not")
+
+    @property
+    def counted(self) -> tuple[str, float]:
+        """What a run is counted in, and how much of it there is; per cent of two."""
+        if self.steps and self.seconds:
+            return "%", 100.0
+        return ("steps", self.steps) if self.steps else ("seconds", self.seconds or 0.0)
 
     def progress(self, step: int, elapsed: float) -> float:
         """The share of the run that is over, from 0 to 1."""

@@ -16,14 +16,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.files import (
     explained,
     open_atomically,
-    open_directory_atomically,
     recover_directory,
     write_bytes_atomically,
 )
@@ -33,6 +32,8 @@ from minigpt_repl.paths import PROGRESS_FILE, RECORD_FILE
 STATE_FILE = "state.npz"
 LOCK_FILE = "lock"
 FORMAT = 1
+DAMAGE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged file of arrays may raise."""
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,38 +147,37 @@ class StageCache:
         Raises:
             MiniGPTError: if the result can't be kept, such as on a full disk.
         """
-        path = self._place(f"{stage}-{key}.json")
+        path = self.folder / f"{stage}-{key}.json"
         with contextlib.suppress(OSError, ValueError):  # missing, or damaged
             return json.loads(path.read_text(encoding="utf-8"))
         value = make()
-        text = json.dumps(value, ensure_ascii=False)
-        write_bytes_atomically(path, text.encode("utf-8"))
+        with self._written(path) as file:
+            file.write(json.dumps(value, ensure_ascii=False).encode("utf-8"))
         return value
 
-    def directory(
-        self,
-        stage: str,
-        key: str,
-        make: Callable[[Path], None],
-        is_damaged: bool = False,
-    ) -> Path:
-        """A folder that `make` filled, now or in an earlier run.
+    def arrays(
+        self, stage: str, key: str, make: Callable[[], dict[str, "NDArray[Any]"]]
+    ) -> dict[str, "NDArray[Any]"]:
+        """As `value`, of arrays by their names."""
+        import numpy as np
 
-        The key is its `fingerprint`. What `is_damaged` is made again.
+        path = self.folder / f"{stage}-{key}.npz"
+        with (
+            contextlib.suppress(OSError, *DAMAGE),
+            np.load(path, allow_pickle=False) as file,
+        ):
+            return dict(file)
+        arrays = make()
+        with self._written(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        return arrays
 
-        Raises:
-            MiniGPTError: if it can't be written, such as on a full disk.
-        """
-        path = self._place(f"{stage}-{key}")
-        if is_damaged or not path.is_dir():
-            with open_directory_atomically(path) as made:
-                make(made)
-        return path
-
-    def _place(self, name: str) -> Path:
+    @contextlib.contextmanager
+    def _written(self, path: Path) -> Iterator[Any]:
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / name
+        with open_atomically(path) as file:
+            yield file
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGE) as error:
         raise CheckpointError(
             f"{path} can't be read ({error}): remove it, or start anew with --overwrite"
         ) from error
@@ -275,18 +275,17 @@ def check_same(state: State, recipe: Mapping[str, Any], seed: int, data: str) ->
     Raises:
         UsageError: naming what differs.
     """
-
-    def refuse(differs: str, same: str) -> NoReturn:
+    now = {**recipe, "seed": seed}
+    then = {**state.header["recipe"], "seed": state.header["seed"]}
+    differs = [
+        f"{name} {then[name]}, not {now.get(name)}"
+        for name in then
+        if now.get(name) != then[name]
+    ]
+    if state.header["data"] != data:
+        differs.append("another text or vocabulary")
+    if differs:
         raise UsageError(
-            f"the unfinished training {differs}: resume with the same {same}, or start "
-            "anew with --overwrite"
+            f"the unfinished training has {differs[0]}: resume with the same options "
+            "and --corpus, or start anew with --overwrite"
         )
-
-    then = state.header
-    for name, value in then["recipe"].items():
-        if recipe.get(name) != value:
-            refuse(f"has {name} {value}, not {recipe.get(name)}", "options")
-    if then["seed"] != seed:
-        refuse(f"has seed {then['seed']}, not {seed}", "seed")
-    if then["data"] != data:
-        refuse("is of another text or vocabulary", "--corpus")

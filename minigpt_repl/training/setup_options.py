@@ -111,19 +111,23 @@ class Options:
     )
     tensorboard: Path | None = _folder("Folder for TensorBoard.")
     plot: bool = _flag("Draw the curve at the end, into a PNG (matplotlib).")
-    num_layers: int | None = _option("Decoder blocks.", "--layers", type=int)
-    hidden_dim: int | None = _option("Width of the hidden states.", "--width", type=int)
-    num_heads: int | None = _option("Attention heads.", "--heads", type=int)
-    intermediate_dim: int | None = _option(
-        "Width of the feedforward.", "--feedforward", type=int
+    num_layers: int | None = _at_least_1("Decoder blocks.", "--layers")
+    hidden_dim: int | None = _at_least_1("Width of the hidden states.", "--width")
+    num_heads: int | None = _at_least_1("Attention heads.", "--heads")
+    intermediate_dim: int | None = _at_least_1(
+        "Width of the feedforward.", "--feedforward"
     )
-    context_length: int | None = _option("Tokens of context.", "--context", type=int)
+    context_length: int | None = _option(
+        "Tokens of context.", "--context", type=click.IntRange(2)
+    )
     vocabulary_size: int | None = _option(
-        "Most words or pieces that are learned.", type=int
+        "Most words or pieces that are learned.", type=click.IntRange(4)
     )
-    dropout: float | None = _option("", type=float)
-    batch_size: int | None = _option("Windows in a step.", type=int)
-    learning_rate: float | None = _option("The peak of the schedule.", type=float)
+    dropout: float | None = _option("", type=click.FloatRange(0, 1, max_open=True))
+    batch_size: int | None = _at_least_1("Windows in a step.")
+    learning_rate: float | None = _option(
+        "The peak of the schedule.", type=click.FloatRange(0, min_open=True)
+    )
     mixed_precision: bool | None = _option(
         "bfloat16 products, or float32 throughout. By default the recipe's.",
         "--mixed-precision/--full-precision",
@@ -322,16 +326,14 @@ def _sample_sampler(text: str) -> tuple[SamplerSpec | None, dict[str, Value]]:
     spec, typed = read_sampler(text)
     given = {name: spec.parameter(name).parse(typed[name]) for name in typed}
     spec, values = choose_sampler(spec.name, given)
-    if bound := spec.bound_to_the_engine(given):
-        raise UsageError(
-            f"{bound[0]} can't write samples during training: it works in the REPL "
-            "and its commands only"
-        )
+    unable = [*spec.bound_to_the_engine(given)]
     if not _can_sample(spec):
+        unable.append(spec.name)
+    if unable:
         able = [each.name for each in all_samplers() if _can_sample(each)]
         raise UsageError(
-            f"{spec.name} can't write samples during training (it needs hidden states "
-            f"or a draft model): choose {', '.join(able)}, or a chain of rules"
+            f"{unable[0]} can't write samples during training, only in the REPL: "
+            f"choose {', '.join(able)}, or a chain of other rules"
         )
     return spec, values
 

@@ -18,11 +18,11 @@ import urllib.request
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from minigpt_repl import paths
 from minigpt_repl.errors import CorpusError
@@ -36,11 +36,8 @@ SIMPLEBOOKS_URL = "https://dldata-public.s3.us-east-2.amazonaws.com/simplebooks.
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 """A file of a folder or zip that is called so is text, whatever it begins with."""
 
-MAX_BYTES = 16 << 30
-"""The most that is read from one archive."""
-
-TIMEOUT = 30.0
-"""Seconds without a byte until a download counts as broken."""
+MAX_BYTES = 16 << 30  # the most that is read from one archive
+TIMEOUT = 30.0  # seconds without a byte until a download counts as broken
 
 # Prose shrinks to a third; a run of one byte shrinks a thousandfold.
 _MAX_RATIO = 100
@@ -53,22 +50,50 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a]")
 _PAGES = (".html", ".htm", ".xhtml")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WEB_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)", re.I | re.S)
-_DAMAGE = (
+# What reading a file, a gz or a zip may raise: damaged, encrypted or of a kind unknown.
+_UNREADABLE = (
+    OSError,
     zipfile.BadZipFile,
-    gzip.BadGzipFile,
     zlib.error,
     EOFError,
-    NotImplementedError,
+    RuntimeError,
     ValueError,
 )
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text of a source: its path within it, with `/`, and what reads its bytes."""
+    """One text of a source."""
 
-    name: str
-    read: Callable[[], bytes]
+    name: str  # its path within the source, with `/`
+    path: Path  # of the file that it is, or is packed into
+    opened: Callable[[], Any]  # a file of its bytes
+
+    def read(self) -> bytes:
+        """All of it.
+
+        Raises:
+            CorpusError: if it can't be read, or is larger than can be right.
+        """
+        limit = _limit(self.path)
+        data = self._first(limit + 1)
+        if len(data) > limit:
+            raise _bomb(self.path)
+        return data
+
+    def is_text(self) -> bool:
+        """Whether one of a folder or zip is read: by its name, or how it begins."""
+        if PurePosixPath(self.name).suffix.lower() in TEXT_SUFFIXES:
+            return True
+        start = self._first(_LOOKED_AT)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return True
+        return bool(start) and _CONTROL.search(start) is None
+
+    def _first(self, most: int) -> bytes:
+        with _reading(self.path), self.opened() as file:
+            data: bytes = file.read(most)
+        return data
 
 
 @dataclass(frozen=True)
@@ -86,26 +111,37 @@ def open_source(source: str, progress: Progress) -> Source:
     Raises:
         CorpusError: if it is missing, can't be read, or holds no text.
     """
-    if is_url(source):
-        return _open_file(fetch(source, progress), source, progress)
-    path = Path(source).expanduser()
-    with _readable(path):
-        if path.is_dir():
-            return _open_folder(path, source, progress)
-        if path.is_file():
-            return _open_file(path, source, progress)
-        if path.exists():
-            raise CorpusError(f"{source} is not an ordinary file")
-    if glob.has_magic(source):
-        found = sorted(glob.glob(str(path), recursive=True))
-        files = {name: Path(name) for name in found if Path(name).is_file()}
-        if not files:
-            raise CorpusError(f"no file matches {source}")
-        return _open_several(files, source, progress)
-    raise CorpusError(
-        f"there is no {source}: give a text file, a folder, a glob, a .zip, a .gz "
-        "or a URL"
-    )
+    path = fetch(source, progress) if is_url(source) else Path(source).expanduser()
+    with _reading(path):
+        if is_url(source) or path.is_file():
+            return Source(source, _sha256(path), _documents(path, path.name, progress))
+        files = _files_of(path, source, progress)
+    digest = hashlib.sha256()
+    documents: list[Document] = []
+    for name, file in files.items():
+        digest.update(f"{name}\0{_sha256(file)}\n".encode("utf-8", "surrogateescape"))
+        documents.extend(_documents(file, name, progress))
+    return Source(f"{source} ({len(files)} files)", digest.hexdigest(), (*documents,))
+
+
+def _files_of(path: Path, source: str, progress: Progress) -> dict[str, Path]:
+    """The files of a folder or of a glob pattern, by their names in order."""
+    if path.is_dir():
+        found = (each for each in path.rglob("*") if each.is_file())
+        inside = [_plain(each, each.relative_to(path).as_posix()) for each in found]
+        texts = _texts_among(inside, f"the folder {source}", progress)
+        # The folder's own name counts: it may be the one that a layout is known by.
+        return {f"{path.resolve().name}/{each.name}": each.path for each in texts}
+    if path.exists():
+        raise CorpusError(f"{source} is not an ordinary file")
+    names = sorted(glob.glob(str(path), recursive=True))
+    files = {name: Path(name) for name in names if Path(name).is_file()}
+    if not files:
+        raise CorpusError(
+            f"there is no {source}: give a text file, a folder, a glob, a .zip, a .gz "
+            "or a URL"
+        )
+    return files
 
 
 def is_url(source: str) -> bool:
@@ -137,7 +173,8 @@ def fetch(url: str, progress: Progress) -> Path:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(path) as file:
-        _download(url, file, progress)
+        for block in _blocks_of(url, progress):
+            file.write(block)
         file.flush()
         _check_download(url, Path(file.name))
     return path
@@ -161,101 +198,100 @@ def cache_path(url: str) -> Path:
     return paths.cache_home() / "downloads" / digest / name
 
 
-def _download(url: str, file: IO[bytes], progress: Progress) -> None:
+def _blocks_of(url: str, progress: Progress) -> Iterator[bytes]:
+    """What a server sends; its errors, and those on the way, are one line."""
     request = urllib.request.Request(url, headers={"User-Agent": paths.APP})
     suffix = PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
-    with _network(url):
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    with response:
-        total = response.length
-        # Then a broken connection looks like the end; a cut archive is found out.
-        is_endless = total is None and not response.chunked
-        if is_endless and suffix not in (".zip", ".gz"):
-            raise CorpusError(
-                f"can't fetch {url}: the server does not say how long the file is, so "
-                "nobody can tell whether all of it came"
-            )
-        is_page = response.headers.get_content_type() == "text/html"
-        progress.start("download", total, "bytes")
-        got = 0
-        while True:
-            with _network(url):
-                block = response.read(_BLOCK)
-            is_page = is_page or (not got and bool(_WEB_PAGE.match(block)))
-            if is_page and suffix not in _PAGES:
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            total = response.length
+            # Then a broken connection looks like the end; a cut archive is found out.
+            is_endless = total is None and not response.chunked
+            if is_endless and suffix not in (".zip", ".gz"):
                 raise CorpusError(
-                    f"can't fetch {url}: the server sent a web page instead of the file"
+                    f"can't fetch {url}: the server does not say how long the file is, "
+                    "so nobody can tell whether all of it came"
                 )
-            if not block:
-                break
-            file.write(block)
-            got += len(block)
-            progress.advance(got)
+            progress.start("download", total, "bytes")
+            got = 0
+            while block := response.read(_BLOCK):
+                got += len(block)
+                yield block
+                progress.advance(got)
+    except (OSError, http.client.HTTPException) as error:
+        is_silent = isinstance(getattr(error, "reason", error), TimeoutError)
+        reason = "the server does not answer" if is_silent else str(error)
+        raise CorpusError(f"can't fetch {url}: {' '.join(reason.split())}") from error
     if total is not None and got < total:
         raise CorpusError(f"can't fetch {url}: {got:,} of {total:,} bytes came")
     progress.finish()
 
 
-@contextlib.contextmanager
-def _network(url: str) -> Iterator[None]:
-    """Turn what a server or the way to it does into one line."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        reason = f"the server answered {error.code} {error.reason}".strip()
-    except (OSError, http.client.HTTPException) as error:
-        cause = getattr(error, "reason", error)
-        if isinstance(cause, TimeoutError):
-            reason = "the server does not answer"
-        elif isinstance(error, urllib.error.URLError):
-            reason = getattr(cause, "strerror", None) or str(cause)
-        else:
-            reason = f"the transfer broke off ({str(error) or type(error).__name__})"
-    else:
-        return
-    raise CorpusError(f"can't fetch {url}: {' '.join(reason.split())}")
-
-
 def _check_download(url: str, path: Path) -> None:
-    """The archive's own check: one that was cut is not kept."""
-    name = urllib.parse.urlsplit(url).path
-    if name.endswith(".zip") and not zipfile.is_zipfile(path):
+    """Refuse a web page in a file's place, and an archive that was cut."""
+    suffix = PurePosixPath(urllib.parse.urlsplit(url).path).suffix.lower()
+    with path.open("rb") as file:
+        is_page = _WEB_PAGE.match(file.read(_BLOCK)) is not None
+    if is_page and suffix not in _PAGES:
+        raise CorpusError(
+            f"can't fetch {url}: the server sent a web page instead of the file"
+        )
+    if suffix == ".zip" and not zipfile.is_zipfile(path):
         raise CorpusError(f"{url} is not a zip file, or a damaged one")
-    if name.endswith(".gz"):
-        told = f"{url} is not a gz file, or a damaged one"
-        with _undamaged(told), gzip.open(path, "rb") as file:
-            while file.read(_BLOCK):
-                pass
+    if suffix == ".gz":
+        try:
+            with gzip.open(path, "rb") as packed:
+                while packed.read(_BLOCK):
+                    pass
+        except _UNREADABLE as error:
+            told = f"{url} is not a gz file, or a damaged one: {error}"
+            raise CorpusError(told) from error
 
 
-def _open_folder(folder: Path, source: str, progress: Progress) -> Source:
-    found_paths = (path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in found_paths}
-    readers = {name: partial(path.open, "rb") for name, path in names.items()}
-    found = _texts_among(readers, f"the folder {source}", progress)
-    # The folder's own name counts: it may be the one that a layout is known by.
-    base = folder.resolve().name
-    files = {f"{base}/{name}": names[name] for name in found}
-    return _open_several(files, source, progress)
+def _plain(path: Path, name: str) -> Document:
+    return Document(name, path, partial(path.open, "rb"))
+
+
+def _documents(path: Path, name: str, progress: Progress) -> tuple[Document, ...]:
+    """What a file is or, if it is a zip, what texts are in it."""
+    with _reading(path):
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start[:2] == _GZIP:
+            return (Document(name, path, partial(gzip.open, path, "rb")),)
+        if start != _ZIP and not zipfile.is_zipfile(path):
+            return (_plain(path, name),)
+        archive = zipfile.ZipFile(path)
+    # No more than the size that a member is said to have is ever read of it.
+    if sum(member.file_size for member in archive.infolist()) > _limit(path):
+        raise _bomb(path)
+    members = [each for each in {*archive.namelist()} if not each.endswith("/")]
+    packed = [Document(each, path, partial(archive.open, each)) for each in members]
+    return (*_texts_among(packed, f"the zip {name}", progress),)
 
 
 def _texts_among(
-    readers: Mapping[str, Callable[[], Any]], where: str, progress: Progress
-) -> list[str]:
-    """The names, in order, of the files of a folder or zip that are text; says which.
+    documents: list[Document], where: str, progress: Progress
+) -> list[Document]:
+    """Those of a folder or zip that are text, in order of their names; says which.
 
     Raises:
         CorpusError: if there is none.
     """
-    found: list[str] = []
+    found: list[Document] = []
     left: list[str] = []
-    for name in sorted(readers):
-        if not _is_hidden(name):
-            (found if _is_text(name, readers[name]) else left).append(name)
+    for document in sorted(documents, key=lambda each: each.name):
+        if _is_hidden(document.name):
+            continue
+        if document.is_text():
+            found.append(document)
+        else:
+            left.append(document.name)
     if not found:
         raise CorpusError(f"{where} has no text file among {len(left):,}")
-    kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in found)
-    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(9))
+    suffixes = [PurePosixPath(each.name).suffix or "no suffix" for each in found]
+    kinds = Counter(suffixes).most_common(9)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
     progress.say(f"files: {len(found):,} read ({told})")
     if left:
         progress.say(
@@ -264,73 +300,15 @@ def _texts_among(
     return found
 
 
-def _open_several(files: Mapping[str, Path], source: str, progress: Progress) -> Source:
-    digest = hashlib.sha256()
-    documents: list[Document] = []
-    for name, file in files.items():
-        digest.update(f"{name}\0{_sha256(file)}\n".encode("utf-8", "surrogateescape"))
-        documents.extend(_documents(file, name, progress))
-    return Source(f"{source} ({len(files)} files)", digest.hexdigest(), (*documents,))
-
-
-def _open_file(path: Path, source: str, progress: Progress) -> Source:
-    sha256 = _sha256(path)
-    return Source(source, sha256, tuple(_documents(path, path.name, progress)))
-
-
-def _documents(path: Path, name: str, progress: Progress) -> Iterator[Document]:
-    with _readable(path), open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] == _GZIP:
-        yield Document(name, partial(_read_gzip, path))
-    elif start != _ZIP and not zipfile.is_zipfile(path):
-        yield Document(name, partial(_read_file, path))
-    else:
-        with _undamaged(f"{path} is a damaged zip"), zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        # No more than the size that a member is said to have is ever read of it.
-        if sum(member.file_size for member in members) > _limit(path):
-            raise _bomb(path)
-        if any(member.flag_bits & 1 for member in members):
-            raise CorpusError(f"{path} is encrypted; unpack it and give the folder")
-        files = {each.filename: each for each in members if not each.is_dir()}
-        with _undamaged(f"{path} is damaged"), zipfile.ZipFile(path) as archive:
-            readers = {each: partial(archive.open, files[each]) for each in files}
-            texts = _texts_among(readers, f"the zip {name}", progress)
-        for text in texts:
-            yield Document(text, partial(_read_member, path, files[text]))
-
-
-def _read_member(path: Path, member: zipfile.ZipInfo) -> bytes:
-    with (
-        _readable(path),
-        _undamaged(f"{member.filename} in {path} is damaged"),
-        zipfile.ZipFile(path) as archive,
-    ):
-        return archive.read(member)
-
-
-def _read_gzip(path: Path) -> bytes:
-    limit = _limit(path)
-    with (
-        _readable(path),
-        _undamaged(f"{path} is a damaged gz"),
-        gzip.open(path, "rb") as file,
-    ):
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise _bomb(path)
-    return data
-
-
-def _read_file(path: Path) -> bytes:
-    with _readable(path):
-        return path.read_bytes()
+def _is_hidden(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def _limit(path: Path) -> int:
-    """The most bytes that an archive may unpack to."""
-    return min(MAX_BYTES, max(_SMALL, _MAX_RATIO * path.stat().st_size))
+    """The most bytes that a file may unpack to."""
+    with _reading(path):
+        return min(MAX_BYTES, max(_SMALL, _MAX_RATIO * path.stat().st_size))
 
 
 def _bomb(path: Path) -> CorpusError:
@@ -339,38 +317,16 @@ def _bomb(path: Path) -> CorpusError:
     )
 
 
-def _is_hidden(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return any(part.startswith((".", "__MACOSX")) for part in parts)
-
-
-def _is_text(name: str, opened: Callable[[], Any]) -> bool:
-    """Whether a file of a folder or zip is read: by its name, or how it begins."""
-    if PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES:
-        return True
-    with opened() as file:
-        start = file.read(_LOOKED_AT)
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return True
-    return bool(start) and _CONTROL.search(start) is None
-
-
 def _sha256(path: Path) -> str:
-    with _readable(path), open(path, "rb") as file:
+    with _reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a file into one line."""
     try:
         yield
-    except OSError as error:
-        raise CorpusError(f"can't read {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _undamaged(told: str) -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        raise CorpusError(f"{told}: {error}") from error
+    except _UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CorpusError(f"can't read {path}: {reason}") from error

@@ -1,4 +1,10 @@
-"""Recipe and vocabulary -> a new model, and the Keras model that `fit` trains.
+"""Recipe and vocabulary -> a new model, and the Keras model that is trained: its loss,
+its optimizer and its evaluation.
+
+The loss is the cross-entropy. Keras' own takes most of a training step at this shape on
+a CPU: it casts the bfloat16 logits to float32 and goes through them several times. Here
+a small function that XLA compiles reads them as they come. Perplexity is the
+exponential of this loss, so no metric needs a second softmax.
 
 The optimizer is Keras' Muon, with two differences. Keras gives Muon's step to
 two-dimensional variables only, but the query, key, value and output kernels of a
@@ -10,9 +16,9 @@ Muon: K. Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/; the
 step's scale `0.2 sqrt(max(rows, columns))`: Liu et al. (2025), arXiv 2502.16982.
 """
 
-import functools
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import keras
@@ -27,12 +33,15 @@ from minigpt_repl.lm import (
     MiniGPTTokenizer,
 )
 from minigpt_repl.models.text.codec import PAD_ID
-from minigpt_repl.training.devices import jit_compile
-from minigpt_repl.training.losses import mean_cross_entropy, taught_cross_entropy
+from minigpt_repl.training.dataset import Windows
+from minigpt_repl.training.devices import device_count, jit_compile, own_rows
 from minigpt_repl.training.recipes import Recipe
 
 OUTPUT_KERNELS = ("attention_output/kernel", "feedforward_output_dense/kernel")
 """The last kernel of each of a decoder block's two branches."""
+
+EVALUATED_AT_ONCE = 64
+"""Windows at once on a device; changes the speed only."""
 
 
 def build_model(recipe: Recipe, tokenizer: Any, seed: int) -> MiniGPTCausalLM:
@@ -87,68 +96,39 @@ def _assemble(backbone: MiniGPTBackbone, tokenizer: Any) -> MiniGPTCausalLM:
     return MiniGPTCausalLM(backbone, preprocessor)
 
 
-def trainable(
-    causal_lm: MiniGPTCausalLM,
-    recipe: Recipe,
-    teachers: Sequence[MiniGPTCausalLM] = (),
-) -> keras.Model:
+def trainable(causal_lm: MiniGPTCausalLM, recipe: Recipe) -> keras.Model:
     """A compiled model from ids to logits that shares the causal LM's weights.
 
-    A `CausalLM` with a preprocessor would take `fit`'s ids for text.
-
-    Args:
-        causal_lm: the model that learns.
-        recipe: how.
-        teachers: models of the same vocabulary: it learns their probabilities beside
-            the text, in each step those of one.
+    A `CausalLM` with a preprocessor would take ids for text.
     """
-    model: keras.Model
-    if recipe.fused_loss or teachers:
-        model = _Learner(*_ends(causal_lm), name=recipe.name)
-        if teachers:
-            model.teach = _by_turns([keras.Model(*_ends(each)) for each in teachers])
-        model.compile(_optimizer(recipe), jit_compile=jit_compile())
-    else:
-        model = keras.Model(*_ends(causal_lm), name=recipe.name)
-        model.compile(
-            _optimizer(recipe),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[Perplexity(from_logits=True, mask_token_id=PAD_ID)],
-        )
+    if recipe.fused_loss:
+        return learner(Learner, causal_lm, recipe)
+    model = keras.Model(*ids_and_logits(causal_lm), name=recipe.name)
+    model.compile(
+        _optimizer(recipe),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[Perplexity(from_logits=True, mask_token_id=PAD_ID)],
+    )
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _ends(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
-    """Ids, and the logits that it makes of them."""
+def learner(kind: type["Learner"], causal_lm: MiniGPTCausalLM, recipe: Recipe) -> Any:
+    """As `trainable`, with the loss of a kind of `Learner`."""
+    model = kind(*ids_and_logits(causal_lm), name=recipe.name)
+    model.compile(_optimizer(recipe), jit_compile=jit_compile())
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def ids_and_logits(causal_lm: MiniGPTCausalLM) -> tuple[Any, Any]:
+    """Ids `(batch, length)`, and the logits `(batch, length, rows)` made of them."""
     ids = keras.Input((None,), dtype="int32", name="ids")
     return ids, causal_lm({"token_ids": ids, "padding_mask": ids})
 
 
-def _by_turns(models: list[keras.Model]) -> Any:
-    """From ids to the logits of one of the models."""
-
-    def teach(ids: Any) -> Any:
-        # Which one follows from the batch, so that the choice needs no state. Over many
-        # batches the gradient is that of the mean of all models' probabilities, and a
-        # step takes the time of one.
-        turn = ops.mod(ops.sum(ids), len(models))
-        answers = [functools.partial(model, ids) for model in models]
-        return ops.stop_gradient(ops.switch(turn, answers))
-
-    return teach
-
-
-class _Learner(keras.Model):
-    """Learns the text, or the text and what other models give on the same ids.
-
-    Attributes:
-        teach: from ids to their logits, or `None`. A function, because the weights of
-            models that are attributes would be this model's, and saved with every
-            state.
-    """
-
-    teach: Any = None
+class Learner(keras.Model):
+    """A model from ids to logits whose loss is `mean_cross_entropy`."""
 
     def compute_loss(
         self,
@@ -159,9 +139,93 @@ class _Learner(keras.Model):
         training: bool = True,
     ) -> Any:
         """As Keras asks for it, but the logits are not cast to float32 first."""
-        if self.teach is None:
-            return mean_cross_entropy(y_pred, y)
-        return taught_cross_entropy(y_pred, self.teach(x), y)
+        return mean_cross_entropy(y_pred, y)
+
+
+def mean_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Mean of `-log softmax(logits)[label]` over the positions with a label.
+
+    Args:
+        logits: tensor of shape `(batch, length, rows)`, in any float type.
+        labels: int tensor of shape `(batch, length)`; where it is `[PAD]`, nothing
+            counts.
+
+    Returns:
+        A float32 scalar; all arithmetic between is float32, too.
+    """
+    labels = ops.cast(labels, "int32")
+    return mean_over_tokens(surprisal()(logits, labels), labels)
+
+
+def mean_over_tokens(losses: Any, labels: Any) -> Any:
+    """Mean of the positions' losses `(batch, length)` where the label is no `[PAD]`."""
+    is_token = ops.cast(ops.not_equal(labels, PAD_ID), "float32")
+    return ops.sum(losses * is_token) / ops.maximum(ops.sum(is_token), 1.0)
+
+
+@cache
+def surprisal() -> Any:
+    """From logits and int32 labels to `-log softmax(logits)[label]` by position.
+
+    Shapes as for `mean_cross_entropy`; the result is `(batch, length)`, float32.
+    """
+
+    def of_labels(logits: Any, labels: Any) -> Any:
+        logits = ops.cast(logits, "float32")
+        at_label = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+        return ops.logsumexp(logits, axis=-1) - at_label
+
+    return compiled(of_labels)
+
+
+def compiled(function: Any) -> Any:
+    """One that XLA compiles, on a backend whose steps are not compiled whole."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, reduce_retracing=True)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model achieves on windows; for validation these are the reference's."""
+
+    step: int  # steps taken before
+    elapsed: float  # seconds trained before
+    loss: float  # mean negative log-likelihood of a token, in nats
+    perplexity: float  # its exponential; depends on the vocabulary
+    bits_per_byte: float  # comparable between vocabularies
+
+
+class Evaluator:
+    """Measures a model again and again; traced once.
+
+    It is from ids `(batch, length)` to logits `(batch, length, rows)`.
+    """
+
+    def __init__(self, model: keras.Model, tokens_per_byte: float) -> None:
+        # Of its own: the model may be trained with another loss.
+        self._model = Learner(model.inputs, model.outputs[0])
+        self._model.compile(optimizer=None, jit_compile=jit_compile())
+        self._tokens_per_byte = tokens_per_byte
+
+    def measure(
+        self, windows: Windows, step: int = 0, elapsed: float = 0.0
+    ) -> Evaluation:
+        """The model as it is now, on all windows."""
+        total, tokens = 0.0, 0
+        size = EVALUATED_AT_ONCE * device_count()
+        for start in range(0, len(windows), size):
+            batch = windows[start : start + size].batch()
+            count = int(np.count_nonzero(batch[1] != PAD_ID))
+            total += count * float(self._model.test_on_batch(*map(own_rows, batch)))
+            tokens += count
+        loss = total / tokens
+        bits_per_byte = loss / math.log(2) * self._tokens_per_byte
+        # A diverged model's perplexity does not fit a float.
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return Evaluation(step, elapsed, loss, perplexity, bits_per_byte)
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

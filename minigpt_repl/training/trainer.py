@@ -1,13 +1,13 @@
 """The training itself: steps, evaluations, saved states; to its end or to a stop.
 
-Keras' `fit` makes the steps, paced by a callback that must come first. Whatever wants
-to watch is a Keras callback after that, and finds its figures in `logs`.
+A plain loop around Keras' `train_on_batch`. It tells a `Progress` how far it is;
+whatever else wants to watch is a Keras callback and finds its figures in `logs`.
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,34 +16,26 @@ import keras
 import numpy as np
 
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.lm import MiniGPTCausalLM
+from minigpt_repl.shown import as_perplexity, in_bits_a_byte
 from minigpt_repl.training.dataset import (
-    Batches,
     TrainingData,
-    for_fit,
     recipe_batches,
     steps_per_epoch,
 )
 from minigpt_repl.training.devices import own_rows
-from minigpt_repl.training.losses import Evaluation, Evaluator
+from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import Length, Recipe, learning_rate
 from minigpt_repl.training.resume import State, check_same, load_state, save_state
-from minigpt_repl.training.trainable import trainable
+from minigpt_repl.training.trainable import Evaluation, Evaluator
 
-NO_END = 1_000_000
-"""Rounds of a run that a clock ends."""
+EVALUATIONS = 20  # at most, or so: a small text is through many times in a minute
+SAVE_EVERY = 50.0  # seconds; with a step and an evaluation still under a minute
+SAVE_FIRST = 5.0  # seconds until the first time
+SPEED_OVER = 100  # steps that the speed is measured over
+FORETOLD_AT = 30  # steps, after which the speed tells when a run will end
 
-EVALUATIONS = 20
-"""About the most in a run: a small text is through many times in a minute."""
-
-SAVE_EVERY = 50.0
-"""Seconds; a step and an evaluation longer still leave it under a minute."""
-
-SAVE_FIRST = 5.0
-"""Seconds until the first time."""
-
-SPEED_OVER = 100
-"""Steps that the speed is measured over."""
+SHOWN = ("step", "loss", "learning_rate", "tokens_per_second", "seconds_left")
+"""What a step's figures hold that the progress shows."""
 
 
 class DivergedError(MiniGPTError):
@@ -59,10 +51,10 @@ class Plan:
     state_folder: Path | None = None  # no state is saved without
     evaluate_every: int | None = None  # steps; `None` for the recipe's own
     patience: int | None = None  # evaluations without a new best before it stops early
-    halfway: bool = False  # the weights end midway between the first and the best
     # Asked after every step; `True` ends the run, state saved.
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
+    progress: Progress = SILENT  # told of every step and every evaluation
     is_chief: bool = True  # whether this process saves the state; all of them read it
     # How the run was asked for, kept in the state.
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -84,73 +76,187 @@ class Run:
 
 
 class Trainer:
-    """Trains one causal LM by one recipe, in place.
+    """Trains one model by one recipe, in place.
 
-    Beside the text it learns the probabilities of its teachers. The callbacks' `logs`
-    hold `step`, `epochs` (how often the text was seen), `loss`, `learning_rate`,
-    `progress`, `tokens_per_second` and `seconds_left` after each step. After each
-    evaluation, at the end of what Keras calls an epoch, also `val_loss`,
-    `val_perplexity`, `val_bits_per_byte` and `best_step`.
+    The callbacks' `logs` hold `step`, `epochs` (how often the text was seen), `loss`
+    (the mean since the last evaluation), `learning_rate`, `progress`,
+    `tokens_per_second` and `seconds_left` after each step. After each evaluation, which
+    Keras calls the end of an epoch, also `val_loss`, `val_perplexity`,
+    `val_bits_per_byte` and `best_step`.
     """
 
     def __init__(
         self,
-        causal_lm: MiniGPTCausalLM,
+        model: keras.Model,
         recipe: Recipe,
         data: TrainingData,
         plan: Plan,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        teachers: Sequence[MiniGPTCausalLM] = (),
     ) -> None:
+        self.model = model
         self.recipe = recipe
         self.data = data
         self.plan = plan
         self.run = Run()
-        self.model = trainable(causal_lm, recipe, teachers)
-        self.evaluator = Evaluator(self.model, data.tokens_per_byte)
+        self.evaluator = Evaluator(model, data.tokens_per_byte)
         self.best_weights: list[Any] = []
-        self._first_weights = self.model.get_weights() if plan.halfway else []
-        self._callbacks = list(callbacks)
+        self._callbacks = [*callbacks]
         epoch = steps_per_epoch(recipe.feeding, len(data.train), recipe.batch_size)
         usual = epoch if recipe.feeding == "cut" else min(epoch, 250)
         least = math.ceil((plan.length.steps or 0) / EVALUATIONS)
         self.evaluate_every = plan.evaluate_every or max(usual, least)
+        self._steps_per_epoch = epoch
+        self._rate = recipe.learning_rate
+        # Sum and number of the losses since the last evaluation.
+        self._loss_sum, self._losses = 0.0, 0
+        # When the last steps ended, evaluations left out. The first of all is traced,
+        # and in none of them.
+        self._ends: deque[tuple[int, float]] = deque(maxlen=SPEED_OVER)
+        self._seconds_evaluated = 0.0
 
     def train(self) -> Run:
         """Make all the steps that are left; the best weights are the model's then.
-
-        With `plan.halfway` it is the mean of the first and the best.
 
         Raises:
             DivergedError: if the loss is NaN or infinite.
             MiniGPTError: if the state can't be saved.
         """
-        pacer = _Pacer(self)
-        late = self.run.step % self.evaluate_every
-        if late:
-            # The rest of a round that was broken off, so that evaluations fall on
-            # the same steps as without the break.
-            self._fit(pacer, self.evaluate_every - late, rounds=1)
-        else:
+        run = self.run
+        self._began = self.plan.clock() - run.elapsed
+        if run.step % self.evaluate_every == 0:
             self._catch_up()
-        self._fit(pacer, self.evaluate_every, rounds=NO_END)
-        if self.run.was_stopped:
-            return self.run
+        if not self.is_over():
+            self._make_steps()
+        if run.was_stopped:
+            return run
         self._catch_up()
         self.model.set_weights(self.best_weights)
-        if self.plan.halfway:
-            self._go_halfway()
-        seen = self.data.train.spread(len(self.data.validation))
-        self.run.on_seen = self.evaluator.measure(seen, self.run.step, self.run.elapsed)
-        return self.run
+        self.measure_on_seen()
+        return run
 
-    def _go_halfway(self) -> None:
-        ends = zip(self._first_weights, self.best_weights, strict=True)
-        self.model.set_weights([(first + best) / 2 for first, best in ends])
-        # In place of the end's, so that the last one tells of the weights there are.
-        self.run.best = None
-        self.run.evaluations.pop()
-        self.evaluate()
+    def measure_on_seen(self) -> None:
+        """Measure the model as it is on as much of the training text."""
+        run, data = self.run, self.data
+        seen = data.train.spread(len(data.validation))
+        run.on_seen = self.evaluator.measure(seen, run.step, run.elapsed)
+
+    def _make_steps(self) -> None:
+        """Until the run is over or stopped; a stop at the last step is none."""
+        run, clock = self.run, self.plan.clock
+        feed = self._batches()
+        unit, total = self.plan.length.counted
+        self.plan.progress.start("train", round(total), unit)
+        saved = clock() - SAVE_EVERY + SAVE_FIRST
+        self._call("set_model", self.model)
+        self._call("on_train_begin")
+        while not (self.is_over() or run.was_stopped):
+            figures = self._step(*next(feed))
+            self._tell(figures, total)
+            self._call("on_train_batch_end", run.step, figures)
+            run.was_stopped = self.plan.should_stop() and not self.is_over()
+            # Stopped within a round, it goes on to its end when it is resumed, so that
+            # evaluations fall on the same steps as without the break.
+            is_round = run.step % self.evaluate_every == 0 or self.is_over()
+            is_evaluated = is_round and self._is_due()
+            if is_evaluated:
+                round_number = (run.step - 1) // self.evaluate_every
+                figures = self._evaluate_round()
+                self.plan.progress.say(evaluated(run))
+                self._call("on_epoch_end", round_number, figures)
+            if is_evaluated or run.was_stopped or clock() - saved > SAVE_EVERY:
+                self.save()
+                saved = clock()
+        self._call("on_train_end")
+        self.plan.progress.finish()
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for each in self._callbacks:
+            getattr(each, hook)(*arguments)
+
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
+        feed = recipe_batches(
+            self.data.train,
+            self.recipe,
+            self.plan.seed,
+            self.run.step,
+            lambda step: self.plan.length.progress(step, self.run.elapsed),
+        )
+        for inputs, labels in feed:
+            yield own_rows(inputs), own_rows(labels)
+
+    def _step(self, inputs: Any, labels: Any) -> dict[str, float]:
+        """One step; returns its figures."""
+        run = self.run
+        self._rate = learning_rate(self.recipe, run.step, self.progress)
+        self.model.optimizer.learning_rate.assign(self._rate)
+        loss = self.model.train_on_batch(inputs, labels, return_dict=True)["loss"]
+        run.step += 1
+        run.elapsed = self.plan.clock() - self._began
+        if not np.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} at step {run.step}: go on from the last saved "
+                "state with --resume, or start anew with a lower --learning-rate"
+            )
+        self._loss_sum += float(loss)
+        self._losses += 1
+        self._ends.append((run.step, self.plan.clock() - self._seconds_evaluated))
+        return self._figures()
+
+    def _tell(self, figures: dict[str, float], total: float) -> None:
+        """Show a step; once, when the run will end."""
+        progress, run = self.plan.progress, self.run
+        if len(self._ends) == FORETOLD_AT:
+            end = time.localtime(time.time() + figures["seconds_left"])
+            times = figures["epochs"] / figures["progress"]
+            progress.say(
+                f"about {times:,.1f} times through the text, until "
+                f"{time.strftime('%H:%M', end)}"
+            )
+        shown = {name: figures[name] for name in SHOWN}
+        if run.evaluations:
+            shown["val_perplexity"] = run.evaluations[-1].perplexity
+        progress.advance(round(figures["progress"] * total), **shown)
+
+    def _evaluate_round(self) -> dict[str, float]:
+        """Evaluate after a round; returns its figures, the evaluation's with them."""
+        run, before = self.run, self.plan.clock()
+        run.losses.append((run.step, self._loss_sum / self._losses))
+        evaluation = self.evaluate()
+        now = self.plan.clock()
+        self._seconds_evaluated += now - before
+        run.elapsed = now - self._began
+        figures = self._figures() | {
+            "val_loss": evaluation.loss,
+            "val_perplexity": evaluation.perplexity,
+            "val_bits_per_byte": evaluation.bits_per_byte,
+            "best_step": run.best.step if run.best else run.step,
+        }
+        self._loss_sum, self._losses = 0.0, 0
+        return figures
+
+    def _figures(self) -> dict[str, float]:
+        run, recipe, progress = self.run, self.recipe, self.progress
+        (first, began), (last, now) = self._ends[0], self._ends[-1]
+        tokens = (last - first) * recipe.batch_size * recipe.context_length
+        left = run.elapsed * (1 - progress) / progress if progress else math.inf
+        return {
+            "step": run.step,
+            "loss": self._loss_sum / self._losses,
+            "learning_rate": self._rate,
+            "progress": progress,
+            "tokens_per_second": tokens / (now - began) if now > began else 0.0,
+            "seconds_left": left,
+            "epochs": run.step / self._steps_per_epoch,
+        }
+
+    def _is_due(self) -> bool:
+        """Whether a round's end is evaluated: of a run by the clock, not each."""
+        run, plan = self.run, self.plan
+        if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
+            return True
+        last = run.evaluations[-1]
+        since = self.progress - plan.length.progress(last.step, last.elapsed)
+        return self.is_over() or since > 0.999 / EVALUATIONS
 
     def _catch_up(self) -> None:
         """Evaluate, if the run was killed between a step and its evaluation."""
@@ -181,30 +287,6 @@ class Trainer:
             if since >= patience:
                 return True
         return self.progress >= 1
-
-    def _fit(self, pacer: "_Pacer", steps: int, rounds: int) -> None:
-        if self.run.was_stopped or self.is_over():
-            return
-        done = self.run.step // self.evaluate_every
-        self.model.fit(
-            for_fit(self._batches, self.recipe.context_length),
-            steps_per_epoch=steps,
-            initial_epoch=done,
-            epochs=done + rounds,
-            callbacks=[pacer, *self._callbacks],
-            verbose=0,
-        )
-
-    def _batches(self) -> Batches:
-        feed = recipe_batches(
-            self.data.train,
-            self.recipe,
-            self.plan.seed,
-            self.run.step,
-            lambda step: self.plan.length.progress(step, self.run.elapsed),
-        )
-        for inputs, labels in feed:
-            yield own_rows(inputs), own_rows(labels)
 
     def save(self) -> None:
         """Save the state, if the plan names a place for it."""
@@ -265,104 +347,21 @@ class Trainer:
         return True
 
 
-class _Pacer(keras.callbacks.Callback):
-    """Sets the rate before each step; counts, evaluates, saves and stops after it."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__()
-        self._trainer = trainer
-        self._clock = trainer.plan.clock
-        self._began = self._clock() - trainer.run.elapsed
-        self._saved = self._clock() - SAVE_EVERY + SAVE_FIRST
-        # When the last steps ended. The first of all is traced, and in none of them.
-        self._ends: deque[tuple[int, float]] = deque(maxlen=SPEED_OVER)
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """The step's learning rate."""
-        trainer = self._trainer
-        self._rate = learning_rate(trainer.recipe, trainer.run.step, trainer.progress)
-        # `self.model`, not the trainer's: on JAX a step's variables are attached to
-        # the model only when a callback asks for it.
-        self.model.optimizer.learning_rate.assign(self._rate)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count, tell, save once a minute, and stop when it is time.
-
-        Raises:
-            DivergedError: if the loss is NaN or infinite.
-        """
-        trainer, run = self._trainer, self._trainer.run
-        run.step += 1
-        run.elapsed = self._clock() - self._began
-        if not np.isfinite(logs["loss"]):
-            raise DivergedError(
-                f"the loss is {logs['loss']} at step {run.step}: go on from the last "
-                "saved state with --resume, or start anew with a lower --learning-rate"
-            )
-        self._ends.append((run.step, self._clock()))
-        logs.update(self._figures())
-        # A stop asked for at the last step is no stop.
-        run.was_stopped = trainer.plan.should_stop() and not trainer.is_over()
-        if run.was_stopped or trainer.is_over():
-            self.model.stop_training = True
-        if run.was_stopped or self._clock() - self._saved > SAVE_EVERY:
-            self._save()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Evaluate, unless the round was broken off."""
-        trainer, run = self._trainer, self._trainer.run
-        # Resumed, the round goes on to its end and is evaluated then.
-        is_broken_off = run.was_stopped and run.step % trainer.evaluate_every
-        if is_broken_off or not self._is_due():
-            return
-        run.losses.append((run.step, float(logs["loss"])))
-        before = self._clock()
-        evaluation = trainer.evaluate()
-        now = self._clock()
-        run.elapsed = now - self._began
-        # As if it had taken no time.
-        moved = [(step, end + now - before) for step, end in self._ends]
-        self._ends = deque(moved, SPEED_OVER)
-        logs.update(
-            self._figures(),
-            val_loss=evaluation.loss,
-            val_perplexity=evaluation.perplexity,
-            val_bits_per_byte=evaluation.bits_per_byte,
-            best_step=run.best.step if run.best else run.step,
+def evaluated(run: Run) -> str:
+    """The last evaluation, for people; once, that only the training text is learned."""
+    last, (step, loss) = run.evaluations[-1], run.losses[-1]
+    told = (
+        f"step {step}: loss {loss:.3f}, validation perplexity "
+        f"{as_perplexity(last.perplexity)}, "
+        f"{in_bits_a_byte(last.bits_per_byte)} bits a byte"
+    )
+    best = run.best.step if run.best else step
+    losses = dict(run.losses)
+    since_best = [each for each in run.evaluations if each.step > best]
+    if len(since_best) == 2 and loss < losses.get(best, -math.inf):
+        told += (
+            f"\nno longer learning: validation was best after step {best:,}, since "
+            "then the text is learned by heart. The best is kept; more text helps, "
+            "--patience ends such a run early"
         )
-        if trainer.is_over():
-            self.model.stop_training = True
-        self._save()
-
-    def _is_due(self) -> bool:
-        """Whether a round's end is evaluated: of a run by the clock, not each."""
-        run, plan = self._trainer.run, self._trainer.plan
-        if plan.evaluate_every or plan.length.seconds is None or not run.evaluations:
-            return True
-        last = run.evaluations[-1]
-        before = plan.length.progress(last.step, last.elapsed)
-        since = self._trainer.progress - before
-        return self._trainer.is_over() or since > 0.999 / EVALUATIONS
-
-    def _save(self) -> None:
-        # This gets the step's variables attached on JAX, as in `on_train_batch_begin`.
-        assert self.model is self._trainer.model
-        self._trainer.save()
-        self._saved = self._clock()
-
-    def _figures(self) -> dict[str, float]:
-        run, recipe = self._trainer.run, self._trainer.recipe
-        progress = self._trainer.progress
-        left = run.elapsed * (1 - progress) / progress if progress else float("inf")
-        windows = len(self._trainer.data.train)
-        epoch = steps_per_epoch(recipe.feeding, windows, recipe.batch_size)
-        (first, began), (last, now) = self._ends[0], self._ends[-1]
-        tokens = (last - first) * recipe.batch_size * recipe.context_length
-        return {
-            "step": run.step,
-            "learning_rate": self._rate,
-            "progress": progress,
-            "tokens_per_second": tokens / (now - began) if now > began else 0.0,
-            "seconds_left": left,
-            "epochs": run.step / epoch,
-        }
+    return told

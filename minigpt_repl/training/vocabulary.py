@@ -1,7 +1,8 @@
-"""Learns the WordPiece vocabulary of lines: words counted, then entries learned.
+"""The vocabulary of a text: what it is made of, and how it is learned.
 
-Gives what `keras_hub.tokenizers.compute_word_piece_vocabulary` gives for the same
-lines, in a fraction of the time. That runs `tensorflow_text`'s
+Byte pairs are learned by a library, WordPieces here. They are what
+`keras_hub.tokenizers.compute_word_piece_vocabulary` gives for the same lines, in a
+fraction of the time. That runs `tensorflow_text`'s
 `wordpiece_tokenizer_learner_lib.learn` (the algorithm of the subword tutorial at
 tensorflow.org/text/guide/subwords_tokenizer): a pass cuts each word at the pieces known
 so far, counts every substring that begins at a cut, and then takes from the count of
@@ -18,16 +19,29 @@ once, that is a few array operations a pass.
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
 from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.models.text.spacing import PIECE
-from minigpt_repl.training.corpus import Lines
+from minigpt_repl.models.tokenizer import (
+    BYTE_PIECES,
+    MiniGPTBytePairTokenizer,
+    MiniGPTTokenizer,
+    learn_byte_pairs,
+)
+from minigpt_repl.training.corpus import Tokenizer
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint
+
+SMALLEST_BPE = 260  # pieces: the reserved ones and 256 bytes, and room for one pair
+BYTES_A_PIECE = 40  # of the text: a rarer piece would be met too seldom
 
 _LINES_AT_ONCE = 2000
 _CHUNKS_AT_ONCE = 50_000
@@ -39,12 +53,84 @@ _FORMAT = 1
 _LOWEST_THRESHOLD = 10
 _HIGHEST_THRESHOLD = 10_000_000
 _PASSES = 4
-_MAX_WORDS = 5_000_000
 _MAX_WORD_LENGTH = 50
 _MAX_CHARACTERS = 1000
 _SLACK = 0.05
 
 _Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer is made of."""
+
+    pieces: tuple[str, ...]  # in order of their ids
+    merges: tuple[str, ...] | None = None  # of byte-level BPE; `None` for WordPiece
+    lowercase: bool = False  # whether WordPiece folds case
+    document: str | None = None  # what has an end that is learned
+
+    def __len__(self) -> int:
+        """How many pieces there are."""
+        return len(self.pieces)
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every text comes back as it was written."""
+        return self.merges is not None
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """Tells it from all others, for fingerprints."""
+        told = {"vocabulary": list(self.pieces), "lowercase": self.lowercase}
+        return told if self.merges is None else told | {"merges": list(self.merges)}
+
+    def tokenizer(self) -> Any:
+        """A KerasHub tokenizer."""
+        if self.merges is None:
+            return MiniGPTTokenizer(list(self.pieces), lowercase=self.lowercase)
+        ids = {piece: place for place, piece in enumerate(self.pieces)}
+        return MiniGPTBytePairTokenizer(ids, list(self.merges), document=self.document)
+
+
+def learned(
+    kind: Tokenizer,
+    lines: Lines,
+    most: int,
+    lowercase: bool,
+    progress: Progress,
+    cache: StageCache | None = None,
+) -> Vocabulary:
+    """The vocabulary of lines, learned now or in an earlier run.
+
+    It has at `most` so many pieces, the reserved ones included.
+
+    Raises:
+        CorpusError: if it is too small, or the text is, to learn anything.
+    """
+    if kind == "wordpiece":
+        words = prepared_vocabulary(lines, most, lowercase, progress, cache)
+        return Vocabulary(tuple(words), None, lowercase)
+    if kind == "byte":
+        return Vocabulary(BYTE_PIECES, ())
+    if most < SMALLEST_BPE:
+        raise CorpusError(
+            f"a vocabulary of {most} has no room for 256 bytes: ask for "
+            f"{SMALLEST_BPE} or more"
+        )
+    count = min(most, max(SMALLEST_BPE, lines.size // BYTES_A_PIECE))
+
+    def learn() -> list[list[str]]:
+        progress.start("vocabulary", 1, "vocabulary")
+        made = learn_byte_pairs(lines.texts, count)
+        progress.advance(1, entries=len(made[0]))
+        progress.finish()
+        return [*made]
+
+    key = fingerprint(
+        format=_FORMAT, lines=lines.sha256, size=count, pattern=SPLIT_PATTERN
+    )
+    pieces, merges = (cache or StageCache()).value("pairs", key, learn)
+    return Vocabulary(tuple(pieces), tuple(merges))
 
 
 def learn_wordpieces(
@@ -102,10 +188,7 @@ def _usable_words(
             characters[character] += count
     ranked = sorted(characters, key=lambda each: (-characters[each], each))
     allowed = set(ranked[:_MAX_CHARACTERS])
-    words = [item for item in words if allowed.issuperset(item[0])]
-    if len(words) > _MAX_WORDS:
-        words = sorted(words, key=lambda item: -item[1])[:_MAX_WORDS]
-    return words
+    return [item for item in words if allowed.issuperset(item[0])]
 
 
 class _Endings:
@@ -248,11 +331,29 @@ def count_words(
     first, and KerasHub's slow split at punctuation, and its case folding, see each
     different chunk once. Words are in order of their first occurrence.
     """
+    # Imported here: they load TensorFlow, which other stages do without.
+    import tensorflow as tf
+    from keras_hub.src.tokenizers.word_piece_tokenizer import pretokenize
+
     chunks: Counter[bytes] = Counter()
     for block in progress.blocks("count words", lines, "lines", _LINES_AT_ONCE):
         # As bytes: that splits at ASCII white space only, as the tokenizer does.
         chunks.update("\n".join(block).encode("utf-8").split())
-    return _words_of(chunks, lowercase)
+    words: Counter[bytes] = Counter()
+    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
+        texts = [*itertools.islice(chunks, start, start + _CHUNKS_AT_ONCE)]
+        with tf.device("CPU:0"):
+            split = pretokenize(
+                tf.constant(texts),
+                lowercase=lowercase,
+                strip_accents=False,
+                split=True,
+                split_on_cjk=True,
+            )
+        times = np.repeat([chunks[text] for text in texts], split.row_lengths())
+        for word, count in zip(split.flat_values.numpy(), times.tolist(), strict=True):
+            words[word] += count
+    return {word.decode("utf-8"): count for word, count in words.items()}
 
 
 def learn_vocabulary(
@@ -263,8 +364,7 @@ def learn_vocabulary(
     """The vocabulary for the word counts, reserved entries first.
 
     Raises:
-        CorpusError: if nothing but single characters could be learned, or not
-            even these have room.
+        CorpusError: if nothing but single characters could be learned.
     """
     if not word_counts:
         raise CorpusError("the training text has no words; give another text")
@@ -272,38 +372,11 @@ def learn_vocabulary(
     texts = {word.removeprefix(PIECE) for word in words[len(RESERVED) :]}
     alone = {text for text in texts if len(text) == 1}
     needed = len(RESERVED) + 2 * len(alone)
-    if len(words) == vocabulary_size < needed:
-        raise CorpusError(
-            f"the training text has {len(alone)} different characters: a vocabulary "
-            f"of {vocabulary_size} has no room for words, ask for {2 * needed} or more"
-        )
     if len(words) <= needed:
         total = sum(word_counts.values())
         raise CorpusError(
-            f"the training text is too small for a vocabulary: no word of its {total} "
-            "words occurs often enough (10 times or more); give more text"
+            f"no words can be learned from {total:,} words of {len(alone)} different "
+            f"characters: give more text, in which words occur {_LOWEST_THRESHOLD} "
+            f"times, or ask for a vocabulary of {2 * needed} or more"
         )
     return words
-
-
-def _words_of(chunks: Counter[bytes], lowercase: bool) -> dict[str, int]:
-    # Imported here: they load TensorFlow, which other stages do without.
-    import tensorflow as tf
-    from keras_hub.src.tokenizers.word_piece_tokenizer import pretokenize
-
-    words: Counter[bytes] = Counter()
-    texts = list(chunks)
-    for start in range(0, len(texts), _CHUNKS_AT_ONCE):
-        block = texts[start : start + _CHUNKS_AT_ONCE]
-        with tf.device("CPU:0"):
-            split = pretokenize(
-                tf.constant(block),
-                lowercase=lowercase,
-                strip_accents=False,
-                split=True,
-                split_on_cjk=True,
-            )
-        times = np.repeat([chunks[text] for text in block], split.row_lengths())
-        for word, count in zip(split.flat_values.numpy(), times.tolist(), strict=True):
-            words[word] += count
-    return {word.decode("utf-8"): count for word, count in words.items()}

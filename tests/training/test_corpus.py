@@ -242,7 +242,7 @@ class TestSimpleBooks:
     def test_a_split_without_a_long_line_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setattr(self, "VALID", "short\n", raising=False)
         message = failure(self.zip(tmp_path))
-        assert "no validation line of more than 512 bytes" in message
+        assert "0 to validate with" in message and "longer than 512 bytes" in message
         assert "--min-length" in message
 
 
@@ -347,7 +347,7 @@ class TestPlainText:
 class TestSplit:
     def split(self, lines):
         halves = split_for_validation(lines)
-        return [[piece.text for piece in half] for half in halves]
+        return [list(half.texts) for half in halves]
 
     @given(st.integers(0, 3000))
     def test_nothing_is_lost_or_doubled(self, count):
@@ -428,7 +428,7 @@ class TestEncodings:
 class TestRefused:
     def test_missing(self, tmp_path):
         assert "there is no" in failure(tmp_path / "no.txt")
-        assert "no file matches" in failure(tmp_path / "*.txt")
+        assert "there is no" in failure(tmp_path / "*.txt")
 
     def test_empty(self, tmp_path):
         path = tmp_path / "a.txt"
@@ -445,33 +445,34 @@ class TestRefused:
         text = "caf\u00e9 \u00e0 la cr\u00e8me\n" * 9
         path.write_bytes(text.encode() + b"caf\xe9 au lait")
         message = failure(path)
-        assert "a.txt is not UTF-8 text" in message and "--encoding" in message
-        assert f"byte {len(text.encode()) + 3} is 0xe9" in message
+        assert "a.txt is not utf-8 text" in message and "--encoding" in message
+        assert f"byte 0xe9 in position {len(text.encode()) + 3}" in message
 
     def test_what_is_not_of_the_named_encoding_says_which_file(self, tmp_path):
         path = make_zip(tmp_path / "a.zip", good=TEXT, bad=b"\xff\xff")
         message = failure(path, encoding="gbk")
-        assert "bad.txt is not gbk text: at byte 0" in message
+        assert "bad.txt is not gbk text" in message and "position 0" in message
 
     def test_binary(self, tmp_path):
         path = tmp_path / "a.txt"
         path.write_bytes(b"abc\0def\n" * 9)
-        assert "byte 3 is 0x00" in failure(path)
+        assert "character 3 is 0x00" in failure(path)
 
     def test_no_line_long_enough(self, tmp_path):
         path = tmp_path / "a.txt"
         path.write_text("short\n" * 30)
-        assert "no line of more than 16 bytes among 30" in failure(path)
+        told = failure(path)
+        assert "of 30 that were read" in told and "longer than 16 bytes" in told
 
     def test_one_paragraph_only(self, tmp_path):
         path = tmp_path / "a.txt"
         path.write_text("one single paragraph of text\n")
-        assert "it takes two" in failure(path)
+        assert "it takes one of each" in failure(path)
 
     def test_a_few_bytes(self, tmp_path):
         path = tmp_path / "a.txt"
         path.write_text("ten bytes.")
-        assert "is too short" in failure(path, tokenizer="bpe")
+        assert "it takes one of each" in failure(path, tokenizer="bpe")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_unreadable(self, tmp_path):
@@ -484,30 +485,30 @@ class TestRefused:
         path = tmp_path / "a.txt"
         path.write_text(TEXT)
 
-        def fails(path):
+        def fails(path, mode):
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(type(path), "read_bytes", fails)
-        assert "can't read" in failure(path)
+        monkeypatch.setattr(type(path), "open", fails)
+        assert f"can't read {path}: Input/output error" in failure(path)
 
     @pytest.mark.parametrize("cut", [10, 200, 600])
     def test_a_cut_zip(self, tmp_path, cut):
         path = make_zip(tmp_path / "a.zip", a=TEXT)
         path.write_bytes(path.read_bytes()[:-cut])
-        assert "damaged zip" in failure(path)
+        assert f"can't read {path}: " in failure(path)
 
     def test_a_zip_with_a_wrong_byte(self, tmp_path):
         path = make_zip(tmp_path / "a.zip", a=TEXT)
         data = bytearray(path.read_bytes())
         data[200] ^= 0xFF
         path.write_bytes(data)
-        assert "is damaged" in failure(path)
+        assert f"can't read {path}: " in failure(path)
 
     @pytest.mark.parametrize("cut", [4, 100])
     def test_a_cut_gz(self, tmp_path, cut):
         path = tmp_path / "a.gz"
         path.write_bytes(gzip.compress(TEXT.encode())[:-cut])
-        assert "damaged gz" in failure(path)
+        assert f"can't read {path}: " in failure(path)
 
 
 class TestUnsafeArchives:
@@ -552,7 +553,7 @@ class TestUnsafeArchives:
         data = path.read_bytes()
         lie = data.replace(struct.pack("<I", 11 << 20), struct.pack("<I", 100))
         path.write_bytes(lie)
-        assert "is damaged" in failure(path)
+        assert f"can't read {path}: " in failure(path)
 
     def test_a_gz_bomb(self, tmp_path):
         path = tmp_path / "a.gz"

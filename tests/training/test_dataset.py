@@ -1,21 +1,16 @@
 """Which tokens are fed, behind what, and in which order."""
 
-from types import GeneratorType
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.training import dataset
 from minigpt_repl.training.dataset import (
     Windows,
     batch_order,
     batches,
     cut_windows,
-    for_fit,
-    for_predict,
     packed_windows,
     recipe_batches,
     steps_per_epoch,
@@ -155,44 +150,3 @@ def test_a_text_without_a_whole_window_behind_bos_feeds_all_to_the_end():
     windows = Windows(windows.inputs[is_inside], windows.labels[is_inside])
     feed = recipe_batches(windows, recipe, 1, 9, lambda step: step / 10)
     assert next(feed)[1].shape == (2, CONTEXT)
-
-
-def made():
-    for size in (3, 3, 2):
-        rows = np.arange(size * 4, dtype=np.int32).reshape(size, 4)
-        yield rows, rows + 1
-
-
-def test_a_fit_gets_the_batches_and_begins_anew():
-    batches_of = for_fit(made, context_length=4)
-    for _ in range(2):
-        pairs = list(batches_of.as_numpy_iterator())
-        for (inputs, labels), (fed, wanted) in zip(pairs, made(), strict=True):
-            np.testing.assert_array_equal(inputs, fed)
-            np.testing.assert_array_equal(labels, wanted)
-
-
-def test_a_prediction_gets_all_rows_in_order():
-    first, second = np.arange(10).reshape(5, 2), np.arange(5)
-    made = for_predict([first, second], batch_size=2)["x"]
-    cut = [inputs for (inputs,) in made.as_numpy_iterator()]
-    assert [len(each) for each, _ in cut] == [2, 2, 1]
-    np.testing.assert_array_equal(np.concatenate([each for each, _ in cut]), first)
-    np.testing.assert_array_equal(np.concatenate([each for _, each in cut]), second)
-
-
-def test_another_backend_gets_generators_and_arrays(monkeypatch):
-    monkeypatch.setattr(dataset.keras.backend, "backend", lambda: "jax")
-    assert isinstance(for_fit(made, context_length=4), GeneratorType)
-    rows = [np.zeros((5, 2))]
-    assert for_predict(rows, batch_size=2) == {"x": rows, "batch_size": 2}
-
-
-@pytest.mark.parametrize(
-    "make",
-    [lambda: for_fit(made, 4), lambda: for_predict([np.zeros((5, 2))], 2)["x"]],
-    ids=["fit", "predict"],
-)
-def test_no_thread_tunes_it(make):
-    # Keras may wait for that thread at the end, for as long as the work took.
-    assert make().options().autotune.enabled is False

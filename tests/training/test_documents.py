@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_repl.training.corpus import load_corpus
-from minigpt_repl.training.documents import cut, find_kind, in_blocks, split_documents
+from minigpt_repl.training.documents import (
+    cut,
+    find_kind,
+    split_documents,
+    split_for_validation,
+)
 
 NAMES = "Ana\nBo\nIpek\nUmut\nJean-Luc\nO'Neil\n" * 9
 CODE = 'def f(x):\n    if x == 1:\n        return "a,b"\n\n    return None\n' * 5
@@ -67,11 +72,12 @@ def test_a_cut_text_is_whole(text, size):
 
 @given(st.lists(st.text(alphabet="ab \n", min_size=1, max_size=3000), max_size=4))
 def test_few_documents_give_parts_of_each(documents):
-    train, valid = in_blocks(documents)
-    assert sum(len(piece.text) for piece in train + valid) == sum(map(len, documents))
-    assert sum(piece.is_end for piece in train + valid) == len(documents)
+    train, valid = split_for_validation(documents, may_cut=True)
+    assert train.size + valid.size == sum(map(len, documents))
+    assert sum(train.ends + valid.ends) == len(documents)
+    assert len(train.ends) == len(train.texts)
     if sum(map(len, documents)) > 200:
-        assert train and valid
+        assert train.texts and valid.texts
 
 
 def test_one_giant_line_is_cut(tmp_path):

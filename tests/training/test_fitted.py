@@ -1,12 +1,12 @@
 """A small text gets a small model; what was asked for by name stays."""
 
-from minigpt_repl.training.recipes import DEFAULT, SIZES, fitted, size_for
+from minigpt_repl.training.recipes import DEFAULT, SIZES, fitted, is_small
 
 
 def test_a_smaller_text_has_a_smaller_model():
-    widths = [fitted(DEFAULT, size.tokens, {}).hidden_dim for size in SIZES]
+    widths = [fitted(DEFAULT, tokens, {}).hidden_dim for tokens in SIZES]
     assert widths == sorted(widths) and widths[0] < DEFAULT.hidden_dim
-    dropouts = [fitted(DEFAULT, size.tokens, {}).dropout for size in SIZES]
+    dropouts = [fitted(DEFAULT, tokens, {}).dropout for tokens in SIZES]
     assert dropouts == sorted(dropouts, reverse=True)
 
 
@@ -25,7 +25,7 @@ def test_it_is_not_over_before_the_rate_has_risen():
 
 def test_a_large_text_has_the_recipe_as_it_is():
     assert fitted(DEFAULT, 30_000_000, {}) is DEFAULT
-    assert size_for(30_000_000) is None
+    assert not is_small(30_000_000) and is_small(2_000_000)
 
 
 def test_what_was_asked_for_stays():

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from processes import python
 
-from minigpt_repl.training.dataset import Windows
 from minigpt_repl.training.recipes import DEFAULT
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_model.py"
@@ -161,49 +160,6 @@ def train_longer(place, corpus, out, *arguments):
     )
 
 
-def test_begun_anew_it_has_the_others_embeddings_and_blocks_that_add_nothing(
-    monkeypatch, make_causal_lm
-):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import train_longer
-
-    old = make_causal_lm(tie_weights=True, normalize_first=True)
-    shape = {"num_layers": 1, "num_heads": 2, "intermediate_dim": 8}
-    size = {"hidden_dim": 16, "context_length": 32, "vocabulary_size": 80}
-    recipe = DEFAULT.changed(all_rows=True, mixed_precision=False, **shape, **size)
-    new = train_longer.begun_anew(old, recipe)
-    assert new.backbone.rotary and not old.backbone.rotary
-    ids = np.array([[2, 5, 9, 4]], "int32")
-    embedded = old.backbone.token_embedding(ids)
-    expected = old.backbone.final_norm(embedded)
-    states = new.backbone({"token_ids": ids, "padding_mask": ids})
-    np.testing.assert_allclose(states, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_a_draft_agrees_where_its_most_probable_token_is_the_models(monkeypatch):
-    import keras
-
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import train_longer
-
-    ids = np.arange(1, 9)[None]
-    of_draft, of_model = np.array(
-        [[0, 1, 2, 3, 3, 1, 2, 0, 1], [0, 1, 2, 0, 3, 2, 2, 0, 3]]
-    )
-    draft, model = keras.layers.Embedding(9, 4), keras.layers.Embedding(9, 4)
-    for layer, best in ((draft, of_draft), (model, of_model)):
-        layer.build()
-        # Logits that differ by less than one, of which none is 0.
-        layer.set_weights([1.5 + 0.25 * np.eye(4)[best]])
-    choices = train_longer.same_choices(draft, model)
-    assert np.array_equal(
-        choices.predict(ids, verbose=0)[0], (of_draft == of_model)[1:]
-    )
-    windows = Windows(ids, np.array([[5, 6, 7, 8, 1, 2, 0, 0]]))
-    choices.compile()
-    assert train_longer.agreement(choices, windows) == pytest.approx(4 / 6)
-
-
 @pytest.mark.slow
 def test_an_interrupt_saves_says_how_to_go_on_and_exits_130(place):
     process = start(place, "--steps", "100000")
@@ -292,7 +248,6 @@ def test_a_second_setup_is_refused_and_names_the_firsts_process(place, capsys):
 
 def test_a_training_of_an_old_version_needs_its_corpus(place, capsys):
     """0.1.0 kept recipe and seed in the state, and no options."""
-    from minigpt_repl.training.recipes import DEFAULT
     from minigpt_repl.training.resume import State, save_state
 
     recipe = DEFAULT.changed(num_layers=1, hidden_dim=16, num_heads=2)
@@ -408,14 +363,17 @@ def test_tutorial_prints_its_model_and_a_sample_at_each_epochs_end(place):
     [
         (["--steps", "1", "--minutes", "1"], "--steps and --minutes"),
         (["--resume", "--overwrite"], "--resume goes on, --overwrite starts anew"),
-        (["--recipe", "tutorail"], "did you mean 'tutorial'"),
+        (["--recipe", "tutorail"], "did you mean tutorial?"),
         (["--sampler", "contrastive"], "can't write samples during training"),
         (["--sampler", "topp_k"], "no sampler 'topp_k'"),
         (["--sampler", "top_k:k=0"], "k must be a whole number"),
         (["--sampler", "min_p=0.1 + greedy + xtc"], "greedy chooses the token"),
         (["--sampler", "ban=king + min_p"], "ban can't write samples during training"),
         (["--sampler", "mirostat"], "mirostat can't write samples during training"),
-        (["--layers", "0"], "num_layers must be 1 or more; got 0"),
+        (["--layers", "0"], "'--layers': 0 is not in the range x>=1"),
+        (["--context", "1"], "'--context': 1 is not in the range x>=2"),
+        (["--dropout", "1"], "'--dropout': 1.0 is not in the range 0<=x<1"),
+        (["--learning-rate", "-1"], "-1.0 is not in the range x>0"),
         (["--steps", "x"], "'x' is not a valid integer"),
     ],
 )

@@ -177,7 +177,7 @@ def test_progress_counts_bytes(server):
         ("half", f"of {len(BOOK):,} bytes came"),
         ("half, then hang", "does not answer"),
         ("hang", "does not answer"),
-        (404, "404 Not Found"),
+        (404, "404: Not Found"),
         (503, "503"),
         ("no length", "how long"),
     ],

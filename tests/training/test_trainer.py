@@ -1,6 +1,7 @@
 """A training that is broken off goes on as if it had not been."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ def make_data(recipe, fingerprint="text"):
     return TrainingData(train, valid, 0.25, fingerprint)
 
 
-def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), teachers=(), **plan):
+def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), make=None, **plan):
     from minigpt_repl.models.tokenizer import MiniGPTTokenizer
-    from minigpt_repl.training.trainable import build_model
+    from minigpt_repl.training.trainable import build_model, trainable
     from minigpt_repl.training.trainer import Plan, Trainer
 
     arguments = {
@@ -54,13 +55,13 @@ def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), teachers=(), *
         "evaluate_every": EVERY,
         "should_stop": lambda: trainer.run.step == stop_at,
     } | plan
+    causal_lm = build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=1)
     trainer = Trainer(
-        build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=1),
+        (make or trainable)(causal_lm, recipe),
         recipe,
         make_data(recipe),
         Plan(state_folder=folder, **arguments),
         callbacks,
-        teachers,
     )
     return trainer
 
@@ -105,73 +106,6 @@ def test_stopped_and_resumed_again_and_again_it_ends_alike(unbroken, tmp_path):
         assert mine.loss == pytest.approx(other.loss, abs=1e-4)
 
 
-def test_halfway_is_the_mean_of_the_first_and_the_best_and_measured_there():
-    trainer, to_the_end = (
-        make_trainer(small(DEFAULT), halfway=halfway) for halfway in (True, False)
-    )
-    first = trainer.model.get_weights()
-    run = trainer.train()
-    to_the_end.train()
-    ends = zip(first, to_the_end.best_weights, strict=True)
-    for weights, (one, other) in zip(trainer.model.get_weights(), ends, strict=True):
-        np.testing.assert_allclose(weights, (one + other) / 2, atol=1e-6)
-    measured = trainer.evaluator.measure(trainer.data.validation).loss
-    assert run.best.loss == run.evaluations[-1].loss == pytest.approx(measured)
-    assert len(run.evaluations) == len(to_the_end.run.evaluations)
-
-
-def test_taught_it_comes_to_be_like_its_teacher_who_stays_as_it_is():
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
-    from minigpt_repl.training.trainable import build_model
-
-    recipe = small(DEFAULT).changed(zero_outputs=False)
-    teacher = build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=2)
-    # Sure of much that the text does not bear out.
-    table = teacher.backbone.token_embedding.embeddings
-    table.assign(np.asarray(table) * 30)
-    before = teacher.get_weights()
-    trainer = make_trainer(recipe, teachers=[teacher])
-    untaught = make_trainer(recipe)
-    shapes = [each.shape for each in untaught.model.variables]
-    assert [each.shape for each in trainer.model.variables] == shapes
-    ids = trainer.data.validation.inputs
-    far = apart(trainer.model, teacher, ids)
-    trainer.train()
-    untaught.train()
-    taught, own_way = (apart(each.model, teacher, ids) for each in (trainer, untaught))
-    assert taught < 0.95 * far < own_way
-    for one, other in zip(before, teacher.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_teachers_take_turns_by_the_batch():
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
-    from minigpt_repl.training.trainable import build_model, trainable
-
-    recipe = small(DEFAULT).changed(mixed_precision=False)
-    pupil, one, other = (
-        build_model(recipe, MiniGPTTokenizer(list(WORDS)), seed=seed)
-        for seed in (1, 2, 3)
-    )
-    teach = trainable(pupil, recipe, [one, other]).teach
-    for ids, teacher in (([[2, 3, 5]], one), ([[2, 4, 5]], other)):
-        ids = np.array(ids, "int32")
-        given = teacher({"token_ids": ids, "padding_mask": ids})
-        np.testing.assert_allclose(teach(ids), given, rtol=1e-5)
-
-
-def apart(model, teacher, ids):
-    """Mean divergence of two models' probabilities."""
-    from keras import ops
-
-    given = teacher({"token_ids": ids, "padding_mask": ids})
-    own, given = (
-        np.asarray(ops.log_softmax(ops.cast(logits, "float32")))
-        for logits in (model(ids), given)
-    )
-    return float(np.sum(np.exp(given) * (given - own), axis=-1).mean())
-
-
 def test_an_evaluation_missed_by_a_kill_is_made_up_for(tmp_path):
     trainer = make_trainer(small(DEFAULT), tmp_path, stop_at=EVERY)
     trainer.train()
@@ -189,8 +123,8 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run():
     class Spoil(keras.callbacks.Callback):
         """After the second round, weights that predict nothing."""
 
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch >= 2:
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch >= 1:
                 for variable in trainer.model.trainable_variables:
                     variable.assign(variable * 30.0)
 
@@ -279,6 +213,38 @@ def test_watchers_find_their_figures_in_logs():
     assert {"val_loss", "val_perplexity", "val_bits_per_byte"} <= set(rounds[0])
 
 
+def test_its_progress_is_shown_like_that_of_other_stages():
+    from rich.console import Console
+
+    from minigpt_repl.training.progress import Display
+
+    console = Console(file=io.StringIO(), width=200)
+    make_trainer(small(DEFAULT), progress=Display(console)).train()
+    told = console.file.getvalue()
+    assert told.startswith("train: started\nstep 5: loss ")
+    assert f"train: {STEPS}/{STEPS} steps, done in" in told
+    assert told.count("validation perplexity") == 3
+
+
+def test_learning_by_heart_is_said_once():
+    from minigpt_repl.training.trainable import Evaluation
+    from minigpt_repl.training.trainer import Run, evaluated
+
+    run, lines = Run(), []
+    for number in range(1, 7):
+        step = 10 * number
+        validation = abs(number - 2) + 1.0
+        run.evaluations.append(Evaluation(step, 1.0, validation, 9.0, 1.0))
+        run.losses.append((step, 5.0 - number))
+        run.best = min(run.evaluations, key=lambda each: each.loss)
+        lines.append(evaluated(run))
+    figures = "validation perplexity 9.0, 1.000 bits a byte"
+    assert lines[0] == f"step 10: loss 4.000, {figures}"
+    told = [line for line in lines if "by heart" in line]
+    assert told == [lines[3]]
+    assert "best after step 20" in told[0]
+
+
 def test_the_speed_is_that_of_the_steps():
     """Without the first step, which is traced, and without the evaluations."""
     import keras
@@ -286,21 +252,22 @@ def test_the_speed_is_that_of_the_steps():
     now, speeds = [0.0], []
 
     class Watch(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            now[0] += 1.0 if trainer.run.step else 50.0
-
         def on_train_batch_end(self, batch, logs=None):
             speeds.append(logs["tokens_per_second"])
 
     recipe = small(DEFAULT)
     trainer = make_trainer(recipe, callbacks=[Watch()], clock=lambda: now[0])
-    evaluate = trainer.evaluate
+    evaluate, step = trainer.evaluate, trainer.model.train_on_batch
 
     def slow_evaluate():
         now[0] += 100.0
         return evaluate()
 
-    trainer.evaluate = slow_evaluate
+    def slow_step(*batch, **options):
+        now[0] += 1.0 if trainer.run.step else 50.0
+        return step(*batch, **options)
+
+    trainer.evaluate, trainer.model.train_on_batch = slow_evaluate, slow_step
     trainer.train()
     assert len(trainer.run.evaluations) >= 2
     tokens = recipe.batch_size * recipe.context_length

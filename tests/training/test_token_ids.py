@@ -1,7 +1,6 @@
 """Token ids on disk are those of the tokenizer, whole and never stale."""
 
 import signal
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,16 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import python
 
-from minigpt_repl.training import prepared_text
-from minigpt_repl.training.corpus import Lines
-from minigpt_repl.training.prepared_text import (
-    Vocabulary,
-    prepared_tokens,
-    read_tokens,
-    write_tokens,
-)
-from minigpt_repl.training.progress import SILENT
+from minigpt_repl.training import dataset
+from minigpt_repl.training.dataset import prepared_tokens
+from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.resume import StageCache
+from minigpt_repl.training.vocabulary import Vocabulary
 
 LINES = (
     "the cat sat on the mat.",
@@ -40,8 +34,9 @@ def direct(lines, words, lowercase=True):
 
 
 def as_lists(tokenized):
-    spans = pairwise(tokenized.offsets)
-    return [tokenized.ids[start:end].tolist() for start, end in spans]
+    ends = np.cumsum(tokenized.lengths)
+    assert len(tokenized.ids) == tokenized.lengths.sum()
+    return [row.tolist() for row in np.split(tokenized.ids, ends)[:-1]]
 
 
 @pytest.mark.parametrize("lowercase", [True, False], ids=["folded", "cased"])
@@ -56,16 +51,13 @@ def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
     assert expected[0] and not expected[1]
 
 
-def test_bytes_are_counted_in_utf8(tmp_path, tiny_words):
-    made = prepared_tokens(
-        Lines(("abc", "é", "한글")), of(tiny_words), cache=StageCache(tmp_path)
-    )
-    assert made.line_bytes.tolist() == [3, 2, 6]
+def test_bytes_are_counted_in_utf8():
+    assert Lines(("abc", "é", "한글")).size == 3 + 2 + 6
 
 
 def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypatch):
-    monkeypatch.setattr(prepared_text, "_LINES_AT_ONCE", 3)
-    monkeypatch.setattr(prepared_text, "_CHUNKS_AT_ONCE", 2)
+    monkeypatch.setattr(dataset, "_LINES_AT_ONCE", 3)
+    monkeypatch.setattr(dataset, "_CHUNKS_AT_ONCE", 2)
     lines = [f"the {'cat ' * (n % 4)}ran {chr(97 + n % 26)}" for n in range(20)] + [""]
     made = prepared_tokens(
         Lines(tuple(lines)), of(tiny_words), cache=StageCache(tmp_path)
@@ -76,16 +68,15 @@ def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypat
 @settings(max_examples=20, deadline=None)
 @given(lines=st.lists(st.text(max_size=50), max_size=5))
 def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
-    folder = tmp_path_factory.mktemp("tokens")
-    write_tokens(folder, Lines(tuple(lines)), of(tiny_words), SILENT)
+    cache = StageCache(tmp_path_factory.mktemp("tokens"))
+    made = prepared_tokens(Lines(tuple(lines)), of(tiny_words), cache=cache)
     expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
-    assert as_lists(read_tokens(folder)) == expected
+    assert as_lists(made) == expected
 
 
-def test_ids_are_small_and_stay_on_disk(tmp_path, tiny_words):
+def test_ids_are_small(tmp_path, tiny_words):
     made = prepared_tokens(Lines(LINES), of(tiny_words), cache=StageCache(tmp_path))
     assert made.ids.dtype == np.uint16
-    assert isinstance(made.ids, np.memmap)
 
 
 def test_a_large_vocabulary_has_wide_ids(tmp_path, tiny_words):
@@ -98,13 +89,13 @@ def test_a_large_vocabulary_has_wide_ids(tmp_path, tiny_words):
 def test_no_lines_give_no_tokens(tmp_path, tiny_words):
     made = prepared_tokens(Lines(()), of(tiny_words), cache=StageCache(tmp_path))
     assert len(made) == 0
-    assert made.offsets.tolist() == [0]
+    assert made.ids.tolist() == []
 
 
 def test_tokens_are_made_once(tmp_path, tiny_words, monkeypatch):
     cache = StageCache(tmp_path)
     first = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
-    monkeypatch.setattr(prepared_text, "write_tokens", None)
+    monkeypatch.setattr(dataset, "_ids_of", None)
     again = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     assert as_lists(again) == as_lists(first)
 
@@ -127,52 +118,47 @@ def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
         assert as_lists(made) == expected
 
 
-@pytest.mark.parametrize("name", ["ids.npy", "offsets.npy", "line_bytes.npy"])
-@pytest.mark.parametrize("damage", ["removed", "cut", "of another text"])
-def test_damaged_files_are_made_again(tmp_path, tiny_words, name, damage):
+@pytest.mark.parametrize("damage", ["cut", "emptied", "of another kind", "changed"])
+def test_a_damaged_file_is_made_again(tmp_path, tiny_words, damage):
     cache = StageCache(tmp_path)
     prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
-    (folder,) = tmp_path.iterdir()
-    if damage == "removed":
-        (folder / name).unlink()
-    elif damage == "cut":
-        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
-    else:
-        np.save(folder / name, np.arange(3))
+    (path,) = tmp_path.iterdir()
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 4] ^= 255
+    contents = {"cut": whole[:-1], "emptied": b"", "of another kind": b"{}"}
+    path.write_bytes(contents.get(damage, whole))
     made = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
-    assert made.line_bytes[0] == len(LINES[0])
+    again = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
+    assert as_lists(again) == as_lists(made)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [0, 1, 2, 3])
+@pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
     tmp_path, tiny_words, moment
 ):
-    """The process dies before one of the three files, or before the rename."""
+    """The process dies before the file is written, or before it is renamed."""
     code = f"""
         import os, signal
         from pathlib import Path
-        from minigpt_repl.training import prepared_text
-        from minigpt_repl.training.corpus import Lines
-        from minigpt_repl.training.resume import StageCache
+        from minigpt_repl.training import resume
+        from minigpt_repl.training.documents import Lines
+        from minigpt_repl.training.dataset import prepared_tokens
+        from minigpt_repl.training.vocabulary import Vocabulary
+        import numpy as np
 
-        save, saved = prepared_text.np.save, []
+        save = np.savez
 
-        def save_some(path, array):
-            if len(saved) == {moment}:
-                die()
-            save(path, array)
-            saved.append(path)
-
-        def die(*arguments):
+        def die(*arguments, **arrays):
+            if {moment!r} == "after":
+                save(*arguments, **arrays)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        prepared_text.np.save = save_some
-        os.rename = die
-        words = prepared_text.Vocabulary({tiny_words!r}, None, True)
-        cache = StageCache(Path({str(tmp_path)!r}))
-        prepared_text.prepared_tokens(Lines({LINES!r}), words, cache=cache)
+        np.savez = die
+        words = Vocabulary({tiny_words!r}, None, True)
+        cache = resume.StageCache(Path({str(tmp_path)!r}))
+        prepared_tokens(Lines({LINES!r}), words, cache=cache)
     """
     ended = python(code)
     assert ended.returncode == -signal.SIGKILL
@@ -211,11 +197,11 @@ class TestBytePairs:
     def test_a_text_in_parts_has_the_same_ids(self, vocabulary, text):
         tokenizer = vocabulary.tokenizer()
         whole = tokenizer.tokenize(text).tolist()
-        before, prepared_text._PART = prepared_text._PART, 3
+        before, dataset._PART = dataset._PART, 3
         try:
-            parts = prepared_text._parts(text)
+            parts = dataset._parts(text)
         finally:
-            prepared_text._PART = before
+            dataset._PART = before
         assert "".join(parts) == text
         assert [
             id for part in parts for id in tokenizer.tokenize(part).tolist()

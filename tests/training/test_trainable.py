@@ -28,12 +28,14 @@ def plain(logits, labels, weights):
 def fused(logits, labels, weights, upstream=1.0):
     import tensorflow as tf
 
-    from minigpt_repl.training.losses import weighted_cross_entropy
+    from minigpt_repl.training.trainable import surprisal
 
     logits = tf.convert_to_tensor(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = upstream * weighted_cross_entropy(logits, labels, weights)
+        # One text of a batch, as it is traced in a training.
+        losses = surprisal()(logits[None], tf.convert_to_tensor(labels[None]))
+        loss = upstream * tf.reduce_sum(weights * losses[0])
     gradient = tape.gradient(loss, logits)
     return float(loss), gradient
 
@@ -76,7 +78,7 @@ def test_huge_logits_do_not_overflow(case):
 
 
 def test_padding_counts_for_nothing():
-    from minigpt_repl.training.losses import mean_cross_entropy
+    from minigpt_repl.training.trainable import mean_cross_entropy
 
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(2, 6, ROWS)).astype("float32")
@@ -94,30 +96,7 @@ def test_padding_counts_for_nothing():
 
 
 def test_a_batch_of_padding_only_is_no_division_by_zero():
-    from minigpt_repl.training.losses import mean_cross_entropy
+    from minigpt_repl.training.trainable import mean_cross_entropy
 
     logits = np.ones((1, 4, ROWS), "float32")
     assert float(mean_cross_entropy(logits, np.zeros((1, 4), "int32"))) == 0.0
-
-
-def test_half_of_the_target_is_the_teachers_and_half_the_text():
-    import tensorflow as tf
-
-    from minigpt_repl.training.losses import taught_cross_entropy
-
-    rng = np.random.default_rng(6)
-    logits, taught = rng.normal(0, 4, (2, 2, 6, ROWS))
-    labels = rng.integers(1, ROWS, (2, 6))
-    labels[1, 3:] = 0
-    is_token = (labels > 0)[..., None]
-    softmax = lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)  # noqa: E731
-    target = (softmax(taught) + np.eye(ROWS)[labels]) / 2
-    expected = -(is_token * target * np.log(softmax(logits))).sum() / 9
-    ours = tf.convert_to_tensor(logits, "float32")
-    with tf.GradientTape() as tape:
-        tape.watch(ours)
-        loss = taught_cross_entropy(ours, taught, labels)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-    np.testing.assert_allclose(
-        tape.gradient(loss, ours), is_token * (softmax(logits) - target) / 9, atol=1e-6
-    )

@@ -1,23 +1,19 @@
 """Samples and curves of a training."""
 
-import io
-from types import SimpleNamespace
-
 import pytest
-from rich.console import Console
 
 from minigpt_repl.errors import UsageError
 
 
 def evaluations():
-    from minigpt_repl.training.losses import Evaluation
+    from minigpt_repl.training.trainable import Evaluation
 
     return [Evaluation(step, step / 2, 4.0, 54.6, 1.5) for step in (5, 10, 15)]
 
 
 def test_curves_are_drawn_into_a_png(tmp_path):
     pytest.importorskip("matplotlib", reason="the extra plot is not installed")
-    from minigpt_repl.training.callbacks import draw_curves
+    from minigpt_repl.training.pipeline import draw_curves
 
     path = tmp_path / "new" / "curve.png"
     draw_curves(path, [("one", evaluations()), ("other", evaluations())])
@@ -40,7 +36,7 @@ def test_what_is_not_installed_is_refused_with_the_command(monkeypatch, module, 
 
 @pytest.mark.slow
 def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
-    from minigpt_repl.training.callbacks import sample_text
+    from minigpt_repl.training.pipeline import sample_text
 
     causal_lm = make_causal_lm(seed=1)
     causal_lm.compile(sampler="greedy")
@@ -64,7 +60,7 @@ def test_a_sample_is_readable_text_that_begins_with_the_prompt(make_causal_lm):
 def test_a_sample_is_written_by_any_sampler_as_the_repl_takes_it(
     make_causal_lm, typed, label
 ):
-    from minigpt_repl.training.callbacks import ShowSample
+    from minigpt_repl.training.pipeline import show_samples
     from minigpt_repl.training.progress import Progress
     from minigpt_repl.training.setup_options import Options, make_setup
 
@@ -75,9 +71,7 @@ def test_a_sample_is_written_by_any_sampler_as_the_repl_takes_it(
     lines = []
     setup = make_setup(Options(sampler=typed), {"sampler"})
     chosen = (setup.sampler, setup.sampler_values)
-    shown = ShowSample(make_causal_lm(seed=1), *chosen, Said(), "the cat")
-    shown.on_epoch_end(0, {})
-    assert lines == []
+    shown = show_samples(make_causal_lm(seed=1), *chosen, Said(), "the cat")
     shown.on_epoch_end(1, {"val_perplexity": 9.0})
     (line,) = lines
     assert line.startswith(label or typed) and ": The cat" in line
@@ -96,57 +90,3 @@ def test_a_samplers_label_has_what_is_not_its_default():
     for typed, label in labels.items():
         setup = make_setup(Options(sampler=typed), {"sampler"})
         assert setup.sampler.brief(setup.sampler_values) == label
-
-
-@pytest.mark.parametrize(
-    ("ends", "shown"),
-    [
-        ({"steps": 60}, "30/60 steps"),
-        ({"seconds": 90.0}, "45/90 seconds"),
-        ({"steps": 60, "seconds": 90.0}, "50%"),
-    ],
-)
-def test_a_run_is_counted_in_what_ends_it(ends, shown):
-    from minigpt_repl.training.callbacks import ShowProgress
-    from minigpt_repl.training.progress import Display
-    from minigpt_repl.training.recipes import Length
-
-    console = Console(file=io.StringIO())
-    told = ShowProgress(Display(console), Length(**ends))
-    told.on_train_begin()
-    figures = dict.fromkeys(("loss", "learning_rate", "tokens_per_second"), 1.0)
-    told.on_train_batch_end(
-        0, {"step": 9, "progress": 0.5, "seconds_left": 9.0, **figures}
-    )
-    told.set_model(SimpleNamespace(stop_training=False))
-    told.on_train_end()
-    assert "done in" not in console.file.getvalue()
-    told.model.stop_training = True
-    told.on_train_end()
-    assert f"train: {shown}, done in" in console.file.getvalue()
-
-
-def test_learning_by_heart_is_said_once():
-    from minigpt_repl.training.callbacks import ShowProgress
-    from minigpt_repl.training.progress import Progress
-    from minigpt_repl.training.recipes import Length
-
-    class Said(Progress):
-        def say(self, text):
-            lines.append(text)
-
-    lines = []
-    shown = ShowProgress(Said(), Length(steps=60))
-    for round_number in range(6):
-        figures = {"val_perplexity": 9.0, "val_bits_per_byte": 1.0}
-        step, loss = 10 * (round_number + 1), 4.0 - round_number
-        best = min(step, 20)
-        shown.on_epoch_end(
-            round_number, {"step": step, "loss": loss, "best_step": best, **figures}
-        )
-    figures = "validation perplexity 9.0, 1.000 bits a byte"
-    assert lines[0] == f"step 10: loss 4.000, {figures}"
-    told = [line for line in lines if "by heart" in line]
-    assert len(told) == 1
-    assert "best after step 20" in told[0]
-    assert lines.index(told[0]) == 4
