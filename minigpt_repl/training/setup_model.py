@@ -78,7 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = command.main(given, prog_name="minigpt-setup", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = error.format_message().rstrip(".")
+        said = f"{said[:1].lower()}{said[1:]}; see minigpt-setup --help"
+        click.echo(f"minigpt-setup: {shown_line(' '.join(said.split()))}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         # click turns the one into the other.
