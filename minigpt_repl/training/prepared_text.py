@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
-from minigpt_repl.models.tokenizer import (
+from minigpt_repl.models.causal_lm import (
     BYTE_PIECES,
     MiniGPTBytePairTokenizer,
     MiniGPTTokenizer,
     learn_byte_pairs,
 )
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
 from minigpt_repl.training.corpus import Corpus, Lines, Tokenizer
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.resume import StageCache, fingerprint

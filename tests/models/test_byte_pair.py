@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
-from minigpt_repl.models.record import read_record
-from minigpt_repl.models.text.bytelevel import SPLIT_PATTERNS, ByteLevelText
-from minigpt_repl.models.tokenizer import (
+from minigpt_repl.models.causal_lm import (
     BYTE_PIECES,
     MiniGPTBytePairTokenizer,
     learn_byte_pairs,
 )
+from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
+from minigpt_repl.models.record import read_record
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERNS, ByteLevelText
 
 TEXTS = (
     "The alter Mann said [BOS] and <|endoftext|>: it's  fine.\n\n\tif x == 1:\n",

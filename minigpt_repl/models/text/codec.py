@@ -72,6 +72,10 @@ class TextCodec(ABC):
     def visible(self, token_id: int) -> str:
         """The piece of an id with what it does to the space before it made visible."""
 
+    @abstractmethod
+    def encode(self, text: str, tokenize: Callable[[str], list[int]]) -> list[int]:
+        """Token ids of a text as it was typed; `tokenize` makes those of its parts."""
+
     def unknown_words(
         self, text: str, encode: Callable[[str], Sequence[int]]
     ) -> tuple[str, ...]:
@@ -89,7 +93,7 @@ class TextCodec(ABC):
         """
 
     @abstractmethod
-    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> Decoder:
+    def decoder(self, prompt: str, prompt_ids: Sequence[int]) -> Decoder:
         """A decoder whose text is put right behind a prompt."""
 
     @abstractmethod

@@ -8,18 +8,14 @@ ends in a space changes when the vocabulary is saved and loaded.
 
 import re
 import unicodedata
+from functools import cache
 
-# ASCII text without these needs no work: nearly every line of English prose.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_HALF = re.compile("[\ud800-\udfff]")
+_REPLACEMENT_CHARACTER = "\ufffd"
 
 # Typed for an apostrophe so often that a space in its place would split words.
 _ACUTE_ACCENT = "\u00b4"
-
-_REPLACEMENT_CHARACTER = "\ufffd"
-
-
-_NOT_TYPED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def as_typed(text: str) -> str:
@@ -30,9 +26,28 @@ def as_typed(text: str) -> str:
     is the business of its tokenizer.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _HALF.sub(_REPLACEMENT_CHARACTER, _NOT_TYPED.sub("", text))
+    return _HALF.sub(_REPLACEMENT_CHARACTER, _CONTROLS.sub("", text))
 
 
+def normalize_text(text: str) -> str:
+    """The text in the one spelling that the model is trained on.
+
+    Composed characters (NFC: an accent is part of its letter, a Hangul syllable
+    is one character), every Unicode space and control character a plain space,
+    save tab and newline, no zero-width characters, any line end a newline. Lone
+    surrogates, as undecodable bytes of a terminal arrive, become U+FFFD.
+    Doing it twice changes nothing; the result can always be encoded as UTF-8.
+    """
+    if text.isascii() and not _CONTROLS.search(text):
+        return text  # nearly every line of English prose
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # Twice: the first pass turns look-alikes (U+2000, U+1FFD) into characters
+    # that are known below, the second joins what a dropped character kept apart.
+    text = "".join(map(_plain, unicodedata.normalize("NFC", text)))
+    return unicodedata.normalize("NFC", text)
+
+
+@cache
 def _plain(character: str) -> str:
     """What one character is replaced by; itself in nearly every case."""
     category = unicodedata.category(character)
@@ -54,32 +69,3 @@ def _plain(character: str) -> str:
         # space and a mark: a space inside a word, after words were split.
         return "".join(c for c in folded if not unicodedata.combining(c))
     return character
-
-
-class _PlainCharacters(dict[int, str]):
-    """`str.translate` table, filled in as characters are met."""
-
-    def __missing__(self, code_point: int) -> str:
-        plain = self[code_point] = _plain(chr(code_point))
-        return plain
-
-
-_PLAIN_CHARACTERS = _PlainCharacters()
-
-
-def normalize_text(text: str) -> str:
-    """The text in the one spelling that the model is trained on.
-
-    Composed characters (NFC: an accent is part of its letter, a Hangul syllable
-    is one character), every Unicode space and control character a plain space,
-    save tab and newline, no zero-width characters, any line end a newline. Lone
-    surrogates, as undecodable bytes of a terminal arrive, become U+FFFD.
-    Doing it twice changes nothing; the result can always be encoded as UTF-8.
-    """
-    if text.isascii() and not _CONTROLS.search(text):
-        return text
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Twice: the first pass turns look-alikes (U+2000, U+1FFD) into characters
-    # that the table knows, the second joins what a dropped character kept apart.
-    text = unicodedata.normalize("NFC", text).translate(_PLAIN_CHARACTERS)
-    return unicodedata.normalize("NFC", text)

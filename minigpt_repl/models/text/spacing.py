@@ -22,13 +22,16 @@ DOUBLE_QUOTES = frozenset('"“”„‟«»')
 SINGLE_QUOTES = frozenset("'’‘`‚")
 SENTENCE_ENDS = frozenset(".!?…。！？")
 
-_TIGHT = frozenset("-‐‑–—―/\\_~⁄=^@")
-_CLOSERS = frozenset(",.;:!?%…°‰")
-_OPENERS = frozenset("£$€¥#¿¡")
-
 Kind = Literal["start", "word", "close", "open", "tight", "alone", "quote"]
 """A `close` mark touches what is before it, an `open` one what is behind it,
 a `tight` one both, one that is `alone` neither."""
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(DOUBLE_QUOTES | SINGLE_QUOTES, "quote"),
+    **dict.fromkeys("-‐‑–—―/\\_~⁄=^@", "tight"),
+    **dict.fromkeys(",.;:!?%…°‰", "close"),
+    **dict.fromkeys("£$€¥#¿¡", "open"),
+}
 
 
 def split_piece(token: str) -> tuple[str, bool]:
@@ -58,14 +61,8 @@ def kind_of(text: str) -> Kind:
     """How a token, without its `##`, behaves towards its neighbours."""
     if len(text) != 1 or text.isalnum():
         return "word"
-    if text in DOUBLE_QUOTES or text in SINGLE_QUOTES:
-        return "quote"
-    if text in _TIGHT:
-        return "tight"
-    if text in _CLOSERS:
-        return "close"
-    if text in _OPENERS:
-        return "open"
+    if text in _KINDS:
+        return _KINDS[text]
     category = unicodedata.category(text)
     if category in ("Ps", "Pi"):
         return "open"
@@ -139,7 +136,7 @@ SPEAKERS = _words(
 )
 
 
-# Patterns on the unspaced run of characters before a token.
+# Patterns of the unspaced run of characters before a token.
 _DECIMAL = re.compile(r"\d[.:]$")
 _THOUSANDS = re.compile(r"(?:^|[^\d.])\d{1,3}(?:,\d{3})*,$")
 _WORD_CHARACTER = re.compile(r"[^\W_]")
@@ -211,26 +208,22 @@ class Spacing:
                 where `needs_next(token)` holds.
         """
         text, continues = split_piece(token)
+        kind: Kind = "word" if continues else kind_of(text)
         lower = text.lower()
+        after = split_piece(following)[0].lower() if following else ""
         self.quote = ""
         if continues:
-            self._advance("word", lower, False, False)
-            return False
-        kind = kind_of(text)
-        after = split_piece(following)[0].lower() if following else ""
-        if text in DOUBLE_QUOTES:
+            space, join_next = _JOIN_THEN_SPACE
+        elif text in DOUBLE_QUOTES:
             space, join_next = self._double_quote(text, after)
         elif text in SINGLE_QUOTES:
             space, join_next = self._single_quote(text, after)
         else:
             space, join_next = self._plain(kind, lower, after)
-        self._advance(kind, lower, space, join_next)
-        return space
-
-    def _advance(self, kind: Kind, lower: str, space: bool, join_next: bool) -> None:
         self.inside_word = not space and bool(_WORD_CHARACTER.search(self._run))
         self._run = lower if space else (self._run + lower)[-_RUN_LENGTH:]
         self._kind, self._join_next = kind, join_next
+        return space
 
     def _plain(self, kind: Kind, lower: str, after: str) -> _Gap:
         """A word, or a mark other than a quote."""
