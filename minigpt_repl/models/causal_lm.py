@@ -1,5 +1,4 @@
-"""MiniGPT as KerasHub knows it (tokenizers, preprocessor, causal LM), and as the engine
-does.
+"""MiniGPT: its tokenizers, preprocessor and causal LM, and how the engine sees it.
 
 The tokenizer is WordPiece, or byte-pair encoding of bytes.
 """
@@ -159,11 +158,8 @@ def _pre_tokenizer(split_pattern: str) -> Any:
 class MiniGPTCausalLMPreprocessor(CausalLMPreprocessor):
     """Tokenizes, puts `[BOS]` in front and pads with `[PAD]`.
 
-    Args:
-        tokenizer: a `MiniGPTTokenizer`.
-        sequence_length: int. Length of the packed sequences.
-        add_end_token: bool. Off: the reference trains without an end token.
-        **kwargs: as for `keras_hub.models.CausalLMPreprocessor`.
+    Arguments are those of `keras_hub.models.CausalLMPreprocessor`; the reference trains
+    without an end token.
     """
 
     backbone_cls = MiniGPTBackbone
@@ -171,7 +167,7 @@ class MiniGPTCausalLMPreprocessor(CausalLMPreprocessor):
 
     def __init__(
         self,
-        tokenizer: MiniGPTTokenizer,
+        tokenizer: MiniGPTTokenizer | MiniGPTBytePairTokenizer,
         sequence_length: int = 128,
         add_end_token: bool = False,
         **kwargs: Any,
@@ -186,13 +182,8 @@ class MiniGPTCausalLM(CausalLM):
     """A `MiniGPTBackbone` with a head that predicts the next token.
 
     The head is a `Dense` layer with a bias, as in the reference, or the
-    embedding's transpose when the backbone was made with `tie_weights`.
-
-    Args:
-        backbone: a `MiniGPTBackbone`.
-        preprocessor: a `MiniGPTCausalLMPreprocessor`, or `None` to work on
-            token ids.
-        **kwargs: as for `keras_hub.models.CausalLM`.
+    embedding's transpose when the backbone was made with `tie_weights`. Without a
+    preprocessor it works on token ids.
     """
 
     backbone_cls = MiniGPTBackbone

@@ -200,7 +200,7 @@ class KerasLanguageModel(LanguageModel):
         with tf.init_scope():
             token_ids = tf.zeros((1, self.context_length), tf.int32)
             _, cache = self._causal_lm._build_cache(token_ids)
-        return tf.nest.map_structure(tf.zeros_like, cache)
+            return tf.nest.map_structure(tf.zeros_like, cache)
 
     @cached_property
     def _weights(self) -> list[tuple[Any, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]]:

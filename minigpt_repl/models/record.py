@@ -18,7 +18,7 @@ import msgspec
 
 from minigpt_repl import formats
 from minigpt_repl.errors import CheckpointError, MiniGPTError
-from minigpt_repl.files import read_user_file
+from minigpt_repl.files import open_user_file, read_user_file
 from minigpt_repl.formats import BackboneConfig, FormatError, Record
 from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN, SPLIT_PATTERNS
 from minigpt_repl.paths import (
@@ -63,7 +63,6 @@ REPEATED = (
 LARGEST_JSON = 16 * 1024 * 1024
 """Bytes of the largest record or configuration that is read."""
 
-LARGEST_VOCABULARY = 64 * 1024 * 1024
 LONGEST_NAME = 200
 UNHASHED = (RECORD_FILE, "README.md")
 FIX_HINT = "make a good one with minigpt-setup, or name another with --checkpoint"
@@ -79,7 +78,8 @@ def as_checkpoint_error() -> Iterator[None]:
     except MiniGPTError as error:
         raise CheckpointError(f"{error}: {FIX_HINT}") from error
     except OSError as error:
-        line = f"can't read {shown_path(error.filename)}: {error.strerror}"
+        name = shown_path(error.filename or "the checkpoint")
+        line = f"can't read {name}: {error.strerror}"
         raise CheckpointError(f"{line}: {FIX_HINT}") from error
 
 
@@ -306,11 +306,11 @@ def _check_same(
     """Refuse two files that say different things of one and the same part."""
     one, two = _config(contents[name]), _config(_config(contents[other]).get(part))
     for key in [*one, *two]:
-        if key not in one or key not in two or one[key] != two[key]:
-            said, says = (quoted(each.get(key)) for each in (one, two))
+        said, says = one.get(key), two.get(key)
+        if said != says:
             raise FormatError(
-                f"{shown_path(directory)}: {name} says {quoted(key)} is {said}, "
-                f"{other} that it is {says}"
+                f"{shown_path(directory)}: {name} says {quoted(key)} is "
+                f"{quoted(said)}, {other} that it is {quoted(says)}"
             )
 
 
@@ -324,10 +324,7 @@ def _check_tokenizer(directory: Path, content: dict[str, Any]) -> None:
             "split_pattern are allowed: another one may take for ever"
         )
     for name in TOKENIZER_FILES[TOKENIZERS[content["class_name"]]]:
-        _require_file(directory, name)
-        if (directory / name).stat().st_size > LARGEST_VOCABULARY:
-            limit = f"{LARGEST_VOCABULARY // 2**20} MB"
-            raise FormatError(f"{shown_path(directory / name)} is larger than {limit}")
+        open_user_file(directory / name).close()
 
 
 def parameter_count(config: BackboneConfig) -> tuple[int, int]:

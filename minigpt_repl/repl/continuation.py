@@ -39,7 +39,7 @@ from minigpt_repl.engine.request import (
     finished,
 )
 from minigpt_repl.errors import EngineError, EngineStopped
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.output import (
     Live,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from displayed import display_text
 
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import normalize_text
 from minigpt_repl.models.text.wordpiece import SentenceEnds
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"

@@ -44,7 +44,11 @@ def test_reserved_ids(text):
 
 
 def test_behind_a_space_comes_no_piece_that_goes_on_with_a_word(text):
-    assert text.healing("boy ") == ("", frozenset(ids("boy", "é", "##", ".", "said")))
+    beginnings = frozenset(ids("boy", "é", "##", ".", "said"))
+    for prompt in ("boy ", "the boy\n"):
+        assert text.healing(prompt) == ("", beginnings)
+    for prompt in ("the boy", "", "  "):
+        assert text.healing(prompt) == ("", None)
 
 
 def test_words_that_can_not_be_spelled_are_named_once_in_order(text):

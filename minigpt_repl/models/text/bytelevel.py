@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text.codec import BOS_ID, RESERVED, TextCodec
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import BOS_ID, RESERVED, TextCodec, as_typed
 from minigpt_repl.models.text.spacing import (
     ABBREVIATIONS,
     DOUBLE_QUOTES,

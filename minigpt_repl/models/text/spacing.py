@@ -34,27 +34,19 @@ _KINDS: dict[str, Kind] = {
 }
 
 
+# Chinese and Japanese, which write no spaces; Korean does, so Hangul is not here.
+_UNSPACED = re.compile(
+    "[\u2e80-\u30ff"  # radicals, punctuation, kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\uff00-\uff9f]"  # full and half width forms
+)
+
+
 def split_piece(token: str) -> tuple[str, bool]:
     """A token's characters and whether it continues the word before it."""
     if token.startswith(PIECE) and len(token) > len(PIECE):
         return token[len(PIECE) :], True
     return token, False
-
-
-def is_unspaced_script(character: str) -> bool:
-    """Whether a character is of Chinese or Japanese, which write no spaces.
-
-    Hangul is not: Korean does.
-    """
-    code = ord(character)
-    return (
-        0x2E80 <= code <= 0x30FF  # radicals, punctuation, kana
-        or 0x3400 <= code <= 0x4DBF
-        or 0x4E00 <= code <= 0x9FFF
-        or 0xF900 <= code <= 0xFAFF
-        or 0xFF00 <= code <= 0xFF9F  # full and half width forms
-        or 0x20000 <= code <= 0x3FFFF
-    )
 
 
 def kind_of(text: str) -> Kind:
@@ -66,7 +58,7 @@ def kind_of(text: str) -> Kind:
     category = unicodedata.category(text)
     if category in ("Ps", "Pi"):
         return "open"
-    if category in ("Pe", "Pf") or (category == "Po" and is_unspaced_script(text)):
+    if category in ("Pe", "Pf") or (category == "Po" and _UNSPACED.match(text)):
         return "close"
     return "alone" if category[0] in "PS" else "word"
 
@@ -233,7 +225,7 @@ class Spacing:
             return _JOIN_THEN_SPACE
         space = not self._join_next
         if kind == "open":
-            return space and not is_unspaced_script(lower), True
+            return space and not _UNSPACED.match(lower), True
         if kind == "alone":
             return space, lower == "&" and after == "c"
         return space and not self._is_joined_word(lower, after), False
@@ -249,9 +241,10 @@ class Spacing:
                 return True
         if last == "." and len(lower) == 1 and after == ".":
             return self._run[-2:-1] + lower in DOTTED_PAIRS
-        if is_unspaced_script(lower[:1]):
-            return any(is_unspaced_script(c) for c in self._run[-2:])
-        return is_unspaced_script(last) and (lower[:1].isdigit() or not last.isalnum())
+        if _UNSPACED.match(lower):
+            return bool(_UNSPACED.search(self._run[-2:]))
+        is_after = bool(_UNSPACED.match(last))
+        return is_after and (lower[:1].isdigit() or not last.isalnum())
 
     def _double_quote(self, mark: str, after: str) -> _Gap:
         self._doubles_seen = True

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from minigpt_repl.models.text.codec import UNKNOWN_ID, TextCodec
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import UNKNOWN_ID, TextCodec, normalize_text
 from minigpt_repl.models.text.spacing import (
     ABBREVIATIONS,
     PIECE,
