@@ -174,8 +174,11 @@ def test_a_prompt_is_split_as_the_text_was():
     ],
 )
 def test_ends_of_sentences(tokenizer, text, written, ends):
-    found = text.sentence_ends(encoded(tokenizer, "So "))
-    assert [found.push(id) for id in encoded(tokenizer, written)][-1] == ends
+    decoder = text.decoder("So ", encoded(tokenizer, "So "))
+    *before, last = encoded(tokenizer, written)
+    for token_id in before:
+        decoder.push(token_id)
+    assert decoder.ends_sentence(last) == ends
 
 
 def test_a_piece_can_be_seen(tokenizer, text):

@@ -65,5 +65,8 @@ def test_a_decoder_goes_on_behind_the_prompt(text):
 
 
 def test_the_end_of_a_sentence_is_found_behind_a_prompt(text):
-    ends = text.sentence_ends(ids("boy"))
-    assert [ends.push(token_id) for token_id in ids("said", ".")] == [False, True]
+    decoder = text.decoder("boy", ids("boy"))
+    said, stop = ids("said", ".")
+    assert not decoder.ends_sentence(said)
+    decoder.push(said)
+    assert decoder.ends_sentence(stop)

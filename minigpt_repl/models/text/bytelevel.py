@@ -5,6 +5,7 @@ is the space). Does not tokenize text; that is the tokenizer's work.
 """
 
 import codecs
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -151,10 +152,13 @@ class ByteLevelText(TextCodec):
         is_whole = bool(last) and document.endswith(text)
         if is_whole or not document.removesuffix(taken).endswith(text):
             taken = ""
+        has_ended = self.end_id in prompt_ids[-1:]
+        separator = self.separator if has_ended else ""
+        reader = ByteLevelDecoder(self)
+        before = "".join(map(reader.push, prompt_ids[-_REMEMBERED:])) + separator
         # Where the prompt itself begins another document, what ends one is typed.
         is_begun = not document.removesuffix(taken)
-        has_ended = self.end_id in prompt_ids[-1:] and not is_begun
-        return ByteLevelDecoder(self, taken, self.separator if has_ended else "")
+        return ByteLevelDecoder(self, taken, "" if is_begun else separator, before)
 
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
@@ -166,9 +170,6 @@ class ByteLevelText(TextCodec):
             parts[-1] += decoder.flush()
         return parts
 
-    def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByteLevelSentenceEnds":
-        return ByteLevelSentenceEnds(self, prompt_ids)
-
 
 class ByteLevelDecoder:
     """Text of ids that come one by one, in whole characters.
@@ -179,12 +180,18 @@ class ByteLevelDecoder:
         text: the vocabulary.
         taken: white space that the first token repeats of the prompt.
         separator: what is to be shown before the first token.
+        before: the text up to there.
     """
 
     def __init__(
-        self, text: ByteLevelText, taken: str = "", separator: str = ""
+        self,
+        text: ByteLevelText,
+        taken: str = "",
+        separator: str = "",
+        before: str = "",
     ) -> None:
         self._text, self._taken, self._separator = text, taken, separator
+        self._before = before[-_REMEMBERED:]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
@@ -193,6 +200,7 @@ class ByteLevelDecoder:
             self._separator += self._text.separator
             return self.flush()
         new = self._decoder.decode(self._text.bytes_of(token_id))
+        self._before = (self._before + self._separator + new)[-_REMEMBERED:]
         if new and self._taken:
             new, self._taken = new.removeprefix(self._taken), ""
         if new and self._separator:
@@ -203,29 +211,21 @@ class ByteLevelDecoder:
         """End the text; returns U+FFFD where a character has not come to its end."""
         left = self._decoder.decode(b"", final=True)
         self._decoder.reset()
+        self._before += left
         return left
 
+    def ends_sentence(self, token_id: int) -> bool:
+        """Whether the text would end a sentence with this token.
 
-class ByteLevelSentenceEnds:
-    """Finds the ends of sentences in ids.
-
-    A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes. The
-    stop of an abbreviation or of an initial, and a decimal point, do not end one.
-    """
-
-    def __init__(self, text: ByteLevelText, prompt_ids: Iterable[int]) -> None:
-        self._decoder = ByteLevelDecoder(text)
-        self._before = ""
-        for token_id in prompt_ids:
-            self.push(token_id)
-
-    def push(self, token_id: int) -> bool:
-        """Take the next token; returns whether it ends a sentence."""
-        new = self._decoder.push(token_id)
-        self._before = (self._before + new)[-_REMEMBERED:]
-        ended = _ENDED.search(self._before)
+        A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes.
+        The stop of an abbreviation or of an initial, and a decimal point, do not end
+        one.
+        """
+        after = copy.deepcopy(self)
+        new = after.push(token_id)
+        ended = _ENDED.search(after._before)
         if ended is None or not new.strip():
             return False
-        word, mark = ended["word"].lower(), self._before[ended.end("word")]
+        word, mark = ended["word"].lower(), after._before[ended.end("word")]
         is_inside = word in ABBREVIATIONS or word.isdecimal() or len(word) == 1
         return mark != "." or not is_inside

@@ -35,12 +35,8 @@ class Decoder(Protocol):
     def flush(self) -> str:
         """End the text; returns what was held back."""
 
-
-class SentenceEnds(Protocol):
-    """Finds the ends of sentences in a text that grows."""
-
-    def push(self, token_id: int) -> bool:
-        """Take the next token; returns whether it ends a sentence."""
+    def ends_sentence(self, token_id: int) -> bool:
+        """Whether the text would end a sentence with this token."""
 
 
 class TextCodec(ABC):
@@ -116,10 +112,6 @@ class TextCodec(ABC):
 
         Put together they are the text, to be put right after the prompt.
         """
-
-    @abstractmethod
-    def sentence_ends(self, prompt_ids: Iterable[int]) -> SentenceEnds:
-        """Find the ends of sentences behind a prompt."""
 
     def raw_text(self, token_ids: Iterable[int]) -> str:
         """The pieces as the vocabulary spells them, put together."""

@@ -15,7 +15,7 @@ three dots for a full stop.
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -106,12 +106,6 @@ class WordPieceText(TextCodec):
             parts[0] = parts[0].removeprefix(" ")
         return parts
 
-    def sentence_ends(self, prompt_ids: Iterable[int]) -> "SentenceEnds":
-        ends = SentenceEnds(self.piece)
-        for token_id in prompt_ids:
-            ends.push(token_id)
-        return ends
-
     def raw_delta(self, token_id: int, is_first: bool) -> str:
         """What a token adds to the raw text; a `##` piece has no space before it."""
         word, continues = split_piece(self.piece(token_id))
@@ -163,6 +157,24 @@ class TextStream:
         """End the text; returns what was held back."""
         return self._release(None)
 
+    def ends_sentence(self, token: Any) -> bool:
+        """Whether the text would end a sentence with this token.
+
+        A sentence ends with `.`, `!` or `?` and the quotes that it closes; inside
+        an open quotation it ends where the quotation does. The stop of an
+        abbreviation or initial, a decimal point, and dots two and three do not.
+        """
+        word = self._spell(token)
+        # What follows may change how a quote is read: look at a copy.
+        read = copy.deepcopy(self._typesetter)
+        if self._held is not None:
+            read.write(self._held, word)
+        is_decimal = word == "." and read.spacing.after_digit
+        read.write(word, None)
+        if is_decimal or read.spacing.in_quotation or not read.starts_sentence:
+            return False
+        return word in SENTENCE_ENDS or read.spacing.quote == "closes"
+
     def _release(self, following: str | None) -> str:
         if self._held is None:
             return ""
@@ -178,34 +190,6 @@ class TextStream:
             text = text.removeprefix(" ")
         self._drops_space = False
         return text
-
-
-class SentenceEnds:
-    """Tells after each token whether it ends a sentence.
-
-    A sentence ends with `.`, `!` or `?` and the quotes that it closes; inside
-    an open quotation it ends where the quotation does. The stop of an
-    abbreviation or initial, a decimal point, and dots two and three do not.
-    """
-
-    def __init__(self, spell: Callable[[Any], str] = str) -> None:
-        self._spell = spell
-        self._typesetter = Typesetter()
-        self._last: str | None = None
-
-    def push(self, token: Any) -> bool:
-        """Take the next token; returns whether it ends a sentence."""
-        word = self._spell(token).lower()
-        if self._last is not None:
-            self._typesetter.write(self._last, word)
-        self._last = word
-        # What follows may change how a quote is read: look at a copy.
-        read = copy.deepcopy(self._typesetter)
-        is_decimal = word == "." and read.spacing.after_digit
-        read.write(word, None)
-        if is_decimal or read.spacing.in_quotation or not read.starts_sentence:
-            return False
-        return word in SENTENCE_ENDS or read.spacing.quote == "closes"
 
 
 class Typesetter:
@@ -250,18 +234,17 @@ class Typesetter:
         """
         space = " " if self.spacing.space_before(word, following) else ""
         text, continues = split_piece(UNKNOWN_MARK if word == UNKNOWN_WORD else word)
-        if not self._lowercase:
-            return space + text
-        before, written = "", text
+        read = text if self._lowercase else text.lower()
+        before, cased = "", text
         if continues:
             before = self._word
-        elif kind_of(text) == "word":
-            written = self._cased(text, following)
+        elif kind_of(read) == "word":
+            cased = self._cased(read, following)
             before = self._word if self.spacing.inside_word else ""
         else:
-            self._read_mark(text)
-        self._word = (before + text)[-_WORD_LENGTH:]
-        return space + written
+            self._read_mark(read)
+        self._word = (before + read)[-_WORD_LENGTH:]
+        return space + (cased if self._lowercase else text)
 
     def _cased(self, text: str, following: str | None) -> str:
         """A word with its capital, if it has one."""
