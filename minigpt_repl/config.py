@@ -15,8 +15,8 @@ from typing import Any
 from minigpt_repl import paths
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file
-from minigpt_repl.models.record import check_folder, is_file, read_record
-from minigpt_repl.paths import CHECKPOINT_VARIABLE, RECORD_FILE, config_home
+from minigpt_repl.models.record import find_record, read_record
+from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
 from minigpt_repl.settings import (
@@ -256,9 +256,8 @@ def prepare(options: Options) -> tuple[Path, Settings]:
     """
     config = read_settings_file(options)
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
-    check_folder(directory)
-    needs_record = is_file(directory / RECORD_FILE) or not options.no_verify
-    limits = limits_of(read_record(directory)) if needs_record else {}
+    record = (find_record if options.no_verify else read_record)(directory)
+    limits = limits_of(record) if record else {}
     layers = {"config": config, "environment": read_environment(os.environ)}
     settings = Settings(
         {name: _allowed(layer, name, limits) for name, layer in layers.items()}, limits

@@ -5,8 +5,12 @@ Importing this module registers them, which
 """
 
 from minigpt_repl.models.backbone import MiniGPTBackbone
-from minigpt_repl.models.causal_lm import MiniGPTCausalLM, MiniGPTCausalLMPreprocessor
-from minigpt_repl.models.tokenizer import MiniGPTBytePairTokenizer, MiniGPTTokenizer
+from minigpt_repl.models.causal_lm import (
+    MiniGPTBytePairTokenizer,
+    MiniGPTCausalLM,
+    MiniGPTCausalLMPreprocessor,
+    MiniGPTTokenizer,
+)
 
 __all__ = [
     "MiniGPTBackbone",

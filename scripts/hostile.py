@@ -244,7 +244,7 @@ for value in ("nan", "inf", "1e38"):
 def _(place: Path) -> Try:
     import h5py
 
-    model, block = checkpoint(place), "layers/transformer_decoder"
+    model, block = checkpoint(place), "layers/rotary_decoder"
     with h5py.File(model / "model.weights.h5", "r+") as file:
         file[f"{block}/_feedforward_layer_norm/vars/0"][...] = 1e18
         file[f"{block}/_feedforward_intermediate_dense/vars/0"][...] = 1e16

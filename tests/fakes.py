@@ -38,8 +38,7 @@ from minigpt_repl.engine.texts import (
     reprimed,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
-from minigpt_repl.models.text.codec import BOS_ID, RESERVED, UNKNOWN_ID
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import BOS_ID, RESERVED, UNKNOWN_ID, normalize_text
 from minigpt_repl.models.text.wordpiece import WORD, WordPieceText
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import choose_sampler, find_sampler

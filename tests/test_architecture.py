@@ -36,7 +36,6 @@ KINDS = tuple(
     for name in (
         "backbone",
         "causal_lm",
-        "tokenizer",
         "text.bytelevel",
         "text.wordpiece",
     )

@@ -140,9 +140,6 @@ class Text:
         self._prompt_ids, self._text = prompt_ids, text
         self._shown = ""
         self._decoder = self.new_decoder()
-        self._sentences = None
-        if request.stop == "sentence":
-            self._sentences = text.sentence_ends(prompt_ids)
 
     @property
     def room(self) -> int:
@@ -160,8 +157,9 @@ class Text:
             token_id: the token.
             is_last: whether none can follow.
         """
-        is_end = self._sentences is not None and self._sentences.push(token_id)
-        is_end = is_end and 2 * (len(self.token_ids) + 1) >= self.request.length
+        is_late = 2 * (len(self.token_ids) + 1) >= self.request.length
+        is_end = self.request.stop == "sentence" and is_late
+        is_end = is_end and self._decoder.ends_sentence(token_id)
         if is_end or self._is_end_of_document(token_id):
             self.stop_reason = "stop"
         elif self.room == 1:
@@ -214,8 +212,10 @@ class Text:
             return True
         if self.request.stop != "sentence" or 2 * len(token_ids) < self.request.length:
             return False
-        ends = self._text.sentence_ends(self._prompt_ids)
-        return [ends.push(token_id) for token_id in token_ids][-1]
+        decoder, (*before, last) = self.new_decoder(), token_ids
+        for token_id in before:
+            decoder.push(token_id)
+        return decoder.ends_sentence(last)
 
     def generation(self, timings: Timings, checkpoint_sha256: str) -> Generation:
         """The finished text, without scores."""

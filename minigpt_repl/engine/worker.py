@@ -25,7 +25,7 @@ from typing import Any
 
 from minigpt_repl.engine.request import Engine, Request
 from minigpt_repl.errors import EngineError, EngineStopped, MiniGPTError
-from minigpt_repl.models.checks import check_checkpoint
+from minigpt_repl.models.record import check_checkpoint
 from minigpt_repl.shown import defect
 
 PREPARE = "prepare"

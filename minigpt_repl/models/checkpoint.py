@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from keras_hub.models import CausalLM
+from msgspec.structs import asdict
 
-from minigpt_repl.errors import CheckpointError
 from minigpt_repl.files import explained, open_directory_atomically
-from minigpt_repl.formats import Record, encode
+from minigpt_repl.formats import FormatError, Record, encode
 from minigpt_repl.models.causal_lm import MiniGPTCausalLM, language_model
-from minigpt_repl.models.checks import check_checkpoint
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.models.record import (
     DRAFT_FOLDER,
-    FIX_HINT,
     TOKENIZERS,
-    check_rows,
-    damaged,
+    as_checkpoint_error,
+    check_checkpoint,
     hash_files,
 )
 from minigpt_repl.models.text.codec import RESERVED
@@ -73,36 +71,37 @@ def save_checkpoint(
         causal_lm.save_to_preset(str(made))
         if draft is not None:
             draft.save_to_preset(str(made / DRAFT_FOLDER))
-        record = describe(made, causal_lm, training)
+        files = hash_files(made)
+        record = describe(causal_lm, training, files, has_draft=draft is not None)
         text = encode(record, indent=True)
         (made / RECORD_FILE).write_text(f"{text}\n", encoding="utf-8")
     return record
 
 
 def describe(
-    directory: Path, causal_lm: MiniGPTCausalLM, training: Mapping[str, Any]
+    causal_lm: MiniGPTCausalLM,
+    training: Mapping[str, Any],
+    files: dict[str, str],
+    has_draft: bool,
 ) -> Record:
-    """The record of a model whose files are in `directory`."""
+    """The record of a model, with the sha256 of each of its files."""
     tokenizer = causal_lm.preprocessor.tokenizer
+    kind: Any = TOKENIZERS[type(tokenizer).__name__]
     return Record(
         vocabulary_size=tokenizer.vocabulary_size(),
         embedding_rows=causal_lm.backbone.vocabulary_size,
         context_length=causal_lm.backbone.max_sequence_length,
         parameter_count=causal_lm.count_params(),
         lowercase=tokenizer.lowercase,
-        has_draft=(directory / DRAFT_FOLDER).is_dir(),
-        files=hash_files(directory),
+        has_draft=has_draft,
+        files=files,
         training=dict(training),
-        tokenizer=tokenizer_kind(tokenizer),
+        tokenizer=kind,
         document=getattr(tokenizer, "document", None),
     )
 
 
-def tokenizer_kind(tokenizer: Any) -> Any:
-    """What a record calls a tokenizer."""
-    return TOKENIZERS[type(tokenizer).__name__]
-
-
+@as_checkpoint_error()
 def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
     """Load a checkpoint after checking it.
 
@@ -117,12 +116,23 @@ def load_checkpoint(directory: Path, verify: bool = True) -> Checkpoint:
     directory = Path(directory).absolute()
     record = check_checkpoint(directory, verify)
     causal_lm = _load_preset(directory)
-    if record is None or not verify:
-        record = describe(directory, causal_lm, record.training if record else {})
-    # A folder that the record does not know was not verified, so it isn't used.
-    draft = _load_preset(directory / DRAFT_FOLDER) if record.has_draft else None
-    _check_agreement(directory, causal_lm, draft, record)
-    return Checkpoint(directory, causal_lm, record, draft)
+    if record is not None and verify:
+        # A draft that the record does not know was not verified, so it isn't used.
+        files, has_draft = record.files, record.has_draft
+    else:
+        files, has_draft = hash_files(directory), (directory / DRAFT_FOLDER).is_dir()
+    draft = _load_preset(directory / DRAFT_FOLDER) if has_draft else None
+    _check_vocabulary(directory, causal_lm, draft)
+    training = record.training if record else {}
+    found = describe(causal_lm, training, files, has_draft)
+    said = asdict(record) if record is not None and verify else {}
+    for name, value in said.items():
+        if value != getattr(found, name):
+            raise FormatError(
+                f"{shown_path(directory)}: {RECORD_FILE} says {name} is "
+                f"{quoted(value)}, it is {quoted(getattr(found, name))}"
+            )
+    return Checkpoint(directory, causal_lm, found, draft)
 
 
 def _load_preset(directory: Path) -> MiniGPTCausalLM:
@@ -130,29 +140,22 @@ def _load_preset(directory: Path) -> MiniGPTCausalLM:
         causal_lm: MiniGPTCausalLM = CausalLM.from_preset(str(directory))
     except Exception as error:  # the files decide what Keras raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"can't load {shown_path(directory)} ({quoted(reason)}): {FIX_HINT}"
-        ) from error
+        line = f"can't load {shown_path(directory)} ({quoted(reason)})"
+        raise FormatError(line) from error
     return causal_lm
 
 
-def _check_agreement(
-    directory: Path,
-    causal_lm: MiniGPTCausalLM,
-    draft: MiniGPTCausalLM | None,
-    record: Record,
+def _check_vocabulary(
+    directory: Path, causal_lm: MiniGPTCausalLM, draft: MiniGPTCausalLM | None
 ) -> None:
-    tokenizer = causal_lm.preprocessor.tokenizer
-    words, kind = tokenizer.get_vocabulary(), tokenizer_kind(tokenizer)
+    words = causal_lm.preprocessor.tokenizer.get_vocabulary()
+    rows = causal_lm.backbone.vocabulary_size
+    problem = ""
     if tuple(words[: len(RESERVED)]) != RESERVED:
-        names = " ".join(RESERVED)
-        raise damaged(directory, f": the vocabulary does not begin with {names}")
-    check_rows(directory, len(words), causal_lm.backbone.vocabulary_size)
-    if kind != record.tokenizer:
-        says = f"{RECORD_FILE} says that its tokenizer is {record.tokenizer}"
-        raise damaged(directory, f": {says}, it is {kind}")
-    if record.vocabulary_size != len(words):
-        says = f"{RECORD_FILE} says {record.vocabulary_size} words"
-        raise damaged(directory, f": {says}, the vocabulary has {len(words)}")
-    if draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
-        raise damaged(directory, ": the draft model has another vocabulary")
+        problem = f"does not begin with {' '.join(RESERVED)}"
+    elif len(words) > rows:
+        problem = f"has {len(words)} words but the model only {rows} rows"
+    elif draft is not None and draft.preprocessor.tokenizer.get_vocabulary() != words:
+        problem = "is not that of the draft model"
+    if problem:
+        raise FormatError(f"{shown_path(directory)}: the vocabulary {problem}")

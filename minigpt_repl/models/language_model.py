@@ -5,7 +5,7 @@ KerasHub `CausalLM` with a `call_with_cache`, whatever the shape of its cache.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
@@ -78,20 +78,17 @@ class KVCache:
     """Keys and values of the rows of a batch, in variables updated in place.
 
     Args:
-        empty: the keys and values of one row, of any values.
+        empty: zeros, in the structure and shape of one row.
         rows: how many texts.
     """
 
     def __init__(self, empty: Tensors, rows: int) -> None:
-        self.rows = rows
-        self._structure = empty
-        shapes = [(rows, *each.shape[1:]) for each in tf.nest.flatten(empty)]
-        self._shapes = shapes
+        self.rows, self._empty = rows, empty
         # The first two axes are kept as one: where a model works on all heads of all
         # rows at once it makes one axis of them, and XLA can then write in place.
         self.variables = [
-            tf.Variable(_flat(tf.zeros(shape, each.dtype)), trainable=False)
-            for shape, each in zip(shapes, tf.nest.flatten(empty), strict=True)
+            tf.Variable(_flat(tf.repeat(each, rows, axis=0)), trainable=False)
+            for each in tf.nest.flatten(empty)
         ]
 
     def fill(self, values: Tensors) -> None:
@@ -110,9 +107,9 @@ class KVCache:
 
     def select(self, rows: tf.Tensor) -> None:
         """Row i goes on from what row `rows[i]` holds; `rows` is int `(rows,)`."""
-        for variable, shape in zip(self.variables, self._shapes, strict=True):
-            selected = tf.gather(tf.reshape(variable, shape), rows)
-            variable.assign(_flat(selected))
+        self.fill(
+            tf.nest.map_structure(lambda each: tf.gather(each, rows), self.values())
+        )
 
     def over(self, variables: Sequence[tf.Variable]) -> "KVCache":
         """A cache of the same shape in other variables."""
@@ -123,13 +120,15 @@ class KVCache:
     def values(self) -> Tensors:
         """The keys and values, in the model's own structure."""
         values = [
-            tf.reshape(variable, shape)
-            for variable, shape in zip(self.variables, self._shapes, strict=True)
+            tf.reshape(variable, (self.rows, *each.shape[1:]))
+            for variable, each in zip(
+                self.variables, tf.nest.flatten(self._empty), strict=True
+            )
         ]
-        return tf.nest.pack_sequence_as(self._structure, values)
+        return tf.nest.pack_sequence_as(self._empty, values)
 
 
-class KerasLanguageModel:
+class KerasLanguageModel(LanguageModel):
     """A KerasHub `CausalLM` as a `LanguageModel`.
 
     The weights are copied for the compiled steps and must not change: passing
@@ -148,66 +147,52 @@ class KerasLanguageModel:
         self,
         causal_lm: Any,
         text: TextCodec,
-        encode: Callable[[str], Sequence[int]],
+        encode: Callable[[str], Iterable[int]],
         context_length: int,
     ) -> None:
-        backbone = causal_lm.backbone
         self._causal_lm = causal_lm
         self._encode = encode
         self.text = text
         self.context_length = context_length
         self.vocabulary_size = len(text.pieces)
-        self.logits_size = int(backbone.vocabulary_size)
-        self.hidden_dim = int(backbone.hidden_dim)
-        bias = np.zeros(self.logits_size, np.float32)
-        bias[sorted(text.special_ids)] = -np.inf
-        bias[self.vocabulary_size :] = -np.inf
-        self._bias = bias
-        self.allowed_count = int(np.isfinite(bias).sum())
-        # As fast without XLA, and a compile would cost seconds and 100 MB.
-        self._prefill = tf.function(self._run_prefill, autograph=False)
+        self.logits_size = int(causal_lm.backbone.vocabulary_size)
+        self.hidden_dim = int(causal_lm.backbone.hidden_dim)
+        self._bias = np.zeros(self.logits_size, np.float32)
+        self._bias[sorted(text.special_ids)] = -np.inf
+        self._bias[self.vocabulary_size :] = -np.inf
+        self.allowed_count = int(np.isfinite(self._bias).sum())
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without the start token."""
-        return tuple(int(token_id) for token_id in self._encode(text))
+        return tuple(self._encode(text))
 
     def new_cache(self, rows: int) -> KVCache:
-        """Room for the keys and values of `rows` texts."""
         return KVCache(self._empty_row, rows)
 
+    # As fast without XLA, and a compile would cost seconds and 100 MB.
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Tensors]:
-        """One pass over whole texts; see `LanguageModel`."""
-        made: tuple[tf.Tensor, tf.Tensor, Tensors] = self._prefill(token_ids)
-        return made
-
-    def decode_step(
-        self, token_ids: tf.Tensor, cache: KVCache, index: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Add tokens to the texts of a cache; see `LanguageModel`."""
-        traces["decode_step"] += 1
-        with tf.init_scope():  # where variables have values
-            weights = self._weights
-        frozen = [(variable, turn(kept)) for variable, kept, turn in weights]
-        with keras.StatelessScope(state_mapping=frozen):
-            logits, hidden_states, updated = self._causal_lm.call_with_cache(
-                token_ids, cache.values(), index
-            )
-        cache.fill(updated)
-        return self._masked(logits), hidden_states
-
-    def _run_prefill(self, token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
         traces["prefill"] += 1
         rows = tf.shape(token_ids)[0]
         cache = tf.nest.map_structure(
             lambda each: tf.zeros((rows, *each.shape[1:]), each.dtype), self._empty_row
         )
-        logits, hidden_states, cache = self._causal_lm.call_with_cache(
-            token_ids, cache, 0
-        )
-        return self._masked(logits), hidden_states, cache
+        return self._run(token_ids, cache, 0)
 
-    def _masked(self, logits: tf.Tensor) -> tf.Tensor:
-        return tf.cast(logits, tf.float32) + self._bias
+    def decode_step(
+        self, token_ids: tf.Tensor, cache: KVCache, index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        traces["decode_step"] += 1
+        with tf.init_scope():  # where variables have values
+            weights = self._weights
+        frozen = [(variable, turn(kept)) for variable, kept, turn in weights]
+        with keras.StatelessScope(state_mapping=frozen):
+            logits, hidden_states, updated = self._run(token_ids, cache.values(), index)
+        cache.fill(updated)
+        return logits, hidden_states
+
+    def _run(self, token_ids: tf.Tensor, cache: Tensors, index: Any) -> tuple[Any, ...]:
+        logits, *rest = self._causal_lm.call_with_cache(token_ids, cache, index)
+        return tf.cast(logits, tf.float32) + self._bias, *rest
 
     @cached_property
     def _empty_row(self) -> Tensors:
@@ -215,7 +200,7 @@ class KerasLanguageModel:
         with tf.init_scope():
             token_ids = tf.zeros((1, self.context_length), tf.int32)
             _, cache = self._causal_lm._build_cache(token_ids)
-        return tf.nest.map_structure(tf.zeros_like, cache)
+            return tf.nest.map_structure(tf.zeros_like, cache)
 
     @cached_property
     def _weights(self) -> list[tuple[Any, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]]:

@@ -41,7 +41,7 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.engine.texts import is_drawn
 from minigpt_repl.errors import EngineError, EngineStopped
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.output import (
     Live,

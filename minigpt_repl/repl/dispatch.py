@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.models.text.normalize import as_typed, normalize_text
+from minigpt_repl.models.text.codec import as_typed, normalize_text
 from minigpt_repl.repl.context import Context, Session, Steps
 from minigpt_repl.repl.output import Display, Notice, Output, Quit, SwitchModel
 from minigpt_repl.shown import did_you_mean, plain, quoted

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 
 from minigpt_repl.engine.request import Engine, Event
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.context import Context, Session, Steps
 from minigpt_repl.repl.dispatch import MARK, App, LineJoiner, run_line

@@ -17,7 +17,7 @@ from charset_normalizer import from_bytes
 
 from minigpt_repl.errors import CorpusError, UsageError
 from minigpt_repl.formats import DocumentKind
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import normalize_text
 from minigpt_repl.shown import quoted
 from minigpt_repl.training import documents
 from minigpt_repl.training.documents import Lines

@@ -26,15 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
-from minigpt_repl.models.text.codec import RESERVED
-from minigpt_repl.models.text.spacing import PIECE
-from minigpt_repl.models.tokenizer import (
+from minigpt_repl.models.causal_lm import (
     BYTE_PIECES,
     MiniGPTBytePairTokenizer,
     MiniGPTTokenizer,
     learn_byte_pairs,
 )
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERN
+from minigpt_repl.models.text.codec import RESERVED
+from minigpt_repl.models.text.spacing import PIECE
 from minigpt_repl.training.corpus import Tokenizer
 from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress

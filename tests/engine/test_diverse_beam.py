@@ -101,8 +101,10 @@ def test_a_group_whose_texts_have_ended_leaves_the_others_to_go_on(sentences):
     length = 10
 
     def is_end(ids):
-        ends = sentences.info.text.sentence_ends(IDS)
-        return 2 * len(ids) >= length and [ends.push(each) for each in ids][-1]
+        decoder, (*before, last) = sentences.info.text.decoder("", IDS), ids
+        for each in before:
+            decoder.push(each)
+        return 2 * len(ids) >= length and decoder.ends_sentence(last)
 
     expected = group_beam_search(sentences, length, 4, 2, 1.0, is_end)
     values = {"num_beams": 4, "num_groups": 2, "diversity_penalty": 1.0}

@@ -247,8 +247,10 @@ def best_beam(engine, length, beams, length_penalty):
     """Beam search, plainly: texts that end with a sentence after half the length."""
 
     def is_end(ids):
-        ends = engine.info.text.sentence_ends(IDS)
-        return 2 * len(ids) >= length and [ends.push(each) for each in ids][-1]
+        decoder, (*before, last) = engine.info.text.decoder("", IDS), ids
+        for each in before:
+            decoder.push(each)
+        return 2 * len(ids) >= length and decoder.ends_sentence(last)
 
     running, ended = [((), 0.0)], []
     for _ in range(length):

@@ -13,8 +13,11 @@ from processes import python
 
 from minigpt_repl.errors import CheckpointError
 from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
-from minigpt_repl.models.checks import check_checkpoint, parameter_count
-from minigpt_repl.models.record import VOCABULARY_FILE
+from minigpt_repl.models.record import (
+    VOCABULARY_FILE,
+    check_checkpoint,
+    parameter_count,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -248,7 +248,7 @@ def test_an_unreadable_file_is_named(copy, monkeypatch):
 
     def deny(path, *arguments, **keywords):
         if path.name == "model.weights.h5":
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return original(path, *arguments, **keywords)
 
     monkeypatch.setattr(Path, "open", deny)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
-from minigpt_repl.models.record import read_record
-from minigpt_repl.models.text.bytelevel import SPLIT_PATTERNS, ByteLevelText
-from minigpt_repl.models.tokenizer import (
+from minigpt_repl.models.causal_lm import (
     BYTE_PIECES,
     MiniGPTBytePairTokenizer,
     learn_byte_pairs,
 )
+from minigpt_repl.models.checkpoint import load_checkpoint, save_checkpoint
+from minigpt_repl.models.record import read_record
+from minigpt_repl.models.text.bytelevel import SPLIT_PATTERNS, ByteLevelText
 
 TEXTS = (
     "The alter Mann said [BOS] and <|endoftext|>: it's  fine.\n\n\tif x == 1:\n",
@@ -174,8 +174,11 @@ def test_a_prompt_is_split_as_the_text_was():
     ],
 )
 def test_ends_of_sentences(tokenizer, text, written, ends):
-    found = text.sentence_ends(encoded(tokenizer, "So "))
-    assert [found.push(id) for id in encoded(tokenizer, written)][-1] == ends
+    decoder = text.decoder("So ", encoded(tokenizer, "So "))
+    *before, last = encoded(tokenizer, written)
+    for token_id in before:
+        decoder.push(token_id)
+    assert decoder.ends_sentence(last) == ends
 
 
 def test_a_piece_can_be_seen(tokenizer, text):

@@ -1,6 +1,6 @@
 """The display form of a whole text, which a `TextStream` must equal."""
 
-from minigpt_repl.models.text.display import Typesetter
+from minigpt_repl.models.text.wordpiece import Typesetter
 
 
 def display_text(words, lowercase=True):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from displayed import display_text
 
-from minigpt_repl.models.text.display import SentenceEnds
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import normalize_text
+from minigpt_repl.models.text.wordpiece import TextStream
 
 CORPUS = Path(__file__).parents[2].parent / "shared/corpus/simplebooks-like.zip"
 VALIDATION = "simplebooks/simplebooks-92-raw/valid.txt"
@@ -141,9 +141,12 @@ def test_odd_texts_are_shown(words):
     ],
 )
 def test_where_a_sentence_ends(text, ends):
-    sentence_ends = SentenceEnds()
-    ended = [False, *map(sentence_ends.push, text.split())]
-    assert ended[-1] is ends
+    for lowercase in (True, False):
+        stream, found = TextStream(lowercase), False
+        for word in text.split():
+            found = stream.ends_sentence(word)
+            stream.push(word)
+        assert found is ends
 
 
 def _gaps(text: str, tokens: list[str]) -> list[bool]:

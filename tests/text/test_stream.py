@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_repl.engine.texts import RevisedText
-from minigpt_repl.models.text.display import TextStream
+from minigpt_repl.models.text.wordpiece import TextStream
 
 # Words, pieces and marks of which every rule has something to decide.
 _TEXT = (
@@ -46,7 +46,7 @@ def test_what_was_shown_never_changes_and_one_token_is_held_back(words, lowercas
 @given(prompt=TOKENS, words=TOKENS, lowercase=st.booleans())
 def test_a_continuation_is_the_rest_of_the_whole(prompt, words, lowercase):
     whole = display_text([*prompt, *words], lowercase)
-    stream = TextStream.after("x", prompt, lowercase)
+    stream = TextStream(lowercase, "x", prompt)
     continuation = streamed(stream, words)
     if prompt:
         assert whole.endswith(continuation)
@@ -59,7 +59,7 @@ def test_a_continuation_is_the_rest_of_the_whole(prompt, words, lowercase):
 @given(prompt=TOKENS, versions=st.lists(TOKENS), lowercase=st.booleans())
 def test_a_revised_text_is_the_text_of_its_words(prompt, versions, lowercase):
     def new_stream():
-        return TextStream.after(" ".join(prompt), prompt, lowercase)
+        return TextStream(lowercase, " ".join(prompt), prompt)
 
     revised = RevisedText(new_stream)
     for words in versions:
@@ -99,12 +99,12 @@ def test_nothing_is_held_back_without_need(tokens, parts):
     ],
 )
 def test_a_continuation_fits_behind_the_prompt(prompt, tokens, continuation, expected):
-    stream = TextStream.after(prompt, tokens.split())
+    stream = TextStream(True, prompt, tokens.split())
     assert prompt + streamed(stream, continuation.split()) == expected
 
 
 def test_the_end_of_a_prompt_is_never_shown_again():
-    stream = TextStream.after("he said '", ["he", "said", "'"])
+    stream = TextStream(True, "he said '", ["he", "said", "'"])
     assert stream.flush() == ""
 
 

@@ -44,7 +44,11 @@ def test_reserved_ids(text):
 
 
 def test_behind_a_space_comes_no_piece_that_goes_on_with_a_word(text):
-    assert text.healing("boy ") == ("", frozenset(ids("boy", "é", "##", ".", "said")))
+    beginnings = frozenset(ids("boy", "é", "##", ".", "said"))
+    for prompt in ("boy ", "the boy\n"):
+        assert text.healing(prompt) == ("", beginnings)
+    for prompt in ("the boy", "", "  "):
+        assert text.healing(prompt) == ("", None)
 
 
 def test_words_that_can_not_be_spelled_are_named_once_in_order(text):
@@ -61,5 +65,8 @@ def test_a_decoder_goes_on_behind_the_prompt(text):
 
 
 def test_the_end_of_a_sentence_is_found_behind_a_prompt(text):
-    ends = text.sentence_ends(ids("boy"))
-    assert [ends.push(token_id) for token_id in ids("said", ".")] == [False, True]
+    decoder = text.decoder("boy", ids("boy"))
+    said, stop = ids("said", ".")
+    assert not decoder.ends_sentence(said)
+    decoder.push(said)
+    assert decoder.ends_sentence(stop)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import normalize_text
 
 UNICODE_SPACES = [
     chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Zs"

@@ -21,7 +21,7 @@ REFERENCE_PARAMETERS = 3_255_938
 
 
 def build(recipe, words=("a",)):
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.causal_lm import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
 
     return build_model(

@@ -28,7 +28,7 @@ def of(words):
 
 def direct(lines, words, lowercase=True):
     """The ids of each line, by the tokenizer itself."""
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.causal_lm import MiniGPTTokenizer
 
     return MiniGPTTokenizer(list(words), lowercase=lowercase).tokenize(list(lines))
 
@@ -174,7 +174,7 @@ class TestBytePairs:
 
     @pytest.fixture(scope="class")
     def vocabulary(self):
-        from minigpt_repl.models.tokenizer import learn_byte_pairs
+        from minigpt_repl.models.causal_lm import learn_byte_pairs
 
         pieces, merges = learn_byte_pairs(self.TEXTS * 9, 280)
         return Vocabulary(tuple(pieces), tuple(merges), document="line")

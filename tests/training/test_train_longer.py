@@ -80,7 +80,7 @@ def test_halfway_is_the_mean_of_the_first_and_the_best_and_measured_there():
 def test_taught_it_comes_to_be_like_its_teacher_who_stays_as_it_is():
     from distillation import pupil
 
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.causal_lm import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
 
     recipe = small(DEFAULT).changed(zero_outputs=False)
@@ -107,7 +107,7 @@ def test_taught_it_comes_to_be_like_its_teacher_who_stays_as_it_is():
 def test_teachers_take_turns_by_the_batch():
     from distillation import pupil
 
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.causal_lm import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model
 
     recipe = small(DEFAULT).changed(mixed_precision=False)

@@ -46,7 +46,7 @@ def make_data(recipe, fingerprint="text"):
 
 
 def make_trainer(recipe, folder=None, stop_at=None, callbacks=(), make=None, **plan):
-    from minigpt_repl.models.tokenizer import MiniGPTTokenizer
+    from minigpt_repl.models.causal_lm import MiniGPTTokenizer
     from minigpt_repl.training.trainable import build_model, trainable
     from minigpt_repl.training.trainer import Plan, Trainer
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt_repl.errors import CorpusError
-from minigpt_repl.models.text.normalize import normalize_text
+from minigpt_repl.models.text.codec import normalize_text
 from minigpt_repl.training import vocabulary
 from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.resume import StageCache

@@ -5,11 +5,12 @@ is the space). Does not tokenize text; that is the tokenizer's work.
 """
 
 import codecs
+import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
-from minigpt_repl.models.text.codec import RESERVED, TextCodec
+from minigpt_repl.models.text.codec import BOS_ID, RESERVED, TextCodec, as_typed
 from minigpt_repl.models.text.spacing import (
     ABBREVIATIONS,
     DOUBLE_QUOTES,
@@ -76,14 +77,11 @@ class ByteLevelText(TextCodec):
     def __init__(self, pieces: Sequence[str], document: str | None = None) -> None:
         super().__init__(pieces)
         self.document = document
+        self.separator = {None: "", "paragraph": "\n\n"}.get(document, "\n")
+        """What stands between two documents."""
         if document is not None:
             self.end_id = self.start_id
             self.special_ids -= {self.end_id}
-
-    @property
-    def separator(self) -> str:
-        """What stands between two documents."""
-        return {None: "", "paragraph": "\n\n"}.get(self.document, "\n")
 
     def documents(self, text: str) -> list[str]:
         """A text as the model learned it: all but the last of these have an end.
@@ -95,14 +93,28 @@ class ByteLevelText(TextCodec):
         *ended, last = [text] if mark is None else mark.split(text)
         return [*filter(str.strip, ended), last]
 
+    def encode(self, text: str, tokenize: Callable[[str], list[int]]) -> list[int]:
+        *ended, last = self.documents(as_typed(text))
+        ids: list[int] = []
+        for document in ended:
+            ids += [*tokenize(document), BOS_ID]
+        return [*ids, *tokenize(last)] if last else ids
+
     def bytes_of(self, token_id: int) -> bytes:
         """What an id adds to a text."""
         if token_id < len(RESERVED) or token_id >= len(self.pieces):
             return b""
         return bytes(map(BYTES.__getitem__, self.pieces[token_id]))
 
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return [self.bytes_of(token_id) for token_id in range(len(self.pieces))]
+
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """The text of ids; U+FFFD for what is no UTF-8."""
+        return b"".join(map(self.bytes_of, token_ids)).decode("utf-8", "replace")
+
     def written(self, token_id: int) -> str:
-        """The text of an id, with its space; parts of characters are replaced."""
         return self.text_of((token_id,))
 
     def visible(self, token_id: int) -> str:
@@ -111,19 +123,6 @@ class ByteLevelText(TextCodec):
         if not data:
             return self.piece(token_id)
         return data.decode("utf-8", "backslashreplace").replace(" ", SPACE_MARK)
-
-    def text_of(self, token_ids: Iterable[int]) -> str:
-        """The text of ids; U+FFFD for what is no UTF-8."""
-        return b"".join(map(self.bytes_of, token_ids)).decode("utf-8", "replace")
-
-    def decoder(self, prompt: str, prompt_ids: Iterable[int]) -> "ByteLevelDecoder":
-        """A decoder in the state that the prompt leaves."""
-        ids = tuple(prompt_ids)
-        taken = self._taken(prompt, ids)
-        # Where the prompt itself begins another document, what ends one is typed.
-        is_begun = not self.documents(prompt)[-1].removesuffix(taken)
-        has_ended = self.end_id in ids[-1:] and not is_begun
-        return ByteLevelDecoder(self, taken, self.separator if has_ended else "")
 
     def healing(self, prompt: str) -> tuple[str, frozenset[int] | None]:
         """White space is a part of the token behind it, which has to begin with it.
@@ -142,20 +141,24 @@ class ByteLevelText(TextCodec):
                 return taken, ids
         return "", None
 
-    @cached_property
-    def _bytes(self) -> list[bytes]:
-        return [self.bytes_of(token_id) for token_id in range(len(self.pieces))]
-
-    def _taken(self, prompt: str, prompt_ids: tuple[int, ...]) -> str:
-        """The white space that was taken back from a prompt with these ids."""
+    def decoder(self, prompt: str, prompt_ids: Sequence[int]) -> "ByteLevelDecoder":
+        document = self.documents(prompt)[-1]
         taken, _ = self.healing(prompt)
-        document, ids = self.documents(prompt)[-1], prompt_ids[-_COMPARED:]
-        if self.end_id in ids:
-            ids = ids[len(ids) - ids[::-1].index(self.end_id) :]
-        last = self.text_of(ids).lstrip("\N{REPLACEMENT CHARACTER}")
-        is_whole = document.endswith(last) if ids else not document
-        left = document.removesuffix(taken)
-        return "" if is_whole or not left.endswith(last) else taken
+        last = prompt_ids[-_COMPARED:]
+        ends = [place for place, id in enumerate(last, start=1) if id == self.end_id]
+        last = last[max(ends, default=0) :]
+        text = self.text_of(last).lstrip("\N{REPLACEMENT CHARACTER}")
+        # White space was taken back unless it is among the prompt's tokens.
+        is_whole = bool(last) and document.endswith(text)
+        if is_whole or not document.removesuffix(taken).endswith(text):
+            taken = ""
+        has_ended = self.end_id in prompt_ids[-1:]
+        separator = self.separator if has_ended else ""
+        reader = ByteLevelDecoder(self)
+        before = "".join(map(reader.push, prompt_ids[-_REMEMBERED:])) + separator
+        # Where the prompt itself begins another document, what ends one is typed.
+        is_begun = not document.removesuffix(taken)
+        return ByteLevelDecoder(self, taken, "" if is_begun else separator, before)
 
     def parts(
         self, prompt: str, prompt_ids: Sequence[int], token_ids: Sequence[int]
@@ -167,29 +170,37 @@ class ByteLevelText(TextCodec):
             parts[-1] += decoder.flush()
         return parts
 
-    def sentence_ends(self, prompt_ids: Iterable[int]) -> "ByteLevelSentenceEnds":
-        """Find them in the bytes."""
-        return ByteLevelSentenceEnds(self, prompt_ids)
-
 
 class ByteLevelDecoder:
-    """Text of ids that come one by one, in whole characters."""
+    """Text of ids that come one by one, in whole characters.
+
+    The end of a document is shown when another begins.
+
+    Args:
+        text: the vocabulary.
+        taken: white space that the first token repeats of the prompt.
+        separator: what is to be shown before the first token.
+        before: the text up to there.
+    """
 
     def __init__(
-        self, text: ByteLevelText, taken: str = "", separator: str = ""
+        self,
+        text: ByteLevelText,
+        taken: str = "",
+        separator: str = "",
+        before: str = "",
     ) -> None:
         self._text, self._taken, self._separator = text, taken, separator
+        self._before = before[-_REMEMBERED:]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """Take the next token; returns the text that is certain now, maybe `""`.
-
-        The end of a document is shown when another begins.
-        """
+        """Take the next token; returns the text that is certain now, maybe `""`."""
         if token_id == self._text.end_id:
             self._separator += self._text.separator
             return self.flush()
         new = self._decoder.decode(self._text.bytes_of(token_id))
+        self._before = (self._before + self._separator + new)[-_REMEMBERED:]
         if new and self._taken:
             new, self._taken = new.removeprefix(self._taken), ""
         if new and self._separator:
@@ -200,29 +211,21 @@ class ByteLevelDecoder:
         """End the text; returns U+FFFD where a character has not come to its end."""
         left = self._decoder.decode(b"", final=True)
         self._decoder.reset()
+        self._before += left
         return left
 
+    def ends_sentence(self, token_id: int) -> bool:
+        """Whether the text would end a sentence with this token.
 
-class ByteLevelSentenceEnds:
-    """Finds the ends of sentences in ids.
-
-    A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes. The
-    stop of an abbreviation or of an initial, and a decimal point, do not end one.
-    """
-
-    def __init__(self, text: ByteLevelText, prompt_ids: Iterable[int]) -> None:
-        self._text, self._decoder = text, ByteLevelDecoder(text)
-        self._before = ""
-        for token_id in prompt_ids:
-            self.push(token_id)
-
-    def push(self, token_id: int) -> bool:
-        """Take the next token; returns whether it ends a sentence."""
-        new = self._decoder.push(token_id)
-        self._before = (self._before + new)[-_REMEMBERED:]
-        ended = _ENDED.search(self._before)
+        A sentence ends with `.`, `!` or `?` and the quotes and brackets that it closes.
+        The stop of an abbreviation or of an initial, and a decimal point, do not end
+        one.
+        """
+        after = copy.deepcopy(self)
+        new = after.push(token_id)
+        ended = _ENDED.search(after._before)
         if ended is None or not new.strip():
             return False
-        word, mark = ended["word"].lower(), self._before[ended.end("word")]
+        word, mark = ended["word"].lower(), after._before[ended.end("word")]
         is_inside = word in ABBREVIATIONS or word.isdecimal() or len(word) == 1
         return mark != "." or not is_inside

@@ -22,13 +22,24 @@ DOUBLE_QUOTES = frozenset('"“”„‟«»')
 SINGLE_QUOTES = frozenset("'’‘`‚")
 SENTENCE_ENDS = frozenset(".!?…。！？")
 
-_TIGHT = frozenset("-‐‑–—―/\\_~⁄=^@")
-_CLOSERS = frozenset(",.;:!?%…°‰")
-_OPENERS = frozenset("£$€¥#¿¡")
-
 Kind = Literal["start", "word", "close", "open", "tight", "alone", "quote"]
 """A `close` mark touches what is before it, an `open` one what is behind it,
 a `tight` one both, one that is `alone` neither."""
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(DOUBLE_QUOTES | SINGLE_QUOTES, "quote"),
+    **dict.fromkeys("-‐‑–—―/\\_~⁄=^@", "tight"),
+    **dict.fromkeys(",.;:!?%…°‰", "close"),
+    **dict.fromkeys("£$€¥#¿¡", "open"),
+}
+
+
+# Chinese and Japanese, which write no spaces; Korean does, so Hangul is not here.
+_UNSPACED = re.compile(
+    "[\u2e80-\u30ff"  # radicals, punctuation, kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\uff00-\uff9f]"  # full and half width forms
+)
 
 
 def split_piece(token: str) -> tuple[str, bool]:
@@ -38,38 +49,16 @@ def split_piece(token: str) -> tuple[str, bool]:
     return token, False
 
 
-def is_unspaced_script(character: str) -> bool:
-    """Whether a character is of Chinese or Japanese, which write no spaces.
-
-    Hangul is not: Korean does.
-    """
-    code = ord(character)
-    return (
-        0x2E80 <= code <= 0x30FF  # radicals, punctuation, kana
-        or 0x3400 <= code <= 0x4DBF
-        or 0x4E00 <= code <= 0x9FFF
-        or 0xF900 <= code <= 0xFAFF
-        or 0xFF00 <= code <= 0xFF9F  # full and half width forms
-        or 0x20000 <= code <= 0x3FFFF
-    )
-
-
 def kind_of(text: str) -> Kind:
     """How a token, without its `##`, behaves towards its neighbours."""
     if len(text) != 1 or text.isalnum():
         return "word"
-    if text in DOUBLE_QUOTES or text in SINGLE_QUOTES:
-        return "quote"
-    if text in _TIGHT:
-        return "tight"
-    if text in _CLOSERS:
-        return "close"
-    if text in _OPENERS:
-        return "open"
+    if text in _KINDS:
+        return _KINDS[text]
     category = unicodedata.category(text)
     if category in ("Ps", "Pi"):
         return "open"
-    if category in ("Pe", "Pf") or (category == "Po" and is_unspaced_script(text)):
+    if category in ("Pe", "Pf") or (category == "Po" and _UNSPACED.match(text)):
         return "close"
     return "alone" if category[0] in "PS" else "word"
 
@@ -139,7 +128,7 @@ SPEAKERS = _words(
 )
 
 
-# Patterns on the unspaced run of characters before a token.
+# Patterns of the unspaced run of characters before a token.
 _DECIMAL = re.compile(r"\d[.:]$")
 _THOUSANDS = re.compile(r"(?:^|[^\d.])\d{1,3}(?:,\d{3})*,$")
 _WORD_CHARACTER = re.compile(r"[^\W_]")
@@ -211,26 +200,22 @@ class Spacing:
                 where `needs_next(token)` holds.
         """
         text, continues = split_piece(token)
+        kind: Kind = "word" if continues else kind_of(text)
         lower = text.lower()
+        after = split_piece(following)[0].lower() if following else ""
         self.quote = ""
         if continues:
-            self._advance("word", lower, False, False)
-            return False
-        kind = kind_of(text)
-        after = split_piece(following)[0].lower() if following else ""
-        if text in DOUBLE_QUOTES:
+            space, join_next = _JOIN_THEN_SPACE
+        elif text in DOUBLE_QUOTES:
             space, join_next = self._double_quote(text, after)
         elif text in SINGLE_QUOTES:
             space, join_next = self._single_quote(text, after)
         else:
             space, join_next = self._plain(kind, lower, after)
-        self._advance(kind, lower, space, join_next)
-        return space
-
-    def _advance(self, kind: Kind, lower: str, space: bool, join_next: bool) -> None:
         self.inside_word = not space and bool(_WORD_CHARACTER.search(self._run))
         self._run = lower if space else (self._run + lower)[-_RUN_LENGTH:]
         self._kind, self._join_next = kind, join_next
+        return space
 
     def _plain(self, kind: Kind, lower: str, after: str) -> _Gap:
         """A word, or a mark other than a quote."""
@@ -240,7 +225,7 @@ class Spacing:
             return _JOIN_THEN_SPACE
         space = not self._join_next
         if kind == "open":
-            return space and not is_unspaced_script(lower), True
+            return space and not _UNSPACED.match(lower), True
         if kind == "alone":
             return space, lower == "&" and after == "c"
         return space and not self._is_joined_word(lower, after), False
@@ -256,9 +241,10 @@ class Spacing:
                 return True
         if last == "." and len(lower) == 1 and after == ".":
             return self._run[-2:-1] + lower in DOTTED_PAIRS
-        if is_unspaced_script(lower[:1]):
-            return any(is_unspaced_script(c) for c in self._run[-2:])
-        return is_unspaced_script(last) and (lower[:1].isdigit() or not last.isalnum())
+        if _UNSPACED.match(lower):
+            return bool(_UNSPACED.search(self._run[-2:]))
+        is_after = bool(_UNSPACED.match(last))
+        return is_after and (lower[:1].isdigit() or not last.isalnum())
 
     def _double_quote(self, mark: str, after: str) -> _Gap:
         self._doubles_seen = True

@@ -9,8 +9,8 @@ from rich.text import Text
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import user_path
 from minigpt_repl.glossary import find_entry, terms
-from minigpt_repl.models.record import check_folder, is_file, read_record
-from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
+from minigpt_repl.models.record import find_record
+from minigpt_repl.paths import find_checkpoint, known_checkpoints
 from minigpt_repl.repl.commands.setting import describe_fitting, show_model
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Outputs, Steps
@@ -167,10 +167,9 @@ def model(context: Context, arguments: str) -> Steps:
             "or run the file with --script"
         )
     path = find_checkpoint(user_path(arguments, ":model DIR")).absolute()
-    check_folder(path)
     settings = context.session.settings
-    if is_file(path / RECORD_FILE):
-        settings, changes = settings.fitted_to(limits_of(read_record(path)))
+    if (record := find_record(path)) is not None:
+        settings, changes = settings.fitted_to(limits_of(record))
         yield from map(Notice, describe_fitting(changes))
     info = yield SwitchModel(str(path))
     settings, changes = settings.fitted_to(limits_of(info))

@@ -25,7 +25,7 @@ from minigpt_repl.engine.request import (
 )
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file, user_path, write_user_file
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.commands.setting import describe_fitting, prepare
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words

@@ -17,7 +17,7 @@ from minigpt_repl.compare.spec import (
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import SEEDS, Generation, Request, Token, finished
 from minigpt_repl.errors import EngineStopped, UsageError
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.commands.step_answers import (
     Answer,

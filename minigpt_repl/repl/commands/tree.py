@@ -27,7 +27,7 @@ from minigpt_repl.engine.inspection import as_generation, score
 from minigpt_repl.engine.request import Request, Token
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
-from minigpt_repl.models.text.normalize import as_typed
+from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.commands.setting import switch_to_chain
 from minigpt_repl.repl.commands.token_trees import grown_tree
 from minigpt_repl.repl.context import (
