@@ -1,20 +1,43 @@
-"""The programs `minigpt-repl`, `python -m minigpt_repl` and `minigpt-setup`.
+"""The programs `minigpt-repl`, `python -m minigpt_repl` and `minigpt-setup`, and what
+they exit with: 0 ok, 1 runtime, 2 usage, 130 interrupted.
 
 ^C is set up before the slow imports: until the program installs a handler of its own,
 it ends the process at once, without a traceback.
 """
 
+import contextlib
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Sequence
+
+from minigpt_repl.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_RUNTIME,
+    MiniGPTError,
+)
+from minigpt_repl.shown import defect, shown_line, shown_path
 
 
-def main() -> int:
-    """`minigpt-repl`; returns its exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`minigpt-repl`; returns its exit code.
+
+    Without `arguments` it is this process's own program: those of the process are
+    taken, and once a model was loaded it ends here.
+    """
+    if arguments is not None:
+        return _run(arguments)
     _leave_on_interrupt()
-    from minigpt_repl.cli import main as run
-
-    return run()
+    code = _run(sys.argv[1:])
+    if "tensorflow" in sys.modules:
+        # Taking TensorFlow apart again costs half a second, and gains nothing.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def setup() -> None:
@@ -27,13 +50,70 @@ def setup() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         run()
     except KeyboardInterrupt:  # before `run` is in a state to say so
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _leave_on_interrupt() -> None:
     # Not if it is ignored, as behind `nohup`.
     if callable(signal.getsignal(signal.SIGINT)):
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    _prepare_streams()
+    try:
+        from minigpt_repl.cli import run
+
+        code = run(list(arguments))
+        sys.stdout.flush()
+        return code
+    except BaseException as error:  # noqa: BLE001, the end of every error
+        return _explain(error, is_debug="--debug" in arguments)
+
+
+def _explain(error: BaseException, is_debug: bool) -> int:
+    """Say in one line what went wrong; returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # Who read our output has what it wanted, as `head` does.
+        _discard_stdout()
+        return EXIT_OK
+    if isinstance(error, KeyboardInterrupt | EOFError):
+        return EXIT_INTERRUPTED
+    if is_debug:
+        traceback.print_exception(error)
+    if isinstance(error, MiniGPTError):
+        _complain(str(error))
+        return error.exit_code
+    if isinstance(error, OSError):
+        _discard_stdout()
+        where = f" {shown_path(error.filename)}" if error.filename else ""
+        _complain(f"can't read or write{where}: {error.strerror or error}")
+        return EXIT_RUNTIME
+    _complain(f"a defect of this program, {defect(error)}; --debug shows where")
+    return EXIT_RUNTIME
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody to tell it to
+        sys.stderr.write(f"minigpt-repl: {shown_line(' '.join(message.split()))}\n")
+
+
+def _discard_stdout() -> None:
+    # Python flushes stdout once more at its end, and would complain there.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_streams() -> None:
+    """Any text can be written, and a stream that was closed is no reason to fail."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,11 @@
-"""The commands `minigpt-repl` and its subcommands, and what they exit with.
+"""The command line of `minigpt-repl`: its options, its subcommands, its completion.
 
-Exit codes: 0 ok, 1 runtime, 2 usage, 130 interrupted. What a run needs is imported
-where it is needed, so that `--help` answers at once.
+What a run needs is imported where it is needed, so that `--help` answers at once.
 """
 
 import contextlib
 import os
 import sys
-import traceback
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,65 +13,44 @@ import click
 from click.exceptions import Exit
 from click.shell_completion import CompletionItem, shell_complete
 
-from minigpt_repl.config import Options
-from minigpt_repl.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_RUNTIME,
-    EXIT_USAGE,
-    MiniGPTError,
+from minigpt_repl.config import (
+    Options,
+    default_config_text,
+    prepare,
+    read_config,
+    read_environment,
+    tell,
 )
-from minigpt_repl.paths import known_checkpoints
-from minigpt_repl.sampling.chain import STAGES
-from minigpt_repl.sampling.registry import all_samplers
-from minigpt_repl.settings import SESSION_PARAMETERS
-from minigpt_repl.shown import (
-    defect,
-    did_you_mean,
-    quoted,
-    shortened,
-    shown_line,
-    shown_path,
-)
+from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
+from minigpt_repl.files import read_user_file, write_user_file
+from minigpt_repl.paths import find_checkpoint, known_checkpoints
+from minigpt_repl.settings import Settings
+from minigpt_repl.shown import did_you_mean, quoted, shortened, shown_line
 from minigpt_repl.version import __version__
 
 PROGRAM = "minigpt-repl"
 COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
 
 
-def complete_sampler(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Samplers and rules that begin with what was typed, each with its summary."""
-    before, plus, typed = incomplete.rpartition("+")
-    summaries = {name: stage.summary for name, stage in STAGES.items()}
-    if not plus:
-        summaries = {s.name: s.summary for s in all_samplers()} | summaries
-    return [
-        CompletionItem(f"{before}{plus}{name}", help=summary)
-        for name, summary in summaries.items()
-        if name.startswith(typed)
-    ]
-
-
 def complete_strategy(
     ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[str]:
-    """Samplers and rules; after a colon parameters, after an equal sign values."""
-    from minigpt_repl.repl.completion import spec_words
-    from minigpt_repl.settings import Settings
+) -> list[CompletionItem]:
+    """Samplers and rules, each with its summary; after a colon parameters, after an
+    equal sign values."""
+    from minigpt_repl.repl.completion import spec_words, summary_of
 
-    words = spec_words(Settings(), incomplete)
-    return [word for word in words if word.startswith(incomplete)]
+    return [
+        CompletionItem(word, help=summary_of(word))
+        for word in spec_words(Settings(), incomplete)
+        if word.startswith(incomplete)
+    ]
 
 
 def complete_setting(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[str]:
     """Settings of the session and of the samplers."""
-    names = [parameter.name for parameter in SESSION_PARAMETERS]
-    for spec in all_samplers():
-        names += [name for name in spec.parameter_names if name not in names]
+    names = dict.fromkeys(key.rpartition(".")[2] for key in Settings().names())
     return [f"{name}=" for name in names if name.startswith(incomplete)]
 
 
@@ -135,7 +110,7 @@ _CHECKPOINT = click.option(
 @click.option(
     "--sampler",
     metavar="NAME",
-    shell_complete=complete_sampler,
+    shell_complete=complete_strategy,
     help="Decoding strategy.",
 )
 @click.option(
@@ -204,25 +179,44 @@ def cli(ctx: click.Context, /, **flags: Any) -> int:
     ctx.obj = Options(**flags)
     if ctx.invoked_subcommand is not None:
         return EXIT_OK
-    from minigpt_repl.repl.entry import run
+    if ctx.obj.print_config:
+        click.echo(default_config_text(), nl=False)
+        return EXIT_OK
+    from minigpt_repl.repl import entry
 
-    return run(ctx.obj)
+    return entry.run(ctx.obj)
 
 
 @cli.command()
 @_CHECKPOINT
 @click.option("--no-verify", is_flag=True, help="Do not compare it with its record.")
 @click.pass_obj
-def doctor(options: Options, /, checkpoint: str | None, no_verify: bool) -> int:
+def doctor(options: Options, /, **given: Any) -> int:
     """Check all that a text needs, and say what to do.
 
     Looks at versions, devices, checkpoint, settings and folders, and makes 20
     tokens. Each line is ok, or says what to do.
     """
-    from minigpt_repl.repl.entry import run_doctor
+    from minigpt_repl.doctor import examine
+    from minigpt_repl.engine.worker import quiet
+    from minigpt_repl.repl.entry import open_engine
 
-    chosen = options.changed(checkpoint=checkpoint, no_verify=no_verify)
-    return EXIT_OK if run_doctor(chosen) else EXIT_RUNTIME
+    options = options.changed(**given)
+    config = read_config(options.config)
+    directory = find_checkpoint(options.checkpoint, config.checkpoint)
+    problems = (*config.problems, *read_environment(os.environ).problems)
+    code = EXIT_OK
+    # It asks TensorFlow for its devices, in this process.
+    with contextlib.nullcontext() if options.debug else quiet():
+        for finding in examine(
+            directory,
+            not options.no_verify,
+            problems,
+            lambda folder: open_engine(folder, options),
+        ):
+            code = EXIT_RUNTIME if finding.advice else code
+            click.echo(shown_line(str(finding)))
+    return code
 
 
 @cli.command()
@@ -241,11 +235,13 @@ def doctor(options: Options, /, checkpoint: str | None, no_verify: bool) -> int:
 def compare(
     options: Options,
     /,
+    specs: tuple[str, ...],
     prompt: str,
-    checkpoint: str | None,
-    seed: str | None,
-    length: str | None,
-    **wanted: Any,
+    count: str,
+    as_json: bool,
+    markdown: str | None,
+    html: str | None,
+    **given: Any,
 ) -> int:
     """Continue one prompt with several strategies.
 
@@ -253,10 +249,42 @@ def compare(
     Without one it is every sampler as it is set. The texts and their measures are
     printed side by side, or written as JSON, Markdown or HTML.
     """
-    from minigpt_repl.repl.entry import run_comparison
+    from minigpt_repl.compare.comparison import finish, make_plan, run_plan
+    from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
+    from minigpt_repl.compare.export import comparison_to_json, render
+    from minigpt_repl.compare.spec import (
+        all_strategies,
+        parse_count,
+        parse_strategies,
+    )
+    from minigpt_repl.formats import encode
+    from minigpt_repl.repl.entry import make_screen, opened_engine, read_prompt
+    from minigpt_repl.repl.output import Say
 
-    chosen = options.changed(checkpoint=checkpoint, seed=seed, length=length)
-    run_comparison(replace(chosen, prompt=prompt), **wanted)
+    options = options.changed(**given)
+    texts = parse_count(count)
+    directory, settings = prepare(options)
+    strategies = parse_strategies(specs, settings)
+    screen = make_screen(str(settings.value("color")))
+    with opened_engine(directory, options) as engine:
+        text = read_prompt(prompt)
+        with screen.spinner:
+            if not strategies:
+                strategies = all_strategies(settings, engine.info.has_draft)
+            plan = make_plan(settings, strategies, text, texts)
+            comparison = finish(run_plan(engine, plan))
+        for name, suffix in ((markdown, ".md"), (html, ".html")):
+            if name is not None:
+                write_user_file(Path(name), render([comparison], suffix, engine))
+                tell(f"wrote {name}")
+        if as_json:
+            sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
+        else:
+            for view in (TextsView(comparison), *below_texts(comparison)):
+                screen.show(Say(view))
+            for note in notes(comparison):
+                tell(note)
+        sys.stdout.flush()
     return EXIT_OK
 
 
@@ -264,11 +292,20 @@ def compare(
 @click.argument("file", metavar="FILE.json")
 @_CHECKPOINT
 @click.pass_obj
-def replay(options: Options, /, file: str, checkpoint: str | None) -> int:
+def replay(options: Options, /, file: str, **given: Any) -> int:
     """Run an exported comparison again; fail at the first token that differs."""
-    from minigpt_repl.repl.entry import run_replay
+    from minigpt_repl.compare import export
+    from minigpt_repl.repl.entry import opened_engine
 
-    run_replay(options.changed(checkpoint=checkpoint), Path(file))
+    options, path = options.changed(**given), Path(file)
+    recorded = export.read_recorded(read_user_file(path), path.name)
+    directory, _ = prepare(options)
+    with opened_engine(directory, options) as engine:
+        for one in recorded:
+            for warning in export.warnings(one, engine.info):
+                tell(warning)
+            for line in export.replay(engine, one):
+                click.echo(shown_line(line))
     return EXIT_OK
 
 
@@ -277,101 +314,45 @@ def replay(options: Options, /, file: str, checkpoint: str | None) -> int:
 @click.option("--tokens", is_flag=True, help="A line a token first: bits and token.")
 @_CHECKPOINT
 @click.pass_obj
-def score(options: Options, /, file: str, tokens: bool, checkpoint: str | None) -> int:
+def score(options: Options, /, file: str, tokens: bool, **given: Any) -> int:
     """Tell how little the model expects a text: perplexity and bits a byte.
 
     FILE is UTF-8 text; - reads standard input.
     """
-    from minigpt_repl.repl.entry import run_score
+    from minigpt_repl.engine.inspection import score as score_text
+    from minigpt_repl.repl.entry import opened_engine
 
-    run_score(options.changed(checkpoint=checkpoint), Path(file), tokens)
+    options = options.changed(**given)
+    text = sys.stdin.read() if file == "-" else read_user_file(Path(file))
+    directory, _ = prepare(options)
+    with opened_engine(directory, options) as engine:
+        scored = score_text(engine, text)
+        if tokens:
+            for token_id, bits in zip(scored.token_ids, scored.bits, strict=True):
+                visible = shown_line(engine.info.text.visible(token_id))
+                click.echo(f"{bits:.3f}\t{visible}")
+        click.echo(scored.summary)
     return EXIT_OK
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code.
+def run(arguments: list[str]) -> int:
+    """Do what the arguments of the command line say; returns the exit code.
 
-    Without `arguments` it is this process's own program: those of the process are
-    taken, and once a model was loaded it ends here.
+    Not `cli.main()`, which has its own way with ^C and closed pipes.
+
+    Raises:
+        MiniGPTError: what went wrong, in one line.
+        KeyboardInterrupt: after ^C.
     """
-    code = _run(arguments)
-    if arguments is None and "tensorflow" in sys.modules:
-        # Taking TensorFlow apart again costs half a second, and gains nothing.
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-    return code
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    _prepare_streams()
-    try:
-        if instruction := os.environ.get(COMPLETION_VARIABLE):
-            return shell_complete(cli, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
-        code = _invoke(list(given))
-        sys.stdout.flush()
-        return code
-    except BaseException as error:  # noqa: BLE001, the end of every error
-        return _explain(error, is_debug="--debug" in given)
-
-
-def _invoke(arguments: list[str]) -> int:
-    # Not `cli.main()`, which has its own way with ^C and closed pipes.
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        return shell_complete(cli, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
     try:
         with cli.make_context(PROGRAM, arguments) as context:
             code: int = cli.invoke(context)
             return code
     except Exit as end:  # after --help and --version
         return end.exit_code
-
-
-def _explain(error: BaseException, is_debug: bool) -> int:
-    """Say in one line what went wrong; returns the exit code."""
-    if isinstance(error, BrokenPipeError):
-        # Who read our output has what it wanted, as `head` does.
-        _discard_stdout()
-        return EXIT_OK
-    if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
-        return EXIT_INTERRUPTED
-    if is_debug:
-        traceback.print_exception(error)
-    if isinstance(error, MiniGPTError):
-        _complain(str(error))
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        hint = f"; see {PROGRAM} --help" if error.exit_code == EXIT_USAGE else ""
+    except click.UsageError as error:
         message = error.format_message().rstrip(".")
-        _complain(f"{shortened(message[:1].lower() + message[1:])}{hint}")
-        return error.exit_code
-    if isinstance(error, OSError):
-        _discard_stdout()
-        where = f" {shown_path(error.filename)}" if error.filename else ""
-        _complain(f"can't read or write{where}: {error.strerror or error}")
-        return EXIT_RUNTIME
-    _complain(f"a defect of this program, {defect(error)}; --debug shows where")
-    return EXIT_RUNTIME
-
-
-def _complain(message: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody to tell it to
-        sys.stderr.write(f"{PROGRAM}: {shown_line(' '.join(message.split()))}\n")
-
-
-def _discard_stdout() -> None:
-    # Python flushes stdout once more at its end, and would complain there.
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _prepare_streams() -> None:
-    """Any text can be written, and a stream that was closed is no reason to fail."""
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull)  # noqa: SIM115
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+        message = shortened(message[:1].lower() + message[1:])
+        raise UsageError(f"{message}; see {PROGRAM} --help") from error

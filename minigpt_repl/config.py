@@ -17,15 +17,13 @@ from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file
 from minigpt_repl.models.record import find_record, read_record
 from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
-from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_value
-from minigpt_repl.sampling.registry import all_samplers, find_sampler, read_sampler
+from minigpt_repl.sampling.parameters import Parameter, Value, format_value
+from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import (
     DEFAULT_SAMPLER,
     SESSION_PARAMETERS,
     Settings,
-    check_value,
     limits_of,
-    parameter_of,
 )
 from minigpt_repl.shown import did_you_mean, plain, quoted, shown_line, shown_path
 
@@ -56,26 +54,26 @@ def config_path() -> Path:
     return config_home() / CONFIG_FILE
 
 
-def read_config(path: Path | None = None) -> Layer:
+def read_config(file: str | Path | None = None) -> Layer:
     """The settings of a config file; of the user's own if none is named.
 
     Raises:
         MiniGPTError: if a file was named and can't be read.
     """
-    place = config_path() if path is None else path
+    path = config_path() if file is None else Path(file)
     try:
-        if path is None and not place.exists():
+        if file is None and not path.exists():
             return Layer()
-        content = tomllib.loads(read_user_file(place, LARGEST_CONFIG))
+        content = tomllib.loads(read_user_file(path, LARGEST_CONFIG))
     except MiniGPTError as error:
-        if path is not None:
+        if file is not None:
             raise
         return Layer(problems=(str(error),))
     except OSError as error:
-        return Layer(problems=(f"can't read {place}: {error.strerror}",))
+        return Layer(problems=(f"can't read {path}: {error.strerror}",))
     except (ValueError, RecursionError) as error:  # of its form, or of a number in it
-        return Layer(problems=(f"{shown_path(place)}: {error}",))
-    return _read_content(content, shown_path(place))
+        return Layer(problems=(f"{shown_path(path)}: {error}",))
+    return _read_content(content, shown_path(path))
 
 
 def read_environment(variables: Mapping[str, str]) -> Layer:
@@ -83,8 +81,8 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
 
     The checkpoint's own variable is read where the checkpoint is looked for.
     """
-    keys = {_variable(key): key for key in Settings().names()}
-    values: dict[str, Value] = {}
+    keys = {PREFIX + key.upper().replace(".", "_"): key for key in Settings().names()}
+    settings = Settings()
     problems = []
     for name, text in sorted(variables.items()):
         if not name.startswith(PREFIX) or name == CHECKPOINT_VARIABLE:
@@ -94,10 +92,10 @@ def read_environment(variables: Mapping[str, str]) -> Layer:
                 near = did_you_mean(name, [known.lower() for known in keys])
                 near = re.sub("minigpt_[a-z_]+", lambda word: word[0].upper(), near)
                 raise UsageError(f"there is no such setting{near}")
-            values |= _parse(keys[name], text)
+            settings = settings.put(keys[name], text, "environment")
         except UsageError as error:
             problems.append(f"environment: {plain(name)}: {error}; left out")
-    return Layer(values, problems=tuple(problems))
+    return Layer(settings.layers.get("environment", {}), problems=tuple(problems))
 
 
 def default_config_text() -> str:
@@ -134,7 +132,7 @@ def _commented(parameter: Parameter) -> str:
 
 
 def _read_content(content: Mapping[str, Any], file: str) -> Layer:
-    values: dict[str, Value] = {}
+    settings = Settings()
     checkpoint = None
     problems = []
     for table, name, value in _entries(content):
@@ -146,11 +144,11 @@ def _read_content(content: Mapping[str, Any], file: str) -> Layer:
                     )
                 checkpoint = value
             else:
-                values |= _parse(_key(table, name), value)
+                settings = settings.put(_key(table, name), value, "config")
         except UsageError as error:
             key = plain(f"{table}.{name}".lstrip("."))
             problems.append(f"{file}: {key}: {error}; left out")
-    return Layer(values, checkpoint, tuple(problems))
+    return Layer(settings.layers.get("config", {}), checkpoint, tuple(problems))
 
 
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -180,33 +178,6 @@ def _key(table: str, name: str) -> str:
         raise UsageError(f"{name} is a sampler's: put it under {tables}")
     near = did_you_mean(name, names)
     raise UsageError(f"no setting {quoted(name)}: there are {', '.join(names)}{near}")
-
-
-def _parse(key: str, value: Any) -> dict[str, Value]:
-    """The value of a setting, given as text or as the type it has, by its key.
-
-    A sampler may be given as a chain, with values of its own.
-
-    Raises:
-        UsageError: if it is not allowed.
-    """
-    if key == "sampler":
-        if not isinstance(value, str):
-            raise UsageError(f"sampler must be a name; got {quoted(value)}")
-        spec, typed = read_sampler(value)
-        own = {
-            f"{spec.name}.{name}": spec.parameter(name).parse(text)
-            for name, text in typed.items()
-        }
-        return {"sampler": spec.name, **own}
-    parameter = parameter_of(key)
-    if isinstance(value, str):
-        return {key: parameter.parse(value)}
-    return {key: parameter.check(value)}
-
-
-def _variable(key: str) -> str:
-    return PREFIX + key.upper().replace(".", "_")
 
 
 @dataclass(frozen=True)
@@ -254,38 +225,19 @@ def prepare(options: Options) -> tuple[Path, Settings]:
         MiniGPTError: for a checkpoint that is not there or a flag's value that is
             not allowed.
     """
-    config = read_settings_file(options)
+    config = read_config(options.config)
     directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
     record = (find_record if options.no_verify else read_record)(directory)
-    limits = limits_of(record) if record else {}
+    settings = Settings(limits=limits_of(record) if record else {})
     layers = {"config": config, "environment": read_environment(os.environ)}
-    settings = Settings(
-        {name: _allowed(layer, name, limits) for name, layer in layers.items()}, limits
-    )
-    return directory, _with_flags(settings, options)
-
-
-def read_settings_file(options: Options) -> Layer:
-    """The settings of the config file that the options name, or of the user's own."""
-    return read_config(Path(options.config) if options.config else None)
-
-
-def _allowed(layer: Layer, name: str, limits: Limits) -> dict[str, Value]:
-    """Values of a layer that the checkpoint allows too; tells what is left out."""
-    problems = list(layer.problems)
-    values = {}
-    for key, value in layer.values.items():
-        try:
-            check_value(key, value, limits)
-            values[key] = value
-        except UsageError as error:
-            problems.append(f"{name}: {key}: {error}; left out")
-    for problem in problems:
-        tell(problem)
-    return values
-
-
-def _with_flags(settings: Settings, options: Options) -> Settings:
+    for name, layer in layers.items():
+        for problem in layer.problems:
+            tell(problem)
+        for key, value in layer.values.items():
+            try:
+                settings = settings.put(key, value, name)
+            except UsageError as error:  # the checkpoint does not allow it
+                tell(f"{name}: {key}: {error}; left out")
     named = {
         "sampler": options.sampler,
         "seed": options.seed,
@@ -293,7 +245,7 @@ def _with_flags(settings: Settings, options: Options) -> Settings:
         "color": options.color,
     }
     values = {name: value for name, value in named.items() if value is not None}
-    return settings.set(values | dict(options.assignments), origin="flag")[0]
+    return directory, settings.set(values | dict(options.assignments), "flag")[0]
 
 
 def tell(message: str) -> None:

@@ -158,21 +158,41 @@ class Settings:
         Raises:
             UsageError: if any name or value is not allowed; nothing is changed.
         """
-        settings, changes = self, []
         pending = dict(values)
         if "sampler" in pending:
             spec, typed = read_sampler(pending.pop("sampler"))
-            check_value("sampler", spec.name, self.limits)
-            changes.append(Change("sampler", self.sampler.name, spec.name))
-            settings = settings._with(origin, "sampler", spec.name)
-            pending = {f"{spec.name}.{n}": text for n, text in typed.items()} | pending
+            own = {f"{spec.name}.{name}": text for name, text in typed.items()}
+            pending = {"sampler": spec.name} | own | pending
+        settings, changes = self, []
         for name, text in pending.items():
-            key = settings.key(name)
-            value = parameter_of(key).parse(text, self.limits)
-            check_value(key, value, self.limits)
-            changes.append(Change(name, settings.value(key), value))
-            settings = settings._with(origin, key, value)
+            key = name if name == "sampler" else settings.key(name)
+            after = settings.put(key, text, origin)
+            changes.append(Change(name, settings.value(key), after.value(key)))
+            settings = after
         return settings, tuple(changes)
+
+    def put(self, key: str, value: Value, origin: str) -> "Settings":
+        """New settings with a value of a full key, as text or of the type it has. The
+        sampler may be a chain with values of its own.
+
+        Raises:
+            UsageError: if it is not allowed.
+        """
+        if key != "sampler":
+            parameter = parameter_of(key)
+            if isinstance(value, str):
+                value = parameter.parse(value, self.limits)
+            value = parameter.check(value, self.limits)
+            check_value(key, value, self.limits)
+            return self._with(origin, key, value)
+        if not isinstance(value, str):
+            raise UsageError(f"sampler must be a name; got {quoted(value)}")
+        spec, typed = read_sampler(value)
+        check_value("sampler", spec.name, self.limits)
+        settings = self._with(origin, "sampler", spec.name)
+        for name, text in typed.items():
+            settings = settings.put(f"{spec.name}.{name}", text, origin)
+        return settings
 
     def unset(self, name: str) -> tuple["Settings", Change]:
         """New settings without what `:set` gave to a name.

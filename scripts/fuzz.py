@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,9 +31,9 @@ from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.paths import bundled_checkpoint
 from minigpt_repl.repl import commands  # noqa: F401 - fills the table of commands
 from minigpt_repl.repl.context import Context, Session
-from minigpt_repl.repl.dispatch import LineJoiner, all_commands, perform, run_line
+from minigpt_repl.repl.dispatch import all_commands, perform, run_line, whole_input
 from minigpt_repl.repl.output import Ask, AskEditor, Output, SwitchModel
-from minigpt_repl.repl.plain import PlainDisplay
+from minigpt_repl.repl.screen import Screen
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import shown
@@ -71,9 +72,8 @@ class Fuzz:
         self._engine = BriefEngine(engine)
         self._limits = {"vocabulary": engine.info.vocabulary_size}
         self._session = Session(Settings(limits=self._limits))
-        self._joiner = LineJoiner()
         self.counts: Counter[str] = Counter()
-        self._whole: str | None = ""
+        self._open = ""  # the lines of a block that is not closed yet
         self._names = [c.name for c in all_commands() if c.name not in LEFT_OUT]
         parameters = [n for spec in all_samplers() for n in spec.parameter_names]
         samplers = [spec.name for spec in all_samplers()]
@@ -83,18 +83,22 @@ class Fuzz:
 
     def step(self) -> None:
         """One line, and what must hold after it."""
-        is_end = self._whole is None and self._random.random() < 0.5
+        is_end = bool(self._open) and self._random.random() < 0.5
         line = ":}" if is_end else self._line()
         self._engine.is_spent = False
-        self._whole = whole = self._joiner.feed(line)
+        whole = whole_input(self._open + line)
         if whole is None:
+            self._open += f"{line}\n"
             self.counts["lines of blocks"] += 1
             return
+        self._open = ""
         out, err = io.StringIO(), io.StringIO()
         is_terminal = self._random.random() < 0.5
         context = Context(self._session, self._engine, 80, is_terminal)
         try:
-            carry_out = partial(self._carry_out, PlainDisplay(out, err))
+            carry_out = partial(
+                self._carry_out, Screen(out, err, get_terminal_size, False)
+            )
             self._session = perform(run_line(whole, context), carry_out)
             self.counts["carried out"] += 1
         except MiniGPTError as error:
@@ -106,12 +110,12 @@ class Fuzz:
         self.counts["texts"] = self._engine.texts
         self._check(line)
 
-    def _carry_out(self, page: PlainDisplay, output: Output) -> object:
+    def _carry_out(self, screen: Screen, output: Output) -> object:
         if isinstance(output, Ask | AskEditor):
             return None
         if isinstance(output, SwitchModel):
             raise CheckpointError("there is no other")
-        page.show(output)
+        screen.show(output)
         return None
 
     def _check(self, line: str) -> None:

@@ -156,7 +156,7 @@ def test_nothing_below_the_front_end_draws_or_reads_keys():
 
 
 def test_only_the_ends_of_the_program_choose_exit_codes():
-    may = {"cli.py", "errors.py", "training/setup_model.py"}
+    may = {"__main__.py", "cli.py", "errors.py", "training/setup_model.py"}
     may |= {"repl/entry.py", "repl/terminal.py"}
     users = {
         str(path.relative_to(PACKAGE))
@@ -207,7 +207,7 @@ def test_no_code_is_run_from_data():
 
 LOADED = """
 import sys
-from minigpt_repl.cli import main
+from minigpt_repl.__main__ import main
 code = main(sys.argv[1:])
 sys.stderr.write(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
 sys.exit(code)
@@ -267,7 +267,7 @@ socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
 
 TALK = """
 import sys
-from minigpt_repl.cli import main
+from minigpt_repl.__main__ import main
 from minigpt_repl.repl import entry
 if sys.argv.pop(1) == "fake":
     import program

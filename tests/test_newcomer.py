@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 from dataclasses import replace
 
 import msgspec
@@ -25,8 +26,9 @@ from minigpt_repl.repl.completion import complete
 from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.continuation import continue_times
 from minigpt_repl.repl.dispatch import all_commands
+from minigpt_repl.repl.entry import PlainLoop
 from minigpt_repl.repl.output import Notice, SwitchModel
-from minigpt_repl.repl.plain import PlainDisplay, PlainLoop
+from minigpt_repl.repl.screen import Screen
 from minigpt_repl.settings import Settings, limits_of
 from minigpt_repl.shown import did_you_mean
 
@@ -214,9 +216,9 @@ def piped(out, err, size, prompt="the king") -> None:
     limits = {"vocabulary": len(VOCABULARY)}
     settings, _ = Settings(limits=limits).set({"length": "30", "seed": "1"})
     opened = FakeEngine()
-    page = PlainDisplay(out, err, size=size)
-    with PlainLoop(Session(settings), lambda folder: opened, "/x", page) as loop:
-        loop.run_steps(lambda context: continue_times(context, prompt, 1))
+    screen = Screen(out, err, size or shutil.get_terminal_size, can_move=bool(size))
+    loop = PlainLoop(Session(settings), lambda folder: opened, "/x", screen)
+    loop.run_steps(lambda context: continue_times(context, prompt, 1))
 
 
 def test_a_text_is_wrapped_where_stdout_is_a_terminal_and_only_there():

@@ -84,17 +84,22 @@ def _meaning(word: str, context: Context, is_setting: bool) -> str:
     name = word.removesuffix("=")
     if name in DEFAULTS:
         return f"what {name} does by default"
-    *_, stage = name.rpartition("+")
-    if stage in STAGES and not is_setting:
-        named = find_sampler(stage)
-        return STAGES[stage].summary if named.stages else named.summary
+    if not is_setting and (summary := summary_of(name)):
+        return summary
     for command in all_commands():
         if command.name == name:
             return command.summary
     with suppress(MiniGPTError):
         return context.session.settings.parameter(name).help
+    return summary_of(name)
+
+
+def summary_of(strategy: str) -> str:
+    """What a sampler, or the last rule of a chain, does; empty if it is none."""
+    *_, name = strategy.rpartition("+")
     with suppress(MiniGPTError):
-        return find_sampler(name).summary
+        sampler = find_sampler(name)
+        return STAGES[name].summary if sampler.stages else sampler.summary
     return ""
 
 

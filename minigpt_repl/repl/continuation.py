@@ -191,12 +191,12 @@ class _Showing:
 
     def _finish(self, generation: Generation) -> Iterator[Output]:
         text = text_of(generation, self.is_raw)
-        if text.startswith(self.shown):
+        if self.is_changing and self.shown:
+            yield TextReplaced(text)
+        elif text.startswith(self.shown):
             rest = text.removeprefix(self.shown)
             if rest.strip():
                 yield TextDelta(rest)
-        elif self.may_replace and not self.is_raw:
-            yield TextReplaced(text)
 
 
 def show_rows(

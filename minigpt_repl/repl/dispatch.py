@@ -6,16 +6,29 @@ a command asks for, whatever the front end is.
 """
 
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
 
 from minigpt_repl.engine.request import Engine, EngineInfo
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.models.text.codec import as_typed, normalize_text
 from minigpt_repl.repl.context import Context, Session, Steps
-from minigpt_repl.repl.output import Display, Notice, Output, Quit, SwitchModel
+from minigpt_repl.repl.output import (
+    Ask,
+    AskEditor,
+    AskKey,
+    Notice,
+    Output,
+    Quit,
+    SwitchModel,
+)
 from minigpt_repl.shown import did_you_mean, plain, quoted
+
+if TYPE_CHECKING:
+    from minigpt_repl.repl.screen import Screen
 
 Handler = Callable[[Context, str], Generator[Output, Any, Session | None]]
 Completer = Callable[[Context, str], Iterable[str]]
@@ -105,47 +118,69 @@ OPENING = ":{"
 CLOSING = ":}"
 
 
+class Lines:
+    """Lines of an input one by one, and where we are in it.
+
+    Attributes:
+        name: how messages call the input: `stdin`, `-e`, the file's name.
+        number: of the line that was taken last, from 1.
+    """
+
+    def __init__(self, name: str, lines: Iterable[str]) -> None:
+        self.name = name
+        self.number = 0
+        self._lines = iter(lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number += 1
+        return line
+
+    def next_answer(self) -> str | None:
+        """The next line, or `None` if there is none or it is a command, which is then
+        still to come."""
+        line = next(self, None)
+        if line is not None and as_typed(line).startswith(MARK):
+            self._lines = chain([line], self._lines)
+            self.number -= 1
+            return None
+        return line
+
+
+def whole_inputs(lines: Iterable[str]) -> Iterator[str]:
+    """The inputs that lines make: each its own, but for the blocks, which are one.
+
+    Raises:
+        UsageError: at the end, if a block is still open.
+    """
+    block: list[str] | None = None
+    for line in lines:
+        word = line.strip()
+        if block is None and word == OPENING:
+            block = []
+        elif block is None:
+            yield line
+        elif word == CLOSING:
+            yield "\n".join(block)
+            block = None
+        else:
+            block.append(line)
+    if block is not None:
+        raise UsageError(f"{OPENING} was never closed; end the block with {CLOSING}")
+
+
 def whole_input(text: str) -> str | None:
     """The input that pasted lines make: what is in the block that the first line opens,
     `None` while that block is open, and all lines where it opens none."""
     lines = text.split("\n")
     if lines[0].strip() != OPENING:
         return text
-    wholes = map(LineJoiner().feed, lines)
-    return next((whole for whole in wholes if whole is not None), None)
-
-
-class LineJoiner:
-    """Gives back whole inputs, line by line."""
-
-    def __init__(self) -> None:
-        self._block: list[str] | None = None
-
-    def feed(self, line: str) -> str | None:
-        """The input that this line completes, or `None` while a block is open."""
-        word = line.strip()
-        if self._block is None:
-            if word != OPENING:
-                return line
-            self._block = []
-            return None
-        if word != CLOSING:
-            self._block.append(line)
-            return None
-        block, self._block = self._block, None
-        return "\n".join(block)
-
-    def end(self) -> None:
-        """The input has ended.
-
-        Raises:
-            UsageError: if a block is still open.
-        """
-        if self._block is not None:
-            self._block = None
-            raise UsageError(
-                f"{OPENING} was never closed; end the block with {CLOSING}"
-            )
+    with suppress(UsageError):
+        return next(whole_inputs(lines))
+    return None
 
 
 MARK = ":"
@@ -214,7 +249,8 @@ def _split(line: str) -> tuple[Command, str]:
 
 
 class App:
-    """A session, the engine in use and the display.
+    """Carries out commands with a session, an engine and a screen. A front end derives
+    from it: it reads the lines and answers questions.
 
     Attributes:
         session: the session after the last command.
@@ -225,39 +261,63 @@ class App:
         has_quit: whether `:quit` was carried out.
     """
 
+    is_terminal = False
+    has_keys = False
+
     def __init__(
         self,
         session: Session,
         open_engine: Callable[[str], Engine],
         directory: str,
-        display: Display,
-        is_terminal: bool,
+        screen: "Screen",
     ) -> None:
         self.session = session
+        self.screen = screen
+        self._open_engine = open_engine
         self.engine = open_engine(directory)
         self.opening: Engine | None = None
         self.directory = directory
         self.has_quit = False
-        self._open_engine = open_engine
-        self._display = display
-        self._is_terminal = is_terminal
 
     def context(self) -> Context:
         """What a command has at hand now."""
         return Context(
             self.session,
             self.engine,
-            self._display.width,
-            self._is_terminal,
-            has_keys=self._display.has_keys,
+            self.screen.width,
+            self.is_terminal,
+            has_keys=self.has_keys,
         )
 
-    def carry_out(self, steps: Steps) -> None:
+    def carry_out(self, make_steps: Callable[[Context], Steps]) -> None:
         """Run a command to its end; if it raises, the session is as before."""
         try:
-            self.session = perform(steps, self._carry_out)
+            with self.screen.spinner:
+                self.session = perform(make_steps(self.context()), self.show)
         finally:
-            self._display.finish()
+            self.screen.finish()
+
+    def show(self, output: Output) -> object:
+        """Do what a command asks; returns what it gets back."""
+        match output:
+            case SwitchModel(directory):
+                return self._switch_model(directory)
+            case Quit():
+                self.has_quit = True
+                return None
+            case Ask() | AskKey() | AskEditor():
+                self.screen.spinner.hold()
+                if not isinstance(output, AskKey):  # a live block above it stays open
+                    self.screen.finish()
+                reply = self.answer(output)
+                self.screen.spinner.resume()
+                return reply
+        self.screen.show(output)
+        return None
+
+    def answer(self, question: Ask | AskKey | AskEditor) -> str | None:
+        """What the user says to a question; `None` where nobody can be asked."""
+        return None
 
     def stop(self) -> None:
         """Stop whatever an engine is at; for signal handlers."""
@@ -268,16 +328,6 @@ class App:
     def close(self) -> None:
         """Give the engine back."""
         self.engine.close()
-
-    def _carry_out(self, output: Output) -> object:
-        """Do what a command asks; returns what it gets back."""
-        match output:
-            case SwitchModel(directory):
-                return self._switch_model(directory)
-            case Quit():
-                self.has_quit = True
-                return None
-        return self._display.show(output)
 
     def _switch_model(self, directory: str) -> EngineInfo:
         """Load another checkpoint; the engine in use stays if that fails."""

@@ -1,52 +1,60 @@
-"""One run of the program: settings from all layers, then a prompt, lines or texts,
-or a comparison.
+"""One run of the program: lines or texts without a terminal, or the loop of one.
 
-The model's modules are imported only when a text is wanted.
+Where there is no terminal each line is handled as if it had been typed. Only text goes
+to stdout, flushed as it comes; everything else goes to stderr, and no escape byte is
+written to a pipe unless colour is forced.
 """
 
-import contextlib
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import click
+from typing import TYPE_CHECKING, BinaryIO
 
 from minigpt_repl import paths
-from minigpt_repl.config import (
-    Options,
-    default_config_text,
-    prepare,
-    read_environment,
-    read_settings_file,
-    tell,
-)
+from minigpt_repl.config import Options, prepare
 from minigpt_repl.engine.request import Engine
-from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
-from minigpt_repl.files import open_user_file, read_user_file, write_user_file
-from minigpt_repl.repl.context import Session
-from minigpt_repl.repl.output import is_dumb
-from minigpt_repl.repl.signals import Signals
-from minigpt_repl.report import JsonWriter
+from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, MiniGPTError, UsageError
+from minigpt_repl.files import open_user_file
+from minigpt_repl.repl.context import Context, Session, Steps
+from minigpt_repl.repl.dispatch import App, Lines, run_line, whole_inputs
+from minigpt_repl.repl.output import (
+    Ask,
+    AskEditor,
+    AskKey,
+    Mistake,
+    Output,
+    TextDelta,
+    TextEnded,
+    TextReplaced,
+    TextStarted,
+    is_dumb,
+    wants_color,
+)
+from minigpt_repl.repl.screen import Screen
+from minigpt_repl.repl.signals import leaving_after_stop, on_interrupt
+from minigpt_repl.report import JsonWriter, WatchedEngine
 from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.shown import shown_line, shown_path
 
 if TYPE_CHECKING:
-    from minigpt_repl.compare.comparison import Comparison
     from minigpt_repl.engine.remote import RemoteEngine
     from minigpt_repl.engine.worker import Warming
-    from minigpt_repl.repl.plain import PlainLoop
-    from minigpt_repl.repl.screen import Spinner
-
 
 SEVERAL = 8
 """Texts together that a session on a terminal is prepared for: `:again 5`."""
 
 WIDE = 16
 """Texts that a search may keep and still begin at once, whatever was prepared."""
+
+BYTE_ORDER_MARK = "\ufeff"
+LONGEST_INPUT = 4 * 1024 * 1024
+"""Bytes of a line, or of a prompt on standard input."""
 
 
 def run(options: Options) -> int:
@@ -57,17 +65,12 @@ def run(options: Options) -> int:
         MiniGPTError: what went wrong, in one line.
         KeyboardInterrupt: after ^C.
     """
-    if options.print_config:
-        sys.stdout.write(default_config_text())
-        return EXIT_OK
     _check(options)
     directory, settings = prepare(options)
     session = Session(settings)
     if _is_interactive(options):
         return _run_terminal(options, directory, session)
-    with _make_loop(options, directory, session) as loop:
-        _run_plain(options, loop)
-    return EXIT_RUNTIME if loop.has_failed else EXIT_OK
+    return _run_plain(options, directory, session)
 
 
 def _run_terminal(options: Options, directory: Path, session: Session) -> int:
@@ -101,104 +104,6 @@ def _run_terminal(options: Options, directory: Path, session: Session) -> int:
         debug=options.debug,
     )
     return terminal.run(options.commands)
-
-
-def run_comparison(
-    options: Options,
-    specs: tuple[str, ...],
-    count: str,
-    as_json: bool,
-    markdown: str | None,
-    html: str | None,
-) -> None:
-    """Continue one prompt with several strategies, and print or write the texts.
-
-    Raises:
-        MiniGPTError: what went wrong, in one line.
-        KeyboardInterrupt: after ^C; what there was of the texts is written first.
-    """
-    from minigpt_repl.compare.comparison import finish, make_plan, run_plan
-    from minigpt_repl.compare.export import comparison_to_json, render
-    from minigpt_repl.compare.spec import (
-        all_strategies,
-        parse_count,
-        parse_strategies,
-    )
-    from minigpt_repl.formats import encode
-
-    texts = parse_count(count)
-    directory, settings = prepare(options)
-    strategies = parse_strategies(specs, settings)
-    with _engine(directory, options) as (engine, signals):
-        text = read_prompt(options.prompt or "")
-        with _spinner():
-            if not strategies:
-                strategies = all_strategies(settings, engine.info.has_draft)
-            plan = make_plan(settings, strategies, text, texts)
-            comparison = finish(run_plan(engine, plan))
-        for name, suffix in ((markdown, ".md"), (html, ".html")):
-            if name is not None:
-                write_user_file(Path(name), render([comparison], suffix, engine))
-                tell(f"wrote {name}")
-        if as_json:
-            sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
-        else:
-            _print(comparison, str(settings.value("color")))
-        sys.stdout.flush()
-        if signals.interrupts:
-            raise KeyboardInterrupt
-
-
-def run_replay(options: Options, path: Path) -> None:
-    """Make the texts of an exported comparison again; fails at the first token that
-    differs."""
-    from minigpt_repl.compare.export import read_recorded, replay, warnings
-
-    recorded = read_recorded(read_user_file(path), path.name)
-    directory, _ = prepare(options)
-    with _engine(directory, options) as (engine, _):
-        for one in recorded:
-            for warning in warnings(one, engine.info):
-                tell(warning)
-            for line in replay(engine, one):
-                click.echo(shown_line(line))
-
-
-def run_score(options: Options, path: Path, lists_tokens: bool) -> None:
-    """Print what the model thinks of a text: each token's surprisal, then a summary."""
-    from minigpt_repl.engine.inspection import score
-
-    text = sys.stdin.read() if str(path) == "-" else read_user_file(path)
-    directory, _ = prepare(options)
-    with _engine(directory, options) as (engine, _):
-        scored = score(engine, text)
-        if lists_tokens:
-            for token_id, bits in zip(scored.token_ids, scored.bits, strict=True):
-                shown = shown_line(engine.info.text.visible(token_id))
-                click.echo(f"{bits:.3f}\t{shown}")
-        click.echo(scored.summary)
-
-
-def run_doctor(options: Options) -> bool:
-    """Print what `doctor` finds, line by line; returns whether all is well."""
-    from minigpt_repl.doctor import examine
-    from minigpt_repl.engine.worker import quiet
-
-    config = read_settings_file(options)
-    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
-    problems = (*config.problems, *read_environment(os.environ).problems)
-    is_well = True
-    # It asks TensorFlow for its devices, in this process.
-    with contextlib.nullcontext() if options.debug else quiet():
-        for finding in examine(
-            directory,
-            not options.no_verify,
-            problems,
-            lambda folder: open_engine(folder, options),
-        ):
-            is_well = is_well and not finding.advice
-            click.echo(shown_line(str(finding)))
-    return is_well
 
 
 def open_engine(
@@ -237,26 +142,141 @@ def _is_interactive(options: Options) -> bool:
     return is_asked and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _run_plain(options: Options, loop: "PlainLoop") -> None:
+def _run_plain(options: Options, directory: Path, session: Session) -> int:
     """Run the sources in their order: -e, then --script, then -p or stdin."""
-    from minigpt_repl.repl.plain import Lines, read_lines
+    from minigpt_repl.repl.continuation import continue_times
 
-    with contextlib.ExitStack() as stack:
-        sources = [Lines("-e", iter(options.commands))]
+    json = options.wants_json
+    writer = JsonWriter(sys.stdout, options.jsonl) if json else None
+
+    def open_watched(folder: str) -> WatchedEngine:
+        watch = writer.watch if writer else None
+        return WatchedEngine(open_engine(folder, options), watch, options.top)
+
+    loop = PlainLoop(
+        session,
+        open_watched,
+        str(directory),
+        make_screen(has_objects=json),
+        keep_going=options.keep_going,
+        only_new=options.only_new,
+        hides_texts=json,
+    )
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+        sources = [Lines("-e", options.commands)]
         if options.script is not None:
             name = shown_path(options.script)
             file = stack.enter_context(open_user_file(Path(options.script)))
             sources.append(Lines(name, read_lines(file, name)))
         elif options.prompt is None:
             sources.append(Lines("stdin", read_lines(sys.stdin.buffer, "stdin")))
-        for source in sources:
-            if not loop.run(source):
-                return
-    if options.prompt is not None:
-        from minigpt_repl.repl.continuation import continue_times
+        goes_on = all(loop.run(source) for source in sources)
+        if goes_on and options.prompt is not None:
+            prompt = read_prompt(options.prompt)
+            loop.run_steps(
+                lambda context: continue_times(context, prompt, options.count)
+            )
+    return EXIT_RUNTIME if loop.has_failed else EXIT_OK
 
-        prompt = read_prompt(options.prompt)
-        loop.run_steps(lambda context: continue_times(context, prompt, options.count))
+
+class PlainLoop(App):
+    """Runs lines and prompts one after another.
+
+    Args:
+        keep_going: whether a line that fails is only reported.
+        only_new: whether the prompt is left out of what is shown.
+        hides_texts: whether texts are not shown, since someone else writes them in
+            another form.
+
+    Attributes:
+        has_failed: whether any line failed.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        open_engine: Callable[[str], Engine],
+        directory: str,
+        screen: Screen,
+        *,
+        keep_going: bool = False,
+        only_new: bool = False,
+        hides_texts: bool = False,
+    ) -> None:
+        super().__init__(session, open_engine, directory, screen)
+        self._keep_going = keep_going
+        self._only_new = only_new
+        self._hides_texts = hides_texts
+        self._lines = Lines("", ())
+        self.has_failed = False
+
+    def run(self, lines: Lines) -> bool:
+        """Handle every line. Returns whether to go on with what comes next.
+
+        A line that fails is reported as `NAME:LINE: message`.
+
+        Raises:
+            KeyboardInterrupt: after ^C; a text that was being made is ended.
+        """
+        from minigpt_repl.repl import commands  # noqa: F401 - fills their table
+
+        self._lines, inputs = lines, whole_inputs(lines)
+        while True:
+            try:
+                whole = next(inputs, None)
+                if whole is None:
+                    return True
+                self.run_steps(partial(run_line, whole))
+            except MiniGPTError as error:
+                self.has_failed = True
+                place = shown_line(f"{lines.name}:{lines.number}")
+                self.screen.notice(f"{place}: {shown_line(str(error))}", is_error=True)
+            if self.has_quit or (self.has_failed and not self._keep_going):
+                return False
+
+    def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
+        """Carry out one command; raises what it raises, and as `run` after ^C."""
+        self.screen.color = self.session.settings.value("color") == "always"
+        with leaving_after_stop(self.stop):
+            self.carry_out(make_steps)
+
+    def show(self, output: Output) -> object:
+        """As `App`; a mistake is noted, and what of a text is not wanted left out."""
+        self.has_failed |= isinstance(output, Mistake)
+        is_text = isinstance(output, TextStarted | TextDelta | TextReplaced | TextEnded)
+        if is_text and self._hides_texts:
+            return None
+        if isinstance(output, TextStarted) and self._only_new:
+            output = TextStarted("")
+        return super().show(output)
+
+    def answer(self, question: Ask | AskKey | AskEditor) -> str | None:
+        """The next line of the input, unless it is a command."""
+        if not isinstance(question, Ask):
+            return None
+        self.screen.notice(question.question)
+        with on_interrupt(signal.default_int_handler):
+            return self._lines.next_answer()
+
+
+def read_lines(file: BinaryIO, name: str) -> Iterator[str]:
+    """Lines of a file as they come. What is not UTF-8 becomes U+FFFD.
+
+    Raises:
+        MiniGPTError: at a line of more than `LONGEST_INPUT` bytes: it may be endless.
+    """
+    lines = iter(partial(file.readline, LONGEST_INPUT + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > LONGEST_INPUT:
+            raise too_long(f"line {number} of {name}")
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        yield text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+
+
+def too_long(what: str) -> MiniGPTError:
+    """The error for an input of more than `LONGEST_INPUT` bytes."""
+    return MiniGPTError(f"{shown_line(what)} is longer than {LONGEST_INPUT >> 20} MB")
 
 
 def read_prompt(flag: str) -> str:
@@ -264,74 +284,39 @@ def read_prompt(flag: str) -> str:
     if flag != "-":
         # A byte that is no UTF-8 came as a surrogate, which nothing can encode.
         return flag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    from minigpt_repl.repl.plain import LONGEST_INPUT, too_long
-
     text = sys.stdin.buffer.read(LONGEST_INPUT + 1)
     if len(text) > LONGEST_INPUT:
         raise too_long("the prompt on standard input")
     return text.decode("utf-8", "replace").rstrip("\r\n")
 
 
-def _make_loop(options: Options, directory: Path, session: Session) -> "PlainLoop":
-    from minigpt_repl.repl.plain import PlainDisplay, PlainLoop
+def make_screen(color: str = "never", has_objects: bool = False) -> Screen:
+    """Where there is no terminal to read from: the standard streams.
 
-    writer = JsonWriter(sys.stdout, options.jsonl) if options.wants_json else None
-    can_wrap = sys.stdout.isatty() and not is_dumb(os.environ)
-    page = PlainDisplay(
-        sys.stdout,
-        sys.stderr,
-        only_new=options.only_new,
-        hide_texts=options.wants_json,
-        width=shutil.get_terminal_size().columns,
-        size=shutil.get_terminal_size if can_wrap else None,
-        # An object of `--json` may come while the sign is there.
-        spinner=None if options.wants_json else _spinner(),
-    )
-    return PlainLoop(
-        session,
-        lambda folder: open_engine(folder, options),
-        str(directory),
-        page,
-        watch=writer.watch if writer else None,
-        top=options.top,
-        keep_going=options.keep_going,
-    )
-
-
-def _spinner() -> "Spinner":
-    """Tell a terminal that we are at work: TensorFlow alone takes seconds."""
-    from minigpt_repl.repl.screen import Spinner
-
-    # A terminal on one side only is none, and gets no escape byte.
+    While a command is at work a spinner tells that to a person, since TensorFlow alone
+    takes seconds. Where stdout `has_objects` for a program, all else goes to stderr.
+    """
+    out = sys.stderr if has_objects else sys.stdout
+    is_terminal = out.isatty() and not is_dumb(os.environ)
+    # A terminal on one side only is none, and gets no escape byte of the spinner.
     sides = (sys.stdin, sys.stdout, sys.stderr)
-    is_seen = all(side.isatty() for side in sides) and not is_dumb(os.environ)
-    return Spinner(sys.stderr, (lambda: "working; ^C stops") if is_seen else None)
-
-
-def _print(comparison: "Comparison", color: str) -> None:
-    from rich.console import Group
-
-    from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
-    from minigpt_repl.repl.output import wants_color
-    from minigpt_repl.repl.tables import draw
-
-    has_color = wants_color(color, os.environ, sys.stdout.isatty())
-    draw(
-        Group(TextsView(comparison), *below_texts(comparison)),
-        sys.stdout,
-        shutil.get_terminal_size().columns,
-        has_color=has_color,
+    is_seen = is_terminal and all(side.isatty() for side in sides) and not has_objects
+    screen = Screen(
+        out,
+        sys.stderr,
+        shutil.get_terminal_size,
+        can_move=is_terminal,
+        label=(lambda: "working; ^C stops") if is_seen else None,
     )
-    for note in notes(comparison):
-        tell(note)
+    screen.color = wants_color(color, os.environ, out.isatty())
+    return screen
 
 
-@contextlib.contextmanager
-def _engine(directory: Path, options: Options) -> Iterator[tuple[Engine, Signals]]:
+@contextmanager
+def opened_engine(directory: Path, options: Options) -> Iterator[Engine]:
     """An engine; the first ^C ends a text within a step, and what is there is kept."""
     with (
-        contextlib.closing(open_engine(str(directory), options)) as engine,
-        Signals(engine.stop, leaving=()) as signals,
-        signals.stopping(),
+        closing(open_engine(str(directory), options)) as engine,
+        leaving_after_stop(engine.stop),
     ):
-        yield engine, signals
+        yield engine

@@ -1,13 +1,13 @@
 """What a command may show or ask: values that a front end carries out.
 
-Commands are generators of these; they never print. A `Display` shows them: there is
-one for terminals (`screen.py`) and one for pipes and files (`plain.py`).
+Commands are generators of these; they never print. A `Screen` shows them, and the front
+end answers those that ask.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -109,29 +109,6 @@ class ClearScreen(Output):
 @dataclass(frozen=True)
 class Quit(Output):
     """Leave the program."""
-
-
-class Display(Protocol):
-    """Where outputs are shown."""
-
-    @property
-    def width(self) -> int:
-        """Columns for tables."""
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether single keys can be asked for."""
-
-    def show(self, output: Output) -> str | None:
-        """Show an output; the answer to one that asks."""
-
-    def finish(self) -> None:
-        """End what is still open, so that what follows starts on a new line."""
-
-
-DIM = ("\x1b[2m", "\x1b[22m")
-PLAIN = ("", "")
-RED = ("\x1b[31m", "\x1b[39m")
 
 
 def wants_color(

@@ -1,20 +1,23 @@
-"""Shows outputs on a terminal: texts as they stream, tables, blocks redrawn in place.
+"""Shows outputs: texts as they stream, tables, blocks redrawn in place.
 
-The model's words and what commands say go to stdout, notices dimmed to stderr; both are
-the same terminal as a rule.
+The model's words and what commands say go to stdout, notices to stderr. On a terminal a
+text is wrapped between words and rewritten as little as possible; where nothing can be
+taken back, as in a pipe, it is written as it comes.
 """
 
 import io
+import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from itertools import cycle
 from os import terminal_size
 from typing import TYPE_CHECKING, TextIO
 
+from prompt_toolkit.utils import get_cwidth
+
 from minigpt_repl.repl.output import (
-    DIM,
-    PLAIN,
-    RED,
     ClearScreen,
     Live,
     Notice,
@@ -24,28 +27,29 @@ from minigpt_repl.repl.output import (
     TextReplaced,
     TextStarted,
 )
-from minigpt_repl.repl.wrapping import (
-    CLEAR_BELOW,
-    CLEAR_LINE,
-    UP,
-    TextBlock,
-    on_terminal,
-    wrap,
-)
+from minigpt_repl.shown import shown
 
 if TYPE_CHECKING:
-    from rich import live
     from rich.console import RenderableType
 
+CLEAR_LINE = "\x1b[K"
+CLEAR_BELOW = "\x1b[J"
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
+UP = "\x1b[{}A"
+DIM = ("\x1b[2m", "\x1b[22m")
+RED = ("\x1b[31m", "\x1b[39m")
+PLAIN = ("", "")
+
 LONGEST_PROMPT = 1 / 3
 """Part of the screen that the prompt may take when it is shown again."""
 
 
 class Screen:
-    """A terminal of the `size` that it has now: texts go to `out`, notices to `err`.
+    """Where outputs are shown: texts go to `out`, notices to `err`.
 
-    If it `can_move`, it understands escape sequences. Colours are not allowed at first.
+    The `size` is asked for with every output. If it `can_move`, it is a terminal that
+    understands escape sequences. Colours are not allowed at first. `label` is for the
+    `spinner`, which moves between outputs as long as it is entered.
     """
 
     def __init__(
@@ -54,54 +58,59 @@ class Screen:
         err: TextIO,
         size: Callable[[], terminal_size],
         can_move: bool = True,
+        label: Callable[[], str] | None = None,
     ) -> None:
         self._out = out
         self._err = err
         self._size = size
         self._can_move = can_move
+        self.spinner = Spinner(err, label)
         self.color = False
-        self._block: TextBlock | None = None
-        self._live: RenderableType | None = None
+        self._prompt = ""
+        self._is_pending = False  # whether the prompt is shown with what comes next
+        self._text: TextBlock | None = None
+        self._live: Callable[[], list[str]] | None = None
         self._live_rows: list[str] = []
 
     @property
-    def is_at_line_start(self) -> bool:
-        return self._block is None
-
-    @property
     def width(self) -> int:
-        """Columns of the terminal now."""
+        """Columns that there are now."""
         return self._size().columns
 
     def show(self, output: Output) -> None:
         """Show an output that asks for nothing back."""
+        self.spinner.hold()
         if not isinstance(output, TextDelta | TextReplaced | Live):
             self.finish()
         match output:
-            case TextDelta(delta):
-                self._text().append(delta)
-            case TextReplaced(text):
-                self._text().replace(text)
-            case Live(content):
-                self._show_live(content)
             case TextStarted(prompt):
-                self._text().start(self._end_of(prompt))
+                self._prompt, self._is_pending = prompt, True
+            case TextDelta(delta):
+                self._add(delta)
+            case TextReplaced(text):
+                self._is_pending = False
+                self._show_live(lambda: self._text_rows(text))
+            case Live(content):
+                self._show_live(lambda: self._render(content))
             case Say(content):
                 self._say(content)
             case Notice(text):
                 self.notice(text)
             case ClearScreen() if self._can_move:
                 self._write(CLEAR_SCREEN)
+        if self._text is None:
+            self.spinner.resume()
 
     def finish(self) -> None:
         """End a text or a live block that is still open: the cursor goes to the
         start of a new line."""
-        if self._block is not None:
-            self._block.end()
-            self._block = None
+        if self._is_pending:
+            self._add("")
+        if self._text is not None:
+            self._text = None
+            self._write("\n")
         if self._live is not None:
-            content, self._live = self._live, None
-            rows = self._render(content)
+            rows, self._live = self._live(), None
             if not self._can_move or len(rows) >= self._size().lines:
                 self._redraw(rows)  # while it was live, only its end was shown
             self._live_rows = []
@@ -110,19 +119,12 @@ class Screen:
         """One line beside the model's words."""
         self.finish()
         on, off = PLAIN if not self.color else RED if is_error else DIM
-        rows = self._wrapped(text)
+        rows = self._wrapped(text, self._err)
         self._err.write("".join(f"{on}{row}{off}\n" for row in rows))
         self._err.flush()
 
-    def _text(self) -> TextBlock:
-        if self._block is None:
-            self.finish()
-            dim = DIM if self.color else PLAIN
-            self._block = TextBlock(self._write, self._size, dim, self._can_move)
-        return self._block
-
-    def _end_of(self, prompt: str) -> str:
-        """The prompt, or its end if it would fill the screen: it was just typed."""
+    def end_of(self, prompt: str) -> str:
+        """A prompt, or its end if it would fill the screen: it was just typed."""
         size = self._size()
         most = max(1, int(size.lines * LONGEST_PROMPT))
         rows = wrap(on_terminal(prompt), size.columns - 1)
@@ -130,25 +132,45 @@ class Screen:
             return prompt
         return f"[{len(rows) - most} lines above]\n" + "".join(rows[-most:])
 
+    def _add(self, delta: str) -> None:
+        """More of a text, which begins with its prompt if there is none."""
+        prompt = self._prompt if self._is_pending else ""
+        self._is_pending = False
+        if self._text is None:
+            self.finish()
+            self._text = TextBlock(self._size, DIM if self.color else PLAIN)
+        if not self._can_move:
+            self._write(shown(prompt + delta))
+            return
+        begun = self._text.append(prompt, is_prompt=True) if prompt else ""
+        self._write(begun + self._text.append(delta))
+
+    def _text_rows(self, text: str) -> list[str]:
+        """The rows of the prompt and a text after it."""
+        if not self._can_move:
+            return [shown(self._prompt + text)]
+        block = TextBlock(self._size, DIM if self.color else PLAIN)
+        drawn = block.append(self._prompt, is_prompt=True) + block.append(text)
+        return drawn.split("\n")
+
     def _say(self, content: "RenderableType") -> None:
         if isinstance(content, str):
-            rows = self._wrapped(content)
+            rows = self._wrapped(content, self._out)
         else:
             rows = self._render(content)
         self._write("".join(f"{row}\n" for row in rows))
 
-    def _wrapped(self, text: str) -> list[str]:
-        text = on_terminal(text)
-        rows = wrap(text, self.width - 1) if self._can_move else [text]
-        return [row.rstrip() for row in rows]
+    def _wrapped(self, text: str, stream: TextIO) -> list[str]:
+        if not (self._can_move and stream.isatty()):
+            return [shown(text)]
+        return [row.rstrip() for row in wrap(on_terminal(text), self.width - 1)]
 
-    def _show_live(self, content: "RenderableType") -> None:
-        if self._block is not None:
+    def _show_live(self, draw: Callable[[], list[str]]) -> None:
+        if self._text is not None:
             self.finish()
-        self._live = content
+        self._live = draw
         if self._can_move:
-            rows = self._render(content)
-            self._redraw(rows[-(self._size().lines - 1) :])
+            self._redraw(draw()[-(self._size().lines - 1) :])
 
     def _redraw(self, rows: list[str]) -> None:
         """Write rows over those of the live block, from the first that differs."""
@@ -169,7 +191,8 @@ class Screen:
         from minigpt_repl.repl.tables import draw
 
         size, drawn = self._size(), io.StringIO()
-        draw(content, drawn, size.columns, size.lines, self.color)
+        height = size.lines if self._can_move else None
+        draw(content, drawn, size.columns, height, self.color)
         return drawn.getvalue().removesuffix("\n").split("\n")
 
     def _write(self, text: str) -> None:
@@ -177,7 +200,108 @@ class Screen:
         self._out.flush()
 
 
-DELAY = 0.25
+class TextBlock:
+    """A text that grows at the cursor of a terminal: tells what to write for it. The
+    terminal's size is asked for with every change.
+
+    Args:
+        dim: what is written before and after the prompt.
+    """
+
+    def __init__(
+        self, size: Callable[[], terminal_size], dim: tuple[str, str] = PLAIN
+    ) -> None:
+        self._size = size
+        self._dim = dim
+        self._columns = size().columns
+        self._row = ""  # the one that the cursor is at the end of
+        self._grey = 0  # how many of its characters are the prompt's
+
+    def append(self, delta: str, is_prompt: bool = False) -> str:
+        """What shows more of the text; the row that it ends in may be written anew."""
+        columns = self._size().columns
+        if columns != self._columns:
+            self._columns = columns
+            # The terminal has broken a row that is too long now, anywhere.
+            self._row = _cut(self._row, columns)[-1]
+        text = self._row + on_terminal(delta)
+        grey = len(text) if is_prompt else self._grey
+        # The last column is left free: there, terminals differ in what comes next.
+        rows, there = wrap(text, columns - 1), self._fitted(self._row)
+        is_kept = self._fitted(rows[0]).startswith(there)
+        done = len(there) if is_kept else 0
+        parts = []
+        for row in rows:
+            parts.append(self._paint(self._fitted(row)[done:], grey - done))
+            self._row, self._grey = row, max(grey, 0)
+            grey, done = grey - len(row), 0
+        return ("" if is_kept else f"\r{CLEAR_LINE}") + "\n".join(parts)
+
+    def _fitted(self, row: str) -> str:
+        """What is on the screen of a row: spaces may hang over its edge."""
+        row = row.rstrip("\n")
+        return row if get_cwidth(row) < self._columns else row.rstrip()
+
+    def _paint(self, row: str, grey: int) -> str:
+        """What to write for a row whose first `grey` characters are the prompt's."""
+        if grey <= 0 or not row:
+            return row
+        on, off = self._dim
+        return f"{on}{row[:grey]}{off}{row[grey:]}"
+
+
+_PIECES = re.compile(r"\n|[^\S\n]+|\S+")
+_NARROWEST = 4
+
+
+def on_terminal(text: str) -> str:
+    """As `shown`; a tab, which is as wide as where it stands, becomes an indent."""
+    return shown(text.replace("\t", "    "))
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Rows of at most `columns` columns, broken at spaces where that is possible.
+
+    Put together, the rows are the text: each keeps the line end or the spaces that
+    it ends in, and the last of those spaces may hang over the edge.
+    """
+    columns = max(columns, _NARROWEST)
+    rows, column = [""], 0
+    for piece in _PIECES.findall(text):
+        if piece == "\n":
+            rows[-1] += piece
+            rows.append("")
+            column = 0
+            continue
+        width = get_cwidth(piece)
+        if column + width > columns and not piece.isspace():
+            if column:
+                rows.append("")
+                column = 0
+            *full, piece = _cut(piece, columns)
+            for part in full:
+                rows[-1] += part
+                rows.append("")
+            width = get_cwidth(piece)
+        rows[-1] += piece
+        column += width
+    return rows
+
+
+def _cut(text: str, columns: int) -> list[str]:
+    """Parts of a text that are as wide as can be, broken anywhere."""
+    parts, width = [""], 0
+    for character in text:
+        width += get_cwidth(character)
+        if width > columns and parts[-1]:
+            parts.append("")
+            width = get_cwidth(character)
+        parts[-1] += character
+    return parts
+
+
+DELAY, FRAME_S = 0.25, 0.1
+FRAMES, ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
 
 
 class Spinner:
@@ -190,9 +314,8 @@ class Spinner:
     def __init__(self, err: TextIO, label: Callable[[], str] | None) -> None:
         self._err = err
         self._label = label
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
-        self._live: live.Live | None = None
+        self._is_over = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Spinner":
         self.resume()
@@ -203,48 +326,37 @@ class Spinner:
 
     def hold(self) -> None:
         """Take the line away, if it is there; none is drawn until `resume`."""
-        if self._timer is None:
-            return
-        with self._lock:
-            self._timer.cancel()
-            self._timer = None
-            live, self._live = self._live, None
-        if live is not None:
-            live.stop()
+        if self._thread is not None:
+            self._is_over.set()
+            self._thread.join()
+            self._thread = None
 
     def resume(self) -> None:
         """The wait begins again; the cursor is at the start of a line."""
         self.hold()
         if self._label is not None:
-            started = (self._label, time.monotonic())
-            self._timer = threading.Timer(DELAY, self._show, started)
-            self._timer.daemon = True
-            self._timer.start()
+            self._is_over.clear()
+            turning = threading.Thread(target=self._turn, args=(self._label,))
+            self._thread = turning
+            turning.daemon = True
+            turning.start()
 
-    def _show(self, label: Callable[[], str], since: float) -> None:
-        """Runs in the timer's thread."""
-        from rich import live
-        from rich.console import Console
-        from rich.spinner import Spinner as Frames
-
-        console = Console(file=self._err, force_terminal=True, color_system=None)
-        frames = Frames("line" if console.options.ascii_only else "dots")
-
-        def draw() -> Frames:
+    def _turn(self, label: Callable[[], str]) -> None:
+        """Runs in the thread."""
+        since = time.monotonic()
+        encoding = getattr(self._err, "encoding", None) or "utf-8"
+        frames = FRAMES if encoding.lower().startswith("utf") else ASCII_FRAMES
+        if self._is_over.wait(DELAY):
+            return
+        for frame in cycle(frames):
             seconds = int(time.monotonic() - since)
-            tail = f" ({seconds} s)" if seconds else ""
-            frames.update(text=f"{label()}{tail}")
-            return frames
+            line = f"{frame} {label()}" + (f" ({seconds} s)" if seconds else "")
+            most = shutil.get_terminal_size().columns - 1
+            self._write(f"\r{line[:most]}{CLEAR_LINE}")
+            if self._is_over.wait(FRAME_S):
+                break
+        self._write(f"\r{CLEAR_LINE}")
 
-        with self._lock:
-            if self._timer is threading.current_thread():
-                # `rich.status` would take over stdout and stderr while it is shown.
-                self._live = live.Live(
-                    console=console,
-                    get_renderable=draw,
-                    refresh_per_second=10,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                )
-                self._live.start()
+    def _write(self, text: str) -> None:
+        self._err.write(text)
+        self._err.flush()

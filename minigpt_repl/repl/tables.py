@@ -34,7 +34,7 @@ from minigpt_repl.sampling.parameters import (
     format_value,
     format_values,
 )
-from minigpt_repl.sampling.registry import SamplerSpec, all_samplers
+from minigpt_repl.sampling.registry import all_samplers
 from minigpt_repl.settings import DEFAULT_SAMPLER, SESSION_PARAMETERS, Settings
 from minigpt_repl.shown import in_seconds, in_tokens_per_second, shown
 
@@ -159,10 +159,9 @@ def rules_table(limits: Limits) -> FittingTable:
     """Every rule of chains with its parameters."""
     rows = []
     for stage in STAGES.values():
-        pairs = [
-            f"{each.name}={format_value(each.default)}" for each in stage.parameters
-        ]
-        rows.append((Text(stage.name, style=NAME), " ".join(pairs), stage.summary))
+        defaults = {each.name: each.default for each in stage.parameters}
+        pairs = format_values(defaults, shows_off=True)
+        rows.append((Text(stage.name, style=NAME), pairs, stage.summary))
     return FittingTable(("rule of a chain", "parameters", "it leaves"), rows)
 
 
@@ -298,20 +297,6 @@ def origin_word(settings: Settings, key: str) -> str:
     """Where a value came from, in the user's words."""
     origin = settings.origin(key)
     return ":set" if origin == "set" else origin
-
-
-def sampler_facts(spec: SamplerSpec, limits: Limits) -> FittingTable:
-    """The parameters of one sampler."""
-    rows = [
-        (
-            Text(parameter.name, style=NAME),
-            format_value(parameter.default),
-            short_range(parameter, limits),
-            parameter.help,
-        )
-        for parameter in spec.parameters
-    ]
-    return FittingTable(("parameter", "default", "allowed", "meaning"), rows)
 
 
 def draw(

@@ -1,18 +1,17 @@
-"""The REPL on a terminal: reads lines with prompt_toolkit and carries them out.
+"""The REPL on a terminal: reads lines and carries them out.
 
 The prompt is there before any model: the engine is started after the first drawing, and
-a line that comes early waits for it.
+a line that comes early waits for it. The toolbar tells what the next text is made with
+and how the engine is.
 """
 
-import errno
 import os
-import signal
 import sys
+import termios
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,23 +20,26 @@ from typing import TextIO
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
-from minigpt_repl.engine.request import Engine
+from minigpt_repl.engine.request import Engine, EngineInfo, State, Status
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
+from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl import output as outputs
-from minigpt_repl.repl.context import Session
-from minigpt_repl.repl.dispatch import App
-from minigpt_repl.repl.line_editor import Fragment, toolbar
-from minigpt_repl.repl.output import wants_color
-from minigpt_repl.repl.reader import LineHistory, Reader
-from minigpt_repl.repl.screen import Screen, Spinner
-from minigpt_repl.repl.signals import Left, Modes, Signals
-from minigpt_repl.shown import defect
+from minigpt_repl.repl.context import Node, Session
+from minigpt_repl.repl.dispatch import App, run_line
+from minigpt_repl.repl.line_editor import (
+    DumbEditor,
+    Fragment,
+    LineEditor,
+    LineHistory,
+    edit,
+)
+from minigpt_repl.repl.output import is_dumb, wants_color
+from minigpt_repl.repl.screen import Screen
+from minigpt_repl.repl.signals import ignore, leaving_cleanly, on_interrupt, stopping
+from minigpt_repl.sampling.parameters import format_values
+from minigpt_repl.shown import defect, in_tokens_per_second, shortened, shown_line
 from minigpt_repl.version import __version__
 
-SECOND_INTERRUPT = 2.0
-"""Seconds in which a second ^C leaves, if the engine does not answer."""
-
-HANG_UP = 128 + int(getattr(signal, "SIGHUP", 1))
 COMMANDS = "minigpt_repl.repl.commands"
 """Imported, with all commands, a little after the prompt can be typed at."""
 
@@ -50,14 +52,16 @@ WAITING = {
 }
 
 
-class Terminal:
-    """One run of the loop, and the `Display` of its outputs.
+class Terminal(App):
+    """One run of the loop.
 
     Without `history`, a file, no lines are kept. Keys come from `input`, the line
     editor draws on `output`, texts go to `out` and notices to `err`; each is the
     terminal if it is `None`. With `debug` a defect of ours ends the program with its
     trace.
     """
+
+    is_terminal = True
 
     def __init__(
         self,
@@ -72,194 +76,246 @@ class Terminal:
         err: TextIO | None = None,
         debug: bool = False,
     ) -> None:
-        self._open_engine = open_engine
-        self._history = LineHistory(history) if history else None
+        self.has_keys = not is_dumb(os.environ)
         self._debug = debug
-        self._signals = Signals(lambda: self._app.stop())
-        self._modes = Modes()
-        self._reader = Reader(
-            lambda: self._app.context(),
-            self._toolbar,
-            self._begin,
-            self._signals,
-            self._modes,
-            self._history,
-            input,
-            output,
-        )
-        self._is_dumb = self._reader.is_dumb
-        out, err = out or sys.stdout, err or sys.stderr
-        self._screen = Screen(out, err, self._reader.size, not self._is_dumb)
-        label = None if self._is_dumb else self._waiting_for
-        self._spinner = Spinner(err, label)
+        self._history = LineHistory(history) if history else None
+        self._editor: LineEditor | DumbEditor = DumbEditor(self._history)
+        if self.has_keys:
+            self._editor = LineEditor(
+                self.context, self._toolbar, self._begin, self._history, input, output
+            )
         self._exit_code: int | None = None
-        self._interrupted_at = -SECOND_INTERRUPT
+        self._has_begun = False
+        self._was_interrupted = False
         self._reported: MiniGPTError | None = None
-        self._app = App(session, self._open, directory, self, is_terminal=True)
+
+        def open_watched(folder: str) -> Engine:
+            engine = open_engine(folder)
+            engine.when_changed(partial(self._on_change, engine))
+            return engine
+
+        screen = Screen(
+            out or sys.stdout,
+            err or sys.stderr,
+            self._editor.size,
+            can_move=self.has_keys,
+            label=self._waiting_for if self.has_keys else None,
+        )
+        super().__init__(session, open_watched, directory, screen)
 
     def run(self, first_lines: Iterable[str] = ()) -> int:
         """Carry out lines, those that are given first, until the user leaves; returns
         the exit code."""
-        with ExitStack() as stack:
-            stack.callback(self._app.close)
-            stack.enter_context(self._signals)
-            if not self._is_dumb:
-                stack.enter_context(self._modes.unseen())
-            self._apply_color()
-            self._screen.notice(
-                f"minigpt-repl {__version__}: type a text to continue it, "
-                ":help helps, ^D leaves"
-            )
-            try:
+        try:
+            with leaving_cleanly(), on_interrupt(ignore), _unseen_typing(self.has_keys):
+                self._apply_color()
+                self.screen.notice(
+                    f"minigpt-repl {__version__}: type a text to continue it, "
+                    ":help helps, ^D leaves"
+                )
                 for line in first_lines:
                     if self._exit_code is None:
-                        self._carry_out(line)
+                        self._run_line(line)
                 while self._exit_code is None:
                     self._turn()
-            except Left as left:
-                self._exit_code = left.exit_code
-            except OSError as error:
-                if not _is_hang_up(error):
-                    raise
-                self._exit_code = self._signals.left or HANG_UP
-        return self._exit_code
+                return self._exit_code
+        except SystemExit as left:  # by a signal
+            return int(left.code or 0)
+        finally:
+            self.close()
 
-    @property
-    def width(self) -> int:
-        """Columns of the terminal now."""
-        return self._screen.width
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether single keys can be asked for."""
-        return not self._is_dumb
-
-    def show(self, output: outputs.Output) -> str | None:
-        """Show an output; the answer to one that asks.
-
-        Where the cursor is at a line's start after it, we may wait.
-        """
-        self._spinner.hold()
-        answer = None
-        match output:
-            case outputs.Ask(question):
-                self.finish()
-                answer = self._reader.ask(question)
-            case outputs.AskKey():  # a live block above it stays open
-                answer = self._reader.key()
+    def answer(
+        self, question: outputs.Ask | outputs.AskKey | outputs.AskEditor
+    ) -> str | None:
+        """What the user types, presses or leaves in the editor."""
+        match question:
+            case outputs.Ask(text):
+                return self._editor.ask(text)
+            case outputs.AskKey():
+                return self._editor.key()
             case outputs.AskEditor(text):
-                self.finish()
-                answer = self._reader.edit(text)
-            case _:
-                self._screen.show(output)
-        if self._screen.is_at_line_start:
-            self._spinner.resume()
-        return answer
+                with on_interrupt(ignore), self._editor.usual_modes():
+                    return edit(text)
 
-    def finish(self) -> None:
-        """End a text or a live block."""
-        self._spinner.hold()
-        with suppress(OSError):
-            self._screen.finish()
+    def show(self, output: outputs.Output) -> object:
+        """As `App`; of a prompt that was just typed the end will do."""
+        if isinstance(output, outputs.TextStarted) and self.has_keys:
+            output = outputs.TextStarted(self.screen.end_of(output.prompt))
+        return super().show(output)
 
     def _turn(self) -> None:
         """Read one line and carry it out."""
         self._apply_color()
-        keys = str(self._app.session.settings.value("keys"))
+        keys = str(self.session.settings.value("keys"))
+        if not self.has_keys:
+            self._begin()
         try:
-            line = self._reader.read(keys, self._screen.color)
+            line = self._editor.read(keys, self.screen.color)
         except EOFError:
             self._exit_code = EXIT_OK
         except KeyboardInterrupt:
             self._hint()
         else:
             if self._history is not None and self._history.trouble:
-                self._screen.notice(self._history.trouble)
+                self.screen.notice(self._history.trouble)
                 self._history.trouble = None
-            self._carry_out(line)
+            self._run_line(line)
 
-    def _carry_out(self, line: str) -> None:
+    def _run_line(self, line: str) -> None:
         import_module(COMMANDS)
-        from minigpt_repl.repl.dispatch import run_line
-
-        try:
-            with self._signals.working(), self._spinner:
-                self._app.carry_out(run_line(line, self._app.context()))
-            if self._app.has_quit:
-                self._exit_code = EXIT_OK
-        except MiniGPTError as error:
-            self._reported = error
-            self._screen.notice(str(error), is_error=True)
-        except KeyboardInterrupt:
-            self._give_up()
-        except Exception as error:
-            if self._debug or _is_hang_up(error):
-                raise
-            self._screen.notice(_describe_defect(error), is_error=True)
-        finally:
-            if self._signals.interrupts:
-                self._interrupted_at = time.monotonic()
-
-    def _open(self, directory: str) -> Engine:
-        engine = self._open_engine(directory)
-        engine.when_changed(partial(self._on_change, engine))
-        return engine
+        with stopping(self.stop) as interrupts:
+            try:
+                self.carry_out(partial(run_line, line))
+            except MiniGPTError as error:
+                self._reported = error
+                self.screen.notice(str(error), is_error=True)
+            except KeyboardInterrupt:
+                self._give_up()
+            except Exception as error:
+                if self._debug:
+                    raise
+                self.screen.notice(_describe_defect(error), is_error=True)
+        self._was_interrupted = interrupts.count > 0
+        if self.has_quit:
+            self._exit_code = EXIT_OK
 
     def _give_up(self) -> None:
         """The second ^C: leave if the engine is stuck, else end the command."""
-        if self._app.engine.status.is_stuck or self._app.opening is not None:
+        if self.engine.status.is_stuck or self.opening is not None:
             self._exit_code = EXIT_INTERRUPTED
         else:
-            self._screen.notice("stopped")
+            self.screen.notice("stopped")
 
     def _hint(self) -> None:
-        """^C on an empty line."""
-        recently = time.monotonic() - self._interrupted_at < SECOND_INTERRUPT
-        if recently and self._app.engine.status.is_stuck:
+        """^C on an empty line; the second in a row leaves if the engine is stuck."""
+        if self._was_interrupted and self.engine.status.is_stuck:
             self._exit_code = EXIT_INTERRUPTED
-            return
-        self._interrupted_at = time.monotonic()
-        self._screen.notice("^D leaves, :help helps")
+        else:
+            self._was_interrupted = True
+            self.screen.notice("^D leaves, :help helps")
 
     def _begin(self) -> None:
-        """The prompt can be typed at: do what it did not wait for."""
-        importing = threading.Timer(IMPORT_DELAY, import_module, args=(COMMANDS,))
-        importing.daemon = True
-        importing.start()
-        self._app.engine.start()
+        """The prompt can be typed at: do what it did not wait for, once."""
+        if not self._has_begun:
+            self._has_begun = True
+            importing = threading.Timer(IMPORT_DELAY, import_module, args=(COMMANDS,))
+            importing.daemon = True
+            importing.start()
+            self.engine.start()
 
     def _on_change(self, engine: Engine) -> None:
         """An engine's status changed; called from another thread."""
-        if engine is not self._app.engine:
+        if engine is not self.engine:
             return
-        self._reader.refresh()
+        self._editor.refresh()
         status = engine.status
         failure = status.failure
         if status.state != "failed" or failure is None or failure is self._reported:
             return
-        notice = partial(self._screen.notice, str(failure), is_error=True)
-        if self._reader.print_above(notice):
+        notice = partial(self.screen.notice, str(failure), is_error=True)
+        if self._editor.print_above(notice):
             self._reported = failure
 
     def _toolbar(self) -> list[Fragment]:
-        app, columns = self._app, self._reader.size().columns
-        return toolbar(app.session, app.directory, app.engine.status, columns)
+        columns = self._editor.size().columns
+        return toolbar(self.session, self.directory, self.engine.status, columns)
 
     def _apply_color(self) -> None:
-        setting = str(self._app.session.settings.value("color"))
-        self._screen.color = wants_color(setting, os.environ, is_terminal=True)
+        setting = str(self.session.settings.value("color"))
+        self.screen.color = wants_color(setting, os.environ, is_terminal=True)
 
     def _waiting_for(self) -> str:
-        engine = self._app.opening or self._app.engine
+        engine = self.opening or self.engine
         return f"{WAITING.get(engine.status.state, 'working')}; ^C goes back"
 
 
-def _is_hang_up(error: Exception) -> bool:
-    """Whether the terminal has gone."""
-    return isinstance(error, OSError) and error.errno in (errno.EIO, errno.EPIPE)
+@contextmanager
+def _unseen_typing(has_keys: bool) -> Iterator[None]:
+    """What is typed while nobody reads it is kept for the next prompt and not shown."""
+    if not has_keys or not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    modes = termios.tcgetattr(sys.stdin)
+    # Not by lines: else a ^D would be spent on nobody, and lost.
+    modes[3] &= ~(termios.ECHO | termios.ICANON)
+    # Else the system drops words that are on their way when ^C is pressed.
+    modes[3] |= termios.NOFLSH
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal may have gone
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 def _describe_defect(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"in {Path(last.filename).name} line {last.lineno}"
     return f"a defect of this program, {defect(error)} {where}; the session goes on"
+
+
+SEPARATOR = " · "
+STATES: dict[State, tuple[str, str]] = {
+    "stopped": (".bad", "engine not running"),
+    "starting": (".busy", "starting"),
+    "loading": (".busy", "loading"),
+    "warming": ("", "ready, warming"),
+    "ready": ("", "ready"),
+    "failed": (".bad", "not loaded"),
+}
+"""Style and words of an engine's state."""
+
+
+def toolbar(
+    session: Session, directory: str, status: Status, columns: int
+) -> list[Fragment]:
+    """The toolbar's words, as many as fit.
+
+    Where there is little room, the first of these go: checkpoint, seed, speed,
+    context, parameters. The sampler and the engine's state stay.
+    """
+    settings, node = session.settings, session.node
+    values = settings.parameters()
+    name, shown = settings.sampler.name, format_values(values)
+    style, state = STATES[status.state]
+    if settings.sampler.stages:
+        room = columns - len(SEPARATOR) - len(state)
+        name, shown = settings.sampler.text(values), ""
+        if len(name) > room:
+            name = shortened(settings.sampler.name, max(room - len("..."), 1))
+    seed, speed, used = settings.value("seed"), 0.0, ""
+    if node is not None:
+        speed = node.generation.tokens_per_second
+        used = "" if status.info is None else _context(node, status.info)
+    # By importance, the least one first: (place, style, words).
+    parts = [
+        (0, "", shown_line(directory.rstrip("/").split("/")[-1] or str(PACKAGE))),
+        (3, "", "" if seed is None else f"seed {seed}"),
+        (5, "", in_tokens_per_second(speed) if speed else ""),
+        (4, "", used),
+        (2, "", shown),
+        (6, style, state),
+        (1, ".strong", name),
+    ]
+    parts = [part for part in parts if part[2]]
+    while len(parts) > 1 and _width([words for _, _, words in parts]) > columns:
+        del parts[0]
+    fragments: list[Fragment] = []
+    for place, style, words in sorted(parts):
+        if fragments:
+            # The parameters belong to the sampler's name.
+            fragments.append(("", " " if place == 2 else SEPARATOR))
+        fragments.append((f"class:bottom-toolbar{style}", words))
+    return fragments
+
+
+def _width(words: list[str]) -> int:
+    return sum(map(len, words)) + len(SEPARATOR) * (len(words) - 1)
+
+
+def _context(node: Node, info: EngineInfo) -> str:
+    """Positions that the current text takes up, the start token included."""
+    generation = node.generation
+    used = 1 + len(generation.started.prompt_ids) + len(generation.tokens)
+    return f"{min(used, info.context_length)}/{info.context_length}"

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeEngine
 from recorded import make_recorded
 
-from minigpt_repl.cli import main
+from minigpt_repl.__main__ import main
 from minigpt_repl.repl import entry
 
 

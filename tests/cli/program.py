@@ -9,7 +9,7 @@ import sys
 
 from fakes import FakeEngine
 
-from minigpt_repl.cli import main
+from minigpt_repl.__main__ import main
 from minigpt_repl.engine.remote import RemoteEngine
 from minigpt_repl.repl import entry
 

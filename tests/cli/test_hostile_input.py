@@ -13,7 +13,7 @@ from fakes import FakeEngine
 
 from minigpt_repl.errors import MiniGPTError
 from minigpt_repl.files import open_user_file, read_user_file
-from minigpt_repl.repl import plain
+from minigpt_repl.repl import entry
 from minigpt_repl.training.sources import open_source
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -89,13 +89,13 @@ class Endless(io.RawIOBase):
 
 @pytest.mark.parametrize("arguments", [[], ["-p", "-"]])
 def test_a_line_without_end_is_refused(run, monkeypatch, capsys, arguments):
-    from minigpt_repl.cli import main
+    from minigpt_repl.__main__ import main
 
     endless = Endless()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(endless)))
     assert main(arguments) == 1
     assert "is longer than 4 MB" in capsys.readouterr().err
-    assert endless.taken < 2 * plain.LONGEST_INPUT
+    assert endless.taken < 2 * entry.LONGEST_INPUT
 
 
 HOSTILE = "a\x1b]52;c;aGk=\x07\u202e"

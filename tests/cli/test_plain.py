@@ -2,6 +2,7 @@
 
 import io
 import json
+from shutil import get_terminal_size
 
 import jsonschema
 import pytest
@@ -323,7 +324,7 @@ def test_ranges_are_those_of_the_checkpoint_before_it_is_loaded(run, engines):
 
 def test_stdout_is_flushed_as_the_text_comes(home, engines):
     from minigpt_repl.repl.dispatch import perform
-    from minigpt_repl.repl.plain import PlainDisplay
+    from minigpt_repl.repl.screen import Screen
 
     flushed = []
 
@@ -337,7 +338,7 @@ def test_stdout_is_flushed_as_the_text_comes(home, engines):
     from minigpt_repl.repl.continuation import continue_times
     from minigpt_repl.settings import Settings
 
-    page = PlainDisplay(Recorder(), io.StringIO())
+    page = Screen(Recorder(), io.StringIO(), get_terminal_size, can_move=False)
     settings, _ = Settings().set({"length": "6"})
     steps = continue_times(Context(Session(settings), FakeEngine()), "the", 1)
     perform(steps, page.show)

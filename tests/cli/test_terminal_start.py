@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from minigpt_repl.cli import main
+from minigpt_repl.__main__ import main
 from minigpt_repl.repl import terminal
 from minigpt_repl.sampling.registry import all_samplers
 

@@ -158,7 +158,7 @@ def test_names_in_a_configuration_are_quoted_and_cut(copy, key):
 
 CODE = """
 import resource, sys
-from minigpt_repl.cli import main
+from minigpt_repl.__main__ import main
 code = main(["--checkpoint", sys.argv[1], "-p", "the cat"])
 # Its own ru_maxrss begins with that of the process that started it.
 status = open("/proc/self/status").read().split("VmHWM:")[1]

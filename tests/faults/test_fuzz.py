@@ -14,7 +14,7 @@ from minigpt_repl.errors import CheckpointError, EngineError, MiniGPTError
 from minigpt_repl.repl import commands  # noqa: F401, fills the table of commands
 from minigpt_repl.repl.completion import complete
 from minigpt_repl.repl.context import Context, Session
-from minigpt_repl.repl.dispatch import LineJoiner, all_commands, perform, run_line
+from minigpt_repl.repl.dispatch import all_commands, perform, run_line, whole_input
 from minigpt_repl.repl.output import Ask, AskEditor, Live, Notice, Say, SwitchModel
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.registry import all_samplers
@@ -43,12 +43,14 @@ class Bench:
         limits = {"vocabulary": self.engine.info.vocabulary_size}
         self.session = Session(Settings(limits=limits))
         self.answers = list(answers)
-        self.joiner = LineJoiner()
+        self.open = ""  # the lines of a block that is not closed yet
 
     def type(self, line, is_terminal):
-        whole = self.joiner.feed(line)
+        whole = whole_input(self.open + line)
         if whole is None:
+            self.open += f"{line}\n"
             return
+        self.open = ""
         self.engine.requests.clear()
         context = Context(self.session, self.engine, width=60, is_terminal=is_terminal)
         try:

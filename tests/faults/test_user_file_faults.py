@@ -22,8 +22,8 @@ from minigpt_repl.repl import commands  # noqa: F401, fills the table of command
 from minigpt_repl.repl.commands.saving import dump_session, parse_session
 from minigpt_repl.repl.context import Context, Session
 from minigpt_repl.repl.dispatch import perform, run_line
+from minigpt_repl.repl.line_editor import LineHistory
 from minigpt_repl.repl.output import Notice
-from minigpt_repl.repl.reader import LineHistory
 from minigpt_repl.settings import Settings
 
 

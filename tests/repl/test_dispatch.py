@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from talk import Talk
 
 from minigpt_repl.errors import UsageError
-from minigpt_repl.repl.dispatch import LineJoiner, all_commands, find_command
+from minigpt_repl.repl.dispatch import all_commands, find_command, whole_inputs
 from minigpt_repl.repl.output import ClearScreen, Quit
 
 
@@ -84,18 +84,15 @@ def test_every_command_has_help_that_starts_with_one_line(command):
 
 
 def test_a_block_is_one_input():
-    joiner = LineJoiner()
-    fed = [joiner.feed(line) for line in ["a", ":{", "the old", ":set", ":}", "b"]]
-    assert fed == ["a", None, None, None, "the old\n:set", "b"]
-    joiner.end()
+    lines = ["a", ":{", "the old", ":set", ":}", "b"]
+    assert [*whole_inputs(lines)] == ["a", "the old\n:set", "b"]
 
 
 def test_a_block_that_never_ends_is_told():
-    joiner = LineJoiner()
-    joiner.feed(" :{ ")
+    inputs = whole_inputs(["the king", " :{ ", "the next"])
+    assert next(inputs) == "the king"
     with pytest.raises(UsageError, match=":}"):
-        joiner.end()
-    assert joiner.feed("the next") == "the next"
+        next(inputs)
 
 
 _COMMANDS = [f":{command.name}" for command in all_commands()]

@@ -85,7 +85,8 @@ def test_notices_are_wrapped_between_words(screen, terminal):
 
 
 def test_of_a_long_prompt_the_end_is_shown_again(screen, terminal):
-    screen.show(TextStarted("\n".join(f"line {n}" for n in range(50))))
+    prompt = "\n".join(f"line {n}" for n in range(50))
+    screen.show(TextStarted(screen.end_of(prompt)))
     screen.show(TextDelta(" and on"))
     screen.show(TextEnded())
     assert terminal.lines[0] == "[47 lines above]"

@@ -1,61 +1,72 @@
-"""A signal that tells us to leave is never lost between two prompts."""
+"""^C asks first and then insists; other signals end the program and leave no trace."""
 
 import os
 import signal
+import sys
 
 import pytest
+from terminals import HERE, PtyTerminal
 
-from minigpt_repl.repl.signals import RETRY_S, Left, Signals
-
-
-class Loop:
-    """Keeps what it is told to call."""
-
-    def __init__(self):
-        self.calls = []
-
-    def call_soon_threadsafe(self, function):
-        self.calls.append(function)
-
-    def call_later(self, delay, function, *arguments):
-        assert delay == RETRY_S
-        self.calls.append(lambda: function(*arguments))
+from minigpt_repl.errors import EngineStopped
+from minigpt_repl.repl.signals import leaving_after_stop, leaving_cleanly, stopping
 
 
-class App:
-    """Runs, but can't be left the first two times."""
-
-    is_running = True
-
-    def __init__(self):
-        self.loop = Loop()
-        self.refusals = 2
-        self.error = None
-
-    def exit(self, exception):
-        if self.refusals:
-            self.refusals -= 1
-            raise RuntimeError("Application is not running.")
-        self.error = exception
+def press() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_application_that_is_just_beginning_is_told_again():
-    app = App()
-    with Signals(lambda: None) as signals, signals.at_prompt(app):
-        os.kill(os.getpid(), signal.SIGTERM)
-        while app.loop.calls:
-            app.loop.calls.pop()()
-    assert isinstance(app.error, Left)
-    assert app.error.exit_code == 128 + signal.SIGTERM
+def test_the_first_interrupt_asks_and_the_second_insists():
+    asked = []
+    with stopping(lambda: asked.append(True)) as interrupts:
+        press()
+        assert asked == [True]
+        with pytest.raises(KeyboardInterrupt):
+            press()
+    assert interrupts.count == 2
 
 
-def test_a_signal_that_came_while_an_application_ended_leaves_at_the_next_prompt():
-    app = App()
-    with Signals(lambda: None) as signals:
-        with signals.at_prompt(app):
+@pytest.mark.parametrize("error", [None, EngineStopped()])
+def test_whatever_comes_of_an_interrupt_it_ends_the_run(error):
+    with pytest.raises(KeyboardInterrupt), leaving_after_stop(lambda: None):
+        press()
+        if error is not None:
+            raise error
+
+
+def test_after_the_first_signal_nothing_disturbs_the_end():
+    before = signal.getsignal(signal.SIGTERM)
+    with leaving_cleanly():
+        with pytest.raises(SystemExit) as left:
             os.kill(os.getpid(), signal.SIGTERM)
-            app.is_running = False
-            app.loop.calls.pop()()
-        assert not app.loop.calls
-        with pytest.raises(Left), signals.at_prompt(App()):
-            pass
+        assert left.value.code == 128 + signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["minigpt-repl", "ready", "the king the king"])
+def test_a_signal_at_any_moment_leaves_the_terminal_as_it_was(tmp_path, number, moment):
+    program = f"{sys.executable} {HERE / 'fake_program.py'} slow length=500"
+    shell = f"stty -g; {program}; echo left with $?; stty -g; echo all"
+    terminal = PtyTerminal(["bash", "-c", shell], tmp_path, 200, 24)
+
+    def scenario(terminal):
+        if "king" in moment:
+            terminal.at_prompt()
+            terminal.type("the king")
+        terminal.see(moment)
+        (child,) = children_of(terminal.process.pid)
+        os.kill(child, number)
+        terminal.see("all")
+
+    terminal.run(scenario)
+    first, *_, last = (line for line in terminal.screen.lines if line.count(":") > 9)
+    assert first == last
+    assert f"left with {128 + number}" in terminal.screen.text
+
+
+def children_of(process: int) -> list[int]:
+    with open(f"/proc/{process}/task/{process}/children") as file:
+        return [*map(int, file.read().split())]

@@ -1,6 +1,7 @@
 """The line that moves while nothing else does."""
 
 import io
+import shutil
 import sys
 import time
 
@@ -10,8 +11,9 @@ from fakes import VOCABULARY, FakeEngine
 
 from minigpt_repl.repl import screen as module
 from minigpt_repl.repl.context import Session
-from minigpt_repl.repl.plain import Lines, PlainDisplay, PlainLoop
-from minigpt_repl.repl.screen import Spinner
+from minigpt_repl.repl.dispatch import Lines
+from minigpt_repl.repl.entry import PlainLoop
+from minigpt_repl.repl.screen import Screen, Spinner
 from minigpt_repl.settings import Settings
 
 
@@ -93,11 +95,12 @@ def test_a_prompt_of_the_shell_tells_that_it_waits_until_there_is_a_text(termina
             wait_until(lambda: frames(terminal))
             yield from super().generate_rows(requests)
 
-    spinner, out = Spinner(terminal, lambda: "loading"), io.StringIO()
+    out = io.StringIO()
     settings = Settings(limits={"vocabulary": len(VOCABULARY)})
-    page = PlainDisplay(out, terminal, spinner=spinner)
-    with PlainLoop(Session(settings), lambda _: Importing(), "", page) as loop:
-        assert loop.run(Lines("-e", iter(["the king"])))
+    size = shutil.get_terminal_size
+    screen = Screen(out, terminal, size, can_move=False, label=lambda: "loading")
+    loop = PlainLoop(Session(settings), lambda _: Importing(), "", screen)
+    assert loop.run(Lines("-e", ["the king"]))
     assert out.getvalue().startswith("the king ")
     rest = terminal.getvalue().rpartition("loading")[2]
     assert "tokens/s" in rest and "loading" not in seen(terminal)

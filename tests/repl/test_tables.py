@@ -1,6 +1,7 @@
 """Whatever a table or a text holds, no character of it steers the terminal."""
 
 import io
+from shutil import get_terminal_size
 
 import pytest
 from rich.console import Group
@@ -8,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_repl.repl.output import Say, TextDelta, TextEnded, TextStarted
-from minigpt_repl.repl.plain import PlainDisplay
+from minigpt_repl.repl.screen import Screen
 from minigpt_repl.repl.tables import draw
 
 HOSTILE = "a\x1b]52;c;aGk=\x07\x9b2J\u202eb"
@@ -39,7 +40,7 @@ def test_colour_is_the_only_escape_sequence():
 
 def test_streamed_text_in_a_pipe_has_its_controls_visible():
     out = io.StringIO()
-    page = PlainDisplay(out, io.StringIO())
+    page = Screen(out, io.StringIO(), get_terminal_size, can_move=False)
     outputs = TextStarted("b\x1b"), TextDelta(HOSTILE), TextEnded(), Say(HOSTILE)
     for output in outputs:
         page.show(output)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
-from minigpt_repl.repl.wrapping import TextBlock, on_terminal, wrap
+from minigpt_repl.repl.output import TextEnded, TextReplaced, TextStarted
+from minigpt_repl.repl.screen import Screen, TextBlock, on_terminal, wrap
 
 WORDS = st.sampled_from(
     [
@@ -40,6 +41,9 @@ class Emulated:
         self._screen.set_mode(pyte.modes.LNM)
         self._stream = pyte.Stream(self._screen)
         self.written = ""
+
+    def flush(self) -> None:
+        pass
 
     def write(self, text: str) -> None:
         self.written += text
@@ -80,55 +84,52 @@ def test_only_words_that_do_not_fit_begin_a_row(text, columns):
 @given(st.lists(WORDS, max_size=40), TEXTS, st.integers(8, 60))
 def test_deltas_show_what_the_whole_text_would(deltas, prompt, columns):
     terminal = Emulated(columns)
-    block = TextBlock(terminal.write, lambda: terminal.size, ("\x1b[2m", "\x1b[22m"))
-    block.start(prompt)
+    block = TextBlock(lambda: terminal.size, ("\x1b[2m", "\x1b[22m"))
+    terminal.write(block.append(prompt, is_prompt=True))
     for delta in deltas:
-        block.append(delta)
+        terminal.write(block.append(delta))
     assert terminal.rows == expected(prompt + "".join(deltas), columns)
 
 
 @pytest.mark.slow
 @settings(max_examples=25)
-@given(st.lists(st.tuples(TEXTS, WORDS), max_size=8), TEXTS, st.integers(8, 60))
-def test_replacing_leaves_nothing_of_what_was_there(changes, prompt, columns):
+@given(st.lists(TEXTS, min_size=1, max_size=8), TEXTS, st.integers(8, 60))
+def test_replacing_leaves_nothing_of_what_was_there(texts, prompt, columns):
     terminal = Emulated(columns)
-    block = TextBlock(terminal.write, lambda: terminal.size, ("\x1b[2m", "\x1b[22m"))
-    block.start(prompt)
-    for text, delta in changes:
-        block.replace(text)
+    screen = Screen(terminal, terminal, lambda: terminal.size)
+    screen.color = True
+    screen.show(TextStarted(prompt))
+    for text in texts:
+        screen.show(TextReplaced(text))
         assert terminal.rows == expected(prompt + text, columns)
-        block.append(delta)
-        assert terminal.rows == expected(prompt + text + delta, columns)
+    screen.show(TextEnded())
+    assert terminal.rows == expected(prompt + texts[-1], columns)
 
 
 def test_the_prompt_is_dimmed_and_the_new_text_is_not():
     terminal = Emulated(12)
-    block = TextBlock(terminal.write, lambda: terminal.size, ("<", ">"))
-    block.start("the old king")
-    block.append("dom")
-    block.append(" fell")
-    assert terminal.written == "<the old >\n<king>dom \nfell"
+    block = TextBlock(lambda: terminal.size, ("<", ">"))
+    written = block.append("the old king", is_prompt=True)
+    written += block.append("dom") + block.append(" fell")
+    assert written == "<the old >\n<king>dom \nfell"
 
 
 def test_a_narrower_window_moves_no_word_that_is_shown():
     terminal = Emulated(40)
     size = terminal.size
-    block = TextBlock(terminal.write, lambda: size)
-    block.start("the king went home and saw")
+    block = TextBlock(lambda: size)
+    block.append("the king went home and saw", is_prompt=True)
     size = os.terminal_size((12, 24))
-    before = terminal.written
-    block.append(" the garden")
-    added = terminal.written.removeprefix(before)
-    assert added == " the \ngarden"  # the terminal has left "aw" on its last row
+    # The terminal has left "aw" on its last row.
+    assert block.append(" the garden") == " the \ngarden"
 
 
 def test_without_cursor_movement_nothing_is_taken_back():
     terminal = Emulated(20)
-    block = TextBlock(terminal.write, lambda: terminal.size, can_move=False)
-    block.start("the king")
-    block.replace(" was a")
-    block.replace(" is the")
-    block.end()
+    screen = Screen(terminal, terminal, lambda: terminal.size, can_move=False)
+    outputs = TextStarted("the king"), TextReplaced(" was a"), TextReplaced(" is the")
+    for output in (*outputs, TextEnded()):
+        screen.show(output)
     assert terminal.written == "the king is the\n"
 
 

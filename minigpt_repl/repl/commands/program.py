@@ -21,7 +21,6 @@ from minigpt_repl.repl.tables import (
     STRONG,
     FittingTable,
     commands_table,
-    sampler_facts,
     settings_table,
 )
 from minigpt_repl.sampling.registry import all_names, find_sampler
@@ -119,7 +118,8 @@ def _of_name(word: str, settings: Settings) -> Iterator[Output]:
         spec = find_sampler(word)
         yield Say(Text(spec.story))
         if spec.parameters:
-            yield Say(sampler_facts(spec, settings.limits))
+            keys = [f"{spec.name}.{name}" for name in spec.parameter_names]
+            yield Say(settings_table(settings, keys))
         return
     with suppress(UsageError):
         yield Say(settings_table(settings, [word]))

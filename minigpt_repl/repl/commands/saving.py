@@ -37,7 +37,7 @@ from minigpt_repl.repl.context import (
     Steps,
     is_of_this_model,
 )
-from minigpt_repl.repl.dispatch import LineJoiner, command, leaves, run_line
+from minigpt_repl.repl.dispatch import Lines, command, leaves, run_line, whole_inputs
 from minigpt_repl.repl.output import Mistake, Notice
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import find_sampler
@@ -187,29 +187,19 @@ def source(context: Context, arguments: str) -> Steps:
     It ends at the first line that fails; what the lines before it did holds.
     """
     path = user_path(arguments, ":source FILE")
-    lines = read_user_file(path).splitlines()
-    shown = shown_path(path)
+    lines = Lines(shown_path(path), read_user_file(path).splitlines())
     real = Path(os.path.realpath(path))
     if real in context.sources:
-        raise UsageError(f"{shown} would run itself, without end")
+        raise UsageError(f"{lines.name} would run itself, without end")
     context = replace(context, sources=(*context.sources, real))
-    joiner = LineJoiner()
-    for number, line in enumerate(lines, start=1):
-        whole = joiner.feed(line)
-        if whole is None:
-            continue
-        try:
-            session = yield from run_line(whole, context)
-        except MiniGPTError as error:
-            yield Mistake(f"{shown}:{number}: {error}")
-            return context.session
-        if leaves(whole) or _was_interrupted(context.session, session):
-            return session
-        context = replace(context, session=session)
     try:
-        joiner.end()
+        for whole in whole_inputs(lines):
+            session = yield from run_line(whole, context)
+            if leaves(whole) or _was_interrupted(context.session, session):
+                return session
+            context = replace(context, session=session)
     except MiniGPTError as error:
-        yield Mistake(f"{shown}:{len(lines)}: {error}")
+        yield Mistake(f"{lines.name}:{lines.number}: {error}")
     return context.session
 
 
