@@ -254,7 +254,7 @@ def test_going_to_any_text():
     assert after.type(":continue").session.nodes[-1].parent == 1
     assert "there are 1..3" in str(after.type(":goto 9").error)
     assert "there are none" in str(talk(":goto 1").error)
-    assert "no text yet" in str(talk(":tree").error)
+    assert ":tree needs a text" in str(talk(":tree").error)
 
 
 def test_beams_are_a_tree_that_fits_a_blackboard():
