@@ -364,7 +364,7 @@ def test_a_comparison_and_a_session_are_exported(tmp_path, suffix):
         (":export", "name a file"),
         (":export a.txt", ".md, .html, .json"),
         (":export a.md", ":compare first"),
-        (":export --session a.md", "no text yet"),
+        (":export --session a.md", "needs a text"),
         (":export --session", "name a file"),
     ],
 )

@@ -340,11 +340,15 @@ class CandidatesView(SearchView):
         return search.against if search else ""
 
     def drawn(self) -> RenderableType:
-        """The text so far, and the candidates of its last step, best score first: with
-        the two parts of contrastive search's score, or with what the draft gives."""
-        step = self.steps[-1]
+        """The text so far and the candidates of its last step."""
         whole = Text(shown(self.request.prompt), style="bold")
         whole.append(shown(self.text), style="not bold")
+        return Group(whole, Text(""), self.table())
+
+    def table(self) -> FittingTable:
+        """The candidates of the last step, best score first: with the two parts of
+        contrastive search's score, or with what the draft model gives them."""
+        step = self.steps[-1]
         is_similarity = self.against == "similarity"
         headings = [f"token {step.index + 1}", "probability", "draft q", "ln(p/q)"]
         if is_similarity:
@@ -362,8 +366,7 @@ class CandidatesView(SearchView):
             if is_similarity:
                 cells += map(as_score, ((1 - alpha) * probability, -alpha * weight))
             rows.append((word, *cells, Text(as_score(score), "" if place else STRONG)))
-        table = FittingTable(headings, rows, right=" ".join(headings[1:]))
-        return Group(whole, Text(""), table)
+        return FittingTable(headings, rows, right=" ".join(headings[1:]))
 
     def changes(self) -> RenderableType:
         """The tokens that the penalty put in place of the most probable one."""

@@ -32,7 +32,12 @@ from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
-from minigpt_repl.repl.commands.searches import VIEWS, DraftsView, search_request
+from minigpt_repl.repl.commands.searches import (
+    VIEWS,
+    CandidatesView,
+    DraftsView,
+    search_request,
+)
 from minigpt_repl.repl.commands.setting import stages_table
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import (
@@ -265,7 +270,7 @@ def _search(
     for event in context.engine.generate(request):
         view.follow(event)
     if view.steps:
-        yield Say(view.drawn())
+        yield Say(view.table() if isinstance(view, CandidatesView) else view.drawn())
     if isinstance(view, DraftsView):
         yield Notice(view.rate(sum(one.accepted + 1 for one in view.steps)))
 
