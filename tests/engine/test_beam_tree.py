@@ -6,7 +6,7 @@ import pytest
 
 from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.engine.request import Request
-from minigpt_repl.repl.commands.token_trees import BeamTree
+from minigpt_repl.repl.commands.searches import BeamTree
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

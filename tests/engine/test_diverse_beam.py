@@ -10,7 +10,7 @@ from oracle import Oracle
 from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.engine.request import HypothesesChanged, Request
 from minigpt_repl.models.language_model import traces
-from minigpt_repl.repl.commands.token_trees import BeamTree
+from minigpt_repl.repl.commands.searches import BeamTree
 from minigpt_repl.sampling.beam_samplers import BeamSearch, DiverseBeamSearch
 from minigpt_repl.sampling.registry import find_sampler
 

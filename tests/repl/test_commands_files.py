@@ -8,7 +8,7 @@ from fakes import FakeEngine
 from talk import Talk
 
 from minigpt_repl.errors import CheckpointError
-from minigpt_repl.repl.commands.setting import model_facts
+from minigpt_repl.repl.commands.program import model_facts
 from minigpt_repl.repl.output import Mistake, Quit, SwitchModel
 
 

@@ -254,7 +254,7 @@ def test_going_to_any_text():
     assert after.type(":continue").session.nodes[-1].parent == 1
     assert "there are 1..3" in str(after.type(":goto 9").error)
     assert "there are none" in str(talk(":goto 1").error)
-    assert "no text yet" in str(talk(":tree").error)
+    assert ":tree needs a text" in str(talk(":tree").error)
 
 
 def test_beams_are_a_tree_that_fits_a_blackboard():
@@ -364,7 +364,7 @@ def test_a_comparison_and_a_session_are_exported(tmp_path, suffix):
         (":export", "name a file"),
         (":export a.txt", ".md, .html, .json"),
         (":export a.md", ":compare first"),
-        (":export --session a.md", "no text yet"),
+        (":export --session a.md", "needs a text"),
         (":export --session", "name a file"),
     ],
 )

@@ -4,9 +4,7 @@ Each module holds the commands of one subject.
 """
 
 from minigpt_repl.repl.commands import (  # noqa: F401
-    chains,
     comparing,
-    explain,
     program,
     saving,
     searches,

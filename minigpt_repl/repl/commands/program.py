@@ -1,17 +1,24 @@
-"""Commands about the program itself: `:help`, `:quit`, `:clear`, `:model`."""
+"""Commands about the program itself: `:help`, `:quit`, `:clear`, `:model`, `:show`."""
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import TypeGuard
 
 from rich.text import Text
 
-from minigpt_repl.errors import UsageError
+from minigpt_repl.compare.pieces import stats_line
+from minigpt_repl.engine.inspection import bits
+from minigpt_repl.engine.request import EngineInfo
+from minigpt_repl.errors import CheckpointError, UsageError
 from minigpt_repl.files import user_path
 from minigpt_repl.glossary import find_entry, terms
-from minigpt_repl.models.record import find_record
-from minigpt_repl.paths import find_checkpoint, known_checkpoints
-from minigpt_repl.repl.commands.setting import describe_fitting, show_model
+from minigpt_repl.models.record import find_record, read_record
+from minigpt_repl.paths import RECORD_FILE, find_checkpoint, known_checkpoints
+from minigpt_repl.repl.commands.setting import describe_fitting
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import Context, Outputs, Steps
 from minigpt_repl.repl.dispatch import Command, all_commands, command, find_command
@@ -20,12 +27,25 @@ from minigpt_repl.repl.tables import (
     NAME,
     STRONG,
     FittingTable,
+    Row,
     commands_table,
+    facts_table,
+    history_table,
+    origins_table,
     settings_table,
+    stats_table,
 )
 from minigpt_repl.sampling.registry import all_names, find_sampler
 from minigpt_repl.settings import Settings, limits_of
-from minigpt_repl.shown import did_you_mean, plain, quoted
+from minigpt_repl.shown import (
+    as_perplexity,
+    did_you_mean,
+    in_bits,
+    in_bits_a_byte,
+    in_seconds,
+    plain,
+    quoted,
+)
 
 GROUPS = {
     "begin": "tour help quit",
@@ -49,6 +69,7 @@ Names may be cut short (:sam top_k). Tab completes. ^C stops a text, ^D leaves."
 """With the names above them they fit a screen of 24 rows."""
 
 EACH = "all"
+SUBJECTS = ("settings", "model", "history", "stats")
 
 
 def help_words(context: Context, typed: str) -> Iterator[str]:
@@ -144,6 +165,34 @@ def clear(context: Context, arguments: str) -> Outputs:
     yield ClearScreen()
 
 
+@command("show", usage="settings|model|history|stats", complete=lambda *_: SUBJECTS)
+def show(context: Context, arguments: str) -> Outputs:
+    """Show the settings, the model, the texts so far or their figures.
+
+    `settings` tells where each value came from: default, config, environment,
+    flag or :set.
+    """
+    names = [name for name in SUBJECTS if arguments and name.startswith(arguments)]
+    session, node = context.session, context.session.node
+    match names:
+        case ["settings"]:
+            yield Say(origins_table(session.settings))
+        case ["model"]:
+            yield from show_model(context)
+        case ["history"] if session.nodes:
+            yield Say(history_table(session, context.width))
+        case ["stats"] if node is not None:
+            yield Say(stats_table(session))
+            yield Notice(f"text {node.id}: {stats_line(node.generation)}")
+        case [_]:
+            yield Notice("no texts yet: type a prompt")
+        case _:
+            raise UsageError(
+                f":show takes one of {', '.join(SUBJECTS)}; got {quoted(arguments)}"
+                f"{did_you_mean(arguments, SUBJECTS)}"
+            )
+
+
 def checkpoint_words(context: Context, typed: str) -> Iterator[str]:
     """Names of known checkpoints, then folders."""
     yield from known_checkpoints()
@@ -179,3 +228,79 @@ def model(context: Context, arguments: str) -> Steps:
     )
     yield from map(Notice, describe_fitting(changes))
     return replace(context.session, settings=settings)
+
+
+def show_model(context: Context) -> Iterator[Output]:
+    """The checkpoint that is loaded, then those that can be called by name."""
+    info = context.engine.info
+    yield Say(facts_table(model_facts(info)))
+    if known_checkpoints():
+        yield Say("")
+        yield Say(checkpoints_table(info.directory))
+
+
+def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
+    """What there is to say of a loaded checkpoint, by name."""
+    yield "folder", info.directory
+    yield "checkpoint", info.checkpoint_sha256[:12]
+    yield "parameters", f"{info.parameter_count:,}"
+    yield "vocabulary", f"{info.vocabulary_size:,} words"
+    yield "context", f"{info.context_length} tokens"
+    yield "case", "lower case only" if info.lowercase else "kept"
+    yield "draft model", "yes" if info.has_draft else "no"
+    yield "loaded in", in_seconds(info.load_s)
+    training = info.training
+    for name, value in training.items():
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            yield _fact(name, value)
+        elif name == "metrics" and isinstance(value, dict):
+            # Where the last one was the best, its step is told already.
+            is_last = value.get("step") == training.get("steps")
+            left_out = ("step", "elapsed") if is_last else ()
+            yield from (_fact(n, v) for n, v in value.items() if n not in left_out)
+
+
+def _fact(name: str, value: object) -> tuple[str, str]:
+    if name in FIGURES and _is_figure(value):
+        heading, write = FIGURES[name]
+        return heading, write(value)
+    told = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+    return name.replace("_", " "), told
+
+
+def _is_figure(value: object) -> TypeGuard[float]:
+    # A record may come from anyone: JSON has whole numbers that no float holds.
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+
+
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "perplexity": ("perplexity", as_perplexity),
+    "bits_per_byte": ("bits a byte", in_bits_a_byte),
+    "steps": ("steps", "{:,.0f}".format),
+    "step": ("best after step", "{:,.0f}".format),
+    "elapsed": ("best after", in_seconds),
+    "loss": ("loss", lambda nats: in_bits(bits(nats))),
+    "wall_seconds": ("trained in", in_seconds),
+}
+"""The figures of a training, by their names in a record: name and form on the screen.
+Those of the best evaluation are on held-out texts."""
+
+
+def checkpoints_table(directory: str) -> FittingTable:
+    """The checkpoints that can be called by name, the one in use marked."""
+    rows: list[Row] = []
+    for name, folder in known_checkpoints().items():
+        mark = Text("*" if folder == Path(directory) else " ", style=STRONG)
+        cells = ["can't be read"]
+        with suppress(CheckpointError, OSError):
+            record = read_record(folder)
+            when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
+            cells = [f"{record.parameter_count:,}", time.strftime("%Y-%m-%d", when)]
+            metrics = record.training.get("metrics")
+            figures = metrics if isinstance(metrics, dict) else {}
+            for key in ("perplexity", "bits_per_byte"):
+                value = figures.get(key)
+                cells.append(_fact(key, value)[1] if _is_figure(value) else "")
+        rows.append((mark, Text(name, style=NAME), *cells))
+    headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
+    return FittingTable(headings, rows, right=" ".join(headings[2:]), whole=6)

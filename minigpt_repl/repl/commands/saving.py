@@ -11,18 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec.structs import asdict, astuple
+from msgspec.structs import astuple
 
 from minigpt_repl import formats
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.request import (
-    Generation,
-    Request,
-    Started,
-    Timings,
-    Token,
-    TokenScore,
-)
+from minigpt_repl.engine.request import Generation, Token, TokenScore
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file, user_path, write_user_file
 from minigpt_repl.models.text.codec import as_typed
@@ -36,6 +29,7 @@ from minigpt_repl.repl.context import (
     Session,
     Steps,
     is_of_this_model,
+    last_node,
 )
 from minigpt_repl.repl.dispatch import Lines, command, leaves, run_line, whole_inputs
 from minigpt_repl.repl.output import Mistake, Notice
@@ -154,22 +148,22 @@ def _read_turn(turn: formats.Turn, earlier: dict[int, Node]) -> Node:
 
 
 def _read_generation(saved: formats.SavedGeneration) -> Generation:
-    spec = find_sampler(saved.request.sampler)
-    request = replace(
-        Request(**asdict(saved.request)),
-        prompt=as_typed(saved.request.prompt),
-        sampler=spec.name,
-        parameters=spec.check(saved.request.parameters),
-    )
-    words = tuple(map(as_typed, saved.started.unknown_words))
+    without_tokens = msgspec.structs.replace(saved, tokens=())
+    made = msgspec.convert(without_tokens, Generation, from_attributes=True)
+    spec = find_sampler(made.request.sampler)
+    words = tuple(map(as_typed, made.started.unknown_words))
     return replace(
-        Generation(**asdict(saved)),
-        request=request,
-        started=replace(Started(**asdict(saved.started)), unknown_words=words),
+        made,
+        request=replace(
+            made.request,
+            prompt=as_typed(made.request.prompt),
+            sampler=spec.name,
+            parameters=spec.check(made.request.parameters),
+        ),
+        started=replace(made.started, unknown_words=words),
         tokens=tuple(map(_read_token, saved.tokens)),
-        text=as_typed(saved.text),
-        raw_text=as_typed(saved.raw_text),
-        timings=Timings(**asdict(saved.timings)),
+        text=as_typed(made.text),
+        raw_text=as_typed(made.raw_text),
     )
 
 
@@ -250,9 +244,9 @@ def export(context: Context, arguments: str) -> Outputs:
     path = user_path(arguments, USAGE)
     suffix = check_suffix(path)
     session, engine = context.session, context.engine
-    if is_session and not session.nodes:
-        raise UsageError(":export --session: there is no text yet; type a prompt")
-    if not is_session and session.comparison is None:
+    if is_session:
+        last_node(session, ":export --session")
+    elif session.comparison is None:
         raise UsageError(
             ":export writes the last comparison: :compare first, or :export --session"
         )

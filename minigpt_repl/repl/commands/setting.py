@@ -1,56 +1,64 @@
-"""Commands that change settings, all of a change or nothing, or show what holds:
-`:sampler`, `:set`, `:unset`, `:reset`, `:show`.
+"""Commands that change settings, all of a change or nothing, and the chain in use:
+`:sampler`, `:set`, `:unset`, `:reset`, `:chain`, `:load-preset`.
 """
 
 import re
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.pieces import stats_line
-from minigpt_repl.engine.inspection import bits
+from minigpt_repl.compare.pieces import next_token_place, visible, visible_all
+from minigpt_repl.compare.spec import read_count
+from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.engine.wording import Wording
-from minigpt_repl.errors import CheckpointError, UsageError
-from minigpt_repl.models.record import read_record
-from minigpt_repl.paths import RECORD_FILE, known_checkpoints
-from minigpt_repl.repl.completion import assignment_words, setting_words, switch_words
-from minigpt_repl.repl.context import Context, Outputs, Steps
+from minigpt_repl.errors import UsageError
+from minigpt_repl.files import read_user_file, user_path
+from minigpt_repl.repl.completion import (
+    assignment_words,
+    file_words,
+    setting_words,
+    stage_words,
+    switch_words,
+    value_words,
+)
+from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.dispatch import command
-from minigpt_repl.repl.output import Notice, Output, Say
+from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import (
     NAME,
-    STRONG,
     FittingTable,
     Row,
-    facts_table,
-    history_table,
     origin_word,
-    origins_table,
     other_settings_table,
     rules_table,
     samplers_table,
     settings_table,
-    stats_table,
 )
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import format_value, format_values
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.sampling.presets import read_preset
+from minigpt_repl.sampling.registry import SamplerSpec, as_chain
 from minigpt_repl.settings import Change, Settings
 from minigpt_repl.shown import (
-    as_perplexity,
+    as_share,
     did_you_mean,
-    in_bits,
-    in_bits_a_byte,
-    in_seconds,
+    percent,
     plain,
     quoted,
+    shortened,
+    shown_path,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LARGEST_PRESET = 1024 * 1024
+"""Bytes of a preset that is read."""
+SHOWN_TOKENS = 10
+CHAIN_USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
 
 
 @command("sampler", usage="[NAME [k=v ...] | CHAIN]", complete=switch_words)
@@ -71,24 +79,15 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
         return context.session
     arguments = chain.unquoted(arguments)
     if "+" in arguments:
-        after, _ = settings.set({"sampler": arguments})
-        return (yield from switch_to_chain(context, after))
+        return (yield from _switched_to(context, arguments))
     name, *rest = chain.words(arguments)
-    if len(rest) == 1 and "=" not in rest[0]:
-        if rest[0] in find_sampler(name).parameter_names:
-            raise UsageError(
-                f"{rest[0]} needs a value: write :sampler {plain(name)} {rest[0]}=VALUE"
-            )
-        raise UsageError(
-            f"{plain(rest[0])} is no NAME=VALUE: write :sampler {plain(name)}="
-            f"{plain(rest[0])} for the main parameter, or name another"
-        )
-    pairs = read_assignments(" ".join(rest), ":sampler NAME k=v ...")
+    usage = f":sampler {plain(name)}=VALUE or :sampler {plain(name)} NAME=VALUE ..."
+    pairs = read_assignments(" ".join(rest), usage)
     if "sampler" in pairs:
-        raise UsageError(":sampler NAME [k=v ...]: the sampler is named twice")
+        raise UsageError(f"the sampler is named twice: write {usage}")
     after, changes = settings.set({"sampler": name, **pairs})
     if after.sampler.stages:
-        return (yield from switch_to_chain(context, after))
+        return (yield from changed(context, after, _chain_change(settings, after)))
     now = format_values(after.parameters(), shows_off=True)
     before = settings.sampler.name
     switched = after.sampler.name
@@ -97,23 +96,47 @@ def switch_sampler(context: Context, arguments: str) -> Steps:
     elif not pairs:
         switched = f"{switched}, as before"
     told = f"sampler: {switched}" + (f" ({now})" if now else "")
-    return (yield from _changed(context, after, told, *describe_changes(changes[1:])))
+    return (yield from changed(context, after, told, *describe_changes(changes[1:])))
 
 
-def switch_to_chain(context: Context, after: Settings) -> Steps:
-    """Say which chain holds now, and have it compiled while nothing else is to do."""
-    _check_words(context, after)
-    before = context.session.settings
+def _switched_to(context: Context, text: str) -> Steps:
+    """Use a chain from now on."""
+    settings = context.session.settings
+    after, _ = settings.set({"sampler": text})
+    return (yield from changed(context, after, _chain_change(settings, after)))
+
+
+def _chain_change(before: Settings, after: Settings) -> str:
+    """Which chain holds now."""
     was, now = (each.sampler.text(each.parameters()) for each in (before, after))
-    told = f"{now}, as before" if was == now else f"{was} -> {now}"
-    return (yield from _changed(context, after, f"sampler: {told}"))
+    return f"sampler: {now}, as before" if was == now else f"sampler: {was} -> {now}"
 
 
-def _changed(context: Context, after: Settings, *lines: str) -> Steps:
-    """Tell what has changed."""
+def changed(context: Context, after: Settings, *lines: str) -> Steps:
+    """Tell what has changed, and have compiled what is new while it is read.
+
+    Raises:
+        UsageError: if a chain names words that the model does not have.
+    """
+    spec, values = after.sampler, after.parameters()
+    has_words = any(p.tokens and values[p.name] != p.default for p in spec.parameters)
+    if has_words or any("end_id" in stage.needs for stage in spec.stages):
+        engine = context.engine
+        wording = Wording(engine.info.text, engine.encode)
+        wording.values(spec, values, engine.info.vocabulary_size)
     yield from map(Notice, lines)
     prepare(context, after)
     return replace(context.session, settings=after)
+
+
+def prepare(context: Context, after: Settings) -> None:
+    """Let the engine compile what the next text needs, while the user types it."""
+    was, now = (
+        (each.sampler.name, each.parameters(), each.value("noise"))
+        for each in (context.session.settings, after)
+    )
+    if was != now and context.is_terminal:
+        context.engine.prepare(after.request(""))
 
 
 @command("set", usage="[NAME VALUE | NAME=VALUE ...]", complete=assignment_words)
@@ -128,16 +151,15 @@ def set_values(context: Context, arguments: str) -> Steps:
     if not arguments:
         yield Say(settings_table(settings))
         yield Say(other_settings_table(settings))
-        return context.session
-    if arguments == "sampler":
+    elif arguments == "sampler":
         yield Say(samplers_table(settings))
-        return context.session
-    if len(arguments.split()) == 1 and "=" not in arguments:
+    elif len(arguments.split()) == 1 and "=" not in arguments:
         yield Say(settings_table(settings, [arguments]))
-        return context.session
-    after, changes = settings.set(read_assignments(arguments))
-    _check_words(context, after)
-    return (yield from _changed(context, after, *describe_changes(changes)))
+    else:
+        usage = ":set NAME VALUE or :set NAME=VALUE ..."
+        after, changes = settings.set(read_assignments(arguments, usage))
+        return (yield from changed(context, after, *describe_changes(changes)))
+    return context.session
 
 
 @command("unset", usage="NAME ...", complete=setting_words)
@@ -151,7 +173,7 @@ def unset_values(context: Context, arguments: str) -> Steps:
         key = name if name == "sampler" else after.key(name)
         after, change = after.unset(name)
         lines.append(f"{_arrow(change)} ({origin_word(after, key)})")
-    return (yield from _changed(context, after, *lines))
+    return (yield from changed(context, after, *lines))
 
 
 @command("reset")
@@ -160,32 +182,10 @@ def reset(context: Context, arguments: str) -> Steps:
     before = context.session.settings
     after = before.reset()
     lines = [*map(_arrow, before.changes_to(after))] or ["nothing was set"]
-    return (yield from _changed(context, after, *lines))
+    return (yield from changed(context, after, *lines))
 
 
-def prepare(context: Context, after: Settings) -> None:
-    """Let the engine compile what the next text needs, while the user types it."""
-    was, now = (
-        (each.sampler.name, each.parameters(), each.value("noise"))
-        for each in (context.session.settings, after)
-    )
-    if was != now and context.is_terminal:
-        context.engine.prepare(after.request(""))
-
-
-def _check_words(context: Context, after: Settings) -> None:
-    """Make sure that the model has the words that a chain names, if it names some."""
-    spec, values = after.sampler, after.parameters()
-    has_words = any(p.tokens and values[p.name] != p.default for p in spec.parameters)
-    if has_words or any("end_id" in stage.needs for stage in spec.stages):
-        engine = context.engine
-        wording = Wording(engine.info.text, engine.encode)
-        wording.values(spec, values, engine.info.vocabulary_size)
-
-
-def read_assignments(
-    text: str, usage: str = ":set NAME VALUE or :set NAME=VALUE ..."
-) -> dict[str, str]:
+def read_assignments(text: str, usage: str) -> dict[str, str]:
     """Names and values of `k 10`, `k=10 p=0.9`, `k = 10 p 0.9`."""
     values: dict[str, str] = {}
     words = iter(chain.words(re.sub(r"\s*=\s*", "=", text)))
@@ -227,113 +227,202 @@ def _arrow(change: Change) -> str:
     return f"{change.name}: {before} -> {after}"
 
 
-SUBJECTS = ("settings", "model", "history", "stats")
+@command("load-preset", usage="FILE", complete=file_words)
+def load_preset(context: Context, arguments: str) -> Steps:
+    """Use the chain of a preset file of SillyTavern or llama.cpp's server.
 
-
-@command("show", usage="settings|model|history|stats", complete=lambda *_: SUBJECTS)
-def show(context: Context, arguments: str) -> Outputs:
-    """Show the settings, the model, the texts so far or their figures.
-
-    `settings` tells where each value came from: default, config, environment,
-    flag or :set.
+    It is JSON with names such as `temp` and `rep_pen`, or `temperature` and
+    `repeat_penalty`. What is off there is left out; what is not known here is named.
+    `:sampler llama.cpp` and `:sampler transformers` are what those do by default.
     """
-    names = [name for name in SUBJECTS if arguments and name.startswith(arguments)]
-    if len(names) != 1:
-        got = f"got {quoted(arguments)}" if arguments else "got nothing"
-        near = did_you_mean(arguments, SUBJECTS)
-        allowed = ", ".join(SUBJECTS)
-        raise UsageError(f":show takes one of {allowed}; {got}{near}")
-    session, node = context.session, context.session.node
-    match names[0]:
-        case "settings":
-            yield Say(origins_table(session.settings))
-        case "model":
-            yield from show_model(context)
-        case "history" if session.nodes:
-            yield Say(history_table(session, context.width))
-        case "stats" if node is not None:
-            yield Say(stats_table(session))
-            yield Notice(f"text {node.id}: {stats_line(node.generation)}")
-        case _:
-            yield Notice("no texts yet: type a prompt")
+    path = user_path(arguments, ":load-preset FILE")
+    preset = read_preset(read_user_file(path, LARGEST_PRESET), shown_path(path))
+    session = yield from _switched_to(context, as_chain(preset.text))
+    if preset.unknown:
+        names = shortened(", ".join(map(plain, preset.unknown)), 1000)
+        yield Notice(f"not known here: {names}")
+    return session
 
 
-def model_facts(info: EngineInfo) -> Iterator[tuple[str, str]]:
-    """What there is to say of a loaded checkpoint, by name."""
-    yield "folder", info.directory
-    yield "checkpoint", info.checkpoint_sha256[:12]
-    yield "parameters", f"{info.parameter_count:,}"
-    yield "vocabulary", f"{info.vocabulary_size:,} words"
-    yield "context", f"{info.context_length} tokens"
-    yield "case", "lower case only" if info.lowercase else "kept"
-    yield "draft model", "yes" if info.has_draft else "no"
-    yield "loaded in", in_seconds(info.load_s)
-    training = info.training
-    for name, value in training.items():
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            yield _fact(name, value)
-        elif name == "metrics" and isinstance(value, dict):
-            # Where the last one was the best, its step is told already.
-            is_last = value.get("step") == training.get("steps")
-            left_out = ("step", "elapsed") if is_last else ()
-            yield from (_fact(n, v) for n, v in value.items() if n not in left_out)
+def chain_words(context: Context, typed: str) -> Iterator[str]:
+    """For `:chain`: what to do, then the stage, its value and its place."""
+    settings = context.session.settings
+    has = [stage.name for stage in settings.sampler.stages]
+    done = typed.split()
+    last = "" if not done or typed[-1].isspace() else done.pop()
+    match done:
+        case []:
+            yield from ("add", "move", "drop")
+        case ["add"]:
+            yield from stage_words(settings, last, has)
+        case ["add", *_, "at"]:
+            yield from map(str, range(1, len(has) + 2))
+        case ["add", name, *value] if "at" not in value:
+            stage = chain.find_stage(name)
+            if stage is not None and stage.parameters and not value:
+                yield from value_words(stage.parameters[0], settings)
+            yield "at"
+        case ["move" | "drop"]:
+            yield from has
+        case ["move", _]:
+            yield from map(str, range(1, len(has) + 1))
 
 
-def _fact(name: str, value: object) -> tuple[str, str]:
-    if name in FIGURES and _is_figure(value):
-        heading, write = FIGURES[name]
-        return heading, write(value)
-    told = f"{value:.4g}" if isinstance(value, float) else plain(str(value))
-    return name.replace("_", " "), told
+@command(
+    "chain",
+    usage="[add STAGE [at N] | move STAGE N | drop STAGE]",
+    complete=chain_words,
+)
+def show_chain(context: Context, arguments: str) -> Steps:
+    """Show what each rule of the chain leaves of the next token, or rearrange it.
+
+    The rules apply in this order, each to what the ones before it left. `:chain add
+    typical_p=0.9 at 2` puts one in; `:chain move typical_p 1` and `:chain drop
+    typical_p` do as they say, and `:undo` takes it back. `:sampler` lists
+    the rules, `:set` changes their values.
+    """
+    settings = context.session.settings
+    texts = _stages_of(settings)
+    if arguments:
+        before = settings.sampler.text(settings.parameters())
+        text = chain.SEPARATOR.join(_edited(texts, arguments))
+        session = yield from _switched_to(context, as_chain(text))
+        edit = (len(session.nodes), before)
+        return replace(session, edits=(*session.edits, edit))
+    if not settings.sampler.stages:
+        settings, _ = settings.set({"sampler": as_chain(chain.SEPARATOR.join(texts))})
+    spec, values = settings.sampler, settings.parameters()
+    ids, info = current_ids(context), context.engine.info
+    logits = inspection.next_logits(context.engine, ids)
+    place = inspection.next_place(ids, context.engine)
+    lefts = inspection.chain_left(spec, values, logits, place)
+    node = context.session.node
+    where = next_token_place("" if node is None else node.text)
+    yield Notice(f"{spec.text(values)}, {where}")
+    for stage in spec.stages:
+        if "chance" in stage.needs:
+            yield Notice(f"{stage.name} acts now and then; it is shown as it acts")
+    for stage, left in zip(spec.stages, lefts, strict=True):
+        if left.is_rescued.any():
+            yield Notice(
+                f"{stage.name} would leave nothing: the most probable token is kept"
+            )
+    logits_of_all = (logits, *(left.logits for left in lefts))
+    shares = [inspection.probabilities(each) for each in logits_of_all]
+    names = [chain.stage_text(stage, values) for stage in spec.stages]
+    yield Say(_removed_table(names, shares, info))
+    yield Say("")
+    yield Say(stages_table(spec, shares, info))
+    return context.session
 
 
-def _is_figure(value: object) -> TypeGuard[float]:
-    # A record may come from anyone: JSON has whole numbers that no float holds.
-    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+def undo_chain(context: Context) -> Steps:
+    """Go back to the chain before the last edit."""
+    *edits, (_, text) = context.session.edits
+    session = yield from _switched_to(context, text)
+    return replace(session, edits=tuple(edits))
 
 
-FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "perplexity": ("perplexity", as_perplexity),
-    "bits_per_byte": ("bits a byte", in_bits_a_byte),
-    "steps": ("steps", "{:,.0f}".format),
-    "step": ("best after step", "{:,.0f}".format),
-    "elapsed": ("best after", in_seconds),
-    "loss": ("loss", lambda nats: in_bits(bits(nats))),
-    "wall_seconds": ("trained in", in_seconds),
-}
-"""The figures of a training, by their names in a record: name and form on the screen.
-Those of the best evaluation are on held-out texts."""
-
-
-def show_model(context: Context) -> Iterator[Output]:
-    """The checkpoint that is loaded, then those that can be called by name."""
-    info = context.engine.info
-    yield Say(facts_table(model_facts(info)))
-    if known_checkpoints():
-        yield Say("")
-        yield Say(checkpoints_table(info.directory))
-
-
-def checkpoints_table(directory: str) -> FittingTable:
-    """The checkpoints that can be called by name, the one in use marked."""
+def _removed_table(
+    names: Sequence[str], shares: Sequence["np.ndarray"], info: EngineInfo
+) -> FittingTable:
+    """A line for each stage: what is left, and the likeliest that it removed."""
     rows: list[Row] = []
-    for name, folder in known_checkpoints().items():
-        is_current = folder == Path(directory)
-        mark = Text("*" if is_current else " ", style=STRONG)
-        try:
-            record = read_record(folder)
-            when = time.localtime((folder / RECORD_FILE).stat().st_mtime)
-        except (CheckpointError, OSError):
-            rows.append((mark, Text(name, style=NAME), "can't be read"))
-            continue
-        metrics = record.training.get("metrics")
-        figures = metrics if isinstance(metrics, dict) else {}
-        measured = [
-            _fact(key, figures[key])[1] if _is_figure(figures.get(key)) else ""
-            for key in ("perplexity", "bits_per_byte")
-        ]
-        date = time.strftime("%Y-%m-%d", when)
-        count = f"{record.parameter_count:,}"
-        rows.append((mark, Text(name, style=NAME), count, date, *measured))
-    headings = ("", "name", "parameters", "date", "perplexity", "bits a byte")
-    return FittingTable(headings, rows, right=" ".join(headings[2:]), whole=6)
+    stages = zip(names, shares[:-1], shares[1:], strict=True)
+    for number, (name, before, after) in enumerate(stages, start=1):
+        kept = after > 0
+        words = visible_all(inspection.top_ids(before * ~kept, 1), info)
+        cells = (f"{int(kept.sum()):,}", as_share(float(before[kept].sum())), *words)
+        rows.append((str(number), Text(name, style=NAME), *cells))
+    headings = ("", "stage", "tokens left", "of the mass", "likeliest removed")
+    return FittingTable(headings, rows, right="tokens left of the mass", whole=2)
+
+
+def stages_table(
+    spec: SamplerSpec, shares: Sequence["np.ndarray"], info: EngineInfo
+) -> FittingTable:
+    """The model's distribution and what each stage of a chain made of it, a column
+    each."""
+    rows: list[Row] = []
+    for token_id in inspection.top_ids(shares[0], SHOWN_TOKENS):
+        is_kept = shares[-1][token_id] > 0
+        word = Text(visible(token_id, info), style=NAME if is_kept else "")
+        rows.append((word, *(percent(share[token_id]) for share in shares)))
+    counts = [f"{int((share > 0).sum()):,}" for share in shares]
+    rows.append(("tokens left", *counts))
+    headings = ("token", "model", *(stage.name for stage in spec.stages))
+    return FittingTable(headings, rows, right=" ".join(headings[1:]), whole=2)
+
+
+def _stages_of(settings: Settings) -> list[str]:
+    """The stages of the chain in use, each as the user would type it; of another
+    sampler, the rules that it is made of."""
+    spec, values = settings.sampler, settings.parameters()
+    if spec.stages:
+        return [chain.stage_text(stage, values) for stage in spec.stages]
+    if spec.name not in chain.STAGES:
+        raise UsageError(
+            f"{spec.name} is no rule of a chain; write :sampler STAGE + STAGE ..."
+        )
+    texts = []
+    # KerasHub's samplers apply the temperature first.
+    if values.get("temperature", 1.0) != 1.0:
+        texts.append(f"temperature={values['temperature']}")
+    main = next(iter(chain.STAGES[spec.name].parameters), None)
+    texts.append(spec.name if main is None else f"{spec.name}={values[main.name]}")
+    for other in values.keys() - {"temperature", main and main.name}:
+        if values[other] is not None:
+            raise UsageError(
+                f"{spec.name} with {other} is no chain: :set {other} off first"
+            )
+    return texts
+
+
+def _edited(texts: list[str], arguments: str) -> list[str]:
+    """The stages after `add`, `move` or `drop`."""
+    names = [chain.parse(text)[0].name for text in texts]
+    words, number = chain.words(arguments), None
+    if words[-2:-1] == ["at"]:
+        *words, _, number = words
+    match words:
+        case ["add", stage]:
+            pass
+        case ["add", name, value] if "=" not in value:
+            stage = f"{name}={value}"  # `add typical_p 0.9`
+        case ["move", name, number]:
+            stage = texts.pop(_place_of(name, names))
+        case ["drop", name] if len(texts) > 1:
+            del texts[_place_of(name, names)]
+            return texts
+        case ["drop", _]:
+            raise UsageError("a chain has at least one stage; :sampler NAME ends it")
+        case _:
+            raise UsageError(f"{CHAIN_USAGE}; got {quoted(arguments)}")
+    added = chain.find_stage(chain.parse(stage)[0].name)
+    if added is not None and added.name in names and words[0] == "add":
+        raise UsageError(
+            f"{added.name} is in the chain already: :set {added.name} VALUE changes "
+            f"it, :chain move {added.name} N moves it"
+        )
+    count = len(texts) + 1
+    if number is not None:
+        place = read_count(number, count, "a place in the chain is")
+    else:
+        # Behind all that can be: nothing stands behind a stage that chooses the token.
+        is_before = texts and _is_last(texts[-1]) and not _is_last(stage)
+        place = count - 1 if is_before else count
+    return [*texts[: place - 1], stage, *texts[place - 1 :]]
+
+
+def _is_last(text: str) -> bool:
+    """Whether a stage chooses the token."""
+    stage = chain.find_stage(chain.parse(text)[0].name)
+    return stage is not None and stage.is_last
+
+
+def _place_of(name: str, names: Sequence[str]) -> int:
+    for place, each in enumerate(names):
+        if chain.plain(each) == chain.plain(name):
+            return place
+    has, near = ", ".join(names), did_you_mean(name, names)
+    raise UsageError(f"the chain has no stage {quoted(name)}: it has {has}{near}")

@@ -1,41 +1,43 @@
-"""`:step`: one token at a time, each choice the user's."""
+"""`:step`: one token at a time, each choice the user's.
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+It is answered by a key, or by a line where there are no keys.
+"""
 
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from rich.console import Group
 from rich.text import Text
 
 from minigpt_repl.compare.choice import Distribution, next_distribution
-from minigpt_repl.compare.pieces import NOT_FINITE, count_tokens, ending, visible
+from minigpt_repl.compare.pieces import (
+    CURSOR,
+    NOT_FINITE,
+    count_tokens,
+    ending,
+    visible,
+)
 from minigpt_repl.compare.spec import (
     Strategy,
     is_sampler,
     parse_strategies,
+    read_whole,
     split_words,
 )
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import SEEDS, Generation, Request, Token, finished
-from minigpt_repl.errors import EngineStopped, UsageError
+from minigpt_repl.errors import EngineStopped, MiniGPTError, UsageError
 from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.commands.comparing import strategy_words
-from minigpt_repl.repl.commands.step_answers import (
-    Answer,
-    Move,
-    StepPrompt,
-    by_key,
-    by_line,
-)
-from minigpt_repl.repl.context import Context, Steps, current_ids
+from minigpt_repl.repl.context import Context, Steps, current_ids, last_node
 from minigpt_repl.repl.continuation import continue_rows
 from minigpt_repl.repl.dispatch import command
-from minigpt_repl.repl.output import Notice, Output, Say
-from minigpt_repl.sampling.registry import all_names, find_sampler
+from minigpt_repl.repl.output import Ask, AskKey, Live, Notice, Output, Say
+from minigpt_repl.sampling.registry import all_names, all_samplers
 from minigpt_repl.settings import Settings
 from minigpt_repl.shown import nearest, quoted, shown
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MOST_STEPPED = 2
 SHOWN_TOKENS = 10
@@ -43,17 +45,29 @@ SHOWN_BEFORE = 150
 CONTEXT_FULL = "the sampler can't go on from here: the context is full"
 NO_TOKEN = {"interrupted": "stopped", "not_finite": NOT_FINITE}
 """Why there was no token, where it is not for want of room."""
+DIGITS = tuple("0123456789")
+LINES = "Enter accepts, 0-9 picks, u undoes, s NAME switches, c runs on, q leaves"
 
 
-@dataclass(frozen=True)
-class StepState:
-    """How far a stepped text has come: the text so far and its tokens, the id of the
-    node that it ends in, which a prompt has not, and how many tokens were stepped."""
+class Move(Enum):
+    """An answer that chooses no token."""
+
+    BACK = auto()
+    RUN_ON = auto()
+    LEAVE = auto()
+
+
+Answer = int | str | Strategy | Move
+"""The id of a token, what the user wrote, another strategy from here on, or a move."""
+
+
+class State(NamedTuple):
+    """Where a stepped text is: the text so far, its tokens, and the id of the node that
+    it ends in, which a prompt has not."""
 
     text: str
     ids: tuple[int, ...]
     node: int | None
-    done: int = 0
 
 
 @command("step", usage="[PROMPT | SPEC [SPEC] -- [PROMPT]]", complete=strategy_words)
@@ -84,7 +98,7 @@ def step(context: Context, arguments: str) -> Steps:
     else:
         if stepping.is_short:
             yield Notice(stepping.why_ended)
-    yield Say(text_so_far(stepping.states[-1]))
+    yield Say(stepping.text_so_far())
     return stepping.session
 
 
@@ -92,16 +106,16 @@ class Stepping:
     """A text that is stepped, by one strategy or by two side by side.
 
     Attributes:
-        states: where it was, and where it is.
+        states: where it was, from its start on, and where it is.
         strategies: in use; the first one is asked where both agree.
         session: with every choice so far.
         proposed: the token that each strategy would take.
-        logits: the model's, `(vocabulary,)`.
         written: tokens that the user wrote and that are not taken yet.
+        why_ended: why there was nothing to propose.
     """
 
     def __init__(
-        self, context: Context, start: StepState, strategies: list[Strategy]
+        self, context: Context, start: State, strategies: list[Strategy]
     ) -> None:
         self.context = context
         self.states = [start]
@@ -110,18 +124,26 @@ class Stepping:
         self.length = int(context.session.settings.value("length") or 0)
         self.seed = context.session.settings.request("").seed
         self.proposed: list[Generation] = []
-        self.logits: np.ndarray
         self.written: list[int] = []
         self.why_ended = ""
 
     @property
+    def done(self) -> int:
+        """How many tokens were stepped."""
+        return len(self.states) - 1
+
+    @property
     def is_short(self) -> bool:
         """Whether there is a token to come."""
-        return self.states[-1].done < self.length
+        return self.done < self.length
+
+    @property
+    def chosen(self) -> int:
+        """Id of the token that the rule takes."""
+        return self.proposed[0].token_ids[0]
 
     def propose(self) -> bool:
         """Ask each strategy for the next token; returns whether there is one."""
-        state = self.states[-1]
         self.proposed = []
         for strategy in self.strategies:
             try:
@@ -134,53 +156,144 @@ class Stepping:
                 self.why_ended = NO_TOKEN.get(made.stop_reason, CONTEXT_FULL)
                 return False
             if self.seed is None:  # drawn by the first of all
-                self.seed = made.seed - state.done
+                self.seed = made.seed - self.done
             self.proposed.append(made)
-        # What the sampler saw: a long text is cropped.
-        ids = self.proposed[0].started.prompt_ids
-        self.logits = inspection.next_logits(self.context.engine, ids)
         return True
+
+    def table(self) -> Distribution:
+        """The most probable tokens, and what each strategy leaves of them."""
+        made, engine = self.proposed[0], self.context.engine
+        ids = made.started.prompt_ids  # what the sampler saw: a long text is cropped
+        return next_distribution(
+            inspection.next_logits(engine, ids),
+            self.strategies,
+            engine.info,
+            SHOWN_TOKENS,
+            chosen=[one.token_ids[0] for one in self.proposed],
+            numbered=True,
+            where=inspection.next_place(ids, engine, made.seed),
+        )
+
+    def text_so_far(self) -> Text:
+        """The text so far; of a long one its end."""
+        return Text(shown(ending(self.states[-1].text, SHOWN_BEFORE)), style="bold")
 
     def answer(self) -> Generator[Output, Any, Answer]:
         """What is to become of the proposal."""
         if self.written:
             return self.written.pop(0)
-        ask = by_key if self.context.has_keys else by_line
-        return (yield from ask(self.context, self.step()))
+        table = self.table()
+        if self.context.has_keys:
+            return (yield from self._answer_by_key(table))
+        yield Say(self.text_so_far())
+        yield Say(table)
+        return (yield from self._answer_by_line([one.id for one in table.candidates]))
 
-    def step(self) -> StepPrompt:
-        """What the user sees before a choice."""
-        state, chosen = self.states[-1], self.proposed[0].token_ids[0]
+    def _answer_by_key(self, table: Distribution) -> Generator[Output, Any, Answer]:
+        """An answer by one key, or by a word and Enter."""
+        writing = ""
+        while True:
+            yield Live(self._drawn(table, writing))
+            key = yield AskKey()
+            if key == "escape" and writing:
+                writing = ""
+            elif key in (None, "escape"):
+                return Move.LEAVE
+            elif key == "enter":
+                return writing.strip() or self.chosen
+            elif key == "backspace" and writing:
+                writing = writing[:-1]
+            elif key in ("left", "backspace"):
+                if self.done:
+                    return Move.BACK
+            elif key == "tab":
+                return self._next_strategy()
+            elif key == ">" and not writing:
+                return Move.RUN_ON
+            elif key in DIGITS and not writing:
+                if int(key) < len(table.candidates):
+                    return table.candidates[int(key)].id
+            elif len(key) == 1 and (writing or key != " "):
+                writing += key
+
+    def _drawn(self, table: Distribution, writing: str) -> Group:
+        """The screen, with what is being written at the end of the text."""
+        text = self.text_so_far()
+        keys = ["Enter takes what you wrote", "Backspace", "Esc takes it back"]
+        if writing:
+            text.append(f" {shown(writing)}", style="not bold cyan")
+        else:
+            keys = [
+                f"Enter takes {visible(self.chosen, self.context.engine.info)}",
+                "0-9 picks",
+                "type a word of your own",
+                *["← goes back"] * bool(self.done),
+                "Tab another sampler",
+                "> runs on",
+                "Esc leaves",
+            ]
         labels = "  ".join(strategy.label for strategy in self.strategies)
-        return StepPrompt(
-            text=text_so_far(state),
-            title=f"token {state.done + 1} of {self.length} · {labels} · "
-            f"seed {self.proposed[0].seed}",
-            table=self.table(),
-            chosen=chosen,
-            choice=visible(chosen, self.context.engine.info),
-            can_go_back=len(self.states) > 1,
-            strategy=self.strategies[0],
+        title = (
+            f"token {self.done + 1} of {self.length} · {labels} · "
+            f"seed {self.proposed[0].seed}"
         )
+        help = Text(" · ".join(keys), style="dim")
+        return Group(text.append(CURSOR), Text(shown(title), style="dim"), table, help)
 
-    def table(self) -> Distribution:
-        """The most probable tokens, and what each strategy leaves of them."""
-        return next_distribution(
-            self.logits,
-            self.strategies,
-            self.context.engine.info,
-            SHOWN_TOKENS,
-            chosen=[one.token_ids[0] for one in self.proposed],
-            numbered=True,
-            where=self._place(),
-        )
+    def _next_strategy(self) -> Strategy:
+        """The sampler after the one in use, as it is set."""
+        settings = self.context.session.settings
+        specs = [spec for spec in settings.samplers() if spec.search is None]
+        names = [spec.name for spec in specs]
+        in_use = self.strategies[0].sampler
+        place = names.index(in_use) + 1 if in_use in names else 0
+        spec = specs[place % len(specs)]
+        return Strategy(spec.name, settings.parameters(spec))
+
+    def _answer_by_line(self, ids: Sequence[int]) -> Generator[Output, Any, Answer]:
+        """An answer by a line; a person is asked until it can be carried out."""
+        while True:
+            typed = yield Ask(f"{LINES}: ")
+            if typed is None:
+                return Move.LEAVE
+            answer = typed.strip()
+            row = read_whole(answer)
+            if row is not None and 0 <= row < len(ids):
+                return ids[row]
+            match answer.split(maxsplit=1):
+                case []:
+                    return self.chosen
+                case ["c"]:
+                    return Move.RUN_ON
+                case ["q"]:
+                    return Move.LEAVE
+                case ["u"] if self.done:
+                    return Move.BACK
+                case ["u"]:
+                    yield Notice("there is nothing to undo")
+                case ["s", name]:
+                    try:
+                        (strategy,) = parse_strategies([name], self.session.settings)
+                    except MiniGPTError as error:
+                        if not self.context.is_terminal:
+                            raise
+                        yield Notice(str(error))
+                    else:
+                        return strategy
+                case ["s"] if self.context.is_terminal:
+                    names = ", ".join(spec.name for spec in all_samplers())
+                    yield Notice(f"s NAME switches the sampler: {names}")
+                case _:
+                    told = f"{quoted(answer)} is no answer to :step: {LINES}"
+                    if not self.context.is_terminal:
+                        raise UsageError(told)
+                    yield Notice(told)
 
     def take(self, answer: Answer) -> Generator[Output, Any, None]:
         """Carry an answer out."""
         match answer:
             case int():
-                is_same = answer == self.proposed[0].token_ids[0]
-                self._accept(self.proposed[0] if is_same else self._picked(answer))
+                self._accept(answer)
             case str():
                 try:
                     self.written = self._ids_of(answer)
@@ -195,7 +308,7 @@ class Stepping:
     def run_on(self) -> Steps:
         """The rest at once."""
         state = self.states[-1]
-        rest = self._request(self.strategies[0], self.length - state.done)
+        rest = self._request(self.strategies[0], self.length - self.done)
         place = replace(self.context, session=self.session)
         shown_before = ending(state.text, SHOWN_BEFORE)
         return (yield from continue_rows(place, [rest], shown_before, state.node))
@@ -203,7 +316,7 @@ class Stepping:
     def part(self) -> Generator[Output, Any, None]:
         """Both ways become texts of the tree."""
         state = self.states[-1]
-        yield Say(text_so_far(state))
+        yield Say(self.text_so_far())
         yield Say(self.table())
         told = []
         for strategy, made in zip(self.strategies, self.proposed, strict=True):
@@ -211,7 +324,7 @@ class Stepping:
             word = visible(made.token_ids[0], self.context.engine.info)
             told.append(f"{strategy.label} takes {word} (text {self.session.current})")
         yield Notice(
-            f"after {count_tokens(state.done)} they part, "
+            f"after {count_tokens(self.done)} they part, "
             f"seed {self.proposed[0].seed}: {', '.join(told)}; "
             ":goto and :continue go on from either"
         )
@@ -223,30 +336,33 @@ class Stepping:
             sampler=strategy.sampler,
             parameters=dict(strategy.parameters),
             length=length,
-            seed=None if self.seed is None else (self.seed + state.done) % SEEDS,
+            seed=None if self.seed is None else (self.seed + self.done) % SEEDS,
             prompt_ids=state.ids,
             with_scores=True,
         )
 
-    def _place(self) -> inspection.TokenContexts:
-        made, engine = self.proposed[0], self.context.engine
-        return inspection.next_place(made.started.prompt_ids, engine, made.seed)
+    def _accept(self, token_id: int) -> None:
+        """One more token: the proposed one, or another in its place."""
+        state, made = self.states[-1], self.proposed[0]
+        if token_id != self.chosen:
+            made = self._picked(token_id)
+        self.session = self.session.add(state.text, made, state.node)
+        ids = (*state.ids, token_id)
+        self.states.append(State(state.text + made.text, ids, self.session.current))
 
     def _picked(self, token_id: int) -> Generation:
         """The proposed step, with a token of the user's in its place."""
-        text, state = self.context.engine.info.text, self.states[-1]
+        engine, state = self.context.engine, self.states[-1]
+        text = engine.info.text
         (piece,) = text.parts(state.text, state.ids, (token_id,))
-        strategy, place = self.strategies[0], self._place()
-        spec = find_sampler(strategy.sampler)
-        kept = inspection.kept_mask(spec, strategy.parameters, self.logits, place)
-        score = inspection.score_token(self.logits, token_id, kept, text)
-        return replace(
+        picked = replace(
             self.proposed[0],
-            tokens=(Token(token_id, text.piece(token_id), score),),
+            tokens=(Token(token_id, text.piece(token_id)),),
             text=piece,
             raw_text=text.raw_text((token_id,)),
             stop_reason="picked",
         )
+        return inspection.with_scores(picked, engine)
 
     def _ids_of(self, word: str) -> list[int]:
         """The tokens of what the user wrote behind the text."""
@@ -257,22 +373,6 @@ class Stepping:
         if not ids or text.unknown_id in ids:
             raise UsageError(f"the model has no tokens for {quoted(word)}")
         return ids
-
-    def _accept(self, chosen: Generation) -> None:
-        state = self.states[-1]
-        self.session = self.session.add(state.text, chosen, state.node)
-        after = StepState(
-            text=state.text + chosen.text,
-            ids=(*state.ids, *chosen.token_ids),
-            node=self.session.current,
-            done=state.done + 1,
-        )
-        self.states.append(after)
-
-
-def text_so_far(state: StepState) -> Text:
-    """The text so far; of a long one its end."""
-    return Text(shown(ending(state.text, SHOWN_BEFORE)), style="bold")
 
 
 def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
@@ -299,10 +399,8 @@ def _is_prose(specs: str) -> bool:
     return len(words) > MOST_STEPPED or not any(nearest(each, known) for each in names)
 
 
-def _beginning(context: Context, prompt: str) -> StepState:
+def _beginning(context: Context, prompt: str) -> State:
     if prompt:
-        return StepState(prompt, context.engine.encode(prompt), None)
-    node = context.session.node
-    if node is None:
-        raise UsageError(":step needs a text to go on from, or a prompt: :step PROMPT")
-    return StepState(node.text, current_ids(context), node.id)
+        return State(prompt, context.engine.encode(prompt), None)
+    node = last_node(context.session, ":step")
+    return State(node.text, current_ids(context), node.id)

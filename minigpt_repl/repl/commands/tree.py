@@ -21,15 +21,14 @@ from minigpt_repl.compare.pieces import (
     maker,
     visible,
 )
-from minigpt_repl.compare.spec import read_count, read_whole
+from minigpt_repl.compare.spec import read_count, read_whole, read_wholes
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.inspection import as_generation, score
-from minigpt_repl.engine.request import Request, Token
+from minigpt_repl.engine.request import Generation, Request, Token
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
 from minigpt_repl.models.text.codec import as_typed
-from minigpt_repl.repl.commands.setting import switch_to_chain
-from minigpt_repl.repl.commands.token_trees import grown_tree
+from minigpt_repl.repl.commands.setting import undo_chain
 from minigpt_repl.repl.context import (
     Context,
     Node,
@@ -37,6 +36,7 @@ from minigpt_repl.repl.context import (
     Session,
     Steps,
     again_request,
+    current_ids,
     inspect_text,
     is_of_this_model,
     last_node,
@@ -54,6 +54,14 @@ if TYPE_CHECKING:
 MOST_AGAIN = 100
 SHOWN_BEFORE = 200
 """Characters of the text so far that are shown before it goes on."""
+
+GROWN = "--auto"
+MOST_DEPTH = 8
+MOST_CHILDREN = 10
+MOST_GROWN = 150
+"""Tokens of a tree that grows by itself; each costs a pass of the model."""
+GUIDE_WIDTH = 4
+LABEL_WIDTH = 30
 
 
 @command("again", usage="[N]")
@@ -82,11 +90,22 @@ def again(context: Context, arguments: str) -> Steps:
 def go_on(context: Context, arguments: str) -> Steps:
     """Go on from the end of the last text, by its exact tokens."""
     node = last_node(context.session, ":continue")
-    request = context.session.settings.request(node.text)
-    if is_of_this_model(context, node.generation):
-        request = replace(request, prompt_ids=node.generation.whole_ids)
-    shown = ending(node.text, SHOWN_BEFORE)
-    return (yield from continue_rows(context, [request], shown, node.id))
+    return (yield from _continued(context, node.text, node.generation, node.id))
+
+
+def _continued(
+    context: Context, text: str, made: Generation, parent: int | None
+) -> Steps:
+    """Go on from a text that ends in some tokens, or from its words where another
+    model made them."""
+    request = context.session.settings.request(text)
+    if is_of_this_model(context, made):
+        request = replace(request, prompt_ids=made.whole_ids)
+    return (yield from continue_rows(context, [request], _end_of(text), parent))
+
+
+def _end_of(text: str) -> str:
+    return ending(text, SHOWN_BEFORE)
 
 
 @command("undo")
@@ -94,10 +113,7 @@ def undo(context: Context, arguments: str) -> Steps:
     """Drop the newest text, or take back what :chain did since."""
     session = context.session
     if session.edits and session.edits[-1][0] >= len(session.nodes):
-        _, chain_before = session.edits[-1]
-        after, _ = session.settings.set({"sampler": chain_before})
-        switched = yield from switch_to_chain(context, after)
-        return replace(switched, edits=session.edits[:-1])
+        return (yield from undo_chain(context))
     if not session.nodes:
         raise UsageError(":undo: there is no text to drop")
     *rest, dropped = session.nodes
@@ -130,6 +146,21 @@ def edit(context: Context, arguments: str) -> Steps:
     return (yield from continue_prompt(context, prompt))
 
 
+@command("score", usage="TEXT")
+def score_text(context: Context, arguments: str) -> Steps:
+    """Tell how little the model expects a text of yours.
+
+    It becomes the current text: `:heat` shows every token's surprisal, `:why N` tells
+    about one, and `:continue` goes on from it.
+    """
+    if not arguments:
+        raise UsageError(":score takes a text")
+    scored = score(context.engine, arguments)
+    yield Notice(f"{scored.summary}; :heat and :why N look into it")
+    made = as_generation(scored, arguments, context.engine)
+    return context.session.add("", made)
+
+
 def _why_the_same(request: Request) -> str:
     if find_sampler(request.sampler).is_random and request.seed is not None:
         return "the same text, because the seed is set: :unset seed draws new ones"
@@ -142,7 +173,7 @@ def _shown_of(session: Session, node: Node) -> str:
     if parent is None or not node.prompt.startswith(parent.text):
         return node.prompt
     typed = node.prompt.removeprefix(parent.text).strip()
-    return typed or ending(node.prompt, SHOWN_BEFORE)
+    return typed or _end_of(node.prompt)
 
 
 def node_words(context: Context, typed: str) -> Iterable[str]:
@@ -158,13 +189,12 @@ def tree(context: Context, arguments: str) -> Outputs:
     goes to any of them. `:tree --auto 4 2` draws the likeliest continuations of the
     current text instead, 4 tokens deep with 2 children each, under the model alone.
     """
-    if arguments.split()[:1] == ["--auto"]:
-        yield Say(grown_tree(context, arguments))
+    if arguments.split()[:1] == [GROWN]:
+        yield Say(grown_tree(context, arguments.removeprefix(GROWN)))
         return
     if arguments:
-        raise UsageError(f":tree takes --auto or nothing; got {quoted(arguments)}")
-    if not context.session.nodes:
-        raise UsageError(":tree: there is no text yet; type a prompt")
+        raise UsageError(f":tree takes {GROWN} or nothing; got {quoted(arguments)}")
+    last_node(context.session, ":tree")
     yield Say(draw_tree(context.session, context.width))
 
 
@@ -193,39 +223,35 @@ def branch(context: Context, arguments: str) -> Steps:
     """
     text = inspect_text(context, ":branch")
     node = last_node(context.session, ":branch")
-    tokens, info = text.generation.tokens, context.engine.info
+    made, info = node.generation, context.engine.info
     number, _, word = arguments.strip().partition(" ")
+    count = len(made.tokens)
     if arguments:
-        kept = read_count(number, len(tokens), ":branch takes", ", the tokens to keep")
+        kept = read_count(number, count, ":branch takes", ", the tokens to keep")
     else:
         shares = map(inspection.probabilities, text.rows)
         unsure = [inspection.entropy(share) for share in shares]
-        kept = max(range(len(unsure)), key=unsure.__getitem__)
-        yield Notice(f"cut after token {kept} of {len(tokens)}, before the least sure")
-    made = node.generation
-    start = tokens[:kept]
+        kept = max(range(count), key=unsure.__getitem__)
+        yield Notice(f"cut after token {kept} of {count}, before the least sure")
+    start = made.tokens[:kept]
     if word:
         token_id = _token_named(context, word.strip(), text.rows[kept - 1])
-        start = (*tokens[: kept - 1], Token(token_id, info.text.piece(token_id)))
+        start = (*start[:-1], Token(token_id, info.text.piece(token_id)))
         share = inspection.probabilities(text.rows[kept - 1])[token_id]
         yield Notice(f"{visible(token_id, info)} had {percent(float(share))}")
-    session, parent, begun = context.session, node.parent, node.prompt
+    cut = replace(made, tokens=start)
+    cut = replace(
+        cut,
+        text="".join(display_pieces(cut, info)),
+        raw_text=info.text.raw_text(cut.token_ids),
+        stop_reason="picked" if word or is_own_text(made) else "interrupted",
+    )
+    session, parent = context.session, node.parent
     if start:
-        cut = replace(made, tokens=start, stop_reason="interrupted")
-        begun += "".join(display_pieces(cut, info))
-        cut = replace(
-            cut,
-            text=begun.removeprefix(node.prompt),
-            raw_text=info.text.raw_text(cut.token_ids),
-            stop_reason="picked" if word or is_own_text(made) else "interrupted",
-        )
         session = session.add(node.prompt, cut, node.parent)
         parent = session.current
-    ids = (*made.started.prompt_ids, *(token.id for token in start))
-    request = replace(session.settings.request(begun), prompt_ids=ids)
     place = replace(context, session=session)
-    shown = ending(begun, SHOWN_BEFORE)
-    return (yield from continue_rows(place, [request], shown, parent))
+    return (yield from _continued(place, node.prompt + cut.text, cut, parent))
 
 
 def _token_named(context: Context, word: str, logits: "np.ndarray") -> int:
@@ -300,16 +326,39 @@ def ranges(run: Sequence[Node]) -> str:
     return ",".join("-".join(map(str, span)) for span in spans)
 
 
-@command("score", usage="TEXT")
-def score_text(context: Context, arguments: str) -> Steps:
-    """Tell how little the model expects a text of yours.
+def grown_tree(context: Context, typed: str) -> Tree:
+    """The likeliest continuations of the current text, under the model alone.
 
-    It becomes the current text: `:heat` shows every token's surprisal, `:why N` tells
-    about one, and `:continue` goes on from it.
+    Raises:
+        UsageError: if `DEPTH CHILDREN` was typed otherwise, or is too much to draw.
     """
-    if not arguments:
-        raise UsageError(":score takes a text")
-    scored = score(context.engine, arguments)
-    yield Notice(f"{scored.summary}; :heat and :why N look into it")
-    made = as_generation(scored, arguments, context.engine)
-    return context.session.add("", made)
+    most = min(MOST_DEPTH, (context.width - LABEL_WIDTH) // GUIDE_WIDTH)
+    depth, children, *more = read_wholes(typed.split(), (3, 3))
+    if more or not (1 <= depth <= most and 1 <= children <= MOST_CHILDREN):
+        raise UsageError(
+            f":tree --auto takes a depth 1..{most} and children 1..{MOST_CHILDREN}; "
+            f"got {quoted(typed)}"
+        )
+    if sum(children**level for level in range(1, depth + 1)) > MOST_GROWN:
+        raise UsageError(
+            f":tree --auto draws at most {MOST_GROWN} tokens; {depth} deep with "
+            f"{children} children are more"
+        )
+    root = Tree("", hide_root=True, guide_style=FAINT)
+
+    def grow(under: Tree, ids: tuple[int, ...], share: float, left: int) -> None:
+        logits = inspection.next_logits(context.engine, ids)
+        shares = inspection.probabilities(logits)
+        for token_id in inspection.top_ids(shares, children):
+            word, own = visible(token_id, context.engine.info), float(shares[token_id])
+            label = Text(word, style=NAME, no_wrap=True, overflow="ellipsis")
+            label.append(f" {percent(own)}", style="not bold default")
+            if left < depth:
+                whole = percent(share * own)
+                label.append(f", {whole} together", style="not bold default dim")
+            branch = under.add(label)
+            if left > 1:
+                grow(branch, (*ids, token_id), share * own, left - 1)
+
+    grow(root, current_ids(context), 1.0, depth)
+    return root

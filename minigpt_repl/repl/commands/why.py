@@ -1,13 +1,25 @@
 """Commands that look into the last text and beyond its end: `:why`, `:heat`, `:diff`,
-`:next`.
+`:next`, `:explain`.
+
+What `:explain` shows depends on what a rule weighs: the cut of a truncation, the
+penalties of a history rule, the columns of a chain, the steps of a search.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from minigpt_repl.compare.choice import find_place, next_distribution, why_chosen
-from minigpt_repl.compare.pieces import HeatView, next_token_place, visible, visible_all
+from minigpt_repl.compare.pieces import (
+    FAINT,
+    HeatView,
+    is_own_text,
+    next_token_place,
+    visible,
+    visible_all,
+)
 from minigpt_repl.compare.spec import (
     Strategy,
     parse_strategies,
@@ -15,18 +27,50 @@ from minigpt_repl.compare.spec import (
     split_words,
 )
 from minigpt_repl.engine import inspection
+from minigpt_repl.engine.request import EngineInfo
+from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.models.text.spacing import SPACE_MARK
 from minigpt_repl.repl.commands.comparing import strategy_words
-from minigpt_repl.repl.context import Context, Outputs, current_ids, inspect_text
+from minigpt_repl.repl.commands.searches import (
+    VIEWS,
+    CandidatesView,
+    DraftsView,
+    search_request,
+)
+from minigpt_repl.repl.commands.setting import stages_table
+from minigpt_repl.repl.completion import sampler_words
+from minigpt_repl.repl.context import (
+    Context,
+    Outputs,
+    current_ids,
+    inspect_text,
+    prompt_ids_of,
+)
 from minigpt_repl.repl.dispatch import command
-from minigpt_repl.repl.output import Notice, Say
-from minigpt_repl.repl.tables import NAME, FittingTable, facts_table
-from minigpt_repl.sampling.registry import find_sampler
+from minigpt_repl.repl.output import Notice, Output, Say
+from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, Row, facts_table
+from minigpt_repl.sampling.parameters import Value, format_values
+from minigpt_repl.sampling.registry import SamplerSpec, find_sampler, read_sampler
 from minigpt_repl.sampling.rules import best as best_alone
-from minigpt_repl.shown import and_more, in_bits, shown
+from minigpt_repl.shown import (
+    and_more,
+    in_bits,
+    in_nats,
+    in_nats_of_change,
+    percent,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN_TOKENS = 10
 MOST_TOKENS = 100
+SHOWN_REMOVED = 3
+SHOWN_PLACES = 10
+OUTSIDE_MARK = "†"
+EXPLAINED = {"hypotheses": 2, "candidates": 1, "drafts": 12}
+"""Tokens that a search makes to be explained, by what it shows."""
 
 
 def token_words(context: Context, typed: str) -> Iterator[str]:
@@ -68,10 +112,6 @@ def heat(context: Context, arguments: str) -> Outputs:
     )
 
 
-SHOWN_PLACES = 10
-OUTSIDE_MARK = "†"
-
-
 @command("diff")
 def diff(context: Context, arguments: str) -> Outputs:
     """Show where other samplers would have chosen otherwise in the last text.
@@ -93,11 +133,10 @@ def diff(context: Context, arguments: str) -> Outputs:
     greedy_words = visible_all(best, context.engine.info)
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
-        if best[place] == ids[place]:
-            line.append(shown(piece), style="not dim")
-        else:
+        is_best = best[place] == ids[place]
+        line.append(shown(piece), style="not dim" if is_best else "not dim bold")
+        if not is_best:
             greedy = greedy_words[place].removeprefix(SPACE_MARK)
-            line.append(shown(piece), style="not dim bold")
             line.append(f"{{{greedy}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
             line.append(OUTSIDE_MARK, style="not dim bold red")
@@ -109,19 +148,15 @@ def diff(context: Context, arguments: str) -> Outputs:
     yield Say(_agreement(allowed))
 
 
-def _agreement(allowed: dict[str, list[bool]]) -> FittingTable:
+def _agreement(allowed: Mapping[str, Sequence[bool]]) -> FittingTable:
     """Of each sampler how many tokens its rule allows, and which it does not."""
-    rows = []
+    rows: list[Row] = []
     for sampler, is_allowed in allowed.items():
         outside = [str(i) for i, ok in enumerate(is_allowed, start=1) if not ok]
-        rows.append(
-            (
-                Text(sampler, style=NAME),
-                f"{sum(is_allowed)} of {len(is_allowed)}",
-                " ".join(outside[:SHOWN_PLACES])
-                + and_more(len(outside) - SHOWN_PLACES),
-            )
-        )
+        count = f"{sum(is_allowed)} of {len(is_allowed)}"
+        places = " ".join(outside[:SHOWN_PLACES])
+        more = and_more(len(outside) - SHOWN_PLACES)
+        rows.append((Text(sampler, style=NAME), count, places + more))
     return FittingTable(("its rule", "allows", "but not token"), rows, right="allows")
 
 
@@ -150,3 +185,185 @@ def next_token(context: Context, arguments: str) -> Outputs:
     node = context.session.node
     yield Notice(next_token_place("" if node is None else node.text))
     yield Say(next_distribution(logits, strategies, info, count, where=place))
+
+
+@command("explain", usage="[SAMPLER]", complete=sampler_words)
+def explain(context: Context, arguments: str) -> Outputs:
+    """Tell a sampler's rule, and work it on the model's own next token.
+
+    A sampler or a rule of a chain, with values if you like: `:explain top_p:p=0.5`.
+    Without a name it is the sampler in use. The next token is that after the last
+    prompt; for rules that look at the text so far, that after the last text.
+    """
+    settings = context.session.settings
+    spec, values = settings.sampler, settings.parameters()
+    if arguments:
+        spec, typed = read_sampler(arguments)
+        values = settings.parameters(spec)
+        for name, text in typed.items():
+            values[name] = spec.parameter(name).parse(text, settings.limits)
+    # A stage's story has its formula.
+    formula = [] if spec.stages else [f"{spec.formula} ({spec.origin})."]
+    yield Say(Text("\n".join(filter(None, [spec.story, *formula, spec.use]))))
+    node = context.session.node
+    prompt, ids = "", current_ids(context)
+    if node is not None:
+        is_whole = spec.needs_history or is_own_text(node.generation)
+        prompt = node.text if is_whole else node.prompt
+        ids = ids if is_whole else prompt_ids_of(context, node)
+    named = spec.text(values)
+    if not spec.stages:
+        named = f"{spec.name} {format_values(values, shows_off=True)}".rstrip()
+    yield Notice(f"{named}, {next_token_place(prompt)}")
+    if spec.search is not None:
+        yield from _search(context, spec, values, prompt, ids)
+    else:
+        yield Say(_rule(context, spec, values, ids))
+
+
+def _rule(
+    context: Context,
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    ids: tuple[int, ...],
+) -> FittingTable:
+    """What a rule makes of the distribution behind some tokens."""
+    engine, info = context.engine, context.engine.info
+    scores = inspection.next_logits(engine, ids)
+    place = inspection.next_place(ids, engine)
+    model = inspection.probabilities(scores)
+    if len(spec.stages) > 1:
+        lefts = inspection.chain_left(spec, values, scores, place)
+        shares = [inspection.probabilities(left.logits) for left in lefts]
+        return stages_table(spec, [model, *shares], info)
+    if spec.needs_history:
+        (after,) = inspection.chain_left(spec, values, scores, place)
+        seen = place.seen[0].tolist()
+        return penalties_table(scores, after.logits, seen, info)
+    left = inspection.kept_distribution(spec, values, scores, place)
+    temperature = inspection.rule_temperature(spec, values) or 1.0
+    tempered = inspection.probabilities(scores, temperature)
+    has_temperature = not spec.stages and "temperature" in values
+    return cut_table(model, tempered, left, info, has_temperature)
+
+
+def _search(
+    context: Context,
+    spec: SamplerSpec,
+    values: Mapping[str, Value],
+    prompt: str,
+    ids: tuple[int, ...],
+) -> Iterator[Output]:
+    """What a search weighs at the next token, by making a few."""
+    assert spec.search is not None
+    if spec.needs_draft and not context.engine.info.has_draft:
+        raise UsageError(no_draft(spec.name))
+    request = replace(
+        search_request(context, spec, prompt, ids),
+        parameters=dict(values),
+        length=EXPLAINED[spec.search.shows],
+        stop="none",
+    )
+    view = VIEWS[spec.search.shows](request, context.engine)
+    for event in context.engine.generate(request):
+        view.follow(event)
+    if view.steps:
+        yield Say(view.table() if isinstance(view, CandidatesView) else view.drawn())
+    if isinstance(view, DraftsView):
+        yield Notice(view.rate(sum(one.accepted + 1 for one in view.steps)))
+
+
+def cut_table(
+    model: "np.ndarray",
+    seen: "np.ndarray",
+    left: "np.ndarray",
+    info: EngineInfo,
+    has_temperature: bool,
+) -> FittingTable:
+    """The most probable tokens, with the cut marked if a rule makes one.
+
+    Args:
+        model: the model's probabilities, `(vocabulary,)` as the others.
+        seen: those that the rule saw, which have the temperature applied.
+        left: what it left, renormalised.
+        info: of the model.
+        has_temperature: whether `seen` is shown.
+    """
+    order = inspection.top_ids(seen, len(seen))
+    sums = dict(zip(order, seen[order].cumsum(), strict=True))
+
+    def row(i: int) -> Row:
+        is_kept = left[i] > 0
+        return (
+            Text(visible(i, info), style=NAME if is_kept else FAINT),
+            percent(model[i]),
+            *[percent(seen[i])] * has_temperature,
+            percent(sums[i]),
+            Text(percent(left[i]), style=STRONG if is_kept else FAINT),
+        )
+
+    def more(ids: list[int], word: str = "") -> list[Row]:
+        if not ids:
+            return []
+        name = Text(f"{len(ids):,} more {word}".rstrip(), style=FAINT)
+        share = Text(percent(left[ids].sum()), style=FAINT)
+        blank = [""] * (1 + has_temperature)
+        return [(name, percent(model[ids].sum()), *blank, share)]
+
+    kept = [i for i in order if left[i] > 0]
+    removed = order[len(kept) :]
+    if removed and order[: len(kept)] == kept:
+        first, last = kept, []
+        if len(kept) > SHOWN_TOKENS:
+            first, last = kept[: SHOWN_TOKENS - 3], kept[-2:]
+        share = percent(seen[kept].sum())
+        cut = f"── cut: {len(kept):,} of {len(order):,} tokens, {share} ──"
+        rows = [
+            *map(row, first),
+            *more(kept[len(first) : len(kept) - len(last)], "kept"),
+            *map(row, last),
+            (Text(cut, style=STRONG),),
+            *map(row, removed[:SHOWN_REMOVED]),
+            *more(removed[SHOWN_REMOVED:], "removed"),
+        ]
+    else:
+        rows = [*map(row, order[:SHOWN_TOKENS]), *more(order[SHOWN_TOKENS:])]
+    if not removed:
+        rows.append((Text("nothing is removed", style=FAINT),))
+    headings = ("token", "model", *["temperature"] * has_temperature, "sum", "left")
+    return FittingTable(headings, rows, "model temperature sum left")
+
+
+def penalties_table(
+    before: "np.ndarray", after: "np.ndarray", seen: Sequence[int], info: EngineInfo
+) -> FittingTable:
+    """What a history rule takes off the logits of tokens that were there.
+
+    `before` are the logits `(vocabulary,)`, `after` the same behind the rule, and
+    `seen` are the tokens so far.
+    """
+    shares, left = inspection.probabilities(before), inspection.probabilities(after)
+    order = inspection.top_ids(shares, len(shares))
+    changed = [i for i in order if before[i] != after[i]]
+    best = [i for i in order[:SHOWN_TOKENS] if i not in changed]
+    told = {*changed[: SHOWN_TOKENS - SHOWN_REMOVED], *best[:SHOWN_REMOVED]}
+    rows: list[Row] = []
+    for i in [each for each in order if each in told]:
+        change = "removed" if left[i] == 0 else in_nats_of_change(after[i] - before[i])
+        rows.append(
+            (
+                Text(visible(i, info), style=NAME if i in changed else ""),
+                str(seen.count(i) or "-"),
+                in_nats(before[i]),
+                change if i in changed else "",
+                percent(shares[i]),
+                Text(percent(left[i]), style=STRONG),
+            )
+        )
+    if lost := [i for i in changed if i not in told]:
+        cells = [percent(each[lost].sum()) for each in (shares, left)]
+        rows.append((Text(f"{len(lost)} more changed", FAINT), "", "", "", *cells))
+    if not changed:
+        rows.append((Text("it changes nothing here", style=FAINT),))
+    headings = ("token", "seen", "logit", "penalty", "before", "after")
+    return FittingTable(headings, rows, right="seen logit penalty before after")
