@@ -199,7 +199,7 @@ def doctor(options: Options, /, **given: Any) -> int:
     """
     from minigpt_repl.doctor import examine
     from minigpt_repl.engine.worker import quiet
-    from minigpt_repl.repl.entry import open_engine
+    from minigpt_repl.repl.entry import make_screen, open_engine
 
     options = options.changed(**given)
     config = read_config(options.config)
@@ -208,15 +208,20 @@ def doctor(options: Options, /, **given: Any) -> int:
     code = EXIT_OK
     # It asks TensorFlow for its devices, in this process.
     with contextlib.nullcontext() if options.debug else quiet():
-        for finding in examine(
+        findings = examine(
             directory,
             not options.no_verify,
             problems,
             lambda folder: open_engine(folder, options),
-        ):
+        )
+        screen = make_screen()
+        while True:
+            with screen.spinner:  # the last ones take seconds
+                finding = next(findings, None)
+            if finding is None:
+                return code
             code = EXIT_RUNTIME if finding.advice else code
             click.echo(shown_line(str(finding)))
-    return code
 
 
 @cli.command()

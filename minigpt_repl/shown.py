@@ -84,7 +84,9 @@ def and_more(count: int) -> str:
 
 
 def in_seconds(number: float) -> str:
-    """A time, in milliseconds where it is short."""
+    """A time, in milliseconds where it is short, in hours where it is long."""
+    if number >= 3600:
+        return f"{number / 3600:,.1f} h"
     if number >= 100:
         return f"{number:,.0f} s"
     return f"{1000 * number:.0f} ms" if number < 1 else f"{number:.1f} s"

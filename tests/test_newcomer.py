@@ -320,7 +320,8 @@ def test_numbers_are_written_in_one_way():
         "100.0%",
     ]
     assert shown.in_seconds(0.0123) == "12 ms" and shown.in_seconds(3.21) == "3.2 s"
-    assert shown.in_seconds(4560.2) == "4,560 s"
+    assert shown.in_seconds(1560.2) == "1,560 s"
+    assert shown.in_seconds(23_719) == "6.6 h"
     assert shown.in_bits(3.14159) == "3.1 bits"
     assert shown.in_tokens_per_second(1234.5) == "1,234 tokens/s"
     assert shown.as_perplexity(39.7776) == "39.8"

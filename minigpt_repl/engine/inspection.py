@@ -394,7 +394,9 @@ class Scored:
         if not unknown:
             parts[0] += f", {in_bits_a_byte(sum(known) / self.size)} bits a byte"
         else:
-            parts.append(f"{unknown:,} unknown to the model, left out")
+            parts.append(
+                f"{unknown:,} unknown to the model, left out, so no bits a byte"
+            )
         return "; ".join(parts)
 
 

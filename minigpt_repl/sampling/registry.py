@@ -9,7 +9,7 @@ A package adds a sampler through an entry point of the group
 `minigpt_repl.samplers` that loads a `SamplerSpec`; a program calls `register()`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -291,21 +291,27 @@ def as_chain(text: str) -> str:
     return f"{text}{chain.SEPARATOR}random"
 
 
+def _of_each(stages: tuple[Stage, ...], tell: Callable[[Stage], str]) -> str:
+    """What there is to tell of each rule, behind its name where they are several."""
+    if len(stages) == 1:
+        return tell(stages[0])
+    return "\n".join(f"{stage.name}: {tell(stage)}" for stage in stages)
+
+
 @lru_cache
 def _chain(stages: tuple[Stage, ...]) -> SamplerSpec:
     return SamplerSpec(
         name=chain.SEPARATOR.join(stage.name for stage in stages),
         aliases=(),
         summary="; then ".join(stage.summary for stage in stages),
-        story="\n".join(
-            f"{stage.name}: {stage.story} {stage.formula} ({stage.origin})."
-            for stage in stages
+        story=_of_each(
+            stages, lambda stage: f"{stage.story} {stage.formula} ({stage.origin})."
         ),
         sampler="minigpt_repl.sampling.samplers:Chain",
         parameters=chain.parameters_of(stages),
         is_random=all(stage.is_random for stage in stages),
         takes_rows=True,
-        use="\n".join(f"{stage.name}: {stage.use}" for stage in stages),
+        use=_of_each(stages, lambda stage: stage.use),
         stages=stages,
     )
 

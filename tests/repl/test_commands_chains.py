@@ -228,6 +228,15 @@ def test_a_banned_word_never_comes_and_a_pushed_one_does():
     assert any("logit_bias=king:1000 + top_k=1" in line for line in talk.notices)
 
 
+@pytest.mark.parametrize(("name", "words"), [("logit_bias", "king:2"), ("ban", "king")])
+def test_a_rule_without_the_words_that_it_is_for_says_that_it_does_nothing(name, words):
+    (told,) = Talk().type(f":sampler {name}").notices[1:]
+    assert told.startswith(f"{name} has no words, so it does nothing: words")
+    assert len(Talk().type(f":sampler {name}={words}").notices) == 1
+    # Breakers are only a part of what dry does.
+    assert len(Talk().type(":sampler dry:breakers=off").notices) == 1
+
+
 def test_quotes_hold_words_together_wherever_a_chain_is_typed():
     talk = Talk().type(':sampler ban="the king, old" + top_k=3')
     assert talk.session.settings.parameters()["ban"] == "the king, old"

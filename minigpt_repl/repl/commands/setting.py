@@ -125,6 +125,10 @@ def changed(context: Context, after: Settings, *lines: str) -> Steps:
         wording = Wording(engine.info.text, engine.encode)
         wording.values(spec, values, engine.info.vocabulary_size)
     yield from map(Notice, lines)
+    for stage in spec.stages:
+        (main, *_) = stage.parameters or [None]
+        if main is not None and main.tokens and values[stage.name] is None:
+            yield Notice(f"{stage.name} has no words, so it does nothing: {main.help}")
     prepare(context, after)
     return replace(context.session, settings=after)
 
