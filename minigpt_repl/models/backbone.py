@@ -36,64 +36,7 @@ ACTIVATIONS = {"squared_relu": squared_relu}
 """Those that Keras does not know by name."""
 
 
-class CachedAttention(CachedMultiHeadAttention):
-    """Attention whose cache lies as its products need it.
-
-    KerasHub's own slices its cache, copies it, turns it round for the product and puts
-    it together again: half of the time of a token. Here it is the keys and the values,
-    `(batch, heads, length, head_dim)` each, and XLA can update them in place.
-    """
-
-    def turned(self, query: Any, key: Any, positions: Any) -> tuple[Any, Any]:
-        """Queries and keys `(batch, length, heads, head_dim)` as positions, int
-        `(length,)`, change them: not at all where the embeddings hold positions."""
-        return query, key
-
-    def call(
-        self,
-        query: Any,
-        value: Any,
-        cache: Any = None,
-        cache_update_index: Any = None,
-        **others: Any,
-    ) -> Any:
-        """As KerasHub's, but for a cache; a new token sees what is before it."""
-        if cache is None:
-            return super().call(query, value, **others)
-        batch, heads, length, head_dim = shape = ops.shape(cache[0])
-        new = ops.shape(query)[1]
-
-        def by_head(projected: Any) -> Any:
-            # (batch, new, heads, head_dim) -> (batch * heads, new, head_dim). One axis
-            # for all: XLA would make it one, and no longer see what is in place.
-            return ops.reshape(
-                ops.transpose(projected, (0, 2, 1, 3)), (batch * heads, new, head_dim)
-            )
-
-        def update(cached: Any, projected: Any) -> Any:
-            flat = ops.reshape(cached, (batch * heads, length, head_dim))
-            start = (0, cache_update_index, 0)
-            return ops.slice_update(flat, start, by_head(projected))
-
-        positions = cache_update_index + ops.arange(new, dtype="int32")
-        query, key = self.turned(
-            self._query_dense(query), self._key_dense(value), positions
-        )
-        keys = update(cache[0], key)
-        values = update(cache[1], self._value_dense(value))
-        query = by_head(query * head_dim**-0.5)
-        # Keys first: of one query only the small product has to be turned round.
-        scores = ops.matmul(keys, ops.transpose(query, (0, 2, 1)))
-        scores = ops.transpose(scores, (0, 2, 1))  # (batch * heads, new, length)
-        is_seen = ops.arange(length, dtype="int32")[None] <= positions[:, None]
-        weights = ops.softmax(ops.where(is_seen, scores, MASKED))
-        attended = ops.matmul(weights, values)
-        attended = ops.reshape(attended, (batch, heads, new, head_dim))
-        output = self._output_dense(ops.transpose(attended, (0, 2, 1, 3)))
-        return output, (ops.reshape(keys, shape), ops.reshape(values, shape))
-
-
-class RotaryAttention(CachedAttention):
+class RotaryAttention(CachedMultiHeadAttention):
     """Attention that knows positions by turning queries and keys.
 
     They are normalized first: A. Henry et al. (2020), "Query-Key Normalization", arXiv
@@ -103,7 +46,10 @@ class RotaryAttention(CachedAttention):
     """
 
     def turned(self, query: Any, key: Any, positions: Any) -> tuple[Any, Any]:
-        """Queries and keys, normalized and turned."""
+        """Queries and keys `(batch, length, heads, head_dim)`, normalized and turned.
+
+        `positions` is int `(length,)`.
+        """
         # One after the other they would be twice as many small operations.
         both = ops.concatenate([query, key], axis=2)
         both = ops.rms_normalization(both, epsilon=1e-6)
@@ -120,7 +66,16 @@ class RotaryAttention(CachedAttention):
 
 
 class RotaryDecoder(TransformerDecoder):
-    """A block with `RotaryAttention`: files of weights call it by this name."""
+    """A `keras_hub.layers.TransformerDecoder` with `RotaryAttention`."""
+
+    def build(
+        self, decoder_sequence_shape: Any, encoder_sequence_shape: Any = None
+    ) -> None:
+        """Make the sublayers."""
+        super().build(decoder_sequence_shape, encoder_sequence_shape)
+        # The block makes its attention itself, and names no way to have another. The
+        # weights of both are the same.
+        self._self_attention_layer.__class__ = RotaryAttention
 
 
 @keras.saving.register_keras_serializable(package="minigpt_repl")
@@ -135,19 +90,22 @@ class MiniGPTBackbone(Backbone):
     `(batch, length, hidden_dim)`.
 
     Args:
-        vocabulary_size: rows of the embedding; may exceed the tokenizer's words.
-        num_layers: transformer decoder blocks.
-        num_heads: attention heads; each has `hidden_dim // num_heads` dimensions.
-        hidden_dim: width of the hidden states.
-        intermediate_dim: width of the feedforward layers.
-        max_sequence_length: positions that have an embedding.
-        dropout: dropout rate of the decoder blocks.
-        activation: of the feedforward layers; one of Keras, or `"squared_relu"`.
-        normalize_first: `True` for pre-norm blocks with a final layer
+        vocabulary_size: int. Rows of the embedding. May exceed the number of
+            words in the tokenizer.
+        num_layers: int. Transformer decoder blocks.
+        num_heads: int. Attention heads; each has `hidden_dim // num_heads`
+            dimensions.
+        hidden_dim: int. Width of the hidden states.
+        intermediate_dim: int. Width of the feedforward layers.
+        max_sequence_length: int. Positions that have an embedding.
+        dropout: float. Dropout rate of the decoder blocks.
+        activation: string. Activation of the feedforward layers; one of Keras, or
+            `"squared_relu"`.
+        normalize_first: bool. `True` for pre-norm blocks with a final layer
             normalization; `False`, the reference, for post-norm.
-        rotary: `True` for positions as `RotaryAttention` has them; `False`, the
+        rotary: bool. `True` for positions as `RotaryAttention` has them; `False`, the
             reference, for learned ones that are added to the embeddings.
-        tie_weights: whether `token_embedding(x, reverse=True)` shares the
+        tie_weights: bool. Whether `token_embedding(x, reverse=True)` shares the
             embedding's weights. Used by a causal LM with a tied head.
         dtype: the dtype policy of all layers.
     """
@@ -206,10 +164,6 @@ class MiniGPTBackbone(Backbone):
         x = self.embedding(token_ids)
         for layer in self.transformer_layers:
             x = layer(x)
-            # A block makes its attention itself, and names no way to have another. The
-            # weights of all are the same.
-            attention = RotaryAttention if rotary else CachedAttention
-            layer._self_attention_layer.__class__ = attention
         if self.final_norm is not None:
             x = self.final_norm(x)
         super().__init__(
@@ -262,14 +216,9 @@ class MiniGPTBackbone(Backbone):
             positions = ops.arange(ops.shape(x)[1], dtype="int32") + cache_update_index
             x = x + self.embedding.position_embedding(x, positions=positions)
         updated: Cache = []
-        for layer, keys_and_values in zip(self.transformer_layers, cache, strict=True):
-            x, keys_and_values = layer(
-                x,
-                self_attention_cache=keys_and_values,
-                self_attention_cache_update_index=cache_update_index,
-                use_causal_mask=False,  # the attention does it
-            )
-            updated.append(keys_and_values)
+        for layer, (keys, values) in zip(self.transformer_layers, cache, strict=True):
+            x, layer_cache = _cached_block(layer, x, keys, values, cache_update_index)
+            updated.append(layer_cache)
         if self.final_norm is not None:
             x = self.final_norm(x)
         return x, updated
@@ -279,3 +228,66 @@ class MiniGPTBackbone(Backbone):
         config: dict[str, Any] = super().get_config()
         names = BackboneConfig.__struct_fields__
         return config | {name: getattr(self, name) for name in names}
+
+
+def _cached_block(
+    layer: Any, x: Any, keys: Any, values: Any, index: Any
+) -> tuple[Any, tuple[Any, Any]]:
+    """What a `keras_hub.layers.TransformerDecoder` without cross-attention makes of new
+    tokens, and the keys and values with theirs, `(batch, heads, length, head_dim)`."""
+    # The block itself can be called with a cache, but then slices it, copies it, turns
+    # it round for the product and puts it together again: half of the time of a token.
+    # Here keys and values lie as the products need them, and XLA can update them in
+    # place. The sublayers' names are KerasHub's own; tests/models hold the result
+    # against the layer's own call.
+    residual = x  # (batch, new, hidden)
+    if layer.normalize_first:
+        x = layer._self_attention_layer_norm(x)
+    x, cache = _attend(layer._self_attention_layer, x, keys, values, index)
+    x = x + residual
+    if not layer.normalize_first:
+        x = layer._self_attention_layer_norm(x)
+    residual = x
+    if layer.normalize_first:
+        x = layer._feedforward_layer_norm(x)
+    x = layer._feedforward_intermediate_dense(x)
+    x = layer._feedforward_output_dense(x)
+    x = x + residual
+    if not layer.normalize_first:
+        x = layer._feedforward_layer_norm(x)
+    return x, cache
+
+
+def _attend(
+    attention: Any, x: Any, keys: Any, values: Any, index: Any
+) -> tuple[Any, tuple[Any, Any]]:
+    batch, heads, length, head_dim = ops.shape(keys)
+    new = ops.shape(x)[1]
+
+    def by_head(projected: Any) -> Any:
+        # (batch, new, heads, head_dim) -> (batch * heads, new, head_dim). One axis
+        # for all: XLA would make it one, and no longer see what is in place.
+        return ops.reshape(
+            ops.transpose(projected, (0, 2, 1, 3)), (batch * heads, new, head_dim)
+        )
+
+    def update(cached: Any, projected: Any) -> Any:
+        flat = ops.reshape(cached, (batch * heads, length, head_dim))
+        return ops.slice_update(flat, (0, index, 0), by_head(projected))
+
+    positions = index + ops.arange(new, dtype="int32")
+    query, key = attention._query_dense(x), attention._key_dense(x)
+    if isinstance(attention, RotaryAttention):
+        query, key = attention.turned(query, key, positions)
+    keys = update(keys, key)
+    values = update(values, attention._value_dense(x))
+    query = by_head(query * head_dim**-0.5)
+    # Keys first: of one query only the small product has to be turned round.
+    scores = ops.matmul(keys, ops.transpose(query, (0, 2, 1)))
+    scores = ops.transpose(scores, (0, 2, 1))  # (batch * heads, new, length)
+    is_seen = ops.arange(length, dtype="int32")[None] <= positions[:, None]
+    weights = ops.softmax(ops.where(is_seen, scores, MASKED))
+    attended = ops.reshape(ops.matmul(weights, values), (batch, heads, new, head_dim))
+    output = attention._output_dense(ops.transpose(attended, (0, 2, 1, 3)))
+    shape = (batch, heads, length, head_dim)
+    return output, (ops.reshape(keys, shape), ops.reshape(values, shape))
