@@ -5,7 +5,7 @@ the last of the places where a string of others leaves: whatever a table or a te
 holds, no character of it steers the terminal.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TextIO
@@ -26,7 +26,6 @@ from minigpt_repl.compare.pieces import (
 )
 from minigpt_repl.engine.request import Generation
 from minigpt_repl.repl.context import Session
-from minigpt_repl.repl.dispatch import Command
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import (
     Limits,
@@ -131,16 +130,6 @@ class FittingTable:
 
 def _is_short(cell: Text) -> bool:
     return cell.cell_len <= LEAST_CELL
-
-
-def commands_table(groups: Mapping[str, Iterable[Command]]) -> FittingTable:
-    """Commands with their summaries, under what one wants to do."""
-    rows: list[Row] = []
-    for group, commands in groups.items():
-        rows.append((Text(group, style=STRONG),))
-        for command in commands:
-            rows.append((Text(f"  :{command.name}", style=NAME), command.summary))
-    return FittingTable(("", ""), rows)
 
 
 def samplers_table(settings: Settings) -> FittingTable:

@@ -28,7 +28,6 @@ from minigpt_repl.repl.tables import (
     STRONG,
     FittingTable,
     Row,
-    commands_table,
     facts_table,
     history_table,
     origins_table,
@@ -88,7 +87,12 @@ def show_help(context: Context, arguments: str) -> Outputs:
     """
     word = arguments.removeprefix(":")
     if word == EACH:
-        yield Say(commands_table(grouped_commands()))
+        rows: list[Row] = []
+        for group, commands in grouped_commands().items():
+            rows.append((Text(group, style=STRONG),))
+            for one in commands:
+                rows.append((Text(f"  :{one.name}", style=NAME), one.summary))
+        yield Say(FittingTable(("", ""), rows))
     elif word:
         yield from _help_on(word, context.session.settings)
     else:
