@@ -159,11 +159,11 @@ def test_model_tells_every_figure_of_a_training_once():
     info = replace(engine.info, training={**training, "metrics": metrics})
     facts = dict(model_facts(info))
     assert facts["steps"] == "5,024" and facts["seed"] == "1234567"
-    assert facts["trained in"] == "4,563 s" and facts["bits a byte"] == "1.371"
+    assert facts["trained in"] == "1.3 h" and facts["bits a byte"] == "1.371"
     assert not {"step", "elapsed", "best after", "bits per byte"} & {*facts}
     metrics["step"] = 4000
     facts = dict(model_facts(replace(info, training={**training, "metrics": metrics})))
-    assert facts["best after step"] == "4,000" and facts["best after"] == "4,560 s"
+    assert facts["best after step"] == "4,000" and facts["best after"] == "1.3 h"
 
 
 def test_model_tells_numbers_of_a_record_that_no_float_holds():
