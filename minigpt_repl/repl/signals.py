@@ -1,19 +1,23 @@
 """Signals while the program runs: ^C stops a text, others end the program cleanly.
 
-The first ^C asks the engine to stop, the second raises `KeyboardInterrupt`. At the
-prompt, ^C is a key. SIGTERM and SIGHUP raise `SystemExit`, so that every `finally` runs
-and the terminal is sane.
+^C asks the engine to stop; pressed again when nothing has come of it, it raises
+`KeyboardInterrupt`. At the prompt, ^C is a key. SIGTERM and SIGHUP raise `SystemExit`,
+so that every `finally` runs and the terminal is sane.
 """
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from minigpt_repl.errors import MiniGPTError
 
 LEAVING = (signal.SIGTERM, signal.SIGHUP)
+
+PATIENCE = 0.5
+"""Seconds in which another ^C belongs to the first: a key is easily pressed twice, and
+a text that ends in the meantime is kept."""
 
 
 @contextmanager
@@ -31,38 +35,32 @@ def ignore(number: int, frame: object) -> None:
     is not handed on to that program."""
 
 
-@dataclass
-class Interrupts:
-    """How often ^C was pressed."""
-
-    count: int = 0
-
-
 @contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[Interrupts]:
-    """^C calls `stop`, and the second time raises `KeyboardInterrupt`."""
-    interrupts = Interrupts()
+def stopping(stop: Callable[[], None]) -> Iterator[list[float]]:
+    """^C calls `stop`, and after `PATIENCE` raises `KeyboardInterrupt`; yields the
+    times at which it was pressed."""
+    times: list[float] = []
 
     def interrupt(number: int, frame: object) -> None:
-        interrupts.count += 1
+        times.append(time.monotonic())
         stop()
-        if interrupts.count > 1:
+        if times[-1] - times[0] > PATIENCE:
             raise KeyboardInterrupt
 
     with on_interrupt(interrupt):
-        yield interrupts
+        yield times
 
 
 @contextmanager
 def leaving_after_stop(stop: Callable[[], None]) -> Iterator[None]:
     """As `stopping`; after ^C it ends with `KeyboardInterrupt`, whatever failed."""
-    with stopping(stop) as interrupts:
+    with stopping(stop) as times:
         try:
             yield
         except MiniGPTError:
-            if not interrupts.count:
+            if not times:
                 raise
-    if interrupts.count:
+    if times:
         raise KeyboardInterrupt
 
 

@@ -21,7 +21,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 
 from minigpt_repl.engine.request import Engine, EngineInfo, State, Status
-from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
+from minigpt_repl.errors import EXIT_OK, MiniGPTError
 from minigpt_repl.paths import PACKAGE
 from minigpt_repl.repl import output as outputs
 from minigpt_repl.repl.context import Node, Session
@@ -86,7 +86,6 @@ class Terminal(App):
             )
         self._exit_code: int | None = None
         self._has_begun = False
-        self._was_interrupted = False
         self._reported: MiniGPTError | None = None
 
         def open_watched(folder: str) -> Engine:
@@ -154,7 +153,7 @@ class Terminal(App):
         except EOFError:
             self._exit_code = EXIT_OK
         except KeyboardInterrupt:
-            self._hint()
+            self.screen.notice("^D leaves, :help helps")
         else:
             if self._history is not None and self._history.trouble:
                 self.screen.notice(self._history.trouble)
@@ -163,36 +162,20 @@ class Terminal(App):
 
     def _run_line(self, line: str) -> None:
         import_module(COMMANDS)
-        with stopping(self.stop) as interrupts:
-            try:
+        try:
+            with stopping(self.stop):
                 self.carry_out(partial(run_line, line))
-            except MiniGPTError as error:
-                self._reported = error
-                self.screen.notice(str(error), is_error=True)
-            except KeyboardInterrupt:
-                self._give_up()
-            except Exception as error:
-                if self._debug:
-                    raise
-                self.screen.notice(_describe_defect(error), is_error=True)
-        self._was_interrupted = interrupts.count > 0
+        except MiniGPTError as error:
+            self._reported = error
+            self.screen.notice(str(error), is_error=True)
+        except KeyboardInterrupt:
+            self.screen.notice("stopped")
+        except Exception as error:
+            if self._debug:
+                raise
+            self.screen.notice(_describe_defect(error), is_error=True)
         if self.has_quit:
             self._exit_code = EXIT_OK
-
-    def _give_up(self) -> None:
-        """The second ^C: leave if the engine is stuck, else end the command."""
-        if self.engine.status.is_stuck or self.opening is not None:
-            self._exit_code = EXIT_INTERRUPTED
-        else:
-            self.screen.notice("stopped")
-
-    def _hint(self) -> None:
-        """^C on an empty line; the second in a row leaves if the engine is stuck."""
-        if self._was_interrupted and self.engine.status.is_stuck:
-            self._exit_code = EXIT_INTERRUPTED
-        else:
-            self._was_interrupted = True
-            self.screen.notice("^D leaves, :help helps")
 
     def _begin(self) -> None:
         """The prompt can be typed at: do what it did not wait for, once."""
