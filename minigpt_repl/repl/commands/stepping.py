@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from minigpt_repl.compare.choice import Distribution, next_distribution
+from minigpt_repl.compare.choice import (
+    Distribution,
+    next_distribution,
+    strategy_columns,
+)
 from minigpt_repl.compare.pieces import (
     CURSOR,
     NOT_FINITE,
@@ -164,14 +168,15 @@ class Stepping:
         """The most probable tokens, and what each strategy leaves of them."""
         made, engine = self.proposed[0], self.context.engine
         ids = made.started.prompt_ids  # what the sampler saw: a long text is cropped
+        logits = inspection.next_logits(engine, ids)
+        place = inspection.next_place(ids, engine, made.seed)
         return next_distribution(
-            inspection.next_logits(engine, ids),
-            self.strategies,
+            logits,
+            strategy_columns(self.strategies, logits, place),
             engine.info,
             SHOWN_TOKENS,
             chosen=[one.token_ids[0] for one in self.proposed],
             numbered=True,
-            where=inspection.next_place(ids, engine, made.seed),
         )
 
     def text_so_far(self) -> Text:
