@@ -181,7 +181,7 @@ def next_distribution(
     logits: "np.ndarray",
     columns: Sequence[Column],
     info: EngineInfo,
-    count: int,
+    count: int = SHOWN_TOKENS,
     chosen: Sequence[int] = (),
     numbered: bool = False,
 ) -> Distribution:

@@ -101,11 +101,6 @@ def visible(token_id: int, info: EngineInfo) -> str:
     return shown_line(info.text.visible(token_id))
 
 
-def visible_all(token_ids: Sequence[int], info: EngineInfo) -> list[str]:
-    """As `visible`, for several."""
-    return [visible(token_id, info) for token_id in token_ids]
-
-
 def listed(token_ids: Sequence[int], shares: "np.ndarray", info: EngineInfo) -> str:
     """Tokens on one line, each with its probability of `shares`, `(vocabulary,)`."""
     return "  ".join(

@@ -57,7 +57,6 @@ SHOWN_BEFORE = 200
 def continue_prompt(context: Context, prompt: str) -> Steps:
     """Continue what the user typed; in a chat, the conversation so far with it."""
     session = context.session
-    prompt = as_typed(prompt)
     before = session.node if session.settings.value("chat") else None
     whole = prompt if before is None else f"{before.text} {prompt}"
     request = session.settings.request(whole)

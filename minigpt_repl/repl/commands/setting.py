@@ -47,7 +47,6 @@ from minigpt_repl.shown import (
 
 LARGEST_PRESET = 1024 * 1024
 """Bytes of a preset that is read."""
-SHOWN_TOKENS = 10
 CHAIN_USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
 
 
@@ -304,7 +303,7 @@ def show_chain(context: Context, arguments: str) -> Steps:
         )
     )
     yield Say("")
-    yield Say(next_distribution(logits, stage_columns(made), info, SHOWN_TOKENS))
+    yield Say(next_distribution(logits, stage_columns(made), info))
     return context.session
 
 

@@ -101,11 +101,8 @@ def _continued(
     request = context.session.settings.request(text)
     if is_of_this_model(context, made):
         request = replace(request, prompt_ids=made.whole_ids)
-    return (yield from continue_rows(context, [request], _end_of(text), parent))
-
-
-def _end_of(text: str) -> str:
-    return ending(text, SHOWN_BEFORE)
+    shown_before = ending(text, SHOWN_BEFORE)
+    return (yield from continue_rows(context, [request], shown_before, parent))
 
 
 @command("undo")
@@ -173,7 +170,7 @@ def _shown_of(session: Session, node: Node) -> str:
     if parent is None or not node.prompt.startswith(parent.text):
         return node.prompt
     typed = node.prompt.removeprefix(parent.text).strip()
-    return typed or _end_of(node.prompt)
+    return typed or ending(node.prompt, SHOWN_BEFORE)
 
 
 def node_words(context: Context, typed: str) -> Iterable[str]:

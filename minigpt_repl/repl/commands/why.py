@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from minigpt_repl.compare.choice import (
+    SHOWN_TOKENS,
     Distribution,
     find_place,
     next_distribution,
@@ -26,7 +27,6 @@ from minigpt_repl.compare.pieces import (
     is_own_text,
     next_token_place,
     visible,
-    visible_all,
 )
 from minigpt_repl.compare.spec import (
     Strategy,
@@ -71,7 +71,6 @@ from minigpt_repl.shown import (
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_TOKENS = 10
 MOST_TOKENS = 100
 SHOWN_REMOVED = 3
 SHOWN_PLACES = 10
@@ -137,13 +136,13 @@ def diff(context: Context, arguments: str) -> Outputs:
         allowed[spec.name] = [bool(row[i]) for row, i in zip(kept, ids, strict=True)]
     rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     best = [int(row.argmax()) for row in text.rows]
-    greedy_words = visible_all(best, context.engine.info)
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
         is_best = best[place] == ids[place]
         line.append(shown(piece), style="not dim" if is_best else "not dim bold")
         if not is_best:
-            greedy = greedy_words[place].removeprefix(SPACE_MARK)
+            greedy = visible(best[place], context.engine.info)
+            greedy = greedy.removeprefix(SPACE_MARK)
             line.append(f"{{{greedy}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
             line.append(OUTSIDE_MARK, style="not dim bold red")
@@ -241,7 +240,7 @@ def _rule(
     place = inspection.next_place(ids, engine)
     if len(spec.stages) > 1:
         made = rulings(Strategy(spec.name, values), scores, place)
-        return next_distribution(scores, stage_columns(made), info, SHOWN_TOKENS)
+        return next_distribution(scores, stage_columns(made), info)
     if spec.needs_history:
         (after,) = inspection.chain_left(spec, values, scores, place)
         seen = place.seen[0].tolist()
