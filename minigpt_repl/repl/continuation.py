@@ -51,7 +51,7 @@ from minigpt_repl.repl.output import (
 )
 
 SHOWN_BEFORE = 200
-"""Characters of the prompt that are shown above the texts."""
+"""Characters of a prompt, or of the text so far, that are shown before what comes."""
 
 
 def continue_prompt(context: Context, prompt: str) -> Steps:

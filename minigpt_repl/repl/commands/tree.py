@@ -41,7 +41,12 @@ from minigpt_repl.repl.context import (
     is_of_this_model,
     last_node,
 )
-from minigpt_repl.repl.continuation import continue_prompt, continue_rows, requests_from
+from minigpt_repl.repl.continuation import (
+    SHOWN_BEFORE,
+    continue_prompt,
+    continue_rows,
+    requests_from,
+)
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.tables import NAME, STRONG
@@ -52,9 +57,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_AGAIN = 100
-SHOWN_BEFORE = 200
-"""Characters of the text so far that are shown before it goes on."""
-
 GROWN = "--auto"
 MOST_DEPTH = 8
 MOST_CHILDREN = 10
