@@ -40,8 +40,8 @@ SHOWN_REMOVED = 5
 BAR_WIDTH = 16
 CHOSEN_MARK = "◂"
 FIGURE_WIDTH = 6
-HEADING_WIDTH = 14
-"""A strategy's heading is broken into lines of no fewer columns."""
+HEADING_WIDTH = 19
+"""A heading is broken into lines of no fewer columns: no name of a rule is."""
 
 Facts = Iterator[tuple[str, str]]
 """Names and values, a line each."""
