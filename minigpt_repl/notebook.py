@@ -26,6 +26,7 @@ from minigpt_repl.compare.choice import (
     find_place,
     inspect,
     next_distribution,
+    strategy_columns,
     why_chosen,
 )
 from minigpt_repl.compare.comparison import (
@@ -124,9 +125,8 @@ class Model:
         ids = self._engine.encode(_checked(prompt))
         where = inspection.next_place(ids, self._engine)
         logits = inspection.next_logits(self._engine, ids)
-        return Next(
-            next_distribution(logits, strategies, self._info, count, where=where)
-        )
+        columns = strategy_columns(strategies, logits, where)
+        return Next(next_distribution(logits, columns, self._info, count))
 
     def compare(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigpt_repl.compare.pieces import visible_all
+from minigpt_repl.compare.pieces import visible
 from minigpt_repl.engine import inspection
 from minigpt_repl.errors import UsageError
 from minigpt_repl.sampling.chain import STAGES
@@ -123,7 +123,8 @@ def picture(text: str, engine: Any, logits: np.ndarray) -> str:
     best = inspection.top_ids(model, TOKENS)
     highest = max(model[best].max(), left[best].max())
     lines = [f"{'token':12} {'the model':24} {text}"]
-    for token_id, word in zip(best, visible_all(best, engine.info), strict=True):
+    for token_id in best:
+        word = visible(token_id, engine.info)
         lines.append(
             f"{word:12} {drawn(model[token_id], highest):24} "
             f"{drawn(left[token_id], highest)}".rstrip()

@@ -4,7 +4,7 @@ Made from logits that an engine gave; rich draws it, the templates of a page do 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,8 +40,8 @@ SHOWN_REMOVED = 5
 BAR_WIDTH = 16
 CHOSEN_MARK = "◂"
 FIGURE_WIDTH = 6
-HEADING_WIDTH = 14
-"""A strategy's heading is broken into lines of no fewer columns."""
+HEADING_WIDTH = 19
+"""A heading is broken into lines of no fewer columns: no name of a rule is."""
 
 Facts = Iterator[tuple[str, str]]
 """Names and values, a line each."""
@@ -50,7 +50,7 @@ Facts = Iterator[tuple[str, str]]
 @dataclass(frozen=True)
 class Candidate:
     """A token that may come next, or was taken; its `shares` are the probability that
-    the model gives it, then those that each strategy draws with."""
+    the model gives it, then what it has in each column."""
 
     id: int
     word: str
@@ -59,7 +59,7 @@ class Candidate:
 
     @property
     def is_removed(self) -> bool:
-        """Whether no strategy could draw it."""
+        """Whether nothing of it is left in any column."""
         return len(self.shares) > 1 and not any(self.shares[1:])
 
 
@@ -67,17 +67,12 @@ class Candidate:
 class Distribution:
     """The most probable next tokens; every column sums to 1 with what is left out."""
 
-    strategies: tuple[Strategy, ...]  # whose kept tokens are shown, renormalised
+    headings: tuple[tuple[str, ...], ...]  # of all columns but the model's
     candidates: tuple[Candidate, ...]  # most probable first
     others: int  # how many possible tokens are left out
     rest: tuple[float, ...]  # their probability in each column
     kept: tuple[int, ...]  # how many tokens are possible in each column
     numbered: bool = False  # whether the rows have digits to choose by
-
-    @property
-    def headings(self) -> list[list[str]]:
-        """For each strategy its name, then its parameters, a line each."""
-        return [_heading(strategy) for strategy in self.strategies]
 
     @property
     def sums(self) -> list[tuple[str, list[str]]]:
@@ -95,7 +90,7 @@ class Distribution:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> RenderResult:
-        """As many strategies to a table as there is room for, and a bar if there is."""
+        """As many columns to a table as there is room for, and a bar if there is."""
         words = [one.word for one in self.candidates] + [n for n, _ in self.sums]
         # The number, the token, the model's probability.
         first = 1 + max(map(cell_len, words)) + FIGURE_WIDTH + 3 * GAP
@@ -145,14 +140,6 @@ class Distribution:
         return table
 
 
-def _heading(strategy: Strategy) -> list[str]:
-    name, pairs = strategy.sampler, strategy.words.split()
-    if stages := find_sampler(strategy.sampler).stages:
-        name = "chain"
-        pairs = [stage_text(stage, strategy.parameters) for stage in stages]
-    return [name, *(pair.replace("temperature=", "T=") for pair in pairs)]
-
-
 def bar(part: float, width: int) -> str:
     """A bar of `part` (0 to 1) of a width, to an eighth of a column."""
     eighths = round(max(0.0, min(1.0, part)) * width * 8)
@@ -160,49 +147,72 @@ def bar(part: float, width: int) -> str:
     return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
 
 
+class Column(NamedTuple):
+    """What a strategy, or a stage of a chain, leaves of a distribution."""
+
+    heading: tuple[str, ...]  # its name, then its parameters, a line each
+    shares: "np.ndarray"  # renormalised, (vocabulary,)
+
+
+def strategy_columns(
+    strategies: Sequence[Strategy],
+    logits: "np.ndarray",
+    where: inspection.TokenContexts,
+) -> list[Column]:
+    """A column for each strategy, at a place with `logits` `(vocabulary,)`."""
+    columns = []
+    for strategy in strategies:
+        spec, values = find_sampler(strategy.sampler), strategy.parameters
+        name, pairs = strategy.sampler, strategy.words.split()
+        if spec.stages:
+            name, pairs = "chain", [stage_text(each, values) for each in spec.stages]
+        pairs = [pair.replace("temperature=", "T=") for pair in pairs]
+        shares = inspection.kept_distribution(spec, values, logits, where)
+        columns.append(Column((name, *pairs), shares))
+    return columns
+
+
+def stage_columns(rulings: Iterable["Ruling"]) -> list[Column]:
+    """A column for each stage of a chain."""
+    return [Column((ruling.rule,), ruling.after) for ruling in rulings]
+
+
 def next_distribution(
     logits: "np.ndarray",
-    strategies: Sequence[Strategy],
+    columns: Sequence[Column],
     info: EngineInfo,
-    count: int,
+    count: int = SHOWN_TOKENS,
     chosen: Sequence[int] = (),
     numbered: bool = False,
-    where: inspection.TokenContexts | None = None,
 ) -> Distribution:
-    """The most probable tokens, with a column for each strategy.
+    """The most probable tokens, and what is left of each.
 
     Args:
         logits: `(vocabulary,)`, from before the token.
-        strategies: whose kept tokens are shown.
+        columns: what is shown beside the model's own probabilities.
         info: of the model.
         count: rows.
         chosen: ids that are marked, and shown even if they are less probable.
         numbered: whether the rows have digits to choose by.
-        where: the place in a text, for rules that look at it.
     """
     import numpy as np
 
     model = inspection.probabilities(logits)
     best = inspection.top_ids(model, count)
     best += [each for each in dict.fromkeys(chosen) if each not in best]
-    columns = [model]
-    for each in strategies:
-        spec = find_sampler(each.sampler)
-        columns.append(
-            inspection.kept_distribution(spec, each.parameters, logits, where)
-        )
+    every = [model, *(column.shares for column in columns)]
     return Distribution(
-        strategies=tuple(strategies),
+        headings=tuple(column.heading for column in columns),
         candidates=tuple(
             Candidate(
-                i, visible(i, info), tuple(float(c[i]) for c in columns), i in chosen
+                i, visible(i, info), tuple(float(c[i]) for c in every), i in chosen
             )
             for i in best
         ),
         others=int((model > 0).sum()) - len(best),
         # Not 1 less what is shown: rounding would leave a little of nothing.
-        rest=tuple(float(np.delete(column, best).sum()) for column in columns),
-        kept=tuple(int((column > 0).sum()) for column in columns),
+        rest=tuple(float(np.delete(shares, best).sum()) for shares in every),
+        kept=tuple(int((shares > 0).sum()) for shares in every),
         numbered=numbered,
     )
 
@@ -212,9 +222,22 @@ class Ruling(NamedTuple):
 
     rule: str  # its name
     before: "np.ndarray"  # the probabilities that came to it, (vocabulary,)
+    after: "np.ndarray"  # what it left of them, renormalised
     seen: "np.ndarray"  # which tokens came to it, bool (vocabulary,)
     kept: "np.ndarray"  # which of them it kept
     is_rescued: bool = False  # it would have kept none, so that the best one was kept
+
+    def in_words(self, info: EngineInfo) -> str:
+        """What it left, and the most probable tokens that it removed."""
+        mass = percent(float(self.before[self.kept].sum()))
+        count = f"{int(self.kept.sum()):,} of {int(self.seen.sum()):,} tokens, {mass}"
+        line = f"leaves {count}"
+        if self.is_rescued:
+            line = "would leave nothing: the most probable token is kept"
+        gone = self.before * ~self.kept
+        best = inspection.top_ids(gone, SHOWN_REMOVED)
+        more = and_more(int((gone > 0).sum()) - len(best))
+        return f"{line}; removes {listed(best, gone, info)}{more}" if best else line
 
 
 def rulings(
@@ -226,16 +249,18 @@ def rulings(
     if not spec.stages:
         temperature = inspection.temperature_of(values) or 1.0
         before = inspection.probabilities(logits, temperature)
-        kept = inspection.kept_mask(spec, values, logits)
-        yield Ruling(spec.name, before, before > 0, kept)
+        after = inspection.kept_distribution(spec, values, logits)
+        yield Ruling(spec.name, before, after, before > 0, after > 0)
         return
-    after = inspection.chain_left(spec, values, logits, where)
-    for stage, left in zip(spec.stages, after, strict=True):
+    left = inspection.chain_left(spec, values, logits, where)
+    before = inspection.probabilities(logits)
+    for stage, made in zip(spec.stages, left, strict=True):
+        after = inspection.probabilities(made.logits)
         # Not by the probabilities: a low temperature leaves some that are only tiny.
-        kept, before = left.logits > -math.inf, inspection.probabilities(logits)
-        is_rescued = bool(left.is_rescued.any())
-        yield Ruling(stage.name, before, logits > -math.inf, kept, is_rescued)
-        logits = left.logits
+        seen, kept = (each > -math.inf for each in (logits, made.logits))
+        is_rescued = bool(made.is_rescued.any())
+        yield Ruling(stage.name, before, after, seen, kept, is_rescued)
+        logits, before = made.logits, after
 
 
 @dataclass(frozen=True)
@@ -317,13 +342,13 @@ def why_chosen(text: ScoredText, place: int) -> Choice:
     """Why token `place` of a text, from 0, was chosen."""
     is_own = is_own_text(text.generation)  # no rule chose it
     strategies = () if is_own else (Strategy.of(text.generation.request),)
+    logits = text.rows[place]
     distribution = next_distribution(
-        text.rows[place],
-        strategies,
+        logits,
+        strategy_columns(strategies, logits, text.where.at(place)),
         text.info,
         count=max(SHOWN_REMOVED, min(text.verdict(place).rank, SHOWN_TOKENS)),
         chosen=text.generation.token_ids[place : place + 1],
-        where=text.where.at(place),
     )
     return Choice(tuple(_facts(text, place, strategies)), distribution)
 
@@ -340,7 +365,8 @@ def _facts(text: ScoredText, place: int, strategies: Sequence[Strategy]) -> Fact
     yield "entropy", f"{entropy}: as unsure as among {among:,.0f} equal tokens"
     yield from _prompt_facts(text, place)
     for strategy in strategies:
-        yield from _rule_facts(text, place, strategy)
+        for ruling in rulings(strategy, text.rows[place], text.where.at(place)):
+            yield ruling.rule, ruling.in_words(text.info)
     yield "smallest k", str(found.rank)
     request = text.generation.request
     smallest_p, spec = _smallest_p(found), find_sampler(request.sampler)
@@ -366,29 +392,3 @@ def _prompt_facts(text: ScoredText, place: int) -> Facts:
         words = f"{taken!r} was taken back, the token had to begin with it"
         how = f"{words}: {len(first_ids):,} do"
     yield "prompt's end", how
-
-
-def _rule_facts(text: ScoredText, place: int, strategy: Strategy) -> Facts:
-    """What the sampler's rule, or each stage of a chain, removed at this token."""
-    is_chain = bool(find_sampler(strategy.sampler).stages)
-    for ruling in rulings(strategy, text.rows[place], text.where.at(place)):
-        before, kept = ruling.before, ruling.kept
-        count = f"{int(kept.sum()):,} of {int(ruling.seen.sum()):,} tokens"
-        removed = _removed(text.info, before * ~kept)
-        if not is_chain:
-            mass = percent(float(before[kept].sum()))
-            yield "rule", f"{strategy.label} kept {count}, {mass}"
-            if removed:
-                yield "removed", removed
-            continue
-        line = f"leaves {count}"
-        if ruling.is_rescued:
-            line = "would leave nothing: the most probable token is kept"
-        yield ruling.rule, f"{line}; removes {removed}" if removed else line
-
-
-def _removed(info: EngineInfo, gone: "np.ndarray") -> str:
-    """The most probable of the tokens that were not kept, in words."""
-    best = inspection.top_ids(gone, SHOWN_REMOVED)
-    more = and_more(int((gone > 0).sum()) - len(best))
-    return listed(best, gone, info) + (f" {more}" if more else "")

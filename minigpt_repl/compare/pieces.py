@@ -101,26 +101,11 @@ def visible(token_id: int, info: EngineInfo) -> str:
     return shown_line(info.text.visible(token_id))
 
 
-def visible_all(token_ids: Sequence[int], info: EngineInfo) -> list[str]:
-    """As `visible`, for several."""
-    return [visible(token_id, info) for token_id in token_ids]
-
-
 def listed(token_ids: Sequence[int], shares: "np.ndarray", info: EngineInfo) -> str:
     """Tokens on one line, each with its probability of `shares`, `(vocabulary,)`."""
     return "  ".join(
         f"{visible(i, info)} {percent(float(shares[i]))}" for i in token_ids
     )
-
-
-def delta_of(event: TokenChosen, is_raw: bool) -> str:
-    """What a token adds to what is shown."""
-    return event.raw_delta if is_raw else event.delta
-
-
-def text_of(generation: Generation, is_raw: bool) -> str:
-    """What is shown of a finished text, behind its prompt."""
-    return f" {generation.raw_text}" if is_raw else generation.text
 
 
 @dataclass
@@ -130,6 +115,7 @@ class PartialText:
     is_raw: bool = False  # it is shown as the model's pieces
     seed: int | None = None  # once it is drawn
     text: str | None = None  # what there is to show; `None` before the first token
+    is_revised: bool = False  # a search makes it, so that it may change till its end
     generation: Generation | None = None  # the whole, once it has ended
 
     @property
@@ -143,13 +129,18 @@ class PartialText:
             case Started():
                 self.seed = event.seed
                 return False
-            case TokenChosen():
-                self.text = (self.text or "") + delta_of(event, self.is_raw)
-            case HypothesesChanged() if not self.is_raw:
+            case HypothesesChanged():
+                self.is_revised = True
+                if self.is_raw:
+                    return False
                 self.text = event.text
-            case Finished(generation):
-                self.generation = generation
-                self.text = text_of(generation, self.is_raw)
+            # The tokens that a search has settled on are in its text already.
+            case TokenChosen() if not self.is_revised:
+                delta = event.raw_delta if self.is_raw else event.delta
+                self.text = (self.text or "") + delta
+            case Finished(made):
+                self.generation = made
+                self.text = f" {made.raw_text}" if self.is_raw else made.text
             case _:
                 return False
         return True

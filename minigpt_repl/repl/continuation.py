@@ -6,9 +6,9 @@ it are finished. Where chance plays no part one text stands for all. A text that
 stopped on the way ends like any other.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from minigpt_repl.compare.pieces import (
@@ -17,7 +17,6 @@ from minigpt_repl.compare.pieces import (
     Row,
     RowsView,
     count_tokens,
-    delta_of,
     describe_sampler,
     ending,
     notices_after,
@@ -25,17 +24,14 @@ from minigpt_repl.compare.pieces import (
     notices_of,
     rows_line,
     stats_line,
-    text_of,
 )
 from minigpt_repl.compare.spec import text_seed
 from minigpt_repl.engine.request import (
     Event,
     Finished,
     Generation,
-    HypothesesChanged,
     Request,
     Started,
-    TokenChosen,
     draw_seed,
     finished,
 )
@@ -55,13 +51,12 @@ from minigpt_repl.repl.output import (
 )
 
 SHOWN_BEFORE = 200
-"""Characters of the prompt that are shown above the texts."""
+"""Characters of a prompt, or of the text so far, that are shown before what comes."""
 
 
 def continue_prompt(context: Context, prompt: str) -> Steps:
     """Continue what the user typed; in a chat, the conversation so far with it."""
     session = context.session
-    prompt = as_typed(prompt)
     before = session.node if session.settings.value("chat") else None
     whole = prompt if before is None else f"{before.text} {prompt}"
     request = session.settings.request(whole)
@@ -128,12 +123,9 @@ def stream_text(
     If there are several requests, all give the same text. At an error of the engine the
     text that was begun is ended first.
     """
-    showing = _Showing(
-        is_raw=bool(context.session.settings.value("raw")),
-        may_replace=context.is_terminal,
-    )
+    growing = PartialText(bool(context.session.settings.value("raw")))
+    there: str | None = None  # what is on the screen, once the prompt is
     last: Event | None = None
-    is_started = False
     with closing(context.engine.generate_rows(requests)) as events:
         try:
             for row, event in events:
@@ -142,19 +134,22 @@ def stream_text(
                 last = event
                 if isinstance(event, Started):
                     yield from map(Notice, notices_before(event, shown))
+                if not growing.follow(event):
+                    continue
+                output = _change(growing, there or "", context.is_terminal)
                 # The text begins on the screen with its first token: before that a
                 # program may have to be compiled, and a line tells that we wait.
-                for output in showing.outputs(event):
-                    if not is_started:
+                if output is not None:
+                    if there is None:
                         yield TextStarted(shown)
-                        is_started = True
+                    there = growing.text
                     yield output
         except EngineError:
-            if is_started:
+            if there is not None:
                 yield TextEnded()
             raise
     generation = finished(last)
-    if not is_started:
+    if there is None:
         yield TextStarted(shown)
     yield TextEnded()
     yield from map(Notice, notices_after(generation))
@@ -163,40 +158,17 @@ def stream_text(
     return generation
 
 
-@dataclass
-class _Showing:
-    """What of a text is on the screen, and what an event adds to it.
+def _change(growing: PartialText, there: str, may_replace: bool) -> Output | None:
+    """What makes of the text on the screen the one that there is now.
 
     Where nothing can be taken back, text that may still change is held back.
     """
-
-    is_raw: bool
-    may_replace: bool
-    shown: str = ""
-    is_changing: bool = False
-
-    def outputs(self, event: Event) -> Iterator[Output]:
-        if isinstance(event, Finished):
-            yield from self._finish(event.generation)
-        elif isinstance(event, HypothesesChanged):
-            self.is_changing = True
-            if self.may_replace and not self.is_raw and event.text != self.shown:
-                self.shown = event.text
-                yield TextReplaced(event.text)
-        elif isinstance(event, TokenChosen) and not self.is_changing:
-            delta = delta_of(event, self.is_raw)
-            if delta:
-                self.shown += delta
-                yield TextDelta(delta)
-
-    def _finish(self, generation: Generation) -> Iterator[Output]:
-        text = text_of(generation, self.is_raw)
-        if self.is_changing and self.shown:
-            yield TextReplaced(text)
-        elif text.startswith(self.shown):
-            rest = text.removeprefix(self.shown)
-            if rest.strip():
-                yield TextDelta(rest)
+    text, is_whole = growing.text or "", growing.generation is not None
+    if growing.is_revised and (there or not is_whole):
+        return TextReplaced(text) if may_replace and text != there else None
+    # Most often it is one token more: not the whole is compared.
+    delta = text[len(there) :]
+    return TextDelta(delta) if delta and not (is_whole and delta.isspace()) else None
 
 
 def show_rows(
@@ -219,9 +191,8 @@ def show_rows(
                 if isinstance(event, Started) and not is_begun:
                     yield from map(Notice, notices_before(event, shown))
                     is_begun = True
-                growing[row].follow(event)
-                is_new = isinstance(event, (TokenChosen, HypothesesChanged))
-                if is_new and pace.is_due():
+                is_new = growing[row].follow(event)
+                if is_new and not isinstance(event, Finished) and pace.is_due():
                     yield Live(_draw(shown, growing))
                 while not context.is_terminal and written < len(growing):
                     if (generation := growing[written].generation) is None:

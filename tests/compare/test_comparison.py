@@ -24,6 +24,7 @@ from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.pieces import (
     GAP,
     HeatView,
+    PartialText,
     beginning_in_a_line,
     digit,
     display_pieces,
@@ -33,7 +34,12 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
-from minigpt_repl.engine.request import Request
+from minigpt_repl.engine.request import (
+    HypothesesChanged,
+    Request,
+    Token,
+    TokenChosen,
+)
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.wordpiece import WordPieceText
 
@@ -70,6 +76,14 @@ def test_texts_grow_one_token_after_the_other():
     lengths = [len(one.columns[0].texts[0]) for one in seen]
     assert lengths == sorted(lengths) and len(set(lengths)) >= 8
     assert seen[0].columns[0].writing and comparison.columns[0].writing == ()
+
+
+def test_what_a_search_has_settled_on_is_not_put_behind_its_text():
+    # For the time of a frame the best text of a beam search stood there twice.
+    text = PartialText()
+    text.follow(HypothesesChanged((), " ran"))
+    assert not text.follow(TokenChosen(0, Token(7, "ran"), " ran", " ran"))
+    assert text.text == " ran"
 
 
 def test_nothing_but_the_whole_is_told_where_nobody_looks():

@@ -161,7 +161,7 @@ def test_next_takes_a_number_in_range():
 
 def test_why_a_token_was_chosen():
     after = talk("the king", ":why 2")
-    for name in ("probability", "rank", "surprisal", "entropy", "removed"):
+    for name in ("probability", "rank", "surprisal", "entropy", "removes"):
         assert name in after.said
     assert "smallest k" in after.said and "smallest p" in after.said
     assert "2 of 12" in after.said and "◂" in after.said

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from minigpt_repl.compare.pieces import FAINT, stats_line, visible, visible_all
+from minigpt_repl.compare.pieces import FAINT, stats_line, visible
 from minigpt_repl.compare.spec import read_wholes, split_prompt
 from minigpt_repl.engine.inspection import next_logits, probabilities, temperature_of
 from minigpt_repl.engine.request import (
@@ -421,9 +421,10 @@ class DraftsView(SearchView):
 
     def _line(self, one: DraftVerified) -> Text:
         line = Text(f"{one.index + 1:>4} ", style="dim")
-        for place, word in enumerate(visible_all(one.drafted, self.engine.info)):
+        for place, drafted in enumerate(one.drafted):
             is_accepted = place < one.accepted
             sign, color = ("+", "green") if is_accepted else ("-", "red")
+            word = visible(drafted, self.engine.info)
             line.append(f" {sign}{word}", style=f"not dim {color}")
         own = visible(one.next_id, self.engine.info)
         line.append(f" ={own}", style="not dim bold")

@@ -5,14 +5,11 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from minigpt_repl.compare.pieces import next_token_place, visible, visible_all
-from minigpt_repl.compare.spec import read_count
+from minigpt_repl.compare.choice import next_distribution, rulings, stage_columns
+from minigpt_repl.compare.pieces import next_token_place
+from minigpt_repl.compare.spec import Strategy, read_count
 from minigpt_repl.engine import inspection
-from minigpt_repl.engine.request import EngineInfo
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import UsageError
 from minigpt_repl.files import read_user_file, user_path
@@ -28,9 +25,7 @@ from minigpt_repl.repl.context import Context, Steps, current_ids
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Say
 from minigpt_repl.repl.tables import (
-    NAME,
-    FittingTable,
-    Row,
+    facts_table,
     origin_word,
     other_settings_table,
     rules_table,
@@ -40,24 +35,18 @@ from minigpt_repl.repl.tables import (
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import format_value, format_values
 from minigpt_repl.sampling.presets import read_preset
-from minigpt_repl.sampling.registry import SamplerSpec, as_chain
+from minigpt_repl.sampling.registry import as_chain
 from minigpt_repl.settings import Change, Settings
 from minigpt_repl.shown import (
-    as_share,
     did_you_mean,
-    percent,
     plain,
     quoted,
     shortened,
     shown_path,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-
 LARGEST_PRESET = 1024 * 1024
 """Bytes of a preset that is read."""
-SHOWN_TOKENS = 10
 CHAIN_USAGE = ":chain add STAGE [at N], :chain move STAGE N or :chain drop STAGE"
 
 
@@ -299,24 +288,22 @@ def show_chain(context: Context, arguments: str) -> Steps:
     ids, info = current_ids(context), context.engine.info
     logits = inspection.next_logits(context.engine, ids)
     place = inspection.next_place(ids, context.engine)
-    lefts = inspection.chain_left(spec, values, logits, place)
+    made = list(rulings(Strategy(spec.name, values), logits, place))
     node = context.session.node
     where = next_token_place("" if node is None else node.text)
     yield Notice(f"{spec.text(values)}, {where}")
     for stage in spec.stages:
         if "chance" in stage.needs:
             yield Notice(f"{stage.name} acts now and then; it is shown as it acts")
-    for stage, left in zip(spec.stages, lefts, strict=True):
-        if left.is_rescued.any():
-            yield Notice(
-                f"{stage.name} would leave nothing: the most probable token is kept"
-            )
-    logits_of_all = (logits, *(left.logits for left in lefts))
-    shares = [inspection.probabilities(each) for each in logits_of_all]
-    names = [chain.stage_text(stage, values) for stage in spec.stages]
-    yield Say(_removed_table(names, shares, info))
+    names = (chain.stage_text(stage, values) for stage in spec.stages)
+    yield Say(
+        facts_table(
+            (f"{number} {name}", ruling.in_words(info))
+            for number, (name, ruling) in enumerate(zip(names, made, strict=True), 1)
+        )
+    )
     yield Say("")
-    yield Say(stages_table(spec, shares, info))
+    yield Say(next_distribution(logits, stage_columns(made), info))
     return context.session
 
 
@@ -325,37 +312,6 @@ def undo_chain(context: Context) -> Steps:
     *edits, (_, text) = context.session.edits
     session = yield from _switched_to(context, text)
     return replace(session, edits=tuple(edits))
-
-
-def _removed_table(
-    names: Sequence[str], shares: Sequence["np.ndarray"], info: EngineInfo
-) -> FittingTable:
-    """A line for each stage: what is left, and the likeliest that it removed."""
-    rows: list[Row] = []
-    stages = zip(names, shares[:-1], shares[1:], strict=True)
-    for number, (name, before, after) in enumerate(stages, start=1):
-        kept = after > 0
-        words = visible_all(inspection.top_ids(before * ~kept, 1), info)
-        cells = (f"{int(kept.sum()):,}", as_share(float(before[kept].sum())), *words)
-        rows.append((str(number), Text(name, style=NAME), *cells))
-    headings = ("", "stage", "tokens left", "of the mass", "likeliest removed")
-    return FittingTable(headings, rows, right="tokens left of the mass", whole=2)
-
-
-def stages_table(
-    spec: SamplerSpec, shares: Sequence["np.ndarray"], info: EngineInfo
-) -> FittingTable:
-    """The model's distribution and what each stage of a chain made of it, a column
-    each."""
-    rows: list[Row] = []
-    for token_id in inspection.top_ids(shares[0], SHOWN_TOKENS):
-        is_kept = shares[-1][token_id] > 0
-        word = Text(visible(token_id, info), style=NAME if is_kept else "")
-        rows.append((word, *(percent(share[token_id]) for share in shares)))
-    counts = [f"{int((share > 0).sum()):,}" for share in shares]
-    rows.append(("tokens left", *counts))
-    headings = ("token", "model", *(stage.name for stage in spec.stages))
-    return FittingTable(headings, rows, right=" ".join(headings[1:]), whole=2)
 
 
 def _stages_of(settings: Settings) -> list[str]:

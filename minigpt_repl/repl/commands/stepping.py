@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from minigpt_repl.compare.choice import Distribution, next_distribution
+from minigpt_repl.compare.choice import (
+    Distribution,
+    next_distribution,
+    strategy_columns,
+)
 from minigpt_repl.compare.pieces import (
     CURSOR,
     NOT_FINITE,
@@ -29,7 +33,6 @@ from minigpt_repl.compare.spec import (
 from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import SEEDS, Generation, Request, Token, finished
 from minigpt_repl.errors import EngineStopped, MiniGPTError, UsageError
-from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.commands.comparing import strategy_words
 from minigpt_repl.repl.context import Context, Steps, current_ids, last_node
 from minigpt_repl.repl.continuation import continue_rows
@@ -40,7 +43,6 @@ from minigpt_repl.settings import Settings
 from minigpt_repl.shown import nearest, quoted, shown
 
 MOST_STEPPED = 2
-SHOWN_TOKENS = 10
 SHOWN_BEFORE = 150
 CONTEXT_FULL = "the sampler can't go on from here: the context is full"
 NO_TOKEN = {"interrupted": "stopped", "not_finite": NOT_FINITE}
@@ -164,14 +166,14 @@ class Stepping:
         """The most probable tokens, and what each strategy leaves of them."""
         made, engine = self.proposed[0], self.context.engine
         ids = made.started.prompt_ids  # what the sampler saw: a long text is cropped
+        logits = inspection.next_logits(engine, ids)
+        place = inspection.next_place(ids, engine, made.seed)
         return next_distribution(
-            inspection.next_logits(engine, ids),
-            self.strategies,
+            logits,
+            strategy_columns(self.strategies, logits, place),
             engine.info,
-            SHOWN_TOKENS,
             chosen=[one.token_ids[0] for one in self.proposed],
             numbered=True,
-            where=inspection.next_place(ids, engine, made.seed),
         )
 
     def text_so_far(self) -> Text:
@@ -380,11 +382,11 @@ def _read(settings: Settings, arguments: str) -> tuple[list[Strategy], str]:
     in_use = Strategy(settings.sampler.name, settings.parameters())
     specs, mark, prompt = f" {arguments} ".partition(" -- ")
     if not mark or _is_prose(specs):
-        return [in_use], as_typed(arguments).strip()
+        return [in_use], arguments
     strategies = list(parse_strategies(split_words(specs), settings))
     if len(strategies) > MOST_STEPPED:
         raise UsageError(f":step takes at most two strategies; got {len(strategies)}")
-    return strategies or [in_use], as_typed(prompt).strip()
+    return strategies or [in_use], prompt.strip()
 
 
 def _is_prose(specs: str) -> bool:

@@ -19,7 +19,6 @@ from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, split_prompt
 from minigpt_repl.errors import UsageError, no_draft
 from minigpt_repl.files import user_path
-from minigpt_repl.models.text.codec import as_typed
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
@@ -255,7 +254,7 @@ def _read(arguments: str) -> tuple[Path | None, str | None, str | None]:
                 )
             return path, name, prompt
     if prompt is None and before:
-        prompt = as_typed(before)
+        prompt = before
     elif before:
         raise UsageError(f":tour takes one sampler before --; got {quoted(before)}")
     return path, None, prompt

@@ -41,7 +41,12 @@ from minigpt_repl.repl.context import (
     is_of_this_model,
     last_node,
 )
-from minigpt_repl.repl.continuation import continue_prompt, continue_rows, requests_from
+from minigpt_repl.repl.continuation import (
+    SHOWN_BEFORE,
+    continue_prompt,
+    continue_rows,
+    requests_from,
+)
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import AskEditor, Notice, Say
 from minigpt_repl.repl.tables import NAME, STRONG
@@ -52,9 +57,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_AGAIN = 100
-SHOWN_BEFORE = 200
-"""Characters of the text so far that are shown before it goes on."""
-
 GROWN = "--auto"
 MOST_DEPTH = 8
 MOST_CHILDREN = 10
@@ -101,11 +103,8 @@ def _continued(
     request = context.session.settings.request(text)
     if is_of_this_model(context, made):
         request = replace(request, prompt_ids=made.whole_ids)
-    return (yield from continue_rows(context, [request], _end_of(text), parent))
-
-
-def _end_of(text: str) -> str:
-    return ending(text, SHOWN_BEFORE)
+    shown_before = ending(text, SHOWN_BEFORE)
+    return (yield from continue_rows(context, [request], shown_before, parent))
 
 
 @command("undo")
@@ -173,7 +172,7 @@ def _shown_of(session: Session, node: Node) -> str:
     if parent is None or not node.prompt.startswith(parent.text):
         return node.prompt
     typed = node.prompt.removeprefix(parent.text).strip()
-    return typed or _end_of(node.prompt)
+    return typed or ending(node.prompt, SHOWN_BEFORE)
 
 
 def node_words(context: Context, typed: str) -> Iterable[str]:

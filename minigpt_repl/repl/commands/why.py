@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from minigpt_repl.compare.choice import find_place, next_distribution, why_chosen
+from minigpt_repl.compare.choice import (
+    SHOWN_TOKENS,
+    Distribution,
+    find_place,
+    next_distribution,
+    rulings,
+    stage_columns,
+    strategy_columns,
+    why_chosen,
+)
 from minigpt_repl.compare.pieces import (
     FAINT,
     HeatView,
     is_own_text,
     next_token_place,
     visible,
-    visible_all,
 )
 from minigpt_repl.compare.spec import (
     Strategy,
@@ -37,7 +45,6 @@ from minigpt_repl.repl.commands.searches import (
     DraftsView,
     search_request,
 )
-from minigpt_repl.repl.commands.setting import stages_table
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import (
     Context,
@@ -64,7 +71,6 @@ from minigpt_repl.shown import (
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_TOKENS = 10
 MOST_TOKENS = 100
 SHOWN_REMOVED = 3
 SHOWN_PLACES = 10
@@ -130,13 +136,13 @@ def diff(context: Context, arguments: str) -> Outputs:
         allowed[spec.name] = [bool(row[i]) for row, i in zip(kept, ids, strict=True)]
     rules = [name for name in allowed if find_sampler(name).rule is not best_alone]
     best = [int(row.argmax()) for row in text.rows]
-    greedy_words = visible_all(best, context.engine.info)
     line = Text(shown(text.prompt), style="dim")
     for place, piece in enumerate(text.pieces):
         is_best = best[place] == ids[place]
         line.append(shown(piece), style="not dim" if is_best else "not dim bold")
         if not is_best:
-            greedy = greedy_words[place].removeprefix(SPACE_MARK)
+            greedy = visible(best[place], context.engine.info)
+            greedy = greedy.removeprefix(SPACE_MARK)
             line.append(f"{{{greedy}}}", style="not dim cyan")
         if not all(allowed[name][place] for name in rules):
             line.append(OUTSIDE_MARK, style="not dim bold red")
@@ -184,7 +190,8 @@ def next_token(context: Context, arguments: str) -> Outputs:
     place = inspection.next_place(ids, context.engine)
     node = context.session.node
     yield Notice(next_token_place("" if node is None else node.text))
-    yield Say(next_distribution(logits, strategies, info, count, where=place))
+    columns = strategy_columns(strategies, logits, place)
+    yield Say(next_distribution(logits, columns, info, count))
 
 
 @command("explain", usage="[SAMPLER]", complete=sampler_words)
@@ -226,25 +233,21 @@ def _rule(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     ids: tuple[int, ...],
-) -> FittingTable:
+) -> FittingTable | Distribution:
     """What a rule makes of the distribution behind some tokens."""
     engine, info = context.engine, context.engine.info
     scores = inspection.next_logits(engine, ids)
     place = inspection.next_place(ids, engine)
-    model = inspection.probabilities(scores)
     if len(spec.stages) > 1:
-        lefts = inspection.chain_left(spec, values, scores, place)
-        shares = [inspection.probabilities(left.logits) for left in lefts]
-        return stages_table(spec, [model, *shares], info)
+        made = rulings(Strategy(spec.name, values), scores, place)
+        return next_distribution(scores, stage_columns(made), info)
     if spec.needs_history:
         (after,) = inspection.chain_left(spec, values, scores, place)
         seen = place.seen[0].tolist()
         return penalties_table(scores, after.logits, seen, info)
     left = inspection.kept_distribution(spec, values, scores, place)
     temperature = inspection.rule_temperature(spec, values) or 1.0
-    tempered = inspection.probabilities(scores, temperature)
-    has_temperature = not spec.stages and "temperature" in values
-    return cut_table(model, tempered, left, info, has_temperature)
+    return cut_table(scores, temperature, left, info)
 
 
 def _search(
@@ -274,21 +277,19 @@ def _search(
 
 
 def cut_table(
-    model: "np.ndarray",
-    seen: "np.ndarray",
-    left: "np.ndarray",
-    info: EngineInfo,
-    has_temperature: bool,
+    logits: "np.ndarray", temperature: float, left: "np.ndarray", info: EngineInfo
 ) -> FittingTable:
     """The most probable tokens, with the cut marked if a rule makes one.
 
     Args:
-        model: the model's probabilities, `(vocabulary,)` as the others.
-        seen: those that the rule saw, which have the temperature applied.
-        left: what it left, renormalised.
+        logits: the model's, `(vocabulary,)`.
+        temperature: that of what the rule saw.
+        left: the probabilities that it left, renormalised, `(vocabulary,)`.
         info: of the model.
-        has_temperature: whether `seen` is shown.
     """
+    model = inspection.probabilities(logits)
+    seen = inspection.probabilities(logits, temperature)
+    shares = {"model": model} if temperature == 1 else {"model": model, "T": seen}
     order = inspection.top_ids(seen, len(seen))
     sums = dict(zip(order, seen[order].cumsum(), strict=True))
 
@@ -296,8 +297,7 @@ def cut_table(
         is_kept = left[i] > 0
         return (
             Text(visible(i, info), style=NAME if is_kept else FAINT),
-            percent(model[i]),
-            *[percent(seen[i])] * has_temperature,
+            *(percent(each[i]) for each in shares.values()),
             percent(sums[i]),
             Text(percent(left[i]), style=STRONG if is_kept else FAINT),
         )
@@ -306,9 +306,8 @@ def cut_table(
         if not ids:
             return []
         name = Text(f"{len(ids):,} more {word}".rstrip(), style=FAINT)
-        share = Text(percent(left[ids].sum()), style=FAINT)
-        blank = [""] * (1 + has_temperature)
-        return [(name, percent(model[ids].sum()), *blank, share)]
+        parts = (percent(each[ids].sum()) for each in shares.values())
+        return [(name, *parts, "", Text(percent(left[ids].sum()), style=FAINT))]
 
     kept = [i for i in order if left[i] > 0]
     removed = order[len(kept) :]
@@ -330,8 +329,8 @@ def cut_table(
         rows = [*map(row, order[:SHOWN_TOKENS]), *more(order[SHOWN_TOKENS:])]
     if not removed:
         rows.append((Text("nothing is removed", style=FAINT),))
-    headings = ("token", "model", *["temperature"] * has_temperature, "sum", "left")
-    return FittingTable(headings, rows, "model temperature sum left")
+    headings = ("token", *shares, "sum", "left")
+    return FittingTable(headings, rows, right=" ".join(headings[1:]))
 
 
 def penalties_table(
@@ -365,5 +364,5 @@ def penalties_table(
         rows.append((Text(f"{len(lost)} more changed", FAINT), "", "", "", *cells))
     if not changed:
         rows.append((Text("it changes nothing here", style=FAINT),))
-    headings = ("token", "seen", "logit", "penalty", "before", "after")
-    return FittingTable(headings, rows, right="seen logit penalty before after")
+    headings = ("token", "seen", "logit", "penalty", "model", "left")
+    return FittingTable(headings, rows, right=" ".join(headings[1:]))
