@@ -6,10 +6,11 @@ A setting's value comes from the strongest layer that has it. Changing one makes
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from minigpt_repl.engine.request import SEEDS, EngineInfo, Request
 from minigpt_repl.errors import UsageError, no_draft
-from minigpt_repl.formats import Record
+from minigpt_repl.formats import NoiseKind, Record, StopRule
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
 from minigpt_repl.sampling.registry import (
@@ -142,8 +143,8 @@ class Settings:
             parameters=self.parameters(),
             length=int(self.value("length") or 0),
             seed=None if seed is None else int(seed),
-            stop=str(self.value("stop")),
-            noise=str(self.value("noise")),
+            stop=cast(StopRule, self.value("stop")),
+            noise=cast(NoiseKind, self.value("noise")),
         )
 
     def set(
