@@ -180,16 +180,13 @@ class Settings:
             UsageError: if it is not allowed.
         """
         if key != "sampler":
-            parameter = parameter_of(key)
             if isinstance(value, str):
-                value = parameter.parse(value, self.limits)
-            value = parameter.check(value, self.limits)
-            check_value(key, value, self.limits)
-            return self._with(origin, key, value)
+                value = parameter_of(key).parse(value, self.limits)
+            return self._with(origin, key, checked(key, value, self.limits))
         if not isinstance(value, str):
             raise UsageError(f"sampler must be a name; got {quoted(value)}")
         spec, typed = read_sampler(value)
-        check_value("sampler", spec.name, self.limits)
+        checked("sampler", spec.name, self.limits)
         settings = self._with(origin, "sampler", spec.name)
         for name, text in typed.items():
             settings = settings.put(f"{spec.name}.{name}", text, origin)
@@ -297,14 +294,14 @@ def parameter_of(key: str) -> Parameter:
     return next(p for p in SESSION_PARAMETERS if p.name == key)
 
 
-def check_value(key: str, value: Value, limits: Limits) -> None:
-    """Make sure that a checkpoint allows a value of a full key.
+def checked(key: str, value: Value, limits: Limits) -> Value:
+    """The same value of a full key, if a checkpoint allows it.
 
     Raises:
         UsageError: if it does not.
     """
     if key != "sampler":
-        parameter_of(key).check(value, limits)
+        value = parameter_of(key).check(value, limits)
     elif limits.get(DRAFT) == 0 and find_sampler(str(value)).needs_draft:
         raise UsageError(no_draft(str(value)))
     if (key, value) == ("stop", "end") and limits and ENDS not in limits:
@@ -312,11 +309,12 @@ def check_value(key: str, value: Value, limits: Limits) -> None:
             "stop = end: this model did not learn where a document ends; "
             "stop takes none or sentence"
         )
+    return value
 
 
 def _fits(key: str, value: Value, limits: Limits) -> bool:
     try:
-        check_value(key, value, limits)
+        checked(key, value, limits)
     except UsageError:
         return False
     return True
