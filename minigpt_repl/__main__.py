@@ -17,8 +17,11 @@ from minigpt_repl.errors import (
     EXIT_OK,
     EXIT_RUNTIME,
     MiniGPTError,
+    UsageError,
 )
-from minigpt_repl.shown import defect, shown_line, shown_path
+from minigpt_repl.shown import defect, shortened, shown_line, shown_path
+
+REPL, SETUP = "minigpt-repl", "minigpt-setup"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     taken, and once a model was loaded it ends here.
     """
     if arguments is not None:
-        return _run(arguments)
+        return _run(REPL, arguments)
     _leave_on_interrupt()
-    code = _run(sys.argv[1:])
+    code = _run(REPL, sys.argv[1:])
     if "tensorflow" in sys.modules:
         # Taking TensorFlow apart again costs half a second, and gains nothing.
         with contextlib.suppress(OSError, ValueError):
@@ -40,17 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def setup() -> None:
-    """`minigpt-setup`."""
+def setup(arguments: Sequence[str] | None = None) -> int:
+    """`minigpt-setup`; as `main`."""
+    if arguments is not None:
+        return _run(SETUP, arguments)
     _leave_on_interrupt()
-    from minigpt_repl.training.setup_model import main as run
-
-    try:
-        if callable(signal.getsignal(signal.SIGINT)):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        run()
-    except KeyboardInterrupt:  # before `run` is in a state to say so
-        sys.exit(EXIT_INTERRUPTED)
+    return _run(SETUP, sys.argv[1:])
 
 
 def _leave_on_interrupt() -> None:
@@ -59,19 +57,45 @@ def _leave_on_interrupt() -> None:
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(program: str, arguments: Sequence[str]) -> int:
     _prepare_streams()
     try:
-        from minigpt_repl.cli import run
-
-        code = run(list(arguments))
+        code = _carry_out(program, list(arguments))
         sys.stdout.flush()
         return code
     except BaseException as error:  # noqa: BLE001, the end of every error
-        return _explain(error, is_debug="--debug" in arguments)
+        return _explain(error, program, is_debug="--debug" in arguments)
 
 
-def _explain(error: BaseException, is_debug: bool) -> int:
+def _carry_out(program: str, arguments: list[str]) -> int:
+    """Do what the arguments of a command line say; returns the exit code.
+
+    Not by the command's own `main`, which has its own way with ^C and closed pipes.
+    """
+    import click
+    from click.shell_completion import shell_complete
+
+    command: click.Command
+    if program == SETUP:
+        from minigpt_repl.training.setup_model import command
+    else:
+        from minigpt_repl.cli import cli as command
+    variable = f"_{program}_COMPLETE".replace("-", "_").upper()
+    if instruction := os.environ.get(variable):
+        return shell_complete(command, {}, program, variable, instruction)
+    try:
+        with command.make_context(program, arguments) as context:
+            code: int = command.invoke(context)
+            return code
+    except click.exceptions.Exit as end:  # after --help and --version
+        return end.exit_code
+    except click.UsageError as error:
+        message = error.format_message().rstrip(".")
+        message = shortened(message[:1].lower() + message[1:])
+        raise UsageError(f"{message}; see {program} --help") from error
+
+
+def _explain(error: BaseException, program: str, is_debug: bool) -> int:
     """Say in one line what went wrong; returns the exit code."""
     if isinstance(error, BrokenPipeError):
         # Who read our output has what it wanted, as `head` does.
@@ -82,20 +106,21 @@ def _explain(error: BaseException, is_debug: bool) -> int:
     if is_debug:
         traceback.print_exception(error)
     if isinstance(error, MiniGPTError):
-        _complain(str(error))
+        _complain(program, str(error))
         return error.exit_code
     if isinstance(error, OSError):
         _discard_stdout()
         where = f" {shown_path(error.filename)}" if error.filename else ""
-        _complain(f"can't read or write{where}: {error.strerror or error}")
+        _complain(program, f"can't read or write{where}: {error.strerror or error}")
         return EXIT_RUNTIME
-    _complain(f"a defect of this program, {defect(error)}; --debug shows where")
+    told = f"a defect of this program, {defect(error)}; --debug shows where"
+    _complain(program, told)
     return EXIT_RUNTIME
 
 
-def _complain(message: str) -> None:
+def _complain(program: str, message: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody to tell it to
-        sys.stderr.write(f"minigpt-repl: {shown_line(' '.join(message.split()))}\n")
+        sys.stderr.write(f"{program}: {shown_line(' '.join(message.split()))}\n")
 
 
 def _discard_stdout() -> None:

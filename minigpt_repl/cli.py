@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.exceptions import Exit
-from click.shell_completion import CompletionItem, shell_complete
+from click.shell_completion import CompletionItem
 
 from minigpt_repl.config import (
     Options,
@@ -21,15 +20,12 @@ from minigpt_repl.config import (
     read_environment,
     tell,
 )
-from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME, UsageError
+from minigpt_repl.errors import EXIT_OK, EXIT_RUNTIME
 from minigpt_repl.files import read_user_file, write_user_file
 from minigpt_repl.paths import find_checkpoint, known_checkpoints
 from minigpt_repl.settings import Settings
-from minigpt_repl.shown import did_you_mean, quoted, shortened, shown_line
+from minigpt_repl.shown import did_you_mean, quoted, shown_line
 from minigpt_repl.version import __version__
-
-PROGRAM = "minigpt-repl"
-COMPLETION_VARIABLE = "_MINIGPT_REPL_COMPLETE"
 
 
 def complete_strategy(
@@ -338,26 +334,3 @@ def score(options: Options, /, file: str, tokens: bool, **given: Any) -> int:
                 click.echo(f"{bits:.3f}\t{visible}")
         click.echo(scored.summary)
     return EXIT_OK
-
-
-def run(arguments: list[str]) -> int:
-    """Do what the arguments of the command line say; returns the exit code.
-
-    Not `cli.main()`, which has its own way with ^C and closed pipes.
-
-    Raises:
-        MiniGPTError: what went wrong, in one line.
-        KeyboardInterrupt: after ^C.
-    """
-    if instruction := os.environ.get(COMPLETION_VARIABLE):
-        return shell_complete(cli, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
-    try:
-        with cli.make_context(PROGRAM, arguments) as context:
-            code: int = cli.invoke(context)
-            return code
-    except Exit as end:  # after --help and --version
-        return end.exit_code
-    except click.UsageError as error:
-        message = error.format_message().rstrip(".")
-        message = shortened(message[:1].lower() + message[1:])
-        raise UsageError(f"{message}; see {PROGRAM} --help") from error

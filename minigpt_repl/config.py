@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl import paths
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file
 from minigpt_repl.models.record import find_record, read_record
-from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home
+from minigpt_repl.paths import CHECKPOINT_VARIABLE, config_home, find_checkpoint
 from minigpt_repl.sampling.parameters import Parameter, Value, format_value
 from minigpt_repl.sampling.registry import all_samplers, find_sampler
 from minigpt_repl.settings import (
@@ -226,7 +225,7 @@ def prepare(options: Options) -> tuple[Path, Settings]:
             not allowed.
     """
     config = read_config(options.config)
-    directory = paths.find_checkpoint(options.checkpoint, config.checkpoint)
+    directory = find_checkpoint(options.checkpoint, config.checkpoint)
     record = (find_record if options.no_verify else read_record)(directory)
     settings = Settings(limits=limits_of(record) if record else {})
     layers = {"config": config, "environment": read_environment(os.environ)}

@@ -6,9 +6,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TextIO, cast
-
-import msgspec
+from typing import Any, TextIO
 
 from minigpt_repl import formats
 from minigpt_repl.engine.inspection import bits
@@ -39,14 +37,12 @@ def generation_to_json(generation: Generation) -> formats.Generation:
         sampler=formats.SamplerUse(request.sampler, dict(request.parameters)),
         seed=generation.seed,
         length=request.length,
-        stop=cast(formats.StopRule, request.stop),
-        noise=cast(formats.NoiseKind, request.noise),
+        stop=request.stop,
+        noise=request.noise,
         stop_reason=generation.stop_reason,
         cropped=generation.started.cropped,
         unknown_words=generation.started.unknown_words,
-        timings=msgspec.convert(
-            generation.timings, formats.Timings, from_attributes=True
-        ),
+        timings=generation.timings,
         checkpoint_sha256=generation.checkpoint_sha256,
     )
 

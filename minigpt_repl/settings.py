@@ -6,10 +6,11 @@ A setting's value comes from the strongest layer that has it. Changing one makes
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from minigpt_repl.engine.request import SEEDS, EngineInfo, Request
 from minigpt_repl.errors import UsageError, no_draft
-from minigpt_repl.formats import Record
+from minigpt_repl.formats import NoiseKind, Record, StopRule
 from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value
 from minigpt_repl.sampling.registry import (
@@ -142,8 +143,8 @@ class Settings:
             parameters=self.parameters(),
             length=int(self.value("length") or 0),
             seed=None if seed is None else int(seed),
-            stop=str(self.value("stop")),
-            noise=str(self.value("noise")),
+            stop=cast(StopRule, self.value("stop")),
+            noise=cast(NoiseKind, self.value("noise")),
         )
 
     def set(
@@ -179,16 +180,13 @@ class Settings:
             UsageError: if it is not allowed.
         """
         if key != "sampler":
-            parameter = parameter_of(key)
             if isinstance(value, str):
-                value = parameter.parse(value, self.limits)
-            value = parameter.check(value, self.limits)
-            check_value(key, value, self.limits)
-            return self._with(origin, key, value)
+                value = parameter_of(key).parse(value, self.limits)
+            return self._with(origin, key, checked(key, value, self.limits))
         if not isinstance(value, str):
             raise UsageError(f"sampler must be a name; got {quoted(value)}")
         spec, typed = read_sampler(value)
-        check_value("sampler", spec.name, self.limits)
+        checked("sampler", spec.name, self.limits)
         settings = self._with(origin, "sampler", spec.name)
         for name, text in typed.items():
             settings = settings.put(f"{spec.name}.{name}", text, origin)
@@ -296,14 +294,14 @@ def parameter_of(key: str) -> Parameter:
     return next(p for p in SESSION_PARAMETERS if p.name == key)
 
 
-def check_value(key: str, value: Value, limits: Limits) -> None:
-    """Make sure that a checkpoint allows a value of a full key.
+def checked(key: str, value: Value, limits: Limits) -> Value:
+    """The same value of a full key, if a checkpoint allows it.
 
     Raises:
         UsageError: if it does not.
     """
     if key != "sampler":
-        parameter_of(key).check(value, limits)
+        value = parameter_of(key).check(value, limits)
     elif limits.get(DRAFT) == 0 and find_sampler(str(value)).needs_draft:
         raise UsageError(no_draft(str(value)))
     if (key, value) == ("stop", "end") and limits and ENDS not in limits:
@@ -311,11 +309,12 @@ def check_value(key: str, value: Value, limits: Limits) -> None:
             "stop = end: this model did not learn where a document ends; "
             "stop takes none or sentence"
         )
+    return value
 
 
 def _fits(key: str, value: Value, limits: Limits) -> bool:
     try:
-        check_value(key, value, limits)
+        checked(key, value, limits)
     except UsageError:
         return False
     return True

@@ -7,6 +7,7 @@ is typed of it, up to the end of a word, of marks or of white space, is read as 
 was. Ends with 1 if any is not.
 """
 
+import os
 import sys
 import tempfile
 import unicodedata
@@ -68,7 +69,6 @@ def shown(
     from minigpt_repl.training.corpus import load_corpus
     from minigpt_repl.training.documents import Lines
     from minigpt_repl.training.progress import SILENT
-    from minigpt_repl.training.resume import StageCache
     from minigpt_repl.training.vocabulary import learned
 
     source = folder / name.replace(" ", "_")
@@ -79,9 +79,7 @@ def shown(
     corpus = load_corpus(str(source), tokenizer=None)
     assert corpus.tokenizer == "bpe"
     pieces = corpus.train.texts + corpus.valid.texts
-    vocabulary = learned(
-        *("bpe", Lines(pieces), 5000, True, SILENT, StageCache(source / "cache"))
-    )
+    vocabulary = learned("bpe", Lines(pieces), 5000, True, SILENT)
     tokenizer = vocabulary.tokenizer()
     codec = text_of(tokenizer)
     same = all(
@@ -129,6 +127,7 @@ def main() -> int:
     print(f"{'text':<20}{'document':<11}{'same':<6}{'typed':<6}comes out as")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
         rows = {name: {"text.txt": text} for name, text in TEXTS.items()}
         for name, files in {**rows, "a folder": FILES}.items():
             row, is_well = shown(name, files, Path(folder))

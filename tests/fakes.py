@@ -27,7 +27,6 @@ from minigpt_repl.engine.request import (
     Request,
     RowEvent,
     Started,
-    Timings,
 )
 from minigpt_repl.engine.texts import (
     RevisedText,
@@ -38,6 +37,7 @@ from minigpt_repl.engine.texts import (
     reprimed,
 )
 from minigpt_repl.errors import EngineError, MiniGPTError
+from minigpt_repl.formats import Timings
 from minigpt_repl.models.text.codec import BOS_ID, RESERVED, UNKNOWN_ID, normalize_text
 from minigpt_repl.models.text.wordpiece import WORD, WordPieceText
 from minigpt_repl.sampling.parameters import Value

@@ -12,12 +12,11 @@ from minigpt_repl.engine.request import (
     Generation,
     Request,
     Started,
-    Timings,
     Token,
     TokenChosen,
     TokenScore,
 )
-from minigpt_repl.formats import encode, schema
+from minigpt_repl.formats import Timings, encode, schema
 from minigpt_repl.report import JsonWriter, generation_to_json
 from minigpt_repl.sampling.registry import all_samplers
 

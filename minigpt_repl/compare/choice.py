@@ -6,6 +6,7 @@ Made from logits that an engine gave; rich draws it, the templates of a page do 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
@@ -271,8 +272,15 @@ class ScoredText:
     generation: Generation
     rows: "np.ndarray"  # logits (tokens, vocabulary), each from before its token
     pieces: tuple[str, ...]  # display form of each token, with the space before it
-    where: inspection.TokenContexts  # what a chain's rules knew at each of them
+    where: inspection.TokenContexts  # what any chain knows at each of them
     info: EngineInfo
+
+    @cached_property
+    def replayed(self) -> inspection.TokenContexts:
+        """The same, with what its own chain had learned; of others it says nothing."""
+        request = self.generation.request
+        spec = find_sampler(request.sampler)
+        return inspection.replayed(spec, request.parameters, self.rows, self.where)
 
     @property
     def bits(self) -> list[float]:
@@ -293,15 +301,12 @@ def token_logits(engine: Engine, generation: Generation) -> "np.ndarray":
 
 def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
     """A text with the model's scores, by one call of the engine that made it."""
-    rows, request = token_logits(engine, generation), generation.request
-    where = inspection.generation_places(generation, engine)
-    spec = find_sampler(request.sampler)
     return ScoredText(
         prompt=prompt,
         generation=generation,
-        rows=rows,
+        rows=token_logits(engine, generation),
         pieces=tuple(display_pieces(generation, engine.info)),
-        where=inspection.replayed(spec, request.parameters, rows, where),
+        where=inspection.generation_places(generation, engine),
         info=engine.info,
     )
 
@@ -345,7 +350,7 @@ def why_chosen(text: ScoredText, place: int) -> Choice:
     logits = text.rows[place]
     distribution = next_distribution(
         logits,
-        strategy_columns(strategies, logits, text.where.at(place)),
+        strategy_columns(strategies, logits, text.replayed.at(place)),
         text.info,
         count=max(SHOWN_REMOVED, min(text.verdict(place).rank, SHOWN_TOKENS)),
         chosen=text.generation.token_ids[place : place + 1],
@@ -365,7 +370,7 @@ def _facts(text: ScoredText, place: int, strategies: Sequence[Strategy]) -> Fact
     yield "entropy", f"{entropy}: as unsure as among {among:,.0f} equal tokens"
     yield from _prompt_facts(text, place)
     for strategy in strategies:
-        for ruling in rulings(strategy, text.rows[place], text.where.at(place)):
+        for ruling in rulings(strategy, text.rows[place], text.replayed.at(place)):
             yield ruling.rule, ruling.in_words(text.info)
     yield "smallest k", str(found.rank)
     request = text.generation.request

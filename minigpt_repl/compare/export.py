@@ -7,7 +7,7 @@ The JSON form, `formats.Comparison`, is for `minigpt-repl replay` and for progra
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -111,8 +111,8 @@ def comparison_to_json(comparison: Comparison) -> formats.Comparison:
         seed=first.seed or 0,
         count=comparison.count,
         length=first.length,
-        stop=cast(formats.StopRule, first.stop),
-        noise=cast(formats.NoiseKind, first.noise),
+        stop=first.stop,
+        noise=first.noise,
         varied=comparison.varied,
         is_interrupted=comparison.is_interrupted,
         checkpoint_sha256=comparison.checkpoint_sha256,

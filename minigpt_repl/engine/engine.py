@@ -30,7 +30,6 @@ from minigpt_repl.engine.request import (
     RowEvent,
     RowEvents,
     Started,
-    Timings,
     draw_seed,
 )
 from minigpt_repl.engine.rows import CALL_S, Decoding, prompt_window
@@ -39,6 +38,7 @@ from minigpt_repl.engine.search_text import Searching
 from minigpt_repl.engine.texts import Text, batches, crop, for_requests, spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError, no_draft
+from minigpt_repl.formats import Timings
 from minigpt_repl.models.checkpoint import Checkpoint
 from minigpt_repl.models.language_model import LanguageModel
 from minigpt_repl.sampling.parameters import Value

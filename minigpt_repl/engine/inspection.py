@@ -15,13 +15,13 @@ from minigpt_repl.engine.request import (
     Generation,
     Request,
     Started,
-    Timings,
     Token,
     TokenScore,
 )
 from minigpt_repl.engine.texts import spans
 from minigpt_repl.engine.wording import Wording
 from minigpt_repl.errors import EngineError, UsageError
+from minigpt_repl.formats import Timings
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.history import NO_WORDS

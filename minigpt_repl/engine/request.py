@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from minigpt_repl.errors import EngineError, MiniGPTError
-from minigpt_repl.formats import StopReason
+from minigpt_repl.formats import NoiseKind, StopReason, StopRule, Timings
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling.parameters import Value
 
@@ -37,7 +37,7 @@ class Request:
     seed: int | None = None  # of the random choices; `None` draws a fresh one
     # `none`; `sentence` to end at the first sentence end after half the length; `end`
     # to end where the document does.
-    stop: str = "none"
+    stop: StopRule = "none"
     # Token ids to continue, without the start token; used in place of `prompt` where
     # the exact tokens matter (`:continue`, `:step`).
     prompt_ids: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ class Request:
     with_details: bool = False
     # `own`, or `shared`: what is drawn hangs on the seed, the place in the text and the
     # token only, so that samplers are compared by the same noise.
-    noise: str = "own"
+    noise: NoiseKind = "own"
     top: int = 0  # alternatives that each score tells, the most probable tokens
 
 
@@ -140,17 +140,6 @@ class DraftVerified:
     drafted: tuple[int, ...]
     accepted: int
     next_id: int
-
-
-@dataclass(frozen=True)
-class Timings:
-    """How long texts took that were made together, in seconds."""
-
-    load_s: float  # 0 if the model was loaded before
-    first_token_s: float  # to the first token
-    decode_s: float  # of all decoding
-    rows: int = 1  # texts that were made together; a text has no speed of its own
-    tokens: int = 0  # new tokens of all of them
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ from minigpt_repl.engine.request import (
     Request,
     RowEvent,
     Started,
-    Timings,
     Token,
     TokenChosen,
 )
-from minigpt_repl.formats import StopReason
+from minigpt_repl.formats import StopReason, Timings
 from minigpt_repl.models.text.codec import Decoder, TextCodec
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import choose_sampler, find_sampler

@@ -21,7 +21,7 @@ from minigpt_repl.training.corpus import Corpus
 from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
 from minigpt_repl.training.recipes import Feeding, Recipe
-from minigpt_repl.training.resume import StageCache, fingerprint
+from minigpt_repl.training.resume import fingerprint, kept_arrays
 from minigpt_repl.training.vocabulary import Vocabulary, learned
 
 Ids = NDArray[Any]
@@ -84,10 +84,7 @@ def prepare_text(
 
 
 def prepared_tokens(
-    lines: Lines,
-    vocabulary: Vocabulary,
-    progress: Progress = SILENT,
-    cache: StageCache | None = None,
+    lines: Lines, vocabulary: Vocabulary, progress: Progress = SILENT
 ) -> TokenizedLines:
     """The lines' token ids, made now or in an earlier run.
 
@@ -106,7 +103,7 @@ def prepared_tokens(
         lengths = np.array([*map(len, rows)], np.int64)
         return {"ids": np.concatenate(rows), "lengths": lengths[1:]}
 
-    return TokenizedLines(**(cache or StageCache()).arrays("tokens", key, make))
+    return TokenizedLines(**kept_arrays("tokens", key, make))
 
 
 def _ids_of(

@@ -63,7 +63,7 @@ class Recipe:
     weight_decay: float = 0.1  # of matrices that are not embeddings
     beta_2: float = 0.98  # of Adam's second moment
     clip_norm: float | None = 1.0  # bound of the global gradient norm
-    # Perplexity from one pass over the logits (`losses.py`) instead of Keras'
+    # Perplexity from one pass over the logits (`trainable.py`) instead of Keras'
     # cross-entropy and a second softmax in its metric.
     fused_loss: bool = True
     mixed_precision: bool = True  # bfloat16 products, float32 weights

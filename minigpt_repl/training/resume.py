@@ -14,7 +14,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -133,51 +133,48 @@ def fingerprint(**made_from: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:24]
 
 
-@dataclass(frozen=True)
-class StageCache:
-    """Where results are kept; by default in the user's cache folder."""
+def kept_value(stage: str, key: str, make: Callable[[], Any]) -> Any:
+    """What `make` returns, or what it returned in an earlier run.
 
-    folder: Path = field(default_factory=paths.cache_home)
+    It is a value that JSON can hold, kept in the user's cache folder. The key is its
+    `fingerprint`.
 
-    def value(self, stage: str, key: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, or what it returned in an earlier run.
+    Raises:
+        MiniGPTError: if the result can't be kept, such as on a full disk.
+    """
+    path = paths.cache_home() / f"{stage}-{key}.json"
+    with contextlib.suppress(OSError, ValueError):  # missing, or damaged
+        return json.loads(path.read_text(encoding="utf-8"))
+    value = make()
+    with _opened_to_keep(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False).encode("utf-8"))
+    return value
 
-        It is a value that JSON can hold. The key is its `fingerprint`.
 
-        Raises:
-            MiniGPTError: if the result can't be kept, such as on a full disk.
-        """
-        path = self.folder / f"{stage}-{key}.json"
-        with contextlib.suppress(OSError, ValueError):  # missing, or damaged
-            return json.loads(path.read_text(encoding="utf-8"))
-        value = make()
-        with self._written(path) as file:
-            file.write(json.dumps(value, ensure_ascii=False).encode("utf-8"))
-        return value
+def kept_arrays(
+    stage: str, key: str, make: Callable[[], dict[str, "NDArray[Any]"]]
+) -> dict[str, "NDArray[Any]"]:
+    """As `kept_value`, of arrays by their names."""
+    import numpy as np
 
-    def arrays(
-        self, stage: str, key: str, make: Callable[[], dict[str, "NDArray[Any]"]]
-    ) -> dict[str, "NDArray[Any]"]:
-        """As `value`, of arrays by their names."""
-        import numpy as np
+    path = paths.cache_home() / f"{stage}-{key}.npz"
+    with (
+        contextlib.suppress(OSError, *DAMAGE),
+        np.load(path, allow_pickle=False) as file,
+    ):
+        return dict(file)
+    arrays = make()
+    with _opened_to_keep(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return arrays
 
-        path = self.folder / f"{stage}-{key}.npz"
-        with (
-            contextlib.suppress(OSError, *DAMAGE),
-            np.load(path, allow_pickle=False) as file,
-        ):
-            return dict(file)
-        arrays = make()
-        with self._written(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        return arrays
 
-    @contextlib.contextmanager
-    def _written(self, path: Path) -> Iterator[Any]:
-        with explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        with open_atomically(path) as file:
-            yield file
+@contextlib.contextmanager
+def _opened_to_keep(path: Path) -> Iterator[Any]:
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with open_atomically(path) as file:
+        yield file
 
 
 @dataclass(frozen=True)

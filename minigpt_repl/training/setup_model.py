@@ -22,7 +22,7 @@ from rich.console import Console
 from minigpt_repl.engine.worker import quiet
 from minigpt_repl.errors import EXIT_INTERRUPTED, EXIT_OK, MiniGPTError
 from minigpt_repl.paths import training_folder
-from minigpt_repl.shown import as_perplexity, in_bits_a_byte, shown_line
+from minigpt_repl.shown import as_perplexity, in_bits_a_byte
 from minigpt_repl.training.progress import Display
 from minigpt_repl.training.resume import clear, is_finished, locked
 from minigpt_repl.training.setup_options import (
@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     context_settings={"help_option_names": ["-h", "--help"]}, params=click_options()
 )
 @click.version_option(__version__, prog_name="minigpt-setup")
-@click.option("--debug", is_flag=True, help="Show a traceback for errors.")
+@click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show a traceback for errors."
+)
 @click.pass_context
-def command(context: click.Context, /, debug: bool, **options: Any) -> int:
+def command(context: click.Context, /, **options: Any) -> int:
     """Learn a vocabulary, train a model, and save both as a checkpoint.
 
     What is finished is kept. ^C saves the training; --resume goes on with it.
@@ -62,40 +64,22 @@ def command(context: click.Context, /, debug: bool, **options: Any) -> int:
         )
         if code is not None:
             return code
-    # Inside: `quiet` gives `sys.stderr` a descriptor of its own.
-    with (
-        quiet(),
-        contextlib.closing(Display(Console(file=sys.stderr))) as progress,
-        _stop_on_interrupt(progress.say) as should_stop,
-        locked(setup.out) if setup.is_chief else contextlib.nullcontext(),
-    ):
-        return _run(setup, progress, should_stop)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The entry point: exits with 0, 1, 2 or 130, and never shows a traceback."""
-    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = command.main(given, prog_name="minigpt-setup", standalone_mode=False)
-    except click.ClickException as error:
-        said = error.format_message().rstrip(".")
-        said = f"{said[:1].lower()}{said[1:]}; see minigpt-setup --help"
-        click.echo(f"minigpt-setup: {shown_line(' '.join(said.split()))}", err=True)
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        # click turns the one into the other.
+        # Inside: `quiet` gives `sys.stderr` a descriptor of its own.
+        with (
+            quiet(),
+            contextlib.closing(Display(Console(file=sys.stderr))) as progress,
+            _stop_on_interrupt(progress.say) as should_stop,
+            locked(setup.out) if setup.is_chief else contextlib.nullcontext(),
+        ):
+            return _run(setup, progress, should_stop)
+    except KeyboardInterrupt:
         click.echo(
             "minigpt-setup: interrupted; what was finished is kept, the same command "
             "(with --resume, once steps were made) goes on from there",
             err=True,
         )
-        code = EXIT_INTERRUPTED
-    except MiniGPTError as error:
-        if "--debug" in given:
-            raise
-        click.echo(f"minigpt-setup: {shown_line(str(error))}", err=True)
-        code = error.exit_code
-    sys.exit(code)
+        raise
 
 
 def _run(setup: Setup, progress: Display, should_stop: Callable[[], bool]) -> int:

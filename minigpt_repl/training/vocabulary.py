@@ -38,7 +38,7 @@ from minigpt_repl.models.text.spacing import PIECE
 from minigpt_repl.training.corpus import Tokenizer
 from minigpt_repl.training.documents import Lines
 from minigpt_repl.training.progress import SILENT, Progress
-from minigpt_repl.training.resume import StageCache, fingerprint
+from minigpt_repl.training.resume import fingerprint, kept_value
 
 SMALLEST_BPE = 260  # pieces: the reserved ones and 256 bytes, and room for one pair
 BYTES_A_PIECE = 40  # of the text: a rarer piece would be met too seldom
@@ -93,12 +93,7 @@ class Vocabulary:
 
 
 def learned(
-    kind: Tokenizer,
-    lines: Lines,
-    most: int,
-    lowercase: bool,
-    progress: Progress,
-    cache: StageCache | None = None,
+    kind: Tokenizer, lines: Lines, most: int, lowercase: bool, progress: Progress
 ) -> Vocabulary:
     """The vocabulary of lines, learned now or in an earlier run.
 
@@ -108,7 +103,7 @@ def learned(
         CorpusError: if it is too small, or the text is, to learn anything.
     """
     if kind == "wordpiece":
-        words = prepared_vocabulary(lines, most, lowercase, progress, cache)
+        words = prepared_vocabulary(lines, most, lowercase, progress)
         return Vocabulary(tuple(words), None, lowercase)
     if kind == "byte":
         return Vocabulary(BYTE_PIECES, ())
@@ -129,7 +124,7 @@ def learned(
     key = fingerprint(
         format=_FORMAT, lines=lines.sha256, size=count, pattern=SPLIT_PATTERN
     )
-    pieces, merges = (cache or StageCache()).value("pairs", key, learn)
+    pieces, merges = kept_value("pairs", key, learn)
     return Vocabulary(tuple(pieces), tuple(merges))
 
 
@@ -294,7 +289,6 @@ def prepared_vocabulary(
     vocabulary_size: int,
     lowercase: bool = True,
     progress: Progress = SILENT,
-    cache: StageCache | None = None,
 ) -> list[str]:
     """The vocabulary of the lines, learned now or in an earlier run.
 
@@ -304,11 +298,10 @@ def prepared_vocabulary(
         CorpusError: if the text has too few words, or too many characters, for
             such a vocabulary.
     """
-    cache = cache or StageCache()
     about = {"format": _FORMAT, "lines": lines.sha256, "lowercase": lowercase}
 
     def learn() -> list[str]:
-        counts = cache.value(
+        counts = kept_value(
             "counts",
             fingerprint(**about),
             lambda: count_words(lines.texts, lowercase, progress),
@@ -316,7 +309,7 @@ def prepared_vocabulary(
         return learn_vocabulary(counts, vocabulary_size, progress)
 
     key = fingerprint(size=vocabulary_size, reserved=RESERVED, **about)
-    words: list[str] = cache.value("vocabulary", key, learn)
+    words: list[str] = kept_value("vocabulary", key, learn)
     if len(words) < vocabulary_size:
         progress.say(f"vocabulary: {len(words)} words of {vocabulary_size} asked for")
     return words

@@ -158,9 +158,9 @@ def test_a_line_that_is_no_answer_is_an_error_of_that_line(run):
 @pytest.mark.parametrize("program", ["main", "setup"])
 def test_an_interrupt_during_the_start_is_silent(program):
     code = (
-        "from minigpt_repl import __main__ as programs\n"
+        "import sys; from minigpt_repl import __main__ as programs\n"
         "programs._leave_on_interrupt()\n"  # what either begins with
-        f"print(1, flush=True); programs.{program}()"
+        f"print(1, flush=True); sys.exit(programs.{program}())"
     )
     for delay in (0.0, 0.02, 0.05, 0.1, 0.2):
         with subprocess.Popen(

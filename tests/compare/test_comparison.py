@@ -9,7 +9,7 @@ from drawn import drawn
 from fakes import FakeEngine
 from rich.console import Console
 
-from minigpt_repl.compare.choice import bar
+from minigpt_repl.compare.choice import bar, inspect
 from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
 from minigpt_repl.compare.comparison_view import (
     DIVERGENCE_MARK,
@@ -34,18 +34,22 @@ from minigpt_repl.compare.pieces import (
     visible,
 )
 from minigpt_repl.compare.spec import Strategy
+from minigpt_repl.engine import inspection
 from minigpt_repl.engine.request import (
     HypothesesChanged,
     Request,
     Token,
     TokenChosen,
+    finished,
 )
 from minigpt_repl.errors import EngineStopped
 from minigpt_repl.models.text.wordpiece import WordPieceText
+from minigpt_repl.sampling.registry import find_sampler
 
 GREEDY = Strategy("greedy", {})
 RANDOM = Strategy("random", {"temperature": 1.0})
 TOP_K = Strategy("top_k", {"k": 3, "temperature": 1.0})
+MIROSTAT = {"mirostat": 5.0, "mirostat.eta": 1.0}
 
 
 def make_plan(*strategies, **more):
@@ -335,3 +339,19 @@ def test_no_view_steers_a_terminal():
 def test_a_text_is_cut_to_a_cell():
     assert beginning_in_a_line("the\n king ", 8) == "the king"
     assert beginning_in_a_line("the\nkings", 8) == "the k..."
+
+
+def test_what_one_chain_learned_is_no_others():
+    """`:diff` asked each chain with what the text's own had learned."""
+    engine = FakeEngine(context_length=64)
+    *_, last = engine.generate(Request("the king", "mirostat", MIROSTAT, 8, seed=3))
+    made = finished(last)
+    text = inspect(engine, "the king", made)
+    other = find_sampler("mirostat"), {**MIROSTAT, "mirostat": 1.5}
+    assert (text.replayed.learned != 0).any()
+    expected = inspection.kept_mask(
+        *other, text.rows, inspection.generation_places(made, engine)
+    )
+    assert (inspection.kept_mask(*other, text.rows, text.where) == expected).all()
+    wrong = inspection.kept_mask(*other, text.rows, text.replayed)
+    assert not (wrong == expected).all()

@@ -20,10 +20,10 @@ from minigpt_repl.engine.request import (
     Generation,
     Request,
     Started,
-    Timings,
     Token,
     TokenScore,
 )
+from minigpt_repl.formats import Timings
 
 A, B, C = 1, 2, 3
 TOKEN_IDS = st.lists(st.integers(0, 3), max_size=24)

@@ -14,7 +14,6 @@ from minigpt_repl.engine.request import (
     Generation,
     Request,
     Started,
-    Timings,
     Token,
     TokenScore,
 )
@@ -153,7 +152,6 @@ SAVED = [
     (formats.Started, Started),
     (formats.Request, Request),
     (formats.Score, TokenScore),
-    (formats.Timings, Timings),
 ]
 
 

@@ -14,6 +14,7 @@ import pytest
 from processes import python
 from test_setup_model import made_up_text, record, start, wait_for
 
+from minigpt_repl.__main__ import setup
 from minigpt_repl.errors import UsageError
 from minigpt_repl.training.devices import is_status, own_rows
 from minigpt_repl.training.setup_options import Cluster, check_backend
@@ -198,12 +199,8 @@ def test_the_backend_is_checked_before_keras_is_loaded(monkeypatch):
 def test_options_that_do_not_fit_are_told_in_one_line(
     arguments, told, capsys, monkeypatch
 ):
-    from minigpt_repl.training.setup_model import main
-
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    assert stopped.value.code == 2
+    assert setup(arguments) == 2
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from processes import python
 
+from minigpt_repl.__main__ import setup
 from minigpt_repl.training.recipes import DEFAULT
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_model.py"
@@ -72,12 +73,9 @@ def run(place, *arguments, **options):
 
 def refused(place, capsys, *arguments, corpus="text.txt", out="out"):
     """The exit code and the errors of a setup that does no work, in this process."""
-    from minigpt_repl.training.setup_model import main
-
     source = [] if corpus is None else ["--corpus", str(place / corpus)]
-    with pytest.raises(SystemExit) as stopped:
-        main([*source, "--out", str(place / out), *SMALL, *arguments])
-    return stopped.value.code, capsys.readouterr().err
+    code = setup([*source, "--out", str(place / out), *SMALL, *arguments])
+    return code, capsys.readouterr().err
 
 
 def record(place, out="out"):
@@ -305,7 +303,7 @@ def asked(**given):
     from minigpt_repl.training.setup_options import Options, make_setup
 
     context = command.make_context("minigpt-setup", [])
-    options = {k: v for k, v in context.params.items() if k != "debug"} | given
+    options = context.params | given
     return make_setup(Options(**options), given)
 
 
@@ -385,12 +383,25 @@ def test_wrong_options_are_refused_before_any_work(arguments, told, place, capsy
     assert {each.name for each in place.iterdir()} == {"text.txt"}
 
 
+def test_a_defect_is_one_line_and_a_traceback_only_on_demand(
+    place, capsys, monkeypatch
+):
+    # Only `minigpt-repl` had this: the setup showed its traceback.
+    monkeypatch.setattr("minigpt_repl.training.setup_model._run", lambda *_: 1 / 0)
+    told = "minigpt-setup: a defect of this program, ZeroDivisionError: division by"
+    code, errors = refused(place, capsys)
+    assert code == 1
+    assert errors.startswith(told) and errors.count("\n") == 1
+    code, errors = refused(place, capsys, "--debug")
+    assert code == 1
+    assert "Traceback" in errors and told in errors
+
+
 def test_help_and_wrong_options_load_no_tensorflow():
     code = (
         "import sys\n"
-        "from minigpt_repl.training.setup_model import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
+        "from minigpt_repl.__main__ import setup\n"
+        "assert setup(['--help']) == 0\n"
         "heavy = {'tensorflow', 'keras', 'keras_hub', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

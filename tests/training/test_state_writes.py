@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from minigpt_repl.errors import MiniGPTError
-from minigpt_repl.training.resume import STATE_FILE, StageCache, State, load_state
+from minigpt_repl.paths import cache_home
+from minigpt_repl.training.resume import (
+    STATE_FILE,
+    State,
+    kept_arrays,
+    kept_value,
+    load_state,
+)
 from minigpt_repl.training.resume import save_state as save
 
 pytestmark = pytest.mark.slow
@@ -104,27 +111,26 @@ def test_a_state_is_the_old_or_the_new(tmp_path, how):
 
 
 @pytest.mark.parametrize("how", ["killed", "full"])
-def test_a_stage_is_made_anew_or_found_whole(tmp_path, how):
+def test_a_stage_is_made_anew_or_found_whole(tmp_path, how, monkeypatch):
     words = [f"w{number}" for number in range(2000)]
 
     arrays = {"ids": np.zeros(9000, np.uint8), "lengths": np.arange(999)}
 
+    def make():
+        return (
+            kept_value("words", "key", lambda: words),
+            kept_arrays("tokens", "key", lambda: arrays),
+        )
+
     for step in itertools.count(1):
-        cache = StageCache(tmp_path / f"{how}{step}")
-
-        def make(cache=cache):
-            return (
-                cache.value("words", "key", lambda: words),
-                cache.arrays("tokens", "key", lambda: arrays),
-            )
-
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"{how}{step}"))
         is_done = attempted(make, step, how)
         made, kept = make()
         assert made == words
         assert {name: kept[name].tolist() for name in kept} == {
             name: arrays[name].tolist() for name in arrays
         }
-        assert len(list(cache.folder.iterdir())) == 2, step
+        assert len(list(cache_home().iterdir())) == 2, step
         if is_done:
             break
     assert step > 8

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import python
 
+from minigpt_repl.paths import cache_home
 from minigpt_repl.training import dataset
 from minigpt_repl.training.dataset import prepared_tokens
 from minigpt_repl.training.documents import Lines
-from minigpt_repl.training.resume import StageCache
 from minigpt_repl.training.vocabulary import Vocabulary
 
 LINES = (
@@ -20,6 +20,9 @@ LINES = (
     'The dog RAN,  "barking" 한글\tzzz',
     "x" * 120 + " the",
 )
+
+
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def of(words):
@@ -40,12 +43,8 @@ def as_lists(tokenized):
 
 
 @pytest.mark.parametrize("lowercase", [True, False], ids=["folded", "cased"])
-def test_each_line_has_the_tokenizers_ids(tmp_path, tiny_words, lowercase):
-    made = prepared_tokens(
-        Lines(LINES),
-        Vocabulary(tiny_words, None, lowercase),
-        cache=StageCache(tmp_path),
-    )
+def test_each_line_has_the_tokenizers_ids(tiny_words, lowercase):
+    made = prepared_tokens(Lines(LINES), Vocabulary(tiny_words, None, lowercase))
     expected = [list(row) for row in direct(LINES, tiny_words, lowercase)]
     assert as_lists(made) == expected
     assert expected[0] and not expected[1]
@@ -55,94 +54,80 @@ def test_bytes_are_counted_in_utf8():
     assert Lines(("abc", "é", "한글")).size == 3 + 2 + 6
 
 
-def test_lines_that_span_blocks_keep_their_order(tmp_path, tiny_words, monkeypatch):
+def test_lines_that_span_blocks_keep_their_order(tiny_words, monkeypatch):
     monkeypatch.setattr(dataset, "_LINES_AT_ONCE", 3)
     monkeypatch.setattr(dataset, "_CHUNKS_AT_ONCE", 2)
     lines = [f"the {'cat ' * (n % 4)}ran {chr(97 + n % 26)}" for n in range(20)] + [""]
-    made = prepared_tokens(
-        Lines(tuple(lines)), of(tiny_words), cache=StageCache(tmp_path)
-    )
+    made = prepared_tokens(Lines(tuple(lines)), of(tiny_words))
     assert as_lists(made) == [list(row) for row in direct(lines, tiny_words)]
 
 
 @settings(max_examples=20, deadline=None)
 @given(lines=st.lists(st.text(max_size=50), max_size=5))
-def test_random_text_has_the_tokenizers_ids(tmp_path_factory, tiny_words, lines):
-    cache = StageCache(tmp_path_factory.mktemp("tokens"))
-    made = prepared_tokens(Lines(tuple(lines)), of(tiny_words), cache=cache)
+def test_random_text_has_the_tokenizers_ids(tiny_words, lines):
+    made = prepared_tokens(Lines(tuple(lines)), of(tiny_words))
     expected = [list(row) for row in direct(lines, tiny_words)] if lines else []
     assert as_lists(made) == expected
 
 
-def test_ids_are_small(tmp_path, tiny_words):
-    made = prepared_tokens(Lines(LINES), of(tiny_words), cache=StageCache(tmp_path))
+def test_ids_are_small(tiny_words):
+    made = prepared_tokens(Lines(LINES), of(tiny_words))
     assert made.ids.dtype == np.uint16
 
 
-def test_a_large_vocabulary_has_wide_ids(tmp_path, tiny_words):
+def test_a_large_vocabulary_has_wide_ids(tiny_words):
     words = [*tiny_words, *(f"w{number}" for number in range(70_000)), "last"]
-    made = prepared_tokens(Lines(("the last",)), of(words), cache=StageCache(tmp_path))
+    made = prepared_tokens(Lines(("the last",)), of(words))
     assert made.ids.dtype == np.uint32
     assert as_lists(made) == [[words.index("the"), len(words) - 1]]
 
 
-def test_no_lines_give_no_tokens(tmp_path, tiny_words):
-    made = prepared_tokens(Lines(()), of(tiny_words), cache=StageCache(tmp_path))
+def test_no_lines_give_no_tokens(tiny_words):
+    made = prepared_tokens(Lines(()), of(tiny_words))
     assert len(made) == 0
     assert made.ids.tolist() == []
 
 
-def test_tokens_are_made_once(tmp_path, tiny_words, monkeypatch):
-    cache = StageCache(tmp_path)
-    first = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
+def test_tokens_are_made_once(tiny_words, monkeypatch):
+    first = prepared_tokens(Lines(LINES), of(tiny_words))
     monkeypatch.setattr(dataset, "_ids_of", None)
-    again = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
+    again = prepared_tokens(Lines(LINES), of(tiny_words))
     assert as_lists(again) == as_lists(first)
 
 
-def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(
-    tmp_path, tiny_words
-):
-    cache = StageCache(tmp_path)
-    prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
+def test_another_vocabulary_text_or_case_is_not_taken_for_this_one(tiny_words):
+    prepared_tokens(Lines(LINES), of(tiny_words))
     fewer = tuple(word for word in tiny_words if word != "cat")
     for lines, words, lowercase in [
         (LINES, fewer, True),
         (LINES[:2], tiny_words, True),
         (LINES, tiny_words, False),
     ]:
-        made = prepared_tokens(
-            Lines(lines), Vocabulary(tuple(words), None, lowercase), cache=cache
-        )
+        made = prepared_tokens(Lines(lines), Vocabulary(tuple(words), None, lowercase))
         expected = [list(row) for row in direct(lines, words, lowercase)]
         assert as_lists(made) == expected
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "of another kind", "changed"])
-def test_a_damaged_file_is_made_again(tmp_path, tiny_words, damage):
-    cache = StageCache(tmp_path)
-    prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
-    (path,) = tmp_path.iterdir()
+def test_a_damaged_file_is_made_again(tiny_words, damage):
+    prepared_tokens(Lines(LINES), of(tiny_words))
+    (path,) = cache_home().iterdir()
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 4] ^= 255
     contents = {"cut": whole[:-1], "emptied": b"", "of another kind": b"{}"}
     path.write_bytes(contents.get(damage, whole))
-    made = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
+    made = prepared_tokens(Lines(LINES), of(tiny_words))
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
-    again = prepared_tokens(Lines(LINES), of(tiny_words), cache=cache)
+    again = prepared_tokens(Lines(LINES), of(tiny_words))
     assert as_lists(again) == as_lists(made)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
-    tmp_path, tiny_words, moment
-):
+def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tiny_words, moment):
     """The process dies before the file is written, or before it is renamed."""
     code = f"""
         import os, signal
-        from pathlib import Path
-        from minigpt_repl.training import resume
         from minigpt_repl.training.documents import Lines
         from minigpt_repl.training.dataset import prepared_tokens
         from minigpt_repl.training.vocabulary import Vocabulary
@@ -157,14 +142,13 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(
 
         np.savez = die
         words = Vocabulary({tiny_words!r}, None, True)
-        cache = resume.StageCache(Path({str(tmp_path)!r}))
-        prepared_tokens(Lines({LINES!r}), words, cache=cache)
+        prepared_tokens(Lines({LINES!r}), words)
     """
     ended = python(code)
     assert ended.returncode == -signal.SIGKILL
-    made = prepared_tokens(Lines(LINES), of(tiny_words), cache=StageCache(tmp_path))
+    made = prepared_tokens(Lines(LINES), of(tiny_words))
     assert as_lists(made) == [list(row) for row in direct(LINES, tiny_words)]
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(cache_home().iterdir())) == 1
 
 
 class TestBytePairs:
@@ -179,12 +163,8 @@ class TestBytePairs:
         pieces, merges = learn_byte_pairs(self.TEXTS * 9, 280)
         return Vocabulary(tuple(pieces), tuple(merges), document="line")
 
-    def test_ids_are_the_tokenizers_and_an_end_follows(self, tmp_path, vocabulary):
-        made = prepared_tokens(
-            Lines(self.TEXTS, (True, False, True, True)),
-            vocabulary,
-            cache=StageCache(tmp_path),
-        )
+    def test_ids_are_the_tokenizers_and_an_end_follows(self, vocabulary):
+        made = prepared_tokens(Lines(self.TEXTS, (True, False, True, True)), vocabulary)
         tokenizer = vocabulary.tokenizer()
         expected = [list(row) for row in tokenizer.tokenize(list(self.TEXTS))]
         for place in (0, 2, 3):

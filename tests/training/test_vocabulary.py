@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from minigpt_repl.errors import CorpusError
 from minigpt_repl.models.text.codec import normalize_text
+from minigpt_repl.paths import cache_home
 from minigpt_repl.training import vocabulary
 from minigpt_repl.training.documents import Lines
-from minigpt_repl.training.resume import StageCache
 from minigpt_repl.training.vocabulary import (
     RESERVED,
     count_words,
@@ -162,35 +162,32 @@ def of(lines):
     return Lines(tuple(sentences(lines, 50)))
 
 
+@pytest.mark.usefixtures("empty_cache")
 class TestPreparedVocabulary:
     LINES = of(ENGLISH)
 
-    def test_is_learned_once(self, tmp_path, monkeypatch):
-        cache = StageCache(tmp_path)
-        first = prepared_vocabulary(self.LINES, 200, cache=cache)
+    def test_is_learned_once(self, monkeypatch):
+        first = prepared_vocabulary(self.LINES, 200)
         monkeypatch.setattr(vocabulary, "count_words", None)
         monkeypatch.setattr(vocabulary, "learn_vocabulary", None)
-        assert prepared_vocabulary(self.LINES, 200, cache=cache) == first
+        assert prepared_vocabulary(self.LINES, 200) == first
 
-    def test_another_size_uses_the_counts_again(self, tmp_path, monkeypatch):
-        cache = StageCache(tmp_path)
-        prepared_vocabulary(self.LINES, 200, cache=cache)
+    def test_another_size_uses_the_counts_again(self, monkeypatch):
+        prepared_vocabulary(self.LINES, 200)
         monkeypatch.setattr(vocabulary, "count_words", None)
-        other = prepared_vocabulary(self.LINES, 120, cache=cache)
+        other = prepared_vocabulary(self.LINES, 120)
         assert other == reference([*self.LINES.texts], 120)
 
-    def test_other_lines_or_case_are_learned_anew(self, tmp_path):
-        cache = StageCache(tmp_path)
+    def test_other_lines_or_case_are_learned_anew(self):
         lines = self.LINES
-        folded = prepared_vocabulary(lines, 200, cache=cache)
-        cased = prepared_vocabulary(lines, 200, lowercase=False, cache=cache)
-        korean = prepared_vocabulary(of(KOREAN), 200, cache=cache)
+        folded = prepared_vocabulary(lines, 200)
+        cased = prepared_vocabulary(lines, 200, lowercase=False)
+        korean = prepared_vocabulary(of(KOREAN), 200)
         assert "The" in cased and "The" not in folded
         assert "the" not in korean
 
-    def test_a_damaged_file_is_made_again(self, tmp_path):
-        cache = StageCache(tmp_path)
-        first = prepared_vocabulary(self.LINES, 200, cache=cache)
-        for path in tmp_path.iterdir():
+    def test_a_damaged_file_is_made_again(self):
+        first = prepared_vocabulary(self.LINES, 200)
+        for path in cache_home().iterdir():
             path.write_bytes(path.read_bytes()[:-5])
-        assert prepared_vocabulary(self.LINES, 200, cache=cache) == first
+        assert prepared_vocabulary(self.LINES, 200) == first
