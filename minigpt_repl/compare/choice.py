@@ -260,15 +260,9 @@ class ScoredText:
         return inspection.verdict(shares, self.generation.tokens[place].id)
 
 
-def token_logits(engine: Engine, generation: Generation) -> "np.ndarray":
-    """Logits `(tokens, vocabulary)` of a text, each from before its token."""
-    logits = engine.logits(generation.whole_ids)
-    return inspection.text_logits(logits, len(generation.tokens))
-
-
 def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
     """A text with the model's scores, by one call of the engine that made it."""
-    rows, request = token_logits(engine, generation), generation.request
+    rows, request = inspection.token_logits(engine, generation), generation.request
     where = inspection.generation_places(generation, engine)
     spec = find_sampler(request.sampler)
     return ScoredText(

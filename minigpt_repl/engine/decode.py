@@ -16,9 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.wording import Wording
 from minigpt_repl.models.language_model import KVCache, LanguageModel, traces
-from minigpt_repl.sampling.parameters import Parameter, Value
+from minigpt_repl.sampling.parameters import Parameter
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
 
@@ -79,8 +78,8 @@ class DecodeLoop:
 
     Args:
         model: the model.
-        samplers: the samplers, each with its parameters; those that are not live
-            are fixed from now on.
+        samplers: the samplers, each with its parameters, words as token ids; those
+            that are not live are fixed from now on.
         rows: of the program.
         noise: how chance is drawn; see `Request`.
 
@@ -91,7 +90,7 @@ class DecodeLoop:
     def __init__(
         self,
         model: LanguageModel,
-        samplers: Sequence[tuple[SamplerSpec, Mapping[str, Value]]],
+        samplers: Sequence[tuple[SamplerSpec, Mapping[str, Any]]],
         rows: int,
         noise: str = "own",
     ) -> None:
@@ -120,7 +119,7 @@ class DecodeLoop:
     def begin(
         self,
         sampler: str,
-        values: Sequence[Mapping[str, Value]],
+        values: Sequence[Mapping[str, Any]],
         seeds: Sequence[int],
         token_ids: np.ndarray,
         length: int,
@@ -273,13 +272,12 @@ class _Chooser:
     def __init__(
         self,
         spec: SamplerSpec,
-        values: Mapping[str, Value],
+        values: Mapping[str, Any],
         rows: int,
         model: LanguageModel,
         is_shared: bool,
     ) -> None:
         self._spec, self._rows = spec, rows
-        self._wording, self._size = Wording(model.text, model.encode), model.logits_size
         # What its parameters are while another sampler of the loop is in use.
         self.idle = self.parameters([values] * rows)
         self._variables = {
@@ -295,15 +293,14 @@ class _Chooser:
         if hasattr(self._sampler, "seed_generator"):
             self._sampler.seed_generator = self._seeds
 
-    def parameters(self, values: Sequence[Mapping[str, Value]]) -> dict[str, tf.Tensor]:
+    def parameters(self, values: Sequence[Mapping[str, Any]]) -> dict[str, tf.Tensor]:
         """The live parameters, of the values of each row."""
         live = [each for each in self._spec.parameters if each.is_live]
         return {p.name: self._tensor(p, [row[p.name] for row in values]) for p in live}
 
-    def _tensor(self, parameter: Parameter, values: list[Value]) -> tf.Tensor:
+    def _tensor(self, parameter: Parameter, values: list[Any]) -> tf.Tensor:
         if parameter.tokens:
-            arrays = [self._wording.array(parameter, v, self._size) for v in values]
-            return tf.constant(np.stack(arrays))
+            return tf.constant(np.concatenate(values))
         # "Off" for a number of tokens means all of them.
         numbers = [[MOST if value is None else value] for value in values]
         dtype = tf.int32 if parameter.kind is int else tf.float32

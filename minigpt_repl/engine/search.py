@@ -128,7 +128,7 @@ class SearchLoop:
         for name, variable in self._variables.items():
             variable.assign(values[name])
         self._seed.assign(seed)
-        self._kept_later = texts_kept(self.search, values, self._model)
+        self._kept_later = self.search.kept(values, self._model.allowed_count)
         self._kept.assign(self._kept_later)
         self._first_at.assign(-1 if first_ids is None else length)
         if first_ids is not None:
@@ -333,30 +333,6 @@ class SearchLoop:
     def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Logits of the tokens at `index`; of the first only what it may be."""
         return logits + tf.where(index == self._first_at, self._first, 0.0)
-
-
-def texts_kept(
-    search: Search, values: Mapping[str, Value], model: LanguageModel
-) -> int:
-    """How many texts a search keeps."""
-    if search.rows is None:
-        return 1
-    # More candidates than tokens that may be chosen would weigh masked ones.
-    return min(int(values[search.rows] or 1), model.allowed_count)
-
-
-def search_size(
-    search: Search, values: Mapping[str, Value], model: LanguageModel
-) -> int:
-    """Rows of the program of a search: even, four sizes from 8 to 16, from 16 to 32 ...
-
-    So that there are few, and none takes much more time than one of its own size.
-    """
-    if search.rows is None:
-        return 1
-    kept = texts_kept(search, values, model)
-    step = 1 << max(1, kept.bit_length() - 3)
-    return min(-(-kept // step) * step, model.logits_size)
 
 
 def _best(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -183,11 +183,7 @@ class Text:
     def count_drafts(self, verified: DraftVerified) -> None:
         """Add a round of speculative decoding to `accepted`."""
         accepted, drafted = self.accepted or (0, 0)
-        accepted, drafted = (
-            accepted + verified.accepted,
-            drafted + len(verified.drafted),
-        )
-        self.accepted = accepted, drafted
+        self.accepted = accepted + verified.accepted, drafted + len(verified.drafted)
 
     def _add(self, token_id: int, is_last: bool) -> TokenChosen:
         index = len(self.token_ids)
