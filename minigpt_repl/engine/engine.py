@@ -170,7 +170,8 @@ class LocalEngine(Engine):
         if spec.search is None:
             decoding = Decoding(self._model, loop, spec.name, values, texts, stopped)
             return decoding.events(self._beside)
-        return Searching(self._model, loop, values[0], texts[0], stopped).events()
+        searching = Searching(self._model, loop, values[0], texts[0], stopped)
+        return ((0, event) for event in searching.events())
 
     def _known(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """Token ids, which may come from a file: each has a token."""
