@@ -282,11 +282,25 @@ class Programs:
         self, spec: SamplerSpec, values: Mapping[str, Any], rows: int, noise: str
     ) -> Key:
         if spec.search is None:
-            shapes = ((each.name, each.shape(values)) for each in _sharing(spec))
+            shapes = ((s.name, s.shape(own)) for s, own in self._sharing(spec, values))
             return (rows_of_part(rows), noise, *shapes)
         size = spec.search.size(values, self._model.allowed_count)
         fixed = [p.name for p in spec.parameters if not p.is_live]
         return (size, spec.name, *(values[n] for n in fixed if n != spec.search.rows))
+
+    def _sharing(
+        self, spec: SamplerSpec, values: Mapping[str, Any]
+    ) -> list[tuple[SamplerSpec, Mapping[str, Any]]]:
+        """The samplers of the program that one that needs no search is in, each with
+        its parameters; others than itself with the usual ones."""
+        if not spec.takes_rows or spec.stages:
+            return [(spec, values)]
+        words, size = self._wording, self._model.logits_size
+        return [
+            (s, values if s is spec else words.values(s, s.defaults(), size))
+            for s in all_samplers()
+            if s.takes_rows
+        ]
 
     def _compile(
         self, spec: SamplerSpec, values: Mapping[str, Any], size: int, noise: str
@@ -294,11 +308,7 @@ class Programs:
         prompt = prompt_window(self._model, (0,))  # of no token nothing would be read
         loop: DecodeLoop | SearchLoop
         if spec.search is None:
-            words, logits = self._wording, self._model.logits_size
-            samplers = [
-                (s, values if s is spec else words.values(s, s.defaults(), logits))
-                for s in _sharing(spec)
-            ]
+            samplers = self._sharing(spec, values)
             loop = DecodeLoop(self._model, samplers, size, noise)
             loop.begin(spec.name, [values], [0], prompt, 2)
             loop.decode(1, 0)
@@ -307,13 +317,6 @@ class Programs:
             loop.advance(1, loop.begin(values, prompt, 2))
         _give_back_memory()
         return loop
-
-
-def _sharing(spec: SamplerSpec) -> list[SamplerSpec]:
-    """The samplers of the program that a sampler that needs no search is in."""
-    if spec.takes_rows and not spec.stages:
-        return [each for each in all_samplers() if each.takes_rows]
-    return [spec]
 
 
 def _give_back_memory() -> None:
