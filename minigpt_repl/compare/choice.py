@@ -293,18 +293,12 @@ class ScoredText:
         return inspection.verdict(shares, self.generation.tokens[place].id)
 
 
-def token_logits(engine: Engine, generation: Generation) -> "np.ndarray":
-    """Logits `(tokens, vocabulary)` of a text, each from before its token."""
-    logits = engine.logits(generation.whole_ids)
-    return inspection.text_logits(logits, len(generation.tokens))
-
-
 def inspect(engine: Engine, prompt: str, generation: Generation) -> ScoredText:
     """A text with the model's scores, by one call of the engine that made it."""
     return ScoredText(
         prompt=prompt,
         generation=generation,
-        rows=token_logits(engine, generation),
+        rows=inspection.token_logits(engine, generation),
         pieces=tuple(display_pieces(generation, engine.info)),
         where=inspection.generation_places(generation, engine),
         info=engine.info,

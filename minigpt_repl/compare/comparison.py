@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 
-from minigpt_repl.compare.choice import rulings, token_logits
+from minigpt_repl.compare.choice import rulings
 from minigpt_repl.compare.measures import (
     MEASURES,
     ROWS,
@@ -281,7 +281,7 @@ def _why_parted(
     for sampler in (each.request.sampler for each in texts):
         if find_sampler(sampler).search is not None:
             return f"{sampler} does not choose by this noise"
-    rows = token_logits(engine, texts[0])
+    rows = inspection.token_logits(engine, texts[0])
     where = inspection.generation_places(texts[0], engine)
     shaping = []
     for one, other in (texts, texts[::-1]):

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minigpt_repl.compare.choice import token_logits
 from minigpt_repl.compare.comparison import Comparison, library_versions
 from minigpt_repl.compare.comparison_view import (
     NOT_QUALITY,
@@ -145,7 +144,7 @@ def _tokens(
     """
     info, tokens = engine.info, generation.tokens
     is_own = generation.checkpoint_sha256 == info.checkpoint_sha256
-    rows = token_logits(engine, generation) if is_own and tokens else None
+    rows = inspection.token_logits(engine, generation) if is_own and tokens else None
     common = len("".join(spaced_words(generation.text)[:shared]))
     end, is_marked = 0, shared == 0
     for place, piece in enumerate(display_pieces(generation, info)):

@@ -6,19 +6,18 @@ token's step, as many times as it is told. What is chosen, and how, is the sampl
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.wording import Wording
 from minigpt_repl.models.language_model import KVCache, LanguageModel, traces
-from minigpt_repl.sampling.parameters import Parameter, Value
+from minigpt_repl.sampling.parameters import Parameter
 from minigpt_repl.sampling.registry import SamplerSpec
 from minigpt_repl.sampling.samplers import MOST, DrawOneToken, RowSeeds
 
@@ -50,14 +49,38 @@ def only(token_ids: frozenset[int], size: int) -> np.ndarray:
     return never
 
 
+class Graph:
+    """A function of tensors as a graph, traced by its first call; the inputs of later
+    ones are alike. XLA compiles it, or its parts only: see `step_of`."""
+
+    def __init__(self, function: Callable[..., Any], is_compiled: bool) -> None:
+        # Without AutoGraph: there is nothing for it to do, and it writes files.
+        self._function = tf.function(
+            function, autograph=False, jit_compile=is_compiled or None
+        )
+        self._traced: Any = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self._traced is None:
+            # Called by itself a traced function is checked less, which saves 0.4 ms.
+            self._traced = self._function.get_concrete_function(*inputs)
+        return self._traced(*inputs)
+
+
+def step_of(model: LanguageModel, is_compiled: bool) -> Any:
+    """A model's step, for a graph; where XLA compiles not all of that, compiled."""
+    if is_compiled:
+        return model.decode_step
+    return tf.function(model.decode_step, autograph=False, jit_compile=True)
+
+
 class State(NamedTuple):
     """What a call begins with and leaves for the next one, of each row of a part."""
 
     seeds: tf.Tensor  # int32 (rows,)
     last: tf.Tensor  # the last tokens, int32 (rows,)
-    seen: (
-        tf.Tensor
-    )  # the tokens so far, at the end, before them -1, int32 (rows, length)
+    # The tokens so far, at the end, before them -1, int32 (rows, length).
+    seen: tf.Tensor
     learned: tf.Tensor  # what a chain learned from its choices, float32 (rows, 1)
 
 
@@ -79,8 +102,8 @@ class DecodeLoop:
 
     Args:
         model: the model.
-        samplers: the samplers, each with its parameters; those that are not live
-            are fixed from now on.
+        samplers: the samplers, each with its parameters, words as token ids; those
+            that are not live are fixed from now on.
         rows: of the program.
         noise: how chance is drawn; see `Request`.
 
@@ -91,7 +114,7 @@ class DecodeLoop:
     def __init__(
         self,
         model: LanguageModel,
-        samplers: Sequence[tuple[SamplerSpec, Mapping[str, Value]]],
+        samplers: Sequence[tuple[SamplerSpec, Mapping[str, Any]]],
         rows: int,
         noise: str = "own",
     ) -> None:
@@ -109,18 +132,13 @@ class DecodeLoop:
         self._seen_size = model.context_length if needs_history else 0
         # XLA makes the random numbers of other samplers slowly, and can't compile all.
         is_compiled = all(spec.takes_rows for spec, _ in samplers)
-        # Without AutoGraph: there is nothing for it to do, and it writes files.
-        self._traced = tf.function(
-            self._decode, autograph=False, jit_compile=is_compiled or None
-        )
-        self._step: Any = model.decode_step
-        if not is_compiled:
-            self._step = tf.function(self._step, autograph=False, jit_compile=True)
+        self._call = Graph(self._decode, is_compiled)
+        self._step = step_of(model, is_compiled)
 
     def begin(
         self,
         sampler: str,
-        values: Sequence[Mapping[str, Value]],
+        values: Sequence[Mapping[str, Any]],
         seeds: Sequence[int],
         token_ids: np.ndarray,
         length: int,
@@ -175,8 +193,11 @@ class DecodeLoop:
             numbers from 1, 0 where none. Rows beyond the texts are copies.
         """
 
+        numbers = [tf.constant(n) for n in (self._which, self._index, count, step)]
+
         def call(part: _Part) -> np.ndarray:
-            made, part.state = self._call(*self._arguments(part, count, step))
+            given = part.cache.variables, part.parameters, part.state, self._first
+            made, part.state = self._call(*given, *numbers)
             ids_and_stages: np.ndarray = made.numpy()
             return ids_and_stages
 
@@ -197,18 +218,6 @@ class DecodeLoop:
             tf.constant(prompts[:, length - 1]),
             tf.constant(seen),
             tf.zeros((self._rows, 1)),
-        )
-
-    def _arguments(self, part: _Part, count: int, step: int) -> tuple[Any, ...]:
-        numbers = [tf.constant(n) for n in (self._which, self._index, count, step)]
-        variables = part.cache.variables
-        return variables, part.parameters, part.state, self._first, *numbers
-
-    @cached_property
-    def _call(self) -> Any:
-        # Called by itself a traced function is checked less, which saves 0.4 ms.
-        return self._traced.get_concrete_function(
-            *self._arguments(self._parts[0], 1, 0)
         )
 
     def _decode(
@@ -273,13 +282,12 @@ class _Chooser:
     def __init__(
         self,
         spec: SamplerSpec,
-        values: Mapping[str, Value],
+        values: Mapping[str, Any],
         rows: int,
         model: LanguageModel,
         is_shared: bool,
     ) -> None:
         self._spec, self._rows = spec, rows
-        self._wording, self._size = Wording(model.text, model.encode), model.logits_size
         # What its parameters are while another sampler of the loop is in use.
         self.idle = self.parameters([values] * rows)
         self._variables = {
@@ -295,15 +303,14 @@ class _Chooser:
         if hasattr(self._sampler, "seed_generator"):
             self._sampler.seed_generator = self._seeds
 
-    def parameters(self, values: Sequence[Mapping[str, Value]]) -> dict[str, tf.Tensor]:
+    def parameters(self, values: Sequence[Mapping[str, Any]]) -> dict[str, tf.Tensor]:
         """The live parameters, of the values of each row."""
         live = [each for each in self._spec.parameters if each.is_live]
         return {p.name: self._tensor(p, [row[p.name] for row in values]) for p in live}
 
-    def _tensor(self, parameter: Parameter, values: list[Value]) -> tf.Tensor:
+    def _tensor(self, parameter: Parameter, values: list[Any]) -> tf.Tensor:
         if parameter.tokens:
-            arrays = [self._wording.array(parameter, v, self._size) for v in values]
-            return tf.constant(np.stack(arrays))
+            return tf.constant(np.concatenate(values))
         # "Off" for a number of tokens means all of them.
         numbers = [[MOST if value is None else value] for value in values]
         dtype = tf.int32 if parameter.kind is int else tf.float32

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.decode import CORES, ROW_COUNTS, DecodeLoop, rows_of_part
+from minigpt_repl.engine.decode import CORES, DecodeLoop, rows_of_part
 from minigpt_repl.engine.inspection import with_scores
 from minigpt_repl.engine.request import (
     Engine,
@@ -33,7 +33,7 @@ from minigpt_repl.engine.request import (
     draw_seed,
 )
 from minigpt_repl.engine.rows import CALL_S, Decoding, prompt_window
-from minigpt_repl.engine.search import SearchLoop, search_size
+from minigpt_repl.engine.search import SearchLoop
 from minigpt_repl.engine.search_text import Searching
 from minigpt_repl.engine.texts import Text, batches, crop, for_requests, spans
 from minigpt_repl.engine.wording import Wording
@@ -41,7 +41,6 @@ from minigpt_repl.errors import EngineError, no_draft
 from minigpt_repl.formats import Timings
 from minigpt_repl.models.checkpoint import Checkpoint
 from minigpt_repl.models.language_model import LanguageModel
-from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, all_samplers, choose_sampler
 
 SCORED_AFTER_STOP = 2000
@@ -78,7 +77,7 @@ class LocalEngine(Engine):
         )
         self._wording = Wording(self._model.text, self._model.encode)
         self._unreported_load_s = load_s
-        self._programs = Programs(self._model, draft)
+        self._programs = Programs(self._model, draft, self._wording)
         self._beside = ThreadPoolExecutor(1)  # makes the next tokens
         self._stopping = threading.Event()
         self._is_closed = False
@@ -159,7 +158,7 @@ class LocalEngine(Engine):
         self,
         program: "Future[Any]",
         spec: SamplerSpec,
-        values: Sequence[Mapping[str, Value]],
+        values: Sequence[Mapping[str, Any]],
         texts: Sequence[Text],
     ) -> Iterator[RowEvent]:
         stopped = self._stopping.is_set
@@ -171,7 +170,8 @@ class LocalEngine(Engine):
         if spec.search is None:
             decoding = Decoding(self._model, loop, spec.name, values, texts, stopped)
             return decoding.events(self._beside)
-        return Searching(self._model, loop, values[0], texts[0], stopped).events()
+        searching = Searching(self._model, loop, values[0], texts[0], stopped)
+        return ((0, event) for event in searching.events())
 
     def _known(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """Token ids, which may come from a file: each has a token."""
@@ -200,13 +200,12 @@ class LocalEngine(Engine):
             replace(request, seed=seed), started, ids, self._model.text, first_ids
         )
 
-    def _chosen(self, request: Request) -> tuple[SamplerSpec, dict[str, Value]]:
-        """The sampler that does what was asked, and its parameters, checked."""
+    def _chosen(self, request: Request) -> tuple[SamplerSpec, dict[str, Any]]:
+        """The sampler that does what was asked, and its parameters, checked, with words
+        as this model's tokens."""
         limits = {"vocabulary": self._model.vocabulary_size}
         spec, values = choose_sampler(request.sampler, request.parameters, limits)
-        # Raises for what this model has no tokens for.
-        self._wording.values(spec, values, self._model.logits_size)
-        return spec, values
+        return spec, self._wording.values(spec, values, self._model.logits_size)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -216,14 +215,16 @@ class LocalEngine(Engine):
 class Programs:
     """What a model, and its draft model, can be asked to do without a compile."""
 
-    def __init__(self, model: LanguageModel, draft: LanguageModel | None) -> None:
-        self._model, self._draft = model, draft
+    def __init__(
+        self, model: LanguageModel, draft: LanguageModel | None, wording: Wording
+    ) -> None:
+        self._model, self._draft, self._wording = model, draft, wording
         self._made: dict[Key, Future[Any]] = {}  # the one used last comes last
         self._lock = threading.Lock()
         self._compiler = ThreadPoolExecutor(2)  # a text waits for none but its own
 
     def of(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
+        self, spec: SamplerSpec, values: Mapping[str, Any], rows: int, noise: str
     ) -> "Future[Any]":
         """The program that makes so many rows of texts by a sampler with these values;
         compiled in the background if there is none yet.
@@ -233,13 +234,12 @@ class Programs:
         """
         if spec.needs_draft and self._draft is None:
             raise EngineError(no_draft(spec.name))
-        size = self._size(spec, values, rows)
-        key = _key(spec, values, size, noise)
+        key = self._key(spec, values, rows, noise)
         with self._lock:
             program = self._made.pop(key, None)
             if program is None or (program.done() and program.exception()):
                 program = self._compiler.submit(
-                    self._compile, spec, values, size, noise
+                    self._compile, spec, values, key[0], noise
                 )
             self._made[key] = program
             while len(self._made) > 1 and self._holds_too_much():
@@ -247,7 +247,7 @@ class Programs:
         return program
 
     def soonest(
-        self, spec: SamplerSpec, values: Mapping[str, Value], rows: int, noise: str
+        self, spec: SamplerSpec, values: Mapping[str, Any], rows: int, noise: str
     ) -> tuple[int, "Future[Any]"]:
         """The program that can begin first, and how many of the texts it makes.
 
@@ -255,13 +255,19 @@ class Programs:
         search, if there is one.
         """
         own = self.of(spec, values, rows, noise)
-        if not own.done():
-            size = self._size(spec, values, rows)
-            for other_size, count in self._stand_ins(spec, size):
-                other = self._made.get(_key(spec, values, other_size, noise))
-                if other is not None and other.done() and not other.exception():
-                    return count, other
-        return rows, own
+        if own.done():
+            return rows, own
+        size, *alike = self._key(spec, values, rows, noise)
+        ready = {
+            key[0]: program
+            for key, program in list(self._made.items())
+            if [*key[1:]] == alike and program.done() and not program.exception()
+        }
+        if spec.search is None:
+            fewer = max((each for each in ready if each < size), default=None)
+            return (rows, own) if fewer is None else (fewer * CORES, ready[fewer])
+        wider = min((each for each in ready if each > size), default=None)
+        return (rows, own) if wider is None else (rows, ready[wider])
 
     def close(self) -> None:
         """Compile no more, and give all back."""
@@ -272,29 +278,37 @@ class Programs:
         rows = sum(size for size, *_ in self._made)
         return len(self._made) > MOST_PROGRAMS or rows > MOST_ROWS_KEPT
 
-    def _size(self, spec: SamplerSpec, values: Mapping[str, Value], rows: int) -> int:
+    def _key(
+        self, spec: SamplerSpec, values: Mapping[str, Any], rows: int, noise: str
+    ) -> Key:
         if spec.search is None:
-            return rows_of_part(rows)
-        return search_size(spec.search, values, self._model)
+            shapes = ((s.name, s.shape(own)) for s, own in self._sharing(spec, values))
+            return (rows_of_part(rows), noise, *shapes)
+        size = spec.search.size(values, self._model.allowed_count)
+        fixed = [p.name for p in spec.parameters if not p.is_live]
+        return (size, spec.name, *(values[n] for n in fixed if n != spec.search.rows))
 
-    def _stand_ins(self, spec: SamplerSpec, size: int) -> Iterator[tuple[int, int]]:
-        """Sizes of programs that could make some of the texts, the best ones first, and
-        how many they make."""
-        if spec.search is None:
-            smaller = [count for count in reversed(ROW_COUNTS) if count < size]
-            yield from ((count, count * CORES) for count in smaller)
-        elif spec.search.rows is not None:
-            known = {known for known, *_ in list(self._made)}
-            yield from ((larger, 1) for larger in sorted(known) if larger > size)
+    def _sharing(
+        self, spec: SamplerSpec, values: Mapping[str, Any]
+    ) -> list[tuple[SamplerSpec, Mapping[str, Any]]]:
+        """The samplers of the program that one that needs no search is in, each with
+        its parameters; others than itself with the usual ones."""
+        if not spec.takes_rows or spec.stages:
+            return [(spec, values)]
+        words, size = self._wording, self._model.logits_size
+        return [
+            (s, values if s is spec else words.values(s, s.defaults(), size))
+            for s in all_samplers()
+            if s.takes_rows
+        ]
 
     def _compile(
-        self, spec: SamplerSpec, values: Mapping[str, Value], size: int, noise: str
+        self, spec: SamplerSpec, values: Mapping[str, Any], size: int, noise: str
     ) -> DecodeLoop | SearchLoop:
         prompt = prompt_window(self._model, (0,))  # of no token nothing would be read
         loop: DecodeLoop | SearchLoop
         if spec.search is None:
-            sharing = _sharing(spec)
-            samplers = [(s, values if s is spec else s.defaults()) for s in sharing]
+            samplers = self._sharing(spec, values)
             loop = DecodeLoop(self._model, samplers, size, noise)
             loop.begin(spec.name, [values], [0], prompt, 2)
             loop.decode(1, 0)
@@ -303,20 +317,6 @@ class Programs:
             loop.advance(1, loop.begin(values, prompt, 2))
         _give_back_memory()
         return loop
-
-
-def _sharing(spec: SamplerSpec) -> list[SamplerSpec]:
-    """The samplers of the program that a sampler that needs no search is in."""
-    if spec.takes_rows and not spec.stages:
-        return [each for each in all_samplers() if each.takes_rows]
-    return [spec]
-
-
-def _key(spec: SamplerSpec, values: Mapping[str, Value], size: int, noise: str) -> Key:
-    if spec.search is None:
-        return (size, noise, *((s.name, s.shape(values)) for s in _sharing(spec)))
-    fixed = [p.name for p in spec.parameters if not p.is_live]
-    return (size, spec.name, *(values[n] for n in fixed if n != spec.search.rows))
 
 
 def _give_back_memory() -> None:

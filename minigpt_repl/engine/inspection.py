@@ -8,7 +8,7 @@ imported where it is used, so that a prompt need not wait for it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minigpt_repl.engine.request import (
     Engine,
@@ -24,7 +24,6 @@ from minigpt_repl.errors import EngineError, UsageError
 from minigpt_repl.formats import Timings
 from minigpt_repl.models.text.codec import TextCodec
 from minigpt_repl.sampling import chain, rules
-from minigpt_repl.sampling.history import NO_WORDS
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, choose_sampler, find_sampler
 from minigpt_repl.sampling.stage import Left
@@ -87,8 +86,8 @@ class TokenContexts:
     seen: "np.ndarray"
     # int (places, 2), the seed and the number of the token; without them what acts at
     # random is taken to act.
-    seeds: "np.ndarray | None" = None
-    wording: Wording | None = None  # the model's words, for rules that name some
+    seeds: "np.ndarray | None"
+    wording: Wording  # the model's words, for rules that name some
     # float (places, 1), what a chain had learned from its own choices, if anything.
     learned: "np.ndarray | None" = None
 
@@ -123,15 +122,10 @@ def _contexts(
     import numpy as np
 
     size = engine.info.context_length
-    starts = {
-        place: start
-        for start, first, end in spans(len(ids), size)
-        for place in range(first, end)
-    }
     seen = np.full((len(places), size), -1, np.int32)
-    for row, place in zip(seen, places, strict=True):
-        before = ids[starts[place] : place]
-        row[size - len(before) :] = before
+    for start, first, end in spans(len(ids), size):
+        for place in range(max(first, places.start), min(end, places.stop)):
+            seen[place - places.start, size - (place - start) :] = ids[start:place]
     seeds = None
     if seed is not None:
         seeds = np.array([(seed, n) for n in range(len(places))], np.int64)
@@ -143,7 +137,7 @@ def chain_left(
     spec: SamplerSpec,
     values: Mapping[str, Value],
     logits: "np.ndarray",
-    where: TokenContexts | None = None,
+    where: TokenContexts,
 ) -> list[Left]:
     """What each stage of a chain leaves, its logits of the shape of `logits`.
 
@@ -151,12 +145,11 @@ def chain_left(
         spec: a chain.
         values: its parameters.
         logits: `(places, vocabulary)`, or `(vocabulary,)`.
-        where: the places; without it nothing came before and no word is known.
+        where: the places.
     """
     import numpy as np
 
     rows = np.atleast_2d(np.asarray(logits, dtype=np.float64))
-    where = where or TokenContexts(np.full((len(rows), 1), -1))
     if len(rows) > 1 and where.learned is None:
         where = replayed(spec, values, rows, where)
     return [
@@ -202,14 +195,8 @@ def _steps(
 ) -> list[Left]:
     import numpy as np
 
-    end_id = None
-    numbers: Mapping[str, Any]
-    if where.wording is None:
-        named = {p.name: NO_WORDS[p.tokens] for p in spec.parameters if p.tokens}
-        numbers = {**values, **{name: np.array(none) for name, none in named.items()}}
-    else:
-        numbers = where.wording.values(spec, values, rows.shape[-1])
-        end_id = where.wording.text.end_id
+    numbers = where.wording.values(spec, values, rows.shape[-1])
+    end_id = where.wording.text.end_id
     learned = 0.0 if where.learned is None else where.learned
     return chain.steps(
         np, rows, spec.stages, numbers, where.seen, where.seeds, end_id, learned
@@ -233,11 +220,12 @@ def kept_distribution(
     The rule sees the distribution with the sampler's temperature applied.
     Temperature 0 means greedy, whatever the sampler.
     For samplers that do not draw (beam, contrastive) it is the share of each
-    candidate that they weigh.
+    candidate that they weigh. A chain needs to know the places.
     """
     import numpy as np
 
     if spec.stages:
+        assert where is not None
         return probabilities(chain_left(spec, values, logits, where)[-1].logits)
     temperature = temperature_of(values)
     rule = spec if temperature > 0 or not spec.is_random else find_sampler("greedy")
@@ -274,18 +262,11 @@ class Verdict:
         return surprisal(math.log(self.probability)) if self.probability else math.inf
 
 
-def comes_before(distribution: "np.ndarray", token_id: int) -> "np.ndarray":
-    """Which tokens come before one, bool `(vocabulary,)`, as in `rules.before`."""
-    import numpy as np
-
-    rows = rules.before(np, distribution[None], np.array([[token_id]]))
-    is_before: np.ndarray = rows[0]
-    return is_before
-
-
 def verdict(distribution: "np.ndarray", token_id: int) -> Verdict:
     """What a distribution `(vocabulary,)` says of one of its tokens."""
-    is_before = comes_before(distribution, token_id)
+    import numpy as np
+
+    (is_before,) = rules.before(np, distribution[None], np.array([[token_id]]))
     return Verdict(
         probability=float(distribution[token_id]),
         rank=int(is_before.sum()) + 1,
@@ -317,10 +298,9 @@ def perplexity(entropy: float) -> float:
     return math.exp(entropy)
 
 
-def text_logits(logits: "np.ndarray", new_tokens: int) -> "np.ndarray":
-    """Of `Engine.logits` of a whole text, which has a row from before each token, those
-    of its last tokens: `(new_tokens, vocabulary)`."""
-    return logits[-1 - new_tokens : -1]
+def token_logits(engine: Engine, generation: Generation) -> "np.ndarray":
+    """Logits `(tokens, vocabulary)` of a text, each from before its token."""
+    return engine.logits(generation.whole_ids)[-1 - len(generation.tokens) : -1]
 
 
 def score_token(
@@ -357,7 +337,7 @@ def with_scores(generation: Generation, engine: Engine) -> Generation:
     """The same text with a score for each token, by one call of the engine."""
     request, text = generation.request, engine.info.text
     spec, values = choose_sampler(request.sampler, request.parameters)
-    rows = text_logits(engine.logits(generation.whole_ids), len(generation.tokens))
+    rows = token_logits(engine, generation)
     kept = kept_mask(spec, values, rows, generation_places(generation, engine))
     tokens = tuple(
         replace(token, score=score_token(row, token.id, mask, text, request.top))
@@ -413,7 +393,7 @@ def score(engine: Engine, text: str) -> Scored:
     for start in range(0, len(ids), AT_ONCE):
         part = ids[start : start + AT_ONCE]
         logits = engine.logits(ids[max(0, start - BEFORE) : start + AT_ONCE])
-        for row, token_id in zip(text_logits(logits, len(part)), part, strict=True):
+        for row, token_id in zip(logits[-1 - len(part) : -1], part, strict=True):
             surprisals.append(verdict(probabilities(row), token_id).surprisal)
     return Scored(ids, tuple(surprisals), len(text.encode("utf-8")))
 

@@ -16,7 +16,6 @@ from minigpt_repl.engine.decode import MOST_TOKENS, NOT_FINITE, DecodeLoop
 from minigpt_repl.engine.request import RowEvent
 from minigpt_repl.engine.texts import Text, reprimed
 from minigpt_repl.models.language_model import LanguageModel
-from minigpt_repl.sampling.parameters import Value
 
 CALL_S = 0.02
 """Seconds that a call may take: so long a stop waits, and so often a text grows."""
@@ -52,7 +51,7 @@ class Decoding:
     model: LanguageModel
     loop: DecodeLoop
     sampler: str
-    values: Sequence[Mapping[str, Value]]  # its parameters for each text
+    values: Sequence[Mapping[str, Any]]  # its parameters for each text
     texts: Sequence[Text]
     is_stopped: Callable[[], bool]  # whether the texts are to end now
 

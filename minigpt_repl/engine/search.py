@@ -2,9 +2,10 @@
 
 Beam search, contrastive search and speculative decoding own their loops, which keep
 more than the last token. Every sampler of KerasHub, and of ours, hands its loop to
-`run_loop`. Here another method takes its place, which runs some rounds of the loop's
-body on variables that come from outside and go out again under the names that the
-sampler's registry entry gives them. What is chosen, and how, stays the sampler's.
+`run_loop`. Here another function takes its place, which only keeps the loop's body:
+some rounds of it are run on variables that come from outside and go out again under the
+names that the sampler's registry entry gives them. What is chosen, and how, stays the
+sampler's.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.decode import only
+from minigpt_repl.engine.decode import Graph, only, step_of
 from minigpt_repl.models.language_model import LanguageModel, traces
 from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
@@ -63,7 +64,6 @@ class SearchLoop:
         self._model = model
         self._draft = draft if spec.needs_draft else None
         self._cache = model.new_cache(rows)
-        self._draft_cache = self._draft.new_cache(1) if self._draft else None
         self._variables = {
             parameter.name: tf.Variable(
                 1, dtype=tf.int32 if parameter.kind is int else tf.float32
@@ -82,28 +82,18 @@ class SearchLoop:
         self._sampler = spec.make({**values, **self._variables})
         self._sampler.kept = self._kept
         self._sampler.seed_generator = RowSeeds()
-        self._sampler.run_loop = self._run_loop
-        # While it is traced: what its loop goes on from and how many steps, its
-        # variables at the end, whether the models are asked, what they were asked.
-        self._injected: tuple[list[tf.Tensor], tf.Tensor] | None = None
-        self._left: Any = None
+        # While it is traced: whether the models are asked, what they were asked.
         self._is_asking = True
         self._asked: tuple[tf.Tensor, ...] = ()
-        # Without AutoGraph: there is nothing for it to do, and it writes files.
-        self._start = tf.function(self._run_start, autograph=False)
-        # Where it does not compile the loop the models are programs.
         is_compiled = spec.search.is_compiled
-        self._advance = tf.function(
-            self._run_advance, autograph=False, jit_compile=is_compiled or None
-        )
-        self._compiled: Any = None
-        self._step: Any = model.decode_step
-        self._draft_step: Any = self._draft.decode_step if self._draft else None
-        if not is_compiled:
-            self._step, self._draft_step = (
-                tf.function(step, autograph=False, jit_compile=True)
-                for step in (self._step, self._draft_step)
-            )
+        self._start = tf.function(self._run_start, autograph=False)
+        self._advance = Graph(self._run_advance, is_compiled)
+        self._step = step_of(model, is_compiled)
+        self._draft_cache: Any = None
+        self._draft_step: Any = None
+        if self._draft is not None:
+            self._draft_cache = self._draft.new_cache(1)
+            self._draft_step = step_of(self._draft, is_compiled)
 
     def begin(
         self,
@@ -128,7 +118,7 @@ class SearchLoop:
         for name, variable in self._variables.items():
             variable.assign(values[name])
         self._seed.assign(seed)
-        self._kept_later = texts_kept(self.search, values, self._model)
+        self._kept_later = self.search.kept(values, self._model.allowed_count)
         self._kept.assign(self._kept_later)
         self._first_at.assign(-1 if first_ids is None else length)
         if first_ids is not None:
@@ -144,7 +134,7 @@ class SearchLoop:
         else:
             _, hidden_states, cache = self._model.prefill(prompt)
             self._cache.fill(cache)
-        if self._draft is not None and self._draft_cache is not None:
+        if self._draft is not None:
             self._draft_cache.fill(self._draft.prefill(prompt)[2])
         self._mask = tf.constant(np.arange(token_ids.shape[1])[None] < length)
         return self._named(
@@ -162,11 +152,7 @@ class SearchLoop:
             The state after them, and what was asked in the last of them.
         """
         ordered = [state[name] for name in self.search.state]
-        inputs = (ordered, self._mask, tf.constant(steps))
-        if self._compiled is None:
-            # Called by itself a traced function is checked less, which saves 0.4 ms.
-            self._compiled = self._advance.get_concrete_function(*inputs)
-        made, asked = self._compiled(*inputs)
+        made, asked = self._advance(ordered, self._mask, tf.constant(steps))
         self._kept.assign(self._kept_later)
         return self._named(made), Asked(*(each.numpy() for each in asked))
 
@@ -181,36 +167,20 @@ class SearchLoop:
         hidden_states: tf.Tensor,
     ) -> list[tf.Tensor]:
         traces["start"] += 1
-        self._injected, self._is_asking = None, True
-        self._call(prompt, length, mask, hidden_states)
-        return [tf.convert_to_tensor(each) for each in self._left]
+        _, _, variables = self._loop_of(prompt, length, mask, hidden_states)
+        return [tf.convert_to_tensor(each) for each in variables]
 
     def _run_advance(
         self, state: list[tf.Tensor], mask: tf.Tensor, steps: tf.Tensor
     ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
         traces["advance"] += 1
-        self._injected, self._is_asking = (state, steps), False
         # What is outside of the loop works on nothing, and is pruned.
         context, width = self._model.context_length, self._model.hidden_dim
-        nothing = tf.zeros((1, context), tf.int32)
-        self._call(nothing, tf.constant(0), mask, tf.zeros((1, context, width)))
-        return list(self._left), self._asked
-
-    def _run_loop(
-        self,
-        cond: Callable[..., Any],
-        body: Callable[..., Any],
-        model: Any = None,
-        loop_vars: Any = None,
-        maximum_iterations: Any = None,
-    ) -> Any:
-        """In place of the sampler's `run_loop`: some of its rounds, or none."""
-        self._left = loop_vars
-        if self._injected is not None:
-            self._is_asking = True
-            self._left, self._asked = self._rounds(cond, body, *self._injected)
-            self._is_asking = False
-        return self._left
+        nothing = tf.zeros((1, context), tf.int32), tf.constant(0)
+        self._is_asking = False
+        cond, body, _ = self._loop_of(*nothing, mask, tf.zeros((1, context, width)))
+        self._is_asking = True
+        return self._rounds(cond, body, state, steps)
 
     def _rounds(
         self,
@@ -248,13 +218,22 @@ class SearchLoop:
         prompt = tf.zeros((rows, self._model.context_length), tf.int32)
         return prompt, tf.zeros(logits), tf.zeros((rows, self._model.hidden_dim))
 
-    def _call(
+    def _loop_of(
         self,
         prompt: tf.Tensor,
         index: tf.Tensor,
         mask: tf.Tensor,
         hidden_states: tf.Tensor,
-    ) -> None:
+    ) -> tuple[Any, ...]:
+        """The condition, body and first variables of the sampler's loop."""
+        loop: tuple[Any, ...] = ()
+
+        def run_loop(cond: Any, body: Any, loop_vars: Any, **unused: Any) -> Any:
+            nonlocal loop
+            loop = cond, body, loop_vars
+            return loop_vars
+
+        self._sampler.run_loop = run_loop
         # Instead of keys and values, which stay where they are, a sampler gets the
         # number of the row that a text is in, to copy and select as it likes.
         row = tf.zeros((1, 1), tf.int32)
@@ -273,6 +252,7 @@ class SearchLoop:
             hidden_states=hidden_states,
             **more,
         )
+        return loop
 
     def _next(
         self, prompt: tf.Tensor, rows: tf.Tensor, index: tf.Tensor
@@ -333,30 +313,6 @@ class SearchLoop:
     def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Logits of the tokens at `index`; of the first only what it may be."""
         return logits + tf.where(index == self._first_at, self._first, 0.0)
-
-
-def texts_kept(
-    search: Search, values: Mapping[str, Value], model: LanguageModel
-) -> int:
-    """How many texts a search keeps."""
-    if search.rows is None:
-        return 1
-    # More candidates than tokens that may be chosen would weigh masked ones.
-    return min(int(values[search.rows] or 1), model.allowed_count)
-
-
-def search_size(
-    search: Search, values: Mapping[str, Value], model: LanguageModel
-) -> int:
-    """Rows of the program of a search: even, four sizes from 8 to 16, from 16 to 32 ...
-
-    So that there are few, and none takes much more time than one of its own size.
-    """
-    if search.rows is None:
-        return 1
-    kept = texts_kept(search, values, model)
-    step = 1 << max(1, kept.bit_length() - 3)
-    return min(-(-kept // step) * step, model.logits_size)
 
 
 def _best(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,6 @@ from minigpt_repl.engine.request import (
     Event,
     HypothesesChanged,
     Hypothesis,
-    RowEvent,
 )
 from minigpt_repl.engine.rows import prompt_window, timed_call
 from minigpt_repl.engine.search import Asked, SearchLoop, State
@@ -46,7 +45,7 @@ class Searching:
     text: Text
     is_stopped: Callable[[], bool]  # whether the text is to end now
 
-    def events(self) -> Iterator[RowEvent]:
+    def events(self) -> Iterator[Event]:
         """What happens to the text until it ends."""
         text, shows = self.text, self.loop.search.shows
         beams = Beams(text, self.values)
@@ -71,15 +70,14 @@ class Searching:
                 break
             if shows == "hypotheses":
                 state, changed = beams.follow(state)
-                yield 0, changed
+                yield changed
             else:
-                told = self._push(index, end, before, state, asked)
-                yield from ((0, event) for event in told)
+                yield from self._push(index, end, before, state, asked)
             index = int(state["index"])
         best = beams.best()
         if text.stop_reason is None and best and best[0].has_ended:
             text.stop_reason = "stop"
-        yield from ((0, event) for event in text.settle(best))
+        yield from text.settle(best)
 
     def _push(
         self, index: int, end: int, before: State, state: State, asked: Asked

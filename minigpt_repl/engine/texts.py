@@ -156,9 +156,8 @@ class Text:
             token_id: the token.
             is_last: whether none can follow.
         """
-        is_late = 2 * (len(self.token_ids) + 1) >= self.request.length
-        is_end = self.request.stop == "sentence" and is_late
-        is_end = is_end and self._decoder.ends_sentence(token_id)
+        heeds_sentences = self._heeds_sentences(len(self.token_ids) + 1)
+        is_end = heeds_sentences and self._decoder.ends_sentence(token_id)
         if is_end or self._is_end_of_document(token_id):
             self.stop_reason = "stop"
         elif self.room == 1:
@@ -182,11 +181,7 @@ class Text:
     def count_drafts(self, verified: DraftVerified) -> None:
         """Add a round of speculative decoding to `accepted`."""
         accepted, drafted = self.accepted or (0, 0)
-        accepted, drafted = (
-            accepted + verified.accepted,
-            drafted + len(verified.drafted),
-        )
-        self.accepted = accepted, drafted
+        self.accepted = accepted + verified.accepted, drafted + len(verified.drafted)
 
     def _add(self, token_id: int, is_last: bool) -> TokenChosen:
         index = len(self.token_ids)
@@ -202,16 +197,19 @@ class Text:
     def _token(self, token_id: int) -> Token:
         return Token(token_id, self._text.piece(token_id))
 
+    def _heeds_sentences(self, count: int) -> bool:
+        """Whether a text of so many new tokens may end with a sentence."""
+        return self.request.stop == "sentence" and 2 * count >= self.request.length
+
     def _is_end_of_document(self, token_id: int) -> bool:
         return self.request.stop == "end" and token_id == self._text.end_id
 
     def ends_with(self, token_ids: Sequence[int]) -> bool:
         """Whether the stop rule holds for other new tokens than it has."""
-        if token_ids and self._is_end_of_document(token_ids[-1]):
-            return True
-        if self.request.stop != "sentence" or 2 * len(token_ids) < self.request.length:
-            return False
-        decoder, (*before, last) = self.new_decoder(), token_ids
+        *before, last = token_ids
+        if not self._heeds_sentences(len(token_ids)):
+            return self._is_end_of_document(last)
+        decoder = self.new_decoder()
         for token_id in before:
             decoder.push(token_id)
         return decoder.ends_sentence(last)

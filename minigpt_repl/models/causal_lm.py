@@ -40,6 +40,7 @@ class MiniGPTTokenizer(WordPieceTokenizer):
     """
 
     backbone_cls = MiniGPTBackbone
+    document = None
 
     def __init__(
         self,

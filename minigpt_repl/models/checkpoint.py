@@ -97,7 +97,7 @@ def describe(
         files=files,
         training=dict(training),
         tokenizer=kind,
-        document=getattr(tokenizer, "document", None),
+        document=tokenizer.document,
     )
 
 

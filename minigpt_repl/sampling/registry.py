@@ -52,6 +52,24 @@ class Search:
     against: str = ""
     is_compiled: bool = True
 
+    def kept(self, values: Mapping[str, Value], tokens: int) -> int:
+        """How many texts it keeps, where so many tokens may be chosen.
+
+        Of more candidates some would be tokens that are never chosen.
+        """
+        return 1 if self.rows is None else min(int(values[self.rows] or 1), tokens)
+
+    def size(self, values: Mapping[str, Value], tokens: int) -> int:
+        """Rows of its program: even, four sizes from 8 to 16, from 16 to 32 ...
+
+        So that there are few, and none takes much more time than one of its own size.
+        """
+        if self.rows is None:
+            return 1
+        kept = self.kept(values, tokens)
+        step = 1 << max(1, kept.bit_length() - 3)
+        return min(-(-kept // step) * step, tokens)
+
 
 @dataclass(frozen=True)
 class SamplerSpec:

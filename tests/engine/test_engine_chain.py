@@ -50,8 +50,7 @@ def test_a_new_value_traces_nothing_and_holds(engine):
     ):
         spec, values = parsed(text)
         made = generate(engine, text, length=20)
-        logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
-        rows = inspection.text_logits(logits, 20)
+        rows = inspection.token_logits(engine, made)
         where = inspection.generation_places(made, engine)
         kept = inspection.kept_mask(spec, values, rows, where)
         assert kept[range(20), made.token_ids].all()
@@ -65,8 +64,7 @@ def test_a_text_tells_which_rule_would_have_left_nothing_and_how_often(engine, c
     text = f"epsilon_cutoff={cutoff} + no_repeat_ngram=1 + temperature"
     spec, values = parsed(text)
     made = generate(engine, text, length=20)
-    logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
-    rows = inspection.text_logits(logits, 20)
+    rows = inspection.token_logits(engine, made)
     where = inspection.generation_places(made, engine)
     first, second, _ = inspection.chain_left(spec, values, rows, where)
     counts = {
@@ -120,8 +118,7 @@ def test_rows_have_their_own_values_history_and_chance(engine):
     has_acted = []
     for row, request in enumerate(requests):
         made = texts[row].generation
-        logits = engine.logits((*made.started.prompt_ids, *made.token_ids))
-        rows = inspection.text_logits(logits, 19)
+        rows = inspection.token_logits(engine, made)
         where = inspection.generation_places(made, engine)
         left = inspection.chain_left(spec, request.parameters, rows, where)
         kept = inspection.probabilities(left[-1].logits) > 0
@@ -136,7 +133,7 @@ def test_rows_have_their_own_values_history_and_chance(engine):
     assert has_acted[1] > has_acted[3] > 0 and has_acted[4] > 0
 
 
-def test_frequencies_are_those_of_the_distribution():
+def test_frequencies_are_those_of_the_distribution(engine):
     from keras import ops
 
     from minigpt_repl.sampling import Chain
@@ -144,7 +141,8 @@ def test_frequencies_are_those_of_the_distribution():
     text = "temperature=1.5 + min_p=0.1 + top_p=0.8"
     spec, values = parsed(text)
     logits = np.random.default_rng(4).normal(0, 2, 40).astype("float32")
-    expected = inspection.kept_distribution(spec, values, logits)
+    where = inspection.next_place((), engine)
+    expected = inspection.kept_distribution(spec, values, logits, where)
     sampler = Chain(text, seed=5)
     rows = ops.tile(ops.array(logits)[None], (2000, 1))
     drawn = sampler.get_next_token(sampler.compute_probabilities(rows))

@@ -69,6 +69,16 @@ def test_a_registered_sampler_chooses_and_its_parameter_is_live(engine, install)
 
 
 @pytest.mark.slow
+def test_one_that_shares_a_program_may_have_a_parameter_that_shapes_it(engine, install):
+    best = make(engine, "greedy").token_ids
+    rank = Parameter("r", int, 2, "rank", 1, "vocabulary", is_structural=True)
+    install("rank", RankSampler, parameters=(rank,), takes_rows=True)
+    assert make(engine, "greedy").token_ids == best
+    assert make(engine, "rank", r=1).token_ids == best
+    assert make(engine, "rank", r=2).token_ids != best
+
+
+@pytest.mark.slow
 def test_one_that_draws_repeats_a_text_by_its_seed(engine, install):
     class EvenSampler(keras_hub.samplers.Sampler):
         """Draws from all that is possible, each token as often as another."""

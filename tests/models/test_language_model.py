@@ -12,7 +12,7 @@ from closeness import assert_equal_but_rounding
 from minigpt_repl.engine.decode import DecodeLoop
 from minigpt_repl.engine.engine import LocalEngine
 from minigpt_repl.engine.request import Finished, Request
-from minigpt_repl.engine.search import SearchLoop, search_size
+from minigpt_repl.engine.search import SearchLoop
 from minigpt_repl.models.language_model import KerasLanguageModel
 from minigpt_repl.models.text.codec import RESERVED
 from minigpt_repl.models.text.wordpiece import WordPieceText
@@ -161,7 +161,7 @@ def test_searches_are_those_of_keras_hubs_generate(
         expected = np.asarray(gpt2.generate_step(inputs)["token_ids"])[0]
     spec = find_sampler(name)
     values = spec.check(values)
-    rows = search_size(spec.search, values, model)
+    rows = spec.search.size(values, model.allowed_count)
     loop = SearchLoop(spec, values, rows, model, None)
     state, _ = loop.advance(CONTEXT, loop.begin(values, prompt, 5))
     assert int(state["index"]) == CONTEXT

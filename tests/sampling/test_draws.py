@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from closeness import assert_drawn_as
+from fakes import FakeEngine
 from keras import ops
 
 from minigpt_repl.engine import inspection
@@ -13,6 +14,7 @@ from minigpt_repl.sampling.samplers import RowSeeds
 DRAWS = 2000
 LOGITS = np.random.default_rng(4).normal(0, 2, 40).astype("float32")
 STEP = 3
+PLACE = inspection.next_place((), FakeEngine())
 CHAINS = (
     "random",
     "top_k:k=9,temperature=1.5",
@@ -49,10 +51,11 @@ def drawn(text, is_shared, seeds, logits=LOGITS):
 
 def expected_shares(spec, values):
     """The distribution of many draws; what acts at random acts in its part of them."""
-    acting = inspection.kept_distribution(spec, values, LOGITS)
+    acting = inspection.kept_distribution(spec, values, LOGITS, PLACE)
     if not any("chance" in stage.needs for stage in spec.stages):
         return acting
-    still = inspection.kept_distribution(spec, {**values, "xtc": 0.0}, LOGITS)
+    off = {**values, "xtc": 0.0}
+    still = inspection.kept_distribution(spec, off, LOGITS, PLACE)
     return values["xtc"] * acting + (1 - values["xtc"]) * still
 
 
@@ -67,7 +70,7 @@ def test_shared_noise_lets_rules_differ_by_what_they_remove_only():
     seeds = np.arange(DRAWS)
     wide, *_ = drawn("top_p=0.95 + random", True, seeds)
     narrow, spec, values = drawn("top_p=0.6 + random", True, seeds)
-    kept = inspection.kept_mask(spec, values, LOGITS)
+    kept = inspection.kept_mask(spec, values, LOGITS, PLACE)
     # What both keep is chosen by both.
     assert (narrow[kept[wide]] == wide[kept[wide]]).all()
     assert 0 < (narrow != wide).mean() < 0.5
