@@ -33,10 +33,8 @@ _WINDOW = Parameter(
 
 
 @stage(
-    "history",
     "tokens that came already become less likely, by a factor",
     'Keskar et al. 2019, "CTRL", arXiv:1909.05858, 4.1',
-    "transformers, llama.cpp",
     Parameter(
         "penalty",
         float,
@@ -66,10 +64,8 @@ def repetition_penalty(
 
 
 @stage(
-    "history",
     "tokens that came already become less likely, by a fixed amount",
     "the API of OpenAI, 2021",
-    "llama.cpp",
     Parameter("penalty", float, 0.5, "taken off the logit", -100, 100),
     _WINDOW,
 )
@@ -88,10 +84,8 @@ def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any)
 
 
 @stage(
-    "history",
     "tokens become less likely each time that they come",
     "the API of OpenAI, 2021",
-    "llama.cpp",
     Parameter("penalty", float, 0.5, "taken off the logit, each time", -100, 100),
     _WINDOW,
 )
@@ -112,10 +106,8 @@ def frequency_penalty(
 
 
 @stage(
-    "history",
     "no sequence of so many tokens comes twice",
     'Paulus et al. 2017, "A Deep Reinforced Model", arXiv:1705.04304, 2.5',
-    "transformers",
     Parameter("size", int, 3, "tokens of the sequence", minimum=1, maximum=1000),
     can_empty=True,
 )
@@ -134,10 +126,8 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
 
 
 @stage(
-    "history",
     "the longer a repetition gets, the less likely it goes on",
     "p-e-w 2024, text-generation-webui #5677: Don't Repeat Yourself",
-    "llama.cpp",
     Parameter("multiplier", float, 0.8, "how strong it is", 0, 100),
     Parameter("base", float, 1.75, "growth with each token", 1, 10),
     Parameter("allowed_length", int, 2, "tokens that may repeat freely", 0, 1000),
@@ -185,10 +175,8 @@ def dry(
 
 
 @stage(
-    "history",
     "words become more likely by a positive amount, less by a negative one",
     "the API of OpenAI, 2021; of sequences as in transformers",
-    "transformers, llama.cpp",
     Parameter(
         "words",
         str,
@@ -214,10 +202,8 @@ def logit_bias(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
 
 
 @stage(
-    "history",
     "the words that are named never come",
     "bad words of transformers, banned strings of koboldcpp",
-    "transformers",
     Parameter(
         "words",
         str,
@@ -243,9 +229,7 @@ def ban(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
 
 
 @stage(
-    "history",
     "the text does not end before so many new tokens",
-    "transformers",
     "transformers",
     Parameter("tokens", int, 20, "new tokens before the end", 0, 100_000),
     can_empty=True,

@@ -18,10 +18,8 @@ from minigpt_repl.sampling.stage import (
 
 
 @stage(
-    "shape",
     "sharper below 1, flatter above; 0 leaves the best token alone",
     'Ackley et al. 1985, "A Learning Algorithm for Boltzmann Machines"',
-    "transformers, llama.cpp",
     Parameter(
         "temperature",
         float,
@@ -48,10 +46,8 @@ def temperature(ns: Any, logits: Any, temperature: Any) -> Any:
 
 
 @stage(
-    "shape",
     "a temperature between two bounds that follows the entropy",
     "kalomaze 2023, koboldcpp #464; the mapping of llama.cpp",
-    "llama.cpp",
     Parameter("temperature", float, 1.0, "the middle", minimum=0, maximum=100),
     Parameter("range", float, 0.5, "half the way between the bounds", 0, 100),
     Parameter("exponent", float, 1.0, "how the entropy is bent", 0, 100),
@@ -90,10 +86,8 @@ def _average_kept(
 
 
 @stage(
-    "shape",
     "tokens of about a probability, which follows the text to keep it at target",
     "MrJackSpade and ddh0 2025, llama.cpp #17927: Adaptive-P",
-    "llama.cpp",
     share("target", 0.5, "probability that is aimed at"),
     Parameter("decay", float, 0.9, "how slowly the average forgets", 0, 0.99),
     is_last=True,

@@ -2,14 +2,16 @@
 
 A rule makes of the logits of the next token, `(rows, vocabulary)`, other logits; what
 it removes gets minus infinity. The same function serves numpy and compiled graphs: its
-first argument is the array namespace, `numpy` or `keras.ops`. Its signature's keywords
-are its parameters, numbers or arrays `(rows, 1)`. What it sees depends on its kind:
+first argument is the array namespace, `numpy` or `keras.ops`. What it sees comes next
+and says by its name what kind of rule it is:
 
-- truncation: probabilities, what earlier rules removed at 0; it answers which tokens
-  it keeps, as bool.
-- shape: logits.
-- history: logits, and the tokens so far, int `(rows, length)`, the last one at the
-  end and -1 where there is none.
+- `shares`, truncation: probabilities, what earlier rules removed at 0; it answers which
+  tokens it keeps, as bool.
+- `logits`, shape.
+- `logits, seen`, history: besides them the tokens so far, int `(rows, length)`, the
+  last one at the end and -1 where there is none.
+
+The others are its parameters, numbers or arrays `(rows, 1)`.
 
 A rule that would leave nothing leaves the most probable token.
 """
@@ -49,7 +51,6 @@ class Stage:
         origin: paper or program that it is from.
         parameters: the first one is the main one, which `name=value` sets.
         function: from the array namespace, what its kind sees, and its parameters.
-        oracle: whose code its golden values were made with.
         needs: what else its function takes, by name:
             `chance`: uniform numbers `(rows, 1)`, below which it is to act;
             `made`: new tokens so far, int `(rows, 1)`;
@@ -74,7 +75,6 @@ class Stage:
     origin: str
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
-    oracle: str
     needs: tuple[str, ...]
     is_last: bool = False
     is_random: bool = True
@@ -115,16 +115,17 @@ class Stage:
 
 
 def stage(
-    kind: str,
-    summary: str,
-    origin: str,
-    oracle: str,
-    *parameters: Parameter,
-    **more: Any,
+    summary: str, origin: str, *parameters: Parameter, **more: Any
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Make a function the rule of its name; `more` is as for `Stage`."""
 
     def made(function: Callable[..., Any]) -> Stage:
+        takes = signature(function).parameters
+        kind = "shape"
+        if "shares" in takes:
+            kind = "truncation"
+        elif "seen" in takes:
+            kind = "history"
         formula, _, rest = (function.__doc__ or "").partition("\n\n")
         story, _, use = rest.partition("\n\n")
         return Stage(
@@ -137,10 +138,7 @@ def stage(
             origin=origin,
             parameters=parameters,
             function=function,
-            oracle=oracle,
-            needs=tuple(
-                name for name in signature(function).parameters if name in GIVEN
-            ),
+            needs=tuple(name for name in takes if name in GIVEN),
             **more,
         )
 

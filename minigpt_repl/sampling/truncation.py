@@ -19,10 +19,8 @@ from minigpt_repl.sampling.stage import (
 
 
 @stage(
-    "truncation",
     "the k most probable tokens",
     'Fan et al. 2018, "Hierarchical Neural Story Generation", arXiv:1805.04833, 5.4',
-    "llama.cpp",
     Parameter("k", int, 40, "tokens kept", minimum=1, maximum="vocabulary"),
 )
 def top_k(ns: Any, shares: Any, k: Any) -> Any:
@@ -39,11 +37,9 @@ def top_k(ns: Any, shares: Any, k: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the fewest tokens that together reach probability p",
     'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
     "arXiv:1904.09751, 3.1",
-    "transformers",
     share("p", 0.9, "probability kept", exclusive_minimum=True),
 )
 def top_p(ns: Any, shares: Any, p: Any) -> Any:
@@ -60,10 +56,8 @@ def top_p(ns: Any, shares: Any, p: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the tokens at least p times as probable as the best",
     'Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082',
-    "transformers, llama.cpp",
     share("p", 0.05, "smallest part of the best token's probability"),
 )
 def min_p(ns: Any, shares: Any, p: Any) -> Any:
@@ -81,10 +75,8 @@ def min_p(ns: Any, shares: Any, p: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the tokens whose surprise is nearest to the expected",
     'Meister et al. 2023, "Locally Typical Sampling", arXiv:2202.00666',
-    "transformers",
     share("p", 0.9, "probability kept", exclusive_minimum=True),
 )
 def typical_p(ns: Any, shares: Any, p: Any) -> Any:
@@ -105,11 +97,9 @@ def typical_p(ns: Any, shares: Any, p: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the tokens of at least probability epsilon",
     'Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", '
     "arXiv:2210.15191, 4.1",
-    "transformers",
     share("epsilon", 0.0003, "smallest probability kept"),
     can_empty=True,
 )
@@ -127,11 +117,9 @@ def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "as epsilon_cutoff, with a lower bar where the model is unsure",
     'Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", '
     "arXiv:2210.15191, 4.2",
-    "transformers",
     share("epsilon", 0.0003, "smallest probability kept where the model is sure"),
     can_empty=True,
 )
@@ -152,10 +140,8 @@ def eta_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
 
 
 @stage(
-    "shape",
     "the tokens within n standard deviations of the best logit",
     'Tang et al. 2024, "Top-nsigma: Not All Logits Are You Need", arXiv:2411.07641',
-    "llama.cpp",
     Parameter("n", float, 1.0, "standard deviations", minimum=0, maximum=100),
 )
 def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
@@ -181,10 +167,8 @@ def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the tokens above a bar that rises with the best one's square",
     "BlinkDL, RWKV-LM, 2022: the top-a of its chat",
-    "worked by hand",
     share("a", 0.2, "the bar where the best token is certain"),
 )
 def top_a(ns: Any, shares: Any, a: Any) -> Any:
@@ -202,10 +186,8 @@ def top_a(ns: Any, shares: Any, a: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "now and then, none of the likely tokens but the least likely of them",
     "p-e-w 2024, text-generation-webui #6335: Exclude Top Choices",
-    "llama.cpp",
     share("probability", 0.5, "how often it acts"),
     share("threshold", 0.1, "from which probability a token is a likely one"),
 )
@@ -229,10 +211,8 @@ def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> 
 
 
 @stage(
-    "truncation",
     "the best tokens, until they hold a part of the entropy",
     'Potraghloo et al. 2025, "Top-H Decoding", arXiv:2509.02510',
-    "transformers",
     share("h", 0.4, "part of the entropy kept", exclusive_minimum=True),
     can_empty=True,
 )
@@ -260,10 +240,8 @@ def top_h(ns: Any, shares: Any, h: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the most probable token alone",
     "greedy search",
-    "worked by hand",
     is_last=True,
     is_random=False,
 )
@@ -281,10 +259,8 @@ def greedy(ns: Any, shares: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "any token, as often as the chain says",
     "ancestral sampling",
-    "worked by hand",
     is_last=True,
 )
 def random(ns: Any, shares: Any) -> Any:
@@ -308,10 +284,8 @@ def _surprise_kept(
 
 
 @stage(
-    "truncation",
     "tokens up to a surprise, which follows the text to keep it at tau bits",
     'Basu et al. 2020, "Mirostat", arXiv:2007.14966; version 2',
-    "llama.cpp",
     Parameter("tau", float, 5.0, "bits of surprise that are aimed at", 0, 100),
     share("eta", 0.1, "how fast the bound follows"),
     is_last=True,
