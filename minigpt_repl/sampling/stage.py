@@ -45,9 +45,9 @@ class Stage:
         name: what the user types.
         kind: `truncation`, `shape` or `history`; see the module.
         summary: one line, without a full stop.
-        story: three sentences for `:explain`, from its function's docstring.
-        formula: the first line of it.
-        use: the last paragraph of it: when to use the rule, and when not.
+        formula: the first paragraph of its function's docstring.
+        story: the second one, three sentences for `:explain`.
+        use: the last one: when to use the rule, and when not.
         origin: paper or program that it is from.
         parameters: the first one is the main one, which `name=value` sets.
         function: from the array namespace, what its kind sees, and its parameters.
@@ -126,23 +126,27 @@ def stage(
             kind = "truncation"
         elif "seen" in takes:
             kind = "history"
-        formula, _, rest = (function.__doc__ or "").partition("\n\n")
-        story, _, use = rest.partition("\n\n")
         return Stage(
             name=function.__name__,
             kind=kind,
             summary=summary,
-            story=" ".join(story.split()),
-            formula=formula.strip().removesuffix("."),
-            use=" ".join(use.split()),
             origin=origin,
             parameters=parameters,
             function=function,
             needs=tuple(name for name in takes if name in GIVEN),
+            **told(function.__doc__ or ""),
             **more,
         )
 
     return made
+
+
+def told(text: str) -> dict[str, Any]:
+    """The formula, the story and the use: the paragraphs of a text."""
+    formula, _, rest = text.partition("\n\n")
+    story, _, use = rest.partition("\n\n")
+    parts = {"formula": formula.removesuffix("."), "story": story, "use": use}
+    return {name: " ".join(part.split()) for name, part in parts.items()}
 
 
 def probabilities(ns: Any, logits: Any) -> Any:
