@@ -58,7 +58,6 @@ def repetition_penalty(
     Use it mildly, 1.05 to 1.2, against loops. Not strongly or on long texts: the words
     that every text needs become rare.
     """
-    penalty = number(ns, penalty)
     punished = ns.where(logits > 0, logits / penalty, logits * penalty)
     return ns.where(_counts(ns, logits, seen, window) > 0, punished, logits)
 
@@ -80,7 +79,7 @@ def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any)
     Use it to bring in new words and subjects. Not where names have to come again.
     """
     is_seen = _counts(ns, logits, seen, window) > 0
-    return ns.where(is_seen, logits - number(ns, penalty), logits)
+    return ns.where(is_seen, logits - penalty, logits)
 
 
 @stage(
@@ -102,7 +101,7 @@ def frequency_penalty(
     Use it against a word that comes too often. Not on long texts without a window:
     articles and commas vanish.
     """
-    return logits - number(ns, penalty) * _counts(ns, logits, seen, window)
+    return logits - penalty * _counts(ns, logits, seen, window)
 
 
 @stage(
@@ -165,10 +164,10 @@ def dry(
     refrain is wanted.
     """
     longest = _longest_repeats(ns, logits, seen, window, breakers)
-    base, allowed = number(ns, base), number(ns, allowed_length)
+    allowed = number(ns, allowed_length)
     most = 88.7228391 / ns.log(ns.maximum(base, 1.000001))  # float32 has no more
     over = ns.minimum(ns.maximum(longest - allowed, 0.0), most)
-    penalty = number(ns, multiplier) * base**over
+    penalty = multiplier * base**over
     is_breaker = breakers[..., : logits.shape[-1]] > 0
     is_repeat = (longest >= allowed) & (longest > 0) & ~is_breaker
     return ns.where(is_repeat, logits - penalty, logits)

@@ -11,7 +11,8 @@ and says by its name what kind of rule it is:
 - `logits, seen`, history: besides them the tokens so far, int `(rows, length)`, the
   last one at the end and -1 where there is none.
 
-The others are its parameters, numbers or arrays `(rows, 1)`.
+The others are its parameters, numbers or arrays `(rows, 1)`, float where they are not
+whole.
 
 A rule that would leave nothing leaves the most probable token.
 """
@@ -98,7 +99,10 @@ class Stage:
             seen: the tokens so far, as the module says.
             given: everything in `GIVEN`, by name.
         """
-        values = {**values, **{name: given[name] for name in self.needs}}
+        values = {
+            p.name: number(ns, values[p.name]) if p.kind is float else values[p.name]
+            for p in self.parameters
+        } | {name: given[name] for name in self.needs}
         if self.kind == "truncation":
             shares = probabilities(ns, logits)
             kept = self.function(ns, shares, **values) & (shares > 0)

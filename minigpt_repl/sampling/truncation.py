@@ -12,7 +12,6 @@ from minigpt_repl.sampling.stage import (
     MINUS_INFINITY,
     best,
     entropy,
-    number,
     share,
     stage,
 )
@@ -71,7 +70,7 @@ def min_p(ns: Any, shares: Any, p: Any) -> Any:
     Use it for stories, with a temperature of 1 and above as well. Not for statistics
     of what the model believes.
     """
-    return shares >= number(ns, p) * ns.max(shares, axis=-1, keepdims=True)
+    return shares >= p * ns.max(shares, axis=-1, keepdims=True)
 
 
 @stage(
@@ -113,7 +112,7 @@ def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     Use it to remove what is nonsense for certain and nothing else. Not as the only
     rule at a high temperature.
     """
-    return shares >= number(ns, epsilon)
+    return shares >= epsilon
 
 
 @stage(
@@ -134,9 +133,8 @@ def eta_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     Use it in place of epsilon_cutoff where the model is often unsure. Not where a
     plain bar is to be explained.
     """
-    epsilon = number(ns, epsilon)
     bar = epsilon**0.5 * ns.exp(-entropy(ns, shares))
-    return shares >= ns.minimum(epsilon + 0 * bar, bar)
+    return shares >= ns.minimum(epsilon, bar)
 
 
 @stage(
@@ -162,7 +160,7 @@ def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
     mean = ns.sum(below, axis=-1, keepdims=True) / count
     squares = ns.where(is_there, (below - mean) ** 2, 0.0)
     deviation = (ns.sum(squares, axis=-1, keepdims=True) / count) ** 0.5
-    is_near = below <= number(ns, n) * deviation
+    is_near = below <= n * deviation
     return ns.where(is_there & is_near, logits, MINUS_INFINITY)
 
 
@@ -182,7 +180,7 @@ def top_a(ns: Any, shares: Any, a: Any) -> Any:
     Use it where min-p is not at hand. Not for new work: min-p is easier to reason
     about.
     """
-    return shares >= number(ns, a) * ns.max(shares, axis=-1, keepdims=True) ** 2
+    return shares >= a * ns.max(shares, axis=-1, keepdims=True) ** 2
 
 
 @stage(
@@ -203,10 +201,9 @@ def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> 
     Use it behind a truncation, for stories that are to take unusual turns. Not for
     facts and code, where the likely word is the right one.
     """
-    threshold = number(ns, threshold)
     is_likely = (shares >= threshold) & (shares > 0)
     removed = is_likely & ns.logical_not(_last(ns, shares, is_likely))
-    is_acting = (threshold <= 0.5) & (chance < number(ns, probability))
+    is_acting = (threshold <= 0.5) & (chance < probability)
     return ns.logical_not(removed & is_acting)
 
 
@@ -231,7 +228,7 @@ def top_h(ns: Any, shares: Any, h: Any) -> Any:
     shares = ns.where(first, shares, 0.0)
     shares = shares / ns.sum(shares, axis=-1, keepdims=True)
     terms = -shares * ns.log(ns.where(shares > 0, shares, 1.0))
-    bound = number(ns, h) * ns.sum(terms, axis=-1, keepdims=True)
+    bound = h * ns.sum(terms, axis=-1, keepdims=True)
     kept = rules.kept(ns, shares, ((terms, bound),))
     total = ns.sum(ns.where(kept, terms, 0.0), axis=-1, keepdims=True)
     # The token that crosses the bound is not kept: the last one, of the lowest.
@@ -280,7 +277,7 @@ def _surprise_kept(
 ) -> Any:
     """How far the bound has moved from 2 tau: by eta times the error, each time."""
     surprise = -ns.log(ns.maximum(behind, 1e-38)) / math.log(2)
-    return learned - number(ns, eta) * (surprise - number(ns, tau))
+    return learned - eta * (surprise - tau)
 
 
 @stage(
@@ -304,12 +301,11 @@ def mirostat(ns: Any, shares: Any, tau: Any, eta: Any, learned: Any) -> Any:
     aims at what is no longer there.
     """
     surprise = -ns.log(ns.where(shares > 0, shares, 1.0)) / math.log(2)
-    return surprise <= 2 * number(ns, tau) + learned
+    return surprise <= 2 * tau + learned
 
 
 def _all_at_one(ns: Any, p: Any) -> Any:
     # At 1 everything is kept, however the sum is rounded.
-    p = number(ns, p)
     return ns.where(p >= 1, 2.0, p)
 
 
