@@ -411,6 +411,7 @@ def _drawing(stage: Stage, **more: Any) -> SamplerSpec:
     """A sampler that draws from what one stage leaves, told in its words."""
     return SamplerSpec(
         name=stage.name,
+        summary=f"one of {stage.summary}",
         story=stage.story,
         formula=stage.formula,
         origin=stage.origin,
@@ -545,7 +546,6 @@ _BUILT_IN = (
     _drawing(
         STAGES["top_k"],
         aliases=(),
-        summary="one of the k most probable tokens",
         sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
         rule=rules.top("k"),
@@ -553,7 +553,6 @@ _BUILT_IN = (
     _drawing(
         STAGES["top_p"],
         aliases=("nucleus",),
-        summary="one of the fewest tokens that together reach probability p",
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
             *STAGES["top_p"].parameters,

@@ -32,7 +32,7 @@ def top_k(ns: Any, shares: Any, k: Any) -> Any:
     Use it as a plain cut of the tail. Not where the model is now sure, now unsure:
     k is the same for both.
     """
-    return rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": k}))
+    return rules.kept(ns, shares, (rules.at_most(ns, k),))
 
 
 @stage(
@@ -224,7 +224,7 @@ def top_h(ns: Any, shares: Any, h: Any) -> Any:
     Use it at high temperatures, where it stays coherent. Not with a flat
     distribution over more than 100 tokens that all are wanted.
     """
-    first = rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": 100}))
+    first = rules.kept(ns, shares, (rules.at_most(ns, 100),))
     shares = ns.where(first, shares, 0.0)
     shares = shares / ns.sum(shares, axis=-1, keepdims=True)
     terms = -shares * ns.log(ns.where(shares > 0, shares, 1.0))
