@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from minigpt_repl.engine.decode import only
 from minigpt_repl.models.language_model import LanguageModel, traces
-from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
 from minigpt_repl.sampling.samplers import RowSeeds
@@ -220,9 +219,7 @@ class SearchLoop:
         steps: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
         """The loop's variables after some rounds, and what was asked in the last."""
-        names = self.search.state
-        place = names.index("index")
-        ranked = names.index(self.search.ranked) if self.search.ranked else None
+        place = self.search.state.index("index")
 
         def go_on(step: Any, state: Any, asked: Any) -> Any:
             has_room = state[place] < self._model.context_length
@@ -230,8 +227,6 @@ class SearchLoop:
 
         def advance(step: Any, state: Any, asked: Any) -> Any:
             state = list(body(*state))
-            if ranked is not None:
-                state[ranked] = _best(state[ranked], self._kept)
             return step + 1, state, self._asked
 
         _, state, asked = tf.while_loop(
@@ -357,12 +352,3 @@ def search_size(
     kept = texts_kept(search, values, model)
     step = 1 << max(1, kept.bit_length() - 3)
     return min(-(-kept // step) * step, model.logits_size)
-
-
-def _best(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Scores `(rows,)` of which the best stay and the others are `DROPPED`."""
-    ids = tf.range(scores.shape[0])
-    ties = (scores[None] == scores[:, None]) & (ids[None] < ids[:, None])
-    is_before = (scores[None] > scores[:, None]) | ties  # (rows, rows)
-    rank = tf.reduce_sum(tf.cast(is_before, tf.int32), axis=1)
-    return tf.where(rank < count, scores, DROPPED)

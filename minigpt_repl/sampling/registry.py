@@ -39,8 +39,6 @@ class Search:
         rows: name of the structural parameter that says how many texts it keeps, or
             `None` for one. A program for more serves as well: the sampler's `kept`,
             a variable, says how many.
-        ranked: which of the variables ranks the texts, where the engine's loop has to
-            leave out all but the best; `None` where the sampler itself keeps `kept`.
         is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
             its index it would compile each round anew.
     """
@@ -48,7 +46,6 @@ class Search:
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
-    ranked: str | None = None
     against: str = ""
     is_compiled: bool = True
 
@@ -386,6 +383,12 @@ _LENGTH_PENALTY = Parameter(
     maximum=10,
 )
 
+_BEAMS = Search(
+    state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
+    shows="hypotheses",
+    rows="num_beams",
+)
+
 _GUESSES = Parameter(
     "num_speculative_tokens",
     int,
@@ -467,12 +470,7 @@ _BUILT_IN = (
         ),
         is_random=False,
         rule=rules.top("num_beams"),
-        search=Search(
-            state=("prompt", "cache", "index", "mask", "log_probs"),
-            shows="hypotheses",
-            rows="num_beams",
-            ranked="log_probs",
-        ),
+        search=_BEAMS,
     ),
     _sampler(
         "diverse_beam",
@@ -494,7 +492,7 @@ _BUILT_IN = (
         aliases=("diverse_beam_search", "group_beam_search"),
         origin='Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424, with '
         "the Hamming diversity",
-        sampler="minigpt_repl.sampling.beam_samplers:DiverseBeamSearch",
+        sampler="minigpt_repl.sampling.beam_samplers:BeamSearch",
         parameters=(
             _beams(6, "texts kept side by side, of all groups"),
             Parameter(
@@ -518,11 +516,7 @@ _BUILT_IN = (
         ),
         is_random=False,
         rule=rules.top("num_beams"),
-        search=Search(
-            state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
-            shows="hypotheses",
-            rows="num_beams",
-        ),
+        search=_BEAMS,
     ),
     _sampler(
         "random",
