@@ -90,19 +90,12 @@ class SearchLoop:
         self._asked: tuple[tf.Tensor, ...] = ()
         # Without AutoGraph: there is nothing for it to do, and it writes files.
         self._start = tf.function(self._run_start, autograph=False)
-        # Where it does not compile the loop the models are programs.
-        is_compiled = spec.search.is_compiled
         self._advance = tf.function(
-            self._run_advance, autograph=False, jit_compile=is_compiled or None
+            self._run_advance, autograph=False, jit_compile=True
         )
         self._compiled: Any = None
         self._step: Any = model.decode_step
         self._draft_step: Any = self._draft.decode_step if self._draft else None
-        if not is_compiled:
-            self._step, self._draft_step = (
-                tf.function(step, autograph=False, jit_compile=True)
-                for step in (self._step, self._draft_step)
-            )
 
     def begin(
         self,

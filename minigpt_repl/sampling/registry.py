@@ -39,15 +39,12 @@ class Search:
         rows: name of the structural parameter that says how many texts it keeps, or
             `None` for one. A program for more serves as well: the sampler's `kept`,
             a variable, says how many.
-        is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
-            its index it would compile each round anew.
     """
 
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
     against: str = ""
-    is_compiled: bool = True
 
 
 @dataclass(frozen=True)
@@ -603,7 +600,7 @@ _BUILT_IN = (
         """,
         aliases=("speculative_decoding",),
         origin=_LEVIATHAN,
-        sampler="keras_hub.samplers:SpeculativeSampler",
+        sampler="minigpt_repl.sampling.search_samplers:SpeculativeDecoding",
         parameters=(
             _GUESSES,
             # No temperature: drafts are accepted if they are the model's own
@@ -612,9 +609,7 @@ _BUILT_IN = (
         is_random=False,
         rule=rules.best,
         search=Search(
-            state=("prompt", "cache", "draft_cache", "index"),
-            shows="drafts",
-            is_compiled=False,
+            state=("prompt", "cache", "index", "draft_cache"), shows="drafts"
         ),
     ),
     _sampler(
