@@ -51,9 +51,9 @@ def only(token_ids: frozenset[int], size: int) -> np.ndarray:
 
 class Graph:
     """A function of tensors as a graph, traced by its first call; the inputs of later
-    ones are alike. XLA compiles it, or its parts only: see `step_of`."""
+    ones are alike. XLA compiles it, or only what it calls."""
 
-    def __init__(self, function: Callable[..., Any], is_compiled: bool) -> None:
+    def __init__(self, function: Callable[..., Any], is_compiled: bool = True) -> None:
         # Without AutoGraph: there is nothing for it to do, and it writes files.
         self._function = tf.function(
             function, autograph=False, jit_compile=is_compiled or None
@@ -65,13 +65,6 @@ class Graph:
             # Called by itself a traced function is checked less, which saves 0.4 ms.
             self._traced = self._function.get_concrete_function(*inputs)
         return self._traced(*inputs)
-
-
-def step_of(model: LanguageModel, is_compiled: bool) -> Any:
-    """A model's step, for a graph; where XLA compiles not all of that, compiled."""
-    if is_compiled:
-        return model.decode_step
-    return tf.function(model.decode_step, autograph=False, jit_compile=True)
 
 
 class State(NamedTuple):
@@ -133,7 +126,9 @@ class DecodeLoop:
         # XLA makes the random numbers of other samplers slowly, and can't compile all.
         is_compiled = all(spec.takes_rows for spec, _ in samplers)
         self._call = Graph(self._decode, is_compiled)
-        self._step = step_of(model, is_compiled)
+        self._step: Any = model.decode_step
+        if not is_compiled:
+            self._step = tf.function(self._step, autograph=False, jit_compile=True)
 
     def begin(
         self,

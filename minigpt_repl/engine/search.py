@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt_repl.engine.decode import Graph, only, step_of
+from minigpt_repl.engine.decode import Graph, only
 from minigpt_repl.models.language_model import LanguageModel, traces
-from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
 from minigpt_repl.sampling.samplers import RowSeeds
@@ -85,15 +84,11 @@ class SearchLoop:
         # While it is traced: whether the models are asked, what they were asked.
         self._is_asking = True
         self._asked: tuple[tf.Tensor, ...] = ()
-        is_compiled = spec.search.is_compiled
         self._start = tf.function(self._run_start, autograph=False)
-        self._advance = Graph(self._run_advance, is_compiled)
-        self._step = step_of(model, is_compiled)
+        self._advance = Graph(self._run_advance)
         self._draft_cache: Any = None
-        self._draft_step: Any = None
         if self._draft is not None:
             self._draft_cache = self._draft.new_cache(1)
-            self._draft_step = step_of(self._draft, is_compiled)
 
     def begin(
         self,
@@ -190,9 +185,7 @@ class SearchLoop:
         steps: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
         """The loop's variables after some rounds, and what was asked in the last."""
-        names = self.search.state
-        place = names.index("index")
-        ranked = names.index(self.search.ranked) if self.search.ranked else None
+        place = self.search.state.index("index")
 
         def go_on(step: Any, state: Any, asked: Any) -> Any:
             has_room = state[place] < self._model.context_length
@@ -200,8 +193,6 @@ class SearchLoop:
 
         def advance(step: Any, state: Any, asked: Any) -> Any:
             state = list(body(*state))
-            if ranked is not None:
-                state[ranked] = _best(state[ranked], self._kept)
             return step + 1, state, self._asked
 
         _, state, asked = tf.while_loop(
@@ -266,7 +257,7 @@ class SearchLoop:
             parents = tf.pad(rows[:, 0], [[0, size - count]])
             last = tf.pad(last, [[0, size - count], [0, 0]])
             self._cache.select(parents)
-        logits, hidden_states = self._step(last, self._cache, index - 1)
+        logits, hidden_states = self._model.decode_step(last, self._cache, index - 1)
         logits, hidden_states = logits[:count, 0], hidden_states[:count, 0]
         logits = self._bound(logits, index)
         self._asked = (prompt, logits, hidden_states)
@@ -287,7 +278,8 @@ class SearchLoop:
         # seen by the draft model. So it always reads the last two tokens.
         start = tf.maximum(index - 2, 0)
         last = tf.gather(prompt, start + tf.range(2), axis=1)  # (1, 2)
-        logits, hidden_states = self._draft_step(last, self._draft_cache, start)
+        assert self._draft is not None
+        logits, hidden_states = self._draft.decode_step(last, self._draft_cache, start)
         place = index - 1 - start
         return (
             self._bound(tf.gather(logits, place, axis=1), index),
@@ -303,7 +295,7 @@ class SearchLoop:
         # get the scores of the last one, and the sampler writes none of them.
         start = tf.minimum(index - 1, self._model.context_length - (k + 1))
         window = tf.gather(prompt, start + tf.range(k + 1), axis=1)  # (1, k + 1)
-        logits, hidden_states = self._step(window, self._cache, start)
+        logits, hidden_states = self._model.decode_step(window, self._cache, start)
         places = tf.minimum(index - 1 - start + tf.range(k + 1), k)
         logits = tf.gather(logits, places, axis=1)  # (1, k + 1, vocabulary)
         logits = self._bound(logits, (index + tf.range(k + 1))[:, None])
@@ -313,12 +305,3 @@ class SearchLoop:
     def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Logits of the tokens at `index`; of the first only what it may be."""
         return logits + tf.where(index == self._first_at, self._first, 0.0)
-
-
-def _best(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Scores `(rows,)` of which the best stay and the others are `DROPPED`."""
-    ids = tf.range(scores.shape[0])
-    ties = (scores[None] == scores[:, None]) & (ids[None] < ids[:, None])
-    is_before = (scores[None] > scores[:, None]) | ties  # (rows, rows)
-    rank = tf.reduce_sum(tf.cast(is_before, tf.int32), axis=1)
-    return tf.where(rank < count, scores, DROPPED)

@@ -33,10 +33,8 @@ _WINDOW = Parameter(
 
 
 @stage(
-    "history",
     "tokens that came already become less likely, by a factor",
     'Keskar et al. 2019, "CTRL", arXiv:1909.05858, 4.1',
-    "transformers, llama.cpp",
     Parameter(
         "penalty",
         float,
@@ -60,16 +58,13 @@ def repetition_penalty(
     Use it mildly, 1.05 to 1.2, against loops. Not strongly or on long texts: the words
     that every text needs become rare.
     """
-    penalty = number(ns, penalty)
     punished = ns.where(logits > 0, logits / penalty, logits * penalty)
     return ns.where(_counts(ns, logits, seen, window) > 0, punished, logits)
 
 
 @stage(
-    "history",
     "tokens that came already become less likely, by a fixed amount",
     "the API of OpenAI, 2021",
-    "llama.cpp",
     Parameter("penalty", float, 0.5, "taken off the logit", -100, 100),
     _WINDOW,
 )
@@ -84,14 +79,12 @@ def presence_penalty(ns: Any, logits: Any, seen: Any, penalty: Any, window: Any)
     Use it to bring in new words and subjects. Not where names have to come again.
     """
     is_seen = _counts(ns, logits, seen, window) > 0
-    return ns.where(is_seen, logits - number(ns, penalty), logits)
+    return ns.where(is_seen, logits - penalty, logits)
 
 
 @stage(
-    "history",
     "tokens become less likely each time that they come",
     "the API of OpenAI, 2021",
-    "llama.cpp",
     Parameter("penalty", float, 0.5, "taken off the logit, each time", -100, 100),
     _WINDOW,
 )
@@ -108,14 +101,12 @@ def frequency_penalty(
     Use it against a word that comes too often. Not on long texts without a window:
     articles and commas vanish.
     """
-    return logits - number(ns, penalty) * _counts(ns, logits, seen, window)
+    return logits - penalty * _counts(ns, logits, seen, window)
 
 
 @stage(
-    "history",
     "no sequence of so many tokens comes twice",
     'Paulus et al. 2017, "A Deep Reinforced Model", arXiv:1705.04304, 2.5',
-    "transformers",
     Parameter("size", int, 3, "tokens of the sequence", minimum=1, maximum=1000),
     can_empty=True,
 )
@@ -134,10 +125,8 @@ def no_repeat_ngram(ns: Any, logits: Any, seen: Any, size: Any) -> Any:
 
 
 @stage(
-    "history",
     "the longer a repetition gets, the less likely it goes on",
     "p-e-w 2024, text-generation-webui #5677: Don't Repeat Yourself",
-    "llama.cpp",
     Parameter("multiplier", float, 0.8, "how strong it is", 0, 100),
     Parameter("base", float, 1.75, "growth with each token", 1, 10),
     Parameter("allowed_length", int, 2, "tokens that may repeat freely", 0, 1000),
@@ -175,20 +164,18 @@ def dry(
     refrain is wanted.
     """
     longest = _longest_repeats(ns, logits, seen, window, breakers)
-    base, allowed = number(ns, base), number(ns, allowed_length)
+    allowed = number(ns, allowed_length)
     most = 88.7228391 / ns.log(ns.maximum(base, 1.000001))  # float32 has no more
     over = ns.minimum(ns.maximum(longest - allowed, 0.0), most)
-    penalty = number(ns, multiplier) * base**over
+    penalty = multiplier * base**over
     is_breaker = breakers[..., : logits.shape[-1]] > 0
     is_repeat = (longest >= allowed) & (longest > 0) & ~is_breaker
     return ns.where(is_repeat, logits - penalty, logits)
 
 
 @stage(
-    "history",
     "words become more likely by a positive amount, less by a negative one",
     "the API of OpenAI, 2021; of sequences as in transformers",
-    "transformers, llama.cpp",
     Parameter(
         "words",
         str,
@@ -214,10 +201,8 @@ def logit_bias(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
 
 
 @stage(
-    "history",
     "the words that are named never come",
     "bad words of transformers, banned strings of koboldcpp",
-    "transformers",
     Parameter(
         "words",
         str,
@@ -243,9 +228,7 @@ def ban(ns: Any, logits: Any, seen: Any, words: Any) -> Any:
 
 
 @stage(
-    "history",
     "the text does not end before so many new tokens",
-    "transformers",
     "transformers",
     Parameter("tokens", int, 20, "new tokens before the end", 0, 100_000),
     can_empty=True,

@@ -20,7 +20,7 @@ from minigpt_repl.sampling import chain, rules
 from minigpt_repl.sampling.chain import STAGES
 from minigpt_repl.sampling.parameters import Limits, Parameter, Value, format_values
 from minigpt_repl.sampling.presets import DEFAULTS as DEFAULT_CHAINS
-from minigpt_repl.sampling.stage import Stage, share
+from minigpt_repl.sampling.stage import Stage, share, told
 from minigpt_repl.shown import did_you_mean, quoted
 
 ENTRY_POINT_GROUP = "minigpt_repl.samplers"
@@ -39,18 +39,12 @@ class Search:
         rows: name of the structural parameter that says how many texts it keeps, or
             `None` for one. A program for more serves as well: the sampler's `kept`,
             a variable, says how many.
-        ranked: which of the variables ranks the texts, where the engine's loop has to
-            leave out all but the best; `None` where the sampler itself keeps `kept`.
-        is_compiled: whether XLA compiles the loop whole. Of one that slices at sums of
-            its index it would compile each round anew.
     """
 
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
-    ranked: str | None = None
     against: str = ""
-    is_compiled: bool = True
 
     def kept(self, values: Mapping[str, Value], tokens: int) -> int:
         """How many texts it keeps, where so many tokens may be chosen.
@@ -392,9 +386,7 @@ def _k(default: int | None, help: str, **more: Any) -> Parameter:
 
 
 def _beams(default: int, help: str) -> Parameter:
-    return Parameter(
-        "num_beams", int, default, help, minimum=1, maximum=64, is_structural=True
-    )
+    return Parameter("num_beams", int, default, help, 1, 64, is_structural=True)
 
 
 _LENGTH_PENALTY = Parameter(
@@ -404,6 +396,12 @@ _LENGTH_PENALTY = Parameter(
     "of texts that end: 0 prefers short ones, 1 the mean per token",
     minimum=-10,
     maximum=10,
+)
+
+_BEAMS = Search(
+    state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
+    shows="hypotheses",
+    rows="num_beams",
 )
 
 _GUESSES = Parameter(
@@ -422,10 +420,16 @@ _LEVIATHAN = (
 )
 
 
+def _sampler(name: str, summary: str, text: str, **more: Any) -> SamplerSpec:
+    """A sampler whose formula, story and use are the paragraphs of a text."""
+    return SamplerSpec(name=name, summary=summary, **told(text), **more)
+
+
 def _drawing(stage: Stage, **more: Any) -> SamplerSpec:
     """A sampler that draws from what one stage leaves, told in its words."""
     return SamplerSpec(
         name=stage.name,
+        summary=f"one of {stage.summary}",
         story=stage.story,
         formula=stage.formula,
         origin=stage.origin,
@@ -437,47 +441,42 @@ def _drawing(stage: Stage, **more: Any) -> SamplerSpec:
 
 
 _BUILT_IN = (
-    SamplerSpec(
-        name="greedy",
+    _sampler(
+        "greedy",
+        "always the most probable token",
+        """argmax p.
+
+        Greedy search takes the most probable next token, every time.
+        It is fast, and the same prompt always gives the same text.
+        What looks best at each step soon repeats itself.
+
+        Use it where one short right answer is wanted, and to see what the model
+        prefers. Not for stories: it goes round in loops.
+        """,
         aliases=("argmax",),
-        summary="always the most probable token",
-        story=(
-            "Greedy search takes the most probable next token, every time. "
-            "It is fast, and the same prompt always gives the same text. "
-            "What looks best at each step soon repeats itself."
-        ),
-        formula="argmax p",
         origin="the plainest search",
-        use=(
-            "Use it where one short right answer is wanted, and to see what the "
-            "model prefers. Not for stories: it goes round in loops."
-        ),
         sampler="keras_hub.samplers:GreedySampler",
         parameters=(),
         is_random=False,
         rule=rules.best,
         takes_rows=True,
     ),
-    SamplerSpec(
-        name="beam",
+    _sampler(
+        "beam",
+        "the most probable whole text among several kept side by side",
+        """max of the sum of ln p over whole texts, divided by length ** length_penalty
+        where they end; num_beams are kept at each step.
+
+        Beam search keeps the num_beams most probable texts, extends each by every token
+        and keeps the best again.
+        It finds texts of higher probability than greedy search does.
+        It costs num_beams times the work, and probable text is often dull.
+
+        Use it where the text is as good as determined: translation, summaries. Not for
+        stories: the most probable text is dull and repeats itself.
+        """,
         aliases=("beam_search",),
-        summary="the most probable whole text among several kept side by side",
-        story=(
-            "Beam search keeps the num_beams most probable texts, extends each by "
-            "every token and keeps the best again. "
-            "It finds texts of higher probability than greedy search does. "
-            "It costs num_beams times the work, and probable text is often dull."
-        ),
-        formula=(
-            "max of the sum of ln p over whole texts, divided by length ** "
-            "length_penalty where they end; num_beams are kept at each step"
-        ),
         origin='Lowerre 1976, "The Harpy Speech Recognition System"',
-        use=(
-            "Use it where the text is as good as determined: translation, "
-            "summaries. Not for stories: the most probable text is dull and repeats "
-            "itself."
-        ),
         sampler="minigpt_repl.sampling.beam_samplers:BeamSearch",
         parameters=(
             _beams(5, "texts kept side by side"),
@@ -486,38 +485,29 @@ _BUILT_IN = (
         ),
         is_random=False,
         rule=rules.top("num_beams"),
-        search=Search(
-            state=("prompt", "cache", "index", "mask", "log_probs"),
-            shows="hypotheses",
-            rows="num_beams",
-            ranked="log_probs",
-        ),
+        search=_BEAMS,
     ),
-    SamplerSpec(
-        name="diverse_beam",
+    _sampler(
+        "diverse_beam",
+        "beam search in groups, each of which avoids the tokens of the others",
+        """in each group max of the sum of ln p - diversity_penalty * how often earlier
+        groups chose the token at that step; what was taken off stays off.
+
+        Diverse beam search splits its beams into num_groups groups, which choose one
+        after another at each step; a token costs diversity_penalty for each time that
+        an earlier group just chose it.
+        So the texts that are kept differ from their first words on, where those of beam
+        search differ in their last ones; with one group it is beam search.
+        The first group knows no penalty, so the best text is often what beam search
+        finds with as few beams as the group has.
+
+        Use it to be given several ways to go on, which :beams lists. Not for one text:
+        the best of the first group is all that is left then.
+        """,
         aliases=("diverse_beam_search", "group_beam_search"),
-        summary="beam search in groups, each of which avoids the tokens of the others",
-        story=(
-            "Diverse beam search splits its beams into num_groups groups, which choose "
-            "one after another at each step; a token costs diversity_penalty for each "
-            "time that an earlier group just chose it. "
-            "So the texts that are kept differ from their first words on, where those "
-            "of beam search differ in their last ones; with one group it is beam "
-            "search. "
-            "The first group knows no penalty, so the best text is often what beam "
-            "search finds with as few beams as the group has."
-        ),
-        formula=(
-            "in each group max of the sum of ln p - diversity_penalty * how often "
-            "earlier groups chose the token at that step; what was taken off stays off"
-        ),
         origin='Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424, with '
         "the Hamming diversity",
-        use=(
-            "Use it to be given several ways to go on, which :beams lists. Not for one "
-            "text: the best of the first group is all that is left then."
-        ),
-        sampler="minigpt_repl.sampling.beam_samplers:DiverseBeamSearch",
+        sampler="minigpt_repl.sampling.beam_samplers:BeamSearch",
         parameters=(
             _beams(6, "texts kept side by side, of all groups"),
             Parameter(
@@ -541,27 +531,22 @@ _BUILT_IN = (
         ),
         is_random=False,
         rule=rules.top("num_beams"),
-        search=Search(
-            state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
-            shows="hypotheses",
-            rows="num_beams",
-        ),
+        search=_BEAMS,
     ),
-    SamplerSpec(
-        name="random",
+    _sampler(
+        "random",
+        "any token, as often as the model says",
+        """p(token) ** (1 / temperature), renormalised.
+
+        Random sampling draws the next token from the whole distribution.
+        It shows what the model really believes, tail included.
+        Thousands of unlikely tokens together are likely, so the text wanders.
+
+        Use it to see what the model believes, and for statistics. Not for texts to be
+        read: the tail comes up too often.
+        """,
         aliases=("sample", "multinomial"),
-        summary="any token, as often as the model says",
-        story=(
-            "Random sampling draws the next token from the whole distribution. "
-            "It shows what the model really believes, tail included. "
-            "Thousands of unlikely tokens together are likely, so the text wanders."
-        ),
-        formula="p(token) ** (1 / temperature), renormalised",
         origin="ancestral sampling",
-        use=(
-            "Use it to see what the model believes, and for statistics. Not for "
-            "texts to be read: the tail comes up too often."
-        ),
         sampler="minigpt_repl.sampling.samplers:RandomSampler",
         parameters=(_TEMPERATURE,),
         is_random=True,
@@ -570,7 +555,6 @@ _BUILT_IN = (
     _drawing(
         STAGES["top_k"],
         aliases=(),
-        summary="one of the k most probable tokens",
         sampler="minigpt_repl.sampling.samplers:TopKSampler",
         parameters=(_k(10, "tokens kept"), _TEMPERATURE),
         rule=rules.top("k"),
@@ -578,7 +562,6 @@ _BUILT_IN = (
     _drawing(
         STAGES["top_p"],
         aliases=("nucleus",),
-        summary="one of the fewest tokens that together reach probability p",
         sampler="minigpt_repl.sampling.samplers:TopPSampler",
         parameters=(
             *STAGES["top_p"].parameters,
@@ -587,29 +570,23 @@ _BUILT_IN = (
         ),
         rule=rules.top_p,
     ),
-    SamplerSpec(
-        name="contrastive",
+    _sampler(
+        "contrastive",
+        "a probable token whose meaning differs from what is there",
+        """(1 - alpha) * p - alpha * greatest cosine similarity to an earlier token.
+
+        Contrastive search weighs each of the k most probable tokens against its
+        similarity to the text so far: (1 - alpha) * probability - alpha * similarity of
+        the hidden states.
+        It keeps the sense of greedy search and avoids its loops.
+        Every step runs the model on all k candidates.
+
+        Use it where the text must be the same each time and not loop. Not where speed
+        matters, or where a list or a refrain has to repeat itself.
+        """,
         aliases=("contrastive_search",),
-        summary="a probable token whose meaning differs from what is there",
-        story=(
-            "Contrastive search weighs each of the k most probable tokens against "
-            "its similarity to the text so far: (1 - alpha) * probability - alpha * "
-            "similarity of the hidden states. "
-            "It keeps the sense of greedy search and avoids its loops. "
-            "Every step runs the model on all k candidates."
-        ),
-        formula=(
-            "(1 - alpha) * p - alpha * greatest cosine similarity to an earlier token"
-        ),
-        origin=(
-            'Su et al. 2022, "A Contrastive Framework for Neural Text Generation", '
-            "arXiv:2202.06417, equation 5"
-        ),
-        use=(
-            "Use it where the text must be the same each time and not loop. Not "
-            "where speed matters, or where a list or a refrain has to repeat "
-            "itself."
-        ),
+        origin='Su et al. 2022, "A Contrastive Framework for Neural Text Generation", '
+        "arXiv:2202.06417, equation 5",
         sampler="minigpt_repl.sampling.samplers:ContrastiveSampler",
         parameters=(
             _k(5, "candidates weighed", is_structural=True),
@@ -625,24 +602,23 @@ _BUILT_IN = (
             against="similarity",
         ),
     ),
-    SamplerSpec(
-        name="speculative",
+    _sampler(
+        "speculative",
+        "greedy text, guessed ahead by a small draft model",
+        """a draft is kept while draft = argmax p.
+
+        Speculative decoding lets a small draft model guess several tokens, and the
+        model checks them all in one pass.
+        Guesses that agree with the model's own choice are kept, so the text is the
+        greedy text.
+        It pays when the draft is much faster and usually right.
+
+        Use it for greedy text from a large model with a much smaller one beside it. Not
+        with a small model: what the draft saves it costs.
+        """,
         aliases=("speculative_decoding",),
-        summary="greedy text, guessed ahead by a small draft model",
-        story=(
-            "Speculative decoding lets a small draft model guess several tokens, "
-            "and the model checks them all in one pass. "
-            "Guesses that agree with the model's own choice are kept, so the text "
-            "is the greedy text. "
-            "It pays when the draft is much faster and usually right."
-        ),
-        formula="a draft is kept while draft = argmax p",
         origin=_LEVIATHAN,
-        use=(
-            "Use it for greedy text from a large model with a much smaller one "
-            "beside it. Not with a small model: what the draft saves it costs."
-        ),
-        sampler="keras_hub.samplers:SpeculativeSampler",
+        sampler="minigpt_repl.sampling.search_samplers:SpeculativeDecoding",
         parameters=(
             _GUESSES,
             # No temperature: drafts are accepted if they are the model's own
@@ -651,32 +627,27 @@ _BUILT_IN = (
         is_random=False,
         rule=rules.best,
         search=Search(
-            state=("prompt", "cache", "draft_cache", "index"),
-            shows="drafts",
-            is_compiled=False,
+            state=("prompt", "cache", "index", "draft_cache"), shows="drafts"
         ),
     ),
-    SamplerSpec(
-        name="speculative_sampling",
+    _sampler(
+        "speculative_sampling",
+        "random text, guessed ahead by a small draft model",
+        """a draft x from q is kept with probability min(1, p(x) / q(x)), else one is
+        drawn from max(0, p - q).
+
+        Speculative sampling lets a small draft model draw several tokens, and the model
+        checks them all in one pass.
+        In place of the first that is not kept one is drawn from what the draft gave too
+        little, so what comes out is distributed exactly as if the model had drawn it,
+        whatever the draft is like.
+        It pays when the draft is much faster and much alike.
+
+        Use it for random text from a large model with a much smaller one beside it. Not
+        to get other text: it has the distribution of random.
+        """,
         aliases=("lossless_speculative",),
-        summary="random text, guessed ahead by a small draft model",
-        story=(
-            "Speculative sampling lets a small draft model draw several tokens, and "
-            "the model checks them all in one pass. "
-            "In place of the first that is not kept one is drawn from what the draft "
-            "gave too little, so what comes out is distributed exactly as if the "
-            "model had drawn it, whatever the draft is like. "
-            "It pays when the draft is much faster and much alike."
-        ),
-        formula=(
-            "a draft x from q is kept with probability min(1, p(x) / q(x)), else "
-            "one is drawn from max(0, p - q)"
-        ),
         origin=_LEVIATHAN,
-        use=(
-            "Use it for random text from a large model with a much smaller one beside "
-            "it. Not to get other text: it has the distribution of random."
-        ),
         sampler="minigpt_repl.sampling.search_samplers:SpeculativeSampling",
         parameters=(_GUESSES, _TEMPERATURE),
         is_random=True,
@@ -684,27 +655,23 @@ _BUILT_IN = (
             state=("prompt", "cache", "index", "draft_cache"), shows="drafts"
         ),
     ),
-    SamplerSpec(
-        name="contrastive_decoding",
+    _sampler(
+        "contrastive_decoding",
+        "the token that the model likes more than its draft model does",
+        """argmax of ln p - ln q where p >= alpha * max p.
+
+        Contrastive decoding takes, of the tokens that are plausible to the model, the
+        one that its small draft model finds least likely beside it.
+        What small models do badly, repeating themselves and staying general, they do
+        more often than large ones, and so it is left out.
+        It needs both models for each token, and what both know counts for nothing.
+
+        Use it for text without chance that does not go round in circles. Not with a
+        draft that is as good as the model: what is left is noise.
+        """,
         aliases=(),
-        summary="the token that the model likes more than its draft model does",
-        story=(
-            "Contrastive decoding takes, of the tokens that are plausible to the "
-            "model, the one that its small draft model finds least likely beside it. "
-            "What small models do badly, repeating themselves and staying general, "
-            "they do more often than large ones, and so it is left out. "
-            "It needs both models for each token, and what both know counts for "
-            "nothing."
-        ),
-        formula="argmax of ln p - ln q where p >= alpha * max p",
-        origin=(
-            'Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as '
-            'Optimization", arXiv:2210.15097, with a beam of one'
-        ),
-        use=(
-            "Use it for text without chance that does not go round in circles. Not "
-            "with a draft that is as good as the model: what is left is noise."
-        ),
+        origin='Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as '
+        'Optimization", arXiv:2210.15097, with a beam of one',
         sampler="minigpt_repl.sampling.search_samplers:ContrastiveDecoding",
         parameters=(
             share(
@@ -727,25 +694,23 @@ _BUILT_IN = (
             against="draft",
         ),
     ),
-    SamplerSpec(
-        name="prompt_lookup",
+    _sampler(
+        "prompt_lookup",
+        "greedy text, guessed ahead from what the text said before",
+        """a guess is kept while guess = argmax p.
+
+        Prompt look-up guesses that the text goes on as it did the last time the same
+        tokens were there, and the model checks the guesses in one pass.
+        Guesses that agree with the model's own choice are kept, so the text is the
+        greedy text, and no draft model is needed.
+        It pays where a text repeats itself or its prompt; elsewhere a pass gives one
+        token.
+
+        Use it for greedy text that repeats: summaries, corrections, code. Not for
+        stories, unless they go round in circles.
+        """,
         aliases=("prompt_lookup_decoding",),
-        summary="greedy text, guessed ahead from what the text said before",
-        story=(
-            "Prompt look-up guesses that the text goes on as it did the last time "
-            "the same tokens were there, and the model checks the guesses in one "
-            "pass. "
-            "Guesses that agree with the model's own choice are kept, so the text is "
-            "the greedy text, and no draft model is needed. "
-            "It pays where a text repeats itself or its prompt; elsewhere a pass "
-            "gives one token."
-        ),
-        formula="a guess is kept while guess = argmax p",
         origin="Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding",
-        use=(
-            "Use it for greedy text that repeats: summaries, corrections, code. Not "
-            "for stories, unless they go round in circles."
-        ),
         sampler="minigpt_repl.sampling.search_samplers:PromptLookup",
         parameters=(
             _GUESSES,

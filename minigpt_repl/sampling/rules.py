@@ -34,7 +34,12 @@ def no_limits(ns: Any, probabilities: Any, values: Any) -> Limits:
 
 def best(ns: Any, probabilities: Any, values: Any) -> Limits:
     """The most probable token alone."""
-    return ((1.0, 0.0),)
+    return (at_most(ns, 1),)
+
+
+def at_most(ns: Any, count: Any) -> Limit:
+    """The limit of so many tokens."""
+    return (1.0, number(ns, count) - 1.0)
 
 
 def top(name: str) -> Rule:
@@ -45,7 +50,7 @@ def top(name: str) -> Rule:
     """
 
     def limits(ns: Any, probabilities: Any, values: Any) -> Limits:
-        return ((1.0, number(ns, values[name]) - 1.0),)
+        return (at_most(ns, values[name]),)
 
     return limits
 
@@ -59,7 +64,7 @@ def top_p(ns: Any, probabilities: Any, values: Any) -> Limits:
     """
     limits: Limits = ((probabilities, number(ns, values["p"])),)
     if values.get("k") is not None:
-        limits += ((1.0, number(ns, values["k"]) - 1.0),)
+        limits += (at_most(ns, values["k"]),)
     return limits
 
 
@@ -71,7 +76,7 @@ def plausible(ns: Any, probabilities: Any, values: Any) -> Limits:
     """
     floor = number(ns, values["alpha"]) * ns.max(probabilities, -1, keepdims=True)
     count = ns.sum(ns.where(probabilities >= floor, 1.0, 0.0), axis=-1, keepdims=True)
-    return ((1.0, count - 1.0),)
+    return (at_most(ns, count),)
 
 
 def kept(ns: Any, probabilities: Any, limits: Limits) -> Any:

@@ -10,7 +10,6 @@ a draft model, and `verify_next(prompt, cache, index, k)`, which scores the toke
 import math
 from typing import Any
 
-import keras
 import keras_hub
 from keras import ops
 
@@ -26,7 +25,7 @@ SMALLEST = 1e-30
 """Probability that counts as none."""
 
 
-class _Guessing(keras_hub.samplers.Sampler):
+class _Guessing(keras_hub.samplers.SpeculativeSampler):
     """Tokens are guessed, and the model checks all guesses in one pass.
 
     What comes out is distributed as if the model had drawn each token: a guess x that
@@ -41,13 +40,6 @@ class _Guessing(keras_hub.samplers.Sampler):
         seed: int or `None`. Seed of the draws.
         **kwargs: as for `keras_hub.samplers.Sampler`.
     """
-
-    def __init__(
-        self, num_speculative_tokens: int = 5, seed: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_speculative_tokens = num_speculative_tokens
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def guess(self, prompt: Any, index: Any, seeds: Any, *more: Any) -> tuple[Any, ...]:
         """The guesses of a round.
@@ -164,7 +156,23 @@ class SpeculativeSampling(_Guessing):
         return drafted, q, draft_cache
 
 
-class PromptLookup(_Guessing):
+class _Greedy(_Guessing):
+    """Keeps a guess if it is the model's first choice, so that the text is greedy."""
+
+    def compute_probabilities(self, logits: Any) -> Any:
+        """All of it on the highest logit, which temperature does not change."""
+        size = logits.shape[-1]
+        return ops.one_hot(ops.argmax(logits, axis=-1), size, dtype="float32")
+
+
+class SpeculativeDecoding(_Greedy, SpeculativeSampling):
+    """KerasHub's speculative sampler without a base sampler: the greedy text.
+
+    KerasHub's own slices at sums of its index, so XLA would compile each round anew.
+    """
+
+
+class PromptLookup(_Greedy):
     """Guesses that the text goes on as it did after the same tokens before.
 
     Prompt lookup decoding, Saxena 2023 (github.com/apoorvumang/prompt-lookup-decoding):
@@ -182,11 +190,6 @@ class PromptLookup(_Guessing):
     ) -> None:
         super().__init__(num_speculative_tokens, **kwargs)
         self.ngram = ngram
-
-    def compute_probabilities(self, logits: Any) -> Any:
-        """All of it on the highest logit, which temperature does not change."""
-        size = logits.shape[-1]
-        return ops.one_hot(ops.argmax(logits, axis=-1), size, dtype="float32")
 
     def guess(self, prompt: Any, index: Any, seeds: Any, *more: Any) -> tuple[Any, ...]:
         """What followed the same tokens the last time, over and over; 0 for nothing."""

@@ -10,7 +10,6 @@ from minigpt_repl.sampling.stage import (
     MINUS_INFINITY,
     best,
     entropy,
-    number,
     probabilities,
     share,
     stage,
@@ -18,10 +17,8 @@ from minigpt_repl.sampling.stage import (
 
 
 @stage(
-    "shape",
     "sharper below 1, flatter above; 0 leaves the best token alone",
     'Ackley et al. 1985, "A Learning Algorithm for Boltzmann Machines"',
-    "transformers, llama.cpp",
     Parameter(
         "temperature",
         float,
@@ -44,14 +41,12 @@ def temperature(ns: Any, logits: Any, temperature: Any) -> Any:
     Use it below 1 for safer text and above 1 for bolder, with a truncation. Not alone
     above 1: the tail grows.
     """
-    return _divided(ns, logits, number(ns, temperature))
+    return _divided(ns, logits, temperature)
 
 
 @stage(
-    "shape",
     "a temperature between two bounds that follows the entropy",
     "kalomaze 2023, koboldcpp #464; the mapping of llama.cpp",
-    "llama.cpp",
     Parameter("temperature", float, 1.0, "the middle", minimum=0, maximum=100),
     Parameter("range", float, 0.5, "half the way between the bounds", 0, 100),
     Parameter("exponent", float, 1.0, "how the entropy is bent", 0, 100),
@@ -69,31 +64,25 @@ def dynamic_temperature(
     Use it where a text is to be bold at turns and safe within words. Not where it must
     be told what temperature a token had.
     """
-    middle, range = number(ns, temperature), number(ns, range)
-    low = ns.maximum(0.0, middle - range)
+    low = ns.maximum(0.0, temperature - range)
     shares = probabilities(ns, logits)
     is_there = ns.where(logits > MINUS_INFINITY, 1.0, 0.0)
     count = ns.sum(is_there, axis=-1, keepdims=True)
     highest = ns.log(ns.maximum(count, 2.0))
     part = ns.minimum(ns.maximum(entropy(ns, shares) / highest, 0.0), 1.0)
-    return _divided(
-        ns, logits, low + (middle + range - low) * part ** number(ns, exponent)
-    )
+    return _divided(ns, logits, low + (temperature + range - low) * part**exponent)
 
 
 def _average_kept(
     ns: Any, learned: Any, before: Any, behind: Any, target: Any, decay: Any
 ) -> Any:
     """How far the average probability of the tokens chosen is above the target."""
-    target, decay = number(ns, target), number(ns, decay)
     return decay * learned + (1 - decay) * (before - target)
 
 
 @stage(
-    "shape",
     "tokens of about a probability, which follows the text to keep it at target",
     "MrJackSpade and ddh0 2025, llama.cpp #17927: Adaptive-P",
-    "llama.cpp",
     share("target", 0.5, "probability that is aimed at"),
     Parameter("decay", float, 0.9, "how slowly the average forgets", 0, 0.99),
     is_last=True,
@@ -110,7 +99,7 @@ def adaptive_p(ns: Any, logits: Any, target: Any, decay: Any, learned: Any) -> A
     Use it against a text of nothing but likely words. Not where the likely word is the
     right one.
     """
-    aim = ns.minimum(ns.maximum(number(ns, target) - learned, 0.0), 1.0)
+    aim = ns.minimum(ns.maximum(target - learned, 0.0), 1.0)
     distance = abs(probabilities(ns, logits) - aim) / 0.3
     near = 5.0 - 10.0 * distance**2 / (1.0 + distance)
     return ns.where(logits > MINUS_INFINITY, near, MINUS_INFINITY)

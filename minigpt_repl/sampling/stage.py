@@ -2,14 +2,17 @@
 
 A rule makes of the logits of the next token, `(rows, vocabulary)`, other logits; what
 it removes gets minus infinity. The same function serves numpy and compiled graphs: its
-first argument is the array namespace, `numpy` or `keras.ops`. Its signature's keywords
-are its parameters, numbers or arrays `(rows, 1)`. What it sees depends on its kind:
+first argument is the array namespace, `numpy` or `keras.ops`. What it sees comes next
+and says by its name what kind of rule it is:
 
-- truncation: probabilities, what earlier rules removed at 0; it answers which tokens
-  it keeps, as bool.
-- shape: logits.
-- history: logits, and the tokens so far, int `(rows, length)`, the last one at the
-  end and -1 where there is none.
+- `shares`, truncation: probabilities, what earlier rules removed at 0; it answers which
+  tokens it keeps, as bool.
+- `logits`, shape.
+- `logits, seen`, history: besides them the tokens so far, int `(rows, length)`, the
+  last one at the end and -1 where there is none.
+
+The others are its parameters, numbers or arrays `(rows, 1)`, float where they are not
+whole.
 
 A rule that would leave nothing leaves the most probable token.
 """
@@ -43,13 +46,12 @@ class Stage:
         name: what the user types.
         kind: `truncation`, `shape` or `history`; see the module.
         summary: one line, without a full stop.
-        story: three sentences for `:explain`, from its function's docstring.
-        formula: the first line of it.
-        use: the last paragraph of it: when to use the rule, and when not.
+        formula: the first paragraph of its function's docstring.
+        story: the second one, three sentences for `:explain`.
+        use: the last one: when to use the rule, and when not.
         origin: paper or program that it is from.
         parameters: the first one is the main one, which `name=value` sets.
         function: from the array namespace, what its kind sees, and its parameters.
-        oracle: whose code its golden values were made with.
         needs: what else its function takes, by name:
             `chance`: uniform numbers `(rows, 1)`, below which it is to act;
             `made`: new tokens so far, int `(rows, 1)`;
@@ -74,7 +76,6 @@ class Stage:
     origin: str
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
-    oracle: str
     needs: tuple[str, ...]
     is_last: bool = False
     is_random: bool = True
@@ -98,7 +99,10 @@ class Stage:
             seen: the tokens so far, as the module says.
             given: everything in `GIVEN`, by name.
         """
-        values = {**values, **{name: given[name] for name in self.needs}}
+        values = {
+            p.name: number(ns, values[p.name]) if p.kind is float else values[p.name]
+            for p in self.parameters
+        } | {name: given[name] for name in self.needs}
         if self.kind == "truncation":
             shares = probabilities(ns, logits)
             kept = self.function(ns, shares, **values) & (shares > 0)
@@ -115,36 +119,38 @@ class Stage:
 
 
 def stage(
-    kind: str,
-    summary: str,
-    origin: str,
-    oracle: str,
-    *parameters: Parameter,
-    **more: Any,
+    summary: str, origin: str, *parameters: Parameter, **more: Any
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Make a function the rule of its name; `more` is as for `Stage`."""
 
     def made(function: Callable[..., Any]) -> Stage:
-        formula, _, rest = (function.__doc__ or "").partition("\n\n")
-        story, _, use = rest.partition("\n\n")
+        takes = signature(function).parameters
+        kind = "shape"
+        if "shares" in takes:
+            kind = "truncation"
+        elif "seen" in takes:
+            kind = "history"
         return Stage(
             name=function.__name__,
             kind=kind,
             summary=summary,
-            story=" ".join(story.split()),
-            formula=formula.strip().removesuffix("."),
-            use=" ".join(use.split()),
             origin=origin,
             parameters=parameters,
             function=function,
-            oracle=oracle,
-            needs=tuple(
-                name for name in signature(function).parameters if name in GIVEN
-            ),
+            needs=tuple(name for name in takes if name in GIVEN),
+            **told(function.__doc__ or ""),
             **more,
         )
 
     return made
+
+
+def told(text: str) -> dict[str, Any]:
+    """The formula, the story and the use: the paragraphs of a text."""
+    formula, _, rest = text.partition("\n\n")
+    story, _, use = rest.partition("\n\n")
+    parts = {"formula": formula.removesuffix("."), "story": story, "use": use}
+    return {name: " ".join(part.split()) for name, part in parts.items()}
 
 
 def probabilities(ns: Any, logits: Any) -> Any:

@@ -12,17 +12,14 @@ from minigpt_repl.sampling.stage import (
     MINUS_INFINITY,
     best,
     entropy,
-    number,
     share,
     stage,
 )
 
 
 @stage(
-    "truncation",
     "the k most probable tokens",
     'Fan et al. 2018, "Hierarchical Neural Story Generation", arXiv:1805.04833, 5.4',
-    "llama.cpp",
     Parameter("k", int, 40, "tokens kept", minimum=1, maximum="vocabulary"),
 )
 def top_k(ns: Any, shares: Any, k: Any) -> Any:
@@ -35,15 +32,13 @@ def top_k(ns: Any, shares: Any, k: Any) -> Any:
     Use it as a plain cut of the tail. Not where the model is now sure, now unsure:
     k is the same for both.
     """
-    return rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": k}))
+    return rules.kept(ns, shares, (rules.at_most(ns, k),))
 
 
 @stage(
-    "truncation",
     "the fewest tokens that together reach probability p",
     'Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", '
     "arXiv:1904.09751, 3.1",
-    "transformers",
     share("p", 0.9, "probability kept", exclusive_minimum=True),
 )
 def top_p(ns: Any, shares: Any, p: Any) -> Any:
@@ -60,10 +55,8 @@ def top_p(ns: Any, shares: Any, p: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the tokens at least p times as probable as the best",
     'Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082',
-    "transformers, llama.cpp",
     share("p", 0.05, "smallest part of the best token's probability"),
 )
 def min_p(ns: Any, shares: Any, p: Any) -> Any:
@@ -77,14 +70,12 @@ def min_p(ns: Any, shares: Any, p: Any) -> Any:
     Use it for stories, with a temperature of 1 and above as well. Not for statistics
     of what the model believes.
     """
-    return shares >= number(ns, p) * ns.max(shares, axis=-1, keepdims=True)
+    return shares >= p * ns.max(shares, axis=-1, keepdims=True)
 
 
 @stage(
-    "truncation",
     "the tokens whose surprise is nearest to the expected",
     'Meister et al. 2023, "Locally Typical Sampling", arXiv:2202.00666',
-    "transformers",
     share("p", 0.9, "probability kept", exclusive_minimum=True),
 )
 def typical_p(ns: Any, shares: Any, p: Any) -> Any:
@@ -105,11 +96,9 @@ def typical_p(ns: Any, shares: Any, p: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the tokens of at least probability epsilon",
     'Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", '
     "arXiv:2210.15191, 4.1",
-    "transformers",
     share("epsilon", 0.0003, "smallest probability kept"),
     can_empty=True,
 )
@@ -123,15 +112,13 @@ def epsilon_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     Use it to remove what is nonsense for certain and nothing else. Not as the only
     rule at a high temperature.
     """
-    return shares >= number(ns, epsilon)
+    return shares >= epsilon
 
 
 @stage(
-    "truncation",
     "as epsilon_cutoff, with a lower bar where the model is unsure",
     'Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", '
     "arXiv:2210.15191, 4.2",
-    "transformers",
     share("epsilon", 0.0003, "smallest probability kept where the model is sure"),
     can_empty=True,
 )
@@ -146,16 +133,13 @@ def eta_cutoff(ns: Any, shares: Any, epsilon: Any) -> Any:
     Use it in place of epsilon_cutoff where the model is often unsure. Not where a
     plain bar is to be explained.
     """
-    epsilon = number(ns, epsilon)
     bar = epsilon**0.5 * ns.exp(-entropy(ns, shares))
-    return shares >= ns.minimum(epsilon + 0 * bar, bar)
+    return shares >= ns.minimum(epsilon, bar)
 
 
 @stage(
-    "shape",
     "the tokens within n standard deviations of the best logit",
     'Tang et al. 2024, "Top-nsigma: Not All Logits Are You Need", arXiv:2411.07641',
-    "llama.cpp",
     Parameter("n", float, 1.0, "standard deviations", minimum=0, maximum=100),
 )
 def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
@@ -176,15 +160,13 @@ def top_n_sigma(ns: Any, logits: Any, n: Any) -> Any:
     mean = ns.sum(below, axis=-1, keepdims=True) / count
     squares = ns.where(is_there, (below - mean) ** 2, 0.0)
     deviation = (ns.sum(squares, axis=-1, keepdims=True) / count) ** 0.5
-    is_near = below <= number(ns, n) * deviation
+    is_near = below <= n * deviation
     return ns.where(is_there & is_near, logits, MINUS_INFINITY)
 
 
 @stage(
-    "truncation",
     "the tokens above a bar that rises with the best one's square",
     "BlinkDL, RWKV-LM, 2022: the top-a of its chat",
-    "worked by hand",
     share("a", 0.2, "the bar where the best token is certain"),
 )
 def top_a(ns: Any, shares: Any, a: Any) -> Any:
@@ -198,14 +180,12 @@ def top_a(ns: Any, shares: Any, a: Any) -> Any:
     Use it where min-p is not at hand. Not for new work: min-p is easier to reason
     about.
     """
-    return shares >= number(ns, a) * ns.max(shares, axis=-1, keepdims=True) ** 2
+    return shares >= a * ns.max(shares, axis=-1, keepdims=True) ** 2
 
 
 @stage(
-    "truncation",
     "now and then, none of the likely tokens but the least likely of them",
     "p-e-w 2024, text-generation-webui #6335: Exclude Top Choices",
-    "llama.cpp",
     share("probability", 0.5, "how often it acts"),
     share("threshold", 0.1, "from which probability a token is a likely one"),
 )
@@ -221,18 +201,15 @@ def xtc(ns: Any, shares: Any, probability: Any, threshold: Any, chance: Any) -> 
     Use it behind a truncation, for stories that are to take unusual turns. Not for
     facts and code, where the likely word is the right one.
     """
-    threshold = number(ns, threshold)
     is_likely = (shares >= threshold) & (shares > 0)
     removed = is_likely & ns.logical_not(_last(ns, shares, is_likely))
-    is_acting = (threshold <= 0.5) & (chance < number(ns, probability))
+    is_acting = (threshold <= 0.5) & (chance < probability)
     return ns.logical_not(removed & is_acting)
 
 
 @stage(
-    "truncation",
     "the best tokens, until they hold a part of the entropy",
     'Potraghloo et al. 2025, "Top-H Decoding", arXiv:2509.02510',
-    "transformers",
     share("h", 0.4, "part of the entropy kept", exclusive_minimum=True),
     can_empty=True,
 )
@@ -247,11 +224,11 @@ def top_h(ns: Any, shares: Any, h: Any) -> Any:
     Use it at high temperatures, where it stays coherent. Not with a flat
     distribution over more than 100 tokens that all are wanted.
     """
-    first = rules.kept(ns, shares, rules.top("k")(ns, shares, {"k": 100}))
+    first = rules.kept(ns, shares, (rules.at_most(ns, 100),))
     shares = ns.where(first, shares, 0.0)
     shares = shares / ns.sum(shares, axis=-1, keepdims=True)
     terms = -shares * ns.log(ns.where(shares > 0, shares, 1.0))
-    bound = number(ns, h) * ns.sum(terms, axis=-1, keepdims=True)
+    bound = h * ns.sum(terms, axis=-1, keepdims=True)
     kept = rules.kept(ns, shares, ((terms, bound),))
     total = ns.sum(ns.where(kept, terms, 0.0), axis=-1, keepdims=True)
     # The token that crosses the bound is not kept: the last one, of the lowest.
@@ -260,10 +237,8 @@ def top_h(ns: Any, shares: Any, h: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "the most probable token alone",
     "greedy search",
-    "worked by hand",
     is_last=True,
     is_random=False,
 )
@@ -281,10 +256,8 @@ def greedy(ns: Any, shares: Any) -> Any:
 
 
 @stage(
-    "truncation",
     "any token, as often as the chain says",
     "ancestral sampling",
-    "worked by hand",
     is_last=True,
 )
 def random(ns: Any, shares: Any) -> Any:
@@ -304,14 +277,12 @@ def _surprise_kept(
 ) -> Any:
     """How far the bound has moved from 2 tau: by eta times the error, each time."""
     surprise = -ns.log(ns.maximum(behind, 1e-38)) / math.log(2)
-    return learned - number(ns, eta) * (surprise - number(ns, tau))
+    return learned - eta * (surprise - tau)
 
 
 @stage(
-    "truncation",
     "tokens up to a surprise, which follows the text to keep it at tau bits",
     'Basu et al. 2020, "Mirostat", arXiv:2007.14966; version 2',
-    "llama.cpp",
     Parameter("tau", float, 5.0, "bits of surprise that are aimed at", 0, 100),
     share("eta", 0.1, "how fast the bound follows"),
     is_last=True,
@@ -330,12 +301,11 @@ def mirostat(ns: Any, shares: Any, tau: Any, eta: Any, learned: Any) -> Any:
     aims at what is no longer there.
     """
     surprise = -ns.log(ns.where(shares > 0, shares, 1.0)) / math.log(2)
-    return surprise <= 2 * number(ns, tau) + learned
+    return surprise <= 2 * tau + learned
 
 
 def _all_at_one(ns: Any, p: Any) -> Any:
     # At 1 everything is kept, however the sum is rounded.
-    p = number(ns, p)
     return ns.where(p >= 1, 2.0, p)
 
 

@@ -14,7 +14,11 @@ import tensorflow as tf
 
 BOS = 2
 VOCABULARY_SIZE = 71
-PLAIN = {"beam": "BeamSampler", "contrastive": "ContrastiveSampler"}
+PLAIN = {
+    "beam": "BeamSampler",
+    "contrastive": "ContrastiveSampler",
+    "speculative": "SpeculativeSampler",
+}
 """KerasHub's own classes where the program has subclasses without chance."""
 
 
