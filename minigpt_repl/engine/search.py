@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from minigpt_repl.engine.decode import Graph, only
 from minigpt_repl.models.language_model import LanguageModel, traces
+from minigpt_repl.sampling.beam_samplers import DROPPED
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import SamplerSpec, Search
 from minigpt_repl.sampling.samplers import RowSeeds
@@ -185,7 +186,9 @@ class SearchLoop:
         steps: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
         """The loop's variables after some rounds, and what was asked in the last."""
-        place = self.search.state.index("index")
+        names = self.search.state
+        place = names.index("index")
+        ranked = names.index(self.search.ranked) if self.search.ranked else None
 
         def go_on(step: Any, state: Any, asked: Any) -> Any:
             has_room = state[place] < self._model.context_length
@@ -193,6 +196,8 @@ class SearchLoop:
 
         def advance(step: Any, state: Any, asked: Any) -> Any:
             state = list(body(*state))
+            if ranked is not None:
+                state[ranked] = _best(state[ranked], self._kept)
             return step + 1, state, self._asked
 
         _, state, asked = tf.while_loop(
@@ -305,3 +310,12 @@ class SearchLoop:
     def _bound(self, logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Logits of the tokens at `index`; of the first only what it may be."""
         return logits + tf.where(index == self._first_at, self._first, 0.0)
+
+
+def _best(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Scores `(rows,)` of which the best stay and the others are `DROPPED`."""
+    ids = tf.range(scores.shape[0])
+    ties = (scores[None] == scores[:, None]) & (ids[None] < ids[:, None])
+    is_before = (scores[None] > scores[:, None]) | ties  # (rows, rows)
+    rank = tf.reduce_sum(tf.cast(is_before, tf.int32), axis=1)
+    return tf.where(rank < count, scores, DROPPED)

@@ -153,7 +153,9 @@ class Beams:
         """Those that are kept, by their rows."""
         ids = state["prompt"].numpy()[:, self._first : int(state["index"])].tolist()
         logprobs = state["log_probs"].numpy().tolist()
-        penalties = state["penalties"].numpy().tolist()
+        penalties = [0.0] * len(logprobs)
+        if "penalties" in state:
+            penalties = state["penalties"].numpy().tolist()
         return {
             row: self._hypothesis(row, tuple(ids[row]), logprob, penalties[row])
             for row, logprob in enumerate(logprobs)

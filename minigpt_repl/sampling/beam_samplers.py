@@ -1,7 +1,8 @@
-"""Beam search, diverse beam search too, in the form that KerasHub's samplers have.
+"""Beam search and diverse beam search, in the form that KerasHub's samplers have.
 
-The loop ends no text: whoever runs it step by step takes out the texts that have ended,
-which leaves their place to others, and chooses by `normalized` in the end.
+Both keep several texts side by side. The loops end none: whoever runs one step by step
+takes out the texts that have ended, which leaves their place to others, and chooses by
+`normalized` in the end.
 """
 
 from typing import Any
@@ -25,14 +26,32 @@ def normalized(logprob: float, length: int, length_penalty: float) -> float:
 
 
 class BeamSearch(keras_hub.samplers.BeamSampler):
+    """KerasHub's beam search, with a score for texts that end.
+
+    Args:
+        length_penalty: float. See `normalized`.
+        **kwargs: as for `keras_hub.samplers.BeamSampler`.
+    """
+
+    def __init__(self, length_penalty: Any = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length_penalty = length_penalty
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config: dict[str, Any] = super().get_config()
+        return config | {"length_penalty": self.length_penalty}
+
+
+class DiverseBeamSearch(BeamSearch):
     """Beam search in groups, each of which avoids what those before it chose.
 
-    With one group it is KerasHub's beam search. With more they choose one after another
-    at each step. Before a group does, the number of times that earlier groups chose a
-    token at this step, times `diversity_penalty`, is taken off that token's
-    log-probability. Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424,
-    with the Hamming diversity. As in transformers and fairseq a text keeps what was
-    taken off: it is ranked by its log-probability minus the sum of that.
+    At each step the groups choose one after another. Before a group does, the number of
+    times that earlier groups chose a token at this step, times `diversity_penalty`, is
+    taken off that token's log-probability. Vijayakumar et al. 2016, "Diverse Beam
+    Search", arXiv:1610.02424, with the Hamming diversity. As in transformers and
+    fairseq a text keeps what was taken off: it is ranked by its log-probability minus
+    the sum of that.
 
     Text n is of group n % num_groups. So the first groups have one text more where the
     groups do not divide the beams, and the first texts of a program for more are
@@ -42,8 +61,7 @@ class BeamSearch(keras_hub.samplers.BeamSampler):
         num_beams: int. Texts kept, of all groups.
         num_groups: int. Groups; of more than `num_beams` the last ones are empty.
         diversity_penalty: float. For each time that a token was chosen.
-        length_penalty: float. See `normalized`.
-        **kwargs: as for `keras_hub.samplers.BeamSampler`.
+        **kwargs: as for `BeamSearch`.
 
     Attributes:
         kept: how many of the texts are kept, an int or a variable.
@@ -51,15 +69,13 @@ class BeamSearch(keras_hub.samplers.BeamSampler):
 
     def __init__(
         self,
-        num_beams: int = 5,
-        num_groups: Any = 1,
-        diversity_penalty: Any = 0.0,
-        length_penalty: Any = 1.0,
+        num_beams: int = 6,
+        num_groups: int = 3,
+        diversity_penalty: Any = 0.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_beams=num_beams, **kwargs)
         self.num_groups, self.diversity_penalty = num_groups, diversity_penalty
-        self.length_penalty = length_penalty
         self.kept: Any = num_beams
 
     def __call__(
@@ -202,9 +218,7 @@ class BeamSearch(keras_hub.samplers.BeamSampler):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "num_groups": self.num_groups,
             "diversity_penalty": self.diversity_penalty,
-            "length_penalty": self.length_penalty,
         }

@@ -39,11 +39,14 @@ class Search:
         rows: name of the structural parameter that says how many texts it keeps, or
             `None` for one. A program for more serves as well: the sampler's `kept`,
             a variable, says how many.
+        ranked: which of the variables ranks the texts, where the engine's loop has to
+            leave out all but the best; `None` where the sampler itself keeps `kept`.
     """
 
     state: tuple[str, ...]
     shows: str
     rows: str | None = None
+    ranked: str | None = None
     against: str = ""
 
     def kept(self, values: Mapping[str, Value], tokens: int) -> int:
@@ -398,12 +401,6 @@ _LENGTH_PENALTY = Parameter(
     maximum=10,
 )
 
-_BEAMS = Search(
-    state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
-    shows="hypotheses",
-    rows="num_beams",
-)
-
 _GUESSES = Parameter(
     "num_speculative_tokens",
     int,
@@ -485,7 +482,12 @@ _BUILT_IN = (
         ),
         is_random=False,
         rule=rules.top("num_beams"),
-        search=_BEAMS,
+        search=Search(
+            state=("prompt", "cache", "index", "mask", "log_probs"),
+            shows="hypotheses",
+            rows="num_beams",
+            ranked="log_probs",
+        ),
     ),
     _sampler(
         "diverse_beam",
@@ -507,7 +509,7 @@ _BUILT_IN = (
         aliases=("diverse_beam_search", "group_beam_search"),
         origin='Vijayakumar et al. 2016, "Diverse Beam Search", arXiv:1610.02424, with '
         "the Hamming diversity",
-        sampler="minigpt_repl.sampling.beam_samplers:BeamSearch",
+        sampler="minigpt_repl.sampling.beam_samplers:DiverseBeamSearch",
         parameters=(
             _beams(6, "texts kept side by side, of all groups"),
             Parameter(
@@ -531,7 +533,11 @@ _BUILT_IN = (
         ),
         is_random=False,
         rule=rules.top("num_beams"),
-        search=_BEAMS,
+        search=Search(
+            state=("prompt", "cache", "index", "mask", "log_probs", "penalties"),
+            shows="hypotheses",
+            rows="num_beams",
+        ),
     ),
     _sampler(
         "random",

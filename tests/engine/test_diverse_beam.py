@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +11,7 @@ from minigpt_repl.engine.inspection import probabilities
 from minigpt_repl.engine.request import HypothesesChanged, Request
 from minigpt_repl.models.language_model import traces
 from minigpt_repl.repl.commands.searches import BeamTree
-from minigpt_repl.sampling.beam_samplers import BeamSearch
+from minigpt_repl.sampling.beam_samplers import BeamSearch, DiverseBeamSearch
 from minigpt_repl.sampling.registry import find_sampler
 
 pytestmark = pytest.mark.slow
@@ -158,7 +157,7 @@ def continued(causal_lm, sampler):
 def test_outside_of_the_engine_it_continues_a_batch(
     tiny_causal_lm, engine, beams, groups
 ):
-    sampler = BeamSearch(beams, groups, 0.5, return_all_beams=True)
+    sampler = DiverseBeamSearch(beams, groups, return_all_beams=True)
     texts, scores = continued(tiny_causal_lm, sampler)
     found = group_beam_search(engine, LENGTH, beams, groups, 0.5, never)
     ranked = sorted((taken - one, [*ids]) for each in found for ids, one, taken in each)
@@ -168,10 +167,10 @@ def test_outside_of_the_engine_it_continues_a_batch(
     assert scores[1] != pytest.approx(scores[0], abs=1e-3)
 
 
-def test_with_one_group_it_is_keras_hubs_beam_search(tiny_causal_lm):
-    sampler = BeamSearch(5, 1, 9.0, return_all_beams=True)
+def test_with_one_group_it_is_beam_search(tiny_causal_lm):
+    sampler = DiverseBeamSearch(5, 1, 9.0, return_all_beams=True)
     texts, scores = continued(tiny_causal_lm, sampler)
-    beam = keras_hub.samplers.BeamSampler(num_beams=5, return_all_beams=True)
+    beam = BeamSearch(num_beams=5, return_all_beams=True)
     expected, expected_scores = continued(tiny_causal_lm, beam)
     assert texts == expected
     assert scores == pytest.approx(expected_scores, abs=1e-3)
@@ -190,7 +189,8 @@ def test_all_groups_go_on_from_a_first_token_that_can_only_be_a_few(
     assert [each.group for each in changed[-1].survivors].count(2) == 2
 
 
-def test_its_config_makes_it_again():
-    config = BeamSearch(4, 2, 0.3, length_penalty=2.0).get_config()
-    assert BeamSearch.from_config(config).length_penalty == 2.0
-    assert BeamSearch.from_config(config).get_config() == config
+@pytest.mark.parametrize("sampler_class", [BeamSearch, DiverseBeamSearch])
+def test_its_config_makes_it_again(sampler_class):
+    config = sampler_class(num_beams=4, length_penalty=2.0).get_config()
+    assert sampler_class.from_config(config).length_penalty == 2.0
+    assert sampler_class.from_config(config).get_config() == config
