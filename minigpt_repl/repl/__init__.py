@@ -1,1 +1,1 @@
-"""The program that people see: prompts, commands, a terminal and a plain loop."""
+"""The program that people see: prompts and commands, at a terminal and in a pipe."""
