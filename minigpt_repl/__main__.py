@@ -92,7 +92,8 @@ def _carry_out(program: str, arguments: list[str]) -> int:
     except click.UsageError as error:
         message = error.format_message().rstrip(".")
         message = shortened(message[:1].lower() + message[1:])
-        raise UsageError(f"{message}; see {program} --help") from error
+        asked = program if error.ctx is None else error.ctx.command_path
+        raise UsageError(f"{message}; see {asked} --help") from error
 
 
 def _explain(error: BaseException, program: str, is_debug: bool) -> int:

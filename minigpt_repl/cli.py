@@ -252,7 +252,7 @@ def compare(
     """
     from minigpt_repl.compare.comparison import finish, make_plan, run_plan
     from minigpt_repl.compare.comparison_view import TextsView, below_texts, notes
-    from minigpt_repl.compare.export import comparison_to_json, render
+    from minigpt_repl.compare.export import check_place, comparison_to_json, render
     from minigpt_repl.compare.spec import (
         all_strategies,
         parse_count,
@@ -266,6 +266,10 @@ def compare(
     texts = parse_count(count)
     directory, settings = prepare(options)
     strategies = parse_strategies(specs, settings)
+    pages = [(markdown, ".md"), (html, ".html")]
+    places = [(Path(name), suffix) for name, suffix in pages if name is not None]
+    for path, suffix in places:
+        check_place(path, suffix)
     screen = make_screen(str(settings.value("color")))
     with opened_engine(directory, options) as engine:
         text = read_prompt(prompt)
@@ -274,10 +278,9 @@ def compare(
                 strategies = all_strategies(settings, engine.info.has_draft)
             plan = make_plan(settings, strategies, text, texts)
             comparison = finish(run_plan(engine, plan))
-        for name, suffix in ((markdown, ".md"), (html, ".html")):
-            if name is not None:
-                write_user_file(Path(name), render([comparison], suffix, engine))
-                tell(f"wrote {name}")
+        for path, suffix in places:
+            write_user_file(path, render([comparison], suffix, engine))
+            tell(f"wrote {path}")
         if as_json:
             sys.stdout.write(f"{encode(comparison_to_json(comparison))}\n")
         else:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.shown import did_you_mean, plain, shown_path
+from minigpt_repl.shown import did_you_mean, plain, quoted, shown_path
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the largest file that is read."""
@@ -118,13 +118,15 @@ def user_path(typed: str, usage: str) -> Path:
     """The path that the user typed, without quotes, `~` put in full.
 
     Raises:
-        UsageError: if nothing was typed, or what no file can be called.
+        UsageError: if nothing was typed, an option, or what no file can be called.
     """
     name = typed.strip()
     if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
         name = name[1:-1]
     if not name:
         raise UsageError(f"{usage}: name a file")
+    if name.startswith("--"):
+        raise UsageError(f"no option {quoted(name.split()[0])}: {usage}")
     if "\0" in name or "\n" in name:
         raise UsageError(f"{plain(name)} can't be the name of a file")
     return Path(os.path.expanduser(name))

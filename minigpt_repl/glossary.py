@@ -113,8 +113,9 @@ takes it: `top_k:k=5,temperature=0.8`. What is not named has the value of `:set`
 chain, rule, stage: Rules that are stacked with `+` and applied from left to right, each
 to what those before it left. The last of a chain draws from what is left at the end.
 
-context: How many tokens the model can see at once, with the one that begins a text.
-When it is full, the model goes on from the last words; a search ends.
+context: How many tokens the model can see at once, with the one that begins a text;
+`84/128` below the prompt tells how many of them the current text takes. When it is
+full, the model goes on from the last words; a search ends.
 
 tokens/s: New tokens divided by the seconds that it took to make them, without loading
 or compiling. Texts that are made together share their seconds, so that several are
@@ -134,6 +135,11 @@ before it. Most of it is the reading of the prompt, so it does not grow with the
 
 unknown: Words of the prompt that the vocabulary can't spell. The model sees `[UNK]` in
 their place, and can't know what they are.
+
+▸: The place where a text of a comparison parts from the others; before it all are the
+same.
+
+◂: The token that was chosen.
 
 seen, penalty: How often a token is in the text that a penalty looks at, and what that
 takes off its logit. The prompt is part of that text.

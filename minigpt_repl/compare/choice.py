@@ -20,7 +20,6 @@ from minigpt_repl.compare.pieces import (
     display_pieces,
     ending_in_a_line,
     fitting,
-    is_own_text,
     listed,
     name_style,
     visible,
@@ -339,7 +338,7 @@ class Choice:
 
 def why_chosen(text: ScoredText, place: int) -> Choice:
     """Why token `place` of a text, from 0, was chosen."""
-    is_own = is_own_text(text.generation)  # no rule chose it
+    is_own = text.generation.is_own_text  # no rule chose it
     strategies = () if is_own else (Strategy.of(text.generation.request),)
     logits = text.rows[place]
     distribution = next_distribution(

@@ -29,7 +29,7 @@ from minigpt_repl.engine.request import (
     finished,
 )
 from minigpt_repl.errors import MiniGPTError, UsageError
-from minigpt_repl.files import read_user_file, write_user_file
+from minigpt_repl.files import read_user_file
 from minigpt_repl.sampling.registry import find_sampler
 from minigpt_repl.shown import plain, quoted
 
@@ -38,18 +38,16 @@ GENERATOR = f'<meta name="generator" content="{MARK}">'
 SUFFIXES = (".md", ".html", ".json")
 
 
-def write_page(path: Path, text: str) -> None:
-    """Write the text of an export; another export that is there is replaced.
+def check_place(path: Path, suffix: str) -> None:
+    """Before an export of a format of `SUFFIXES` is made: another one is replaced.
 
     Raises:
         UsageError: if the file that is there is something else.
-        MiniGPTError: if it can't be written.
     """
-    if path.is_file() and not _is_export(read_user_file(path), path.suffix.lower()):
+    if path.is_file() and not _is_export(read_user_file(path), suffix):
         raise UsageError(
             f"{path.name} is there and is not an export; choose another name"
         )
-    write_user_file(path, text)
 
 
 def _is_export(text: str, suffix: str) -> bool:

@@ -30,7 +30,6 @@ from minigpt_repl.compare.pieces import (
     REASONS,
     SAME,
     display_pieces,
-    is_own_text,
     level,
     listed,
     spaced_words,
@@ -94,7 +93,7 @@ class Branch:
     def strategy(self) -> Strategy | None:
         """What made it; `None` for a text of the user's own."""
         first = self.generations[0]
-        return None if is_own_text(first) else Strategy.of(first.request)
+        return None if first.is_own_text else Strategy.of(first.request)
 
     @property
     def label(self) -> str:

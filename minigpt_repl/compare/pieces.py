@@ -76,14 +76,9 @@ STYLES = ("green", "cyan", "yellow", "magenta", "bold red")
 """From the terminal's own palette, so that they suit a dark and a light one."""
 
 
-def is_own_text(generation: Generation) -> bool:
-    """Whether it is a text of the user's that was scored: no sampler made it."""
-    return generation.stop_reason == "picked" and not generation.timings.decode_s
-
-
 def maker(generation: Generation) -> str:
     """The sampler that made a text, or that it is the user's own."""
-    return OWN_TEXT if is_own_text(generation) else generation.request.sampler
+    return OWN_TEXT if generation.is_own_text else generation.request.sampler
 
 
 def display_pieces(generation: Generation, info: EngineInfo) -> list[str]:

@@ -190,7 +190,7 @@ def parse_sweep(
 def _range_texts(word: str, kind: type) -> list[str]:
     """The value that was typed, or those of a range."""
     if ".." not in word:
-        return [word]
+        return [each for each in word.split(",") if each]
     span, slash, steps = word.partition("/")
     low, _, high = span.partition("..")
     try:

@@ -179,6 +179,11 @@ class Generation:
         return self.started.seed
 
     @property
+    def is_own_text(self) -> bool:
+        """Whether it is a text of the user's that was scored: no sampler made it."""
+        return self.stop_reason == "picked" and not self.timings.decode_s
+
+    @property
     def has_begun(self) -> bool:
         """Whether it was not stopped before its first token."""
         return bool(self.tokens) or self.stop_reason != "interrupted"

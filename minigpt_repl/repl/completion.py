@@ -84,14 +84,17 @@ def _meaning(word: str, context: Context, is_setting: bool) -> str:
     name = word.removesuffix("=")
     if name in DEFAULTS:
         return f"what {name} does by default"
-    if not is_setting and (summary := summary_of(name)):
+    if is_setting:
+        with suppress(MiniGPTError):
+            return context.session.settings.parameter(name).help
+    if summary := summary_of(name):
         return summary
     for command in all_commands():
         if command.name == name:
             return command.summary
     with suppress(MiniGPTError):
         return context.session.settings.parameter(name).help
-    return summary_of(name)
+    return ""
 
 
 def summary_of(strategy: str) -> str:

@@ -59,6 +59,15 @@ class Session:
         """The current node, or `None` before the first text."""
         return None if self.current is None else self.find(self.current)
 
+    @property
+    def prompted(self) -> Node | None:
+        """The current node, or where that is the user's own text, the last one that
+        went on from a prompt; `None` if there is none."""
+        if self.node is None or not self.node.generation.is_own_text:
+            return self.node
+        prompted = (n for n in reversed(self.nodes) if not n.generation.is_own_text)
+        return next(prompted, None)
+
     def find(self, node_id: int) -> Node | None:
         """The node of that id, or `None`."""
         return next((node for node in self.nodes if node.id == node_id), None)
@@ -122,9 +131,18 @@ def is_of_this_model(context: Context, generation: Generation) -> bool:
 
 def last_node(session: Session, wanted_for: str) -> Node:
     """The current text, which a command is wanted for."""
-    if session.node is None:
+    return _found(session.node, wanted_for)
+
+
+def last_prompted(session: Session, wanted_for: str) -> Node:
+    """The text whose prompt is the last one; see `Session.prompted`."""
+    return _found(session.prompted, wanted_for)
+
+
+def _found(node: Node | None, wanted_for: str) -> Node:
+    if node is None:
         raise UsageError(f"{wanted_for} needs a text: type a prompt first")
-    return session.node
+    return node
 
 
 def inspect_text(context: Context, wanted_for: str) -> "ScoredText":

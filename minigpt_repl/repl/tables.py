@@ -20,7 +20,6 @@ from rich.text import Text
 from minigpt_repl.compare.pieces import (
     FAINT,
     beginning_in_a_line,
-    is_own_text,
     maker,
     part_of_time,
 )
@@ -112,9 +111,11 @@ class FittingTable:
         # What stands under the first heading is the row's name, and needs no label.
         first = next((place for place, each in enumerate(self._headings) if each), 0)
         labels = [
-            f"{heading} " if heading and place != first else ""
+            f"{heading}: " if heading and place != first else ""
             for place, heading in enumerate(self._headings)
         ]
+        if self._headings[first]:
+            yield Text(self._headings[first], FAINT)
         for row in self.rows:
             cells = [
                 Text.assemble((label, FAINT), cell) if cell.plain else cell
@@ -211,7 +212,7 @@ def history_table(session: Session, width: int) -> FittingTable:
             str(node.id),
             "" if node.parent is None else str(node.parent),
             maker(node.generation),
-            "" if is_own_text(node.generation) else str(node.generation.seed),
+            "" if node.generation.is_own_text else str(node.generation.seed),
             beginning_in_a_line(node.text, max(20, width - 40)),
         )
         for node in session.nodes
@@ -239,7 +240,7 @@ def stats_table(session: Session) -> FittingTable:
                 str(len(made)),
                 str(tokens),
                 in_tokens_per_second(tokens / seconds) if seconds > 0 else "",
-                "" if is_own_text(made[0]) else in_seconds(first),
+                "" if made[0].is_own_text else in_seconds(first),
             )
         )
     headings = ("sampler", "texts", "tokens", "speed", "first token")

@@ -68,6 +68,15 @@ def test_a_comparison_in_a_file(run, home, name):
     result = run("compare", "-p", "the king", "greedy", flag, str(home / name))
     assert result.code == 0 and "same for every seed" in result.out
     assert "the king" in (home / name).read_text()
+    assert run("compare", "-p", "a fox", "greedy", flag, str(home / name)).code == 0
+
+
+@pytest.mark.parametrize("flag", ["--markdown", "--html"])
+def test_a_comparison_is_not_written_over_another_file(run, home, flag):
+    (home / "novel.txt").write_text("my own words")
+    result = run("compare", "-p", "x", "greedy", flag, str(home / "novel.txt"))
+    assert result.code == 2 and "is not an export" in result.err
+    assert (home / "novel.txt").read_text() == "my own words"
 
 
 def test_a_replay_of_the_same_is_well(run, exported):

@@ -13,6 +13,7 @@ from page import Page
 from minigpt_repl.compare.comparison import Column, Comparison, finish, run_plan
 from minigpt_repl.compare.export import (
     ReplayError,
+    check_place,
     check_suffix,
     comparison_of,
     comparison_to_json,
@@ -20,7 +21,6 @@ from minigpt_repl.compare.export import (
     render,
     replay,
     warnings,
-    write_page,
 )
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.page import escape_markdown, fragment
@@ -199,7 +199,9 @@ def test_the_markdown_has_texts_and_a_table(comparison):
 
 
 def export(comparison, path):
-    write_page(path, render([comparison], check_suffix(path), ENGINE))
+    suffix = check_suffix(path)
+    check_place(path, suffix)
+    path.write_text(render([comparison], suffix, ENGINE), encoding="utf-8")
 
 
 def test_an_export_is_never_written_over_another_file(comparison, tmp_path):

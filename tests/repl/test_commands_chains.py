@@ -81,6 +81,7 @@ def test_a_stage_is_added_before_the_one_that_chooses():
         (":set p 0.5", "several stages have a p: write min_p.p or top_p.p"),
         (":set nope 5", "no setting 'nope'"),
         (":set min_p 7", "min_p must be a number 0..1"),
+        (":chain drop 3", "the chain has no stage '3': it has min_p, top_p"),
         (":chain drop xtc", "the chain has no stage 'xtc': it has min_p, top_p"),
         (":chain add xtc at 9", "a place in the chain is a whole number 1..3; got '9'"),
         (":chain add min_p", "min_p is in the chain already: :set min_p VALUE"),
@@ -118,9 +119,14 @@ def test_a_chain_is_rearranged():
     talk.type(":chain add typical_p 0.9 at 2", ":chain add xtc:threshold=0.2")
     text = "min_p=0.1 + typical_p=0.9 + temperature=0.8 + xtc:probability=0.5"
     assert talk.notices[0].endswith(f"{text},threshold=0.2")
-    talk.type(":chain move temperature 1", ":chain drop xtc", ":chain drop typical-p")
+    talk.type(":chain move temperature 1", ":chain drop xtc", ":chain drop 3")
     assert talk.notices[0].endswith("-> temperature=0.8 + min_p=0.1")
     assert talk.session.settings.sampler.name == "temperature + min_p"
+
+
+def test_a_stage_is_dropped_by_its_name_in_whatever_spelling():
+    talk = Talk().type(":sampler typical_p=0.9 + min_p=0.1", ":chain drop typical-p")
+    assert talk.notices[0].endswith("-> min_p=0.1")
 
 
 def test_a_sampler_becomes_a_chain_of_its_rule():

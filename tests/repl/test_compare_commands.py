@@ -98,6 +98,7 @@ def test_a_stop_ends_the_comparison_and_keeps_it():
 
 
 def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():
+    commas = talk("the king", ":sweep temperature 0.2,0.8,1.4")
     after = talk("the king", ":sweep temperature 0.2..1.4/3")
     comparison = after.session.comparison
     values = [
@@ -105,6 +106,8 @@ def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():
     ]
     assert values == pytest.approx([0.2, 0.8, 1.4])
     assert "temperature=0.8" in after.said and "trend" in after.said
+    swept = [column.strategy for column in commas.session.comparison.columns]
+    assert swept == [column.strategy for column in comparison.columns]
 
 
 @pytest.mark.parametrize(
@@ -363,6 +366,7 @@ def test_a_comparison_and_a_session_are_exported(tmp_path, suffix):
     [
         (":export", "name a file"),
         (":export a.txt", ".md, .html, .json"),
+        (":export --sesion a.md", "no option '--sesion': :export [--session] FILE"),
         (":export a.md", ":compare first"),
         (":export --session a.md", "needs a text"),
         (":export --session", "name a file"),

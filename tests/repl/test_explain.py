@@ -32,6 +32,11 @@ def test_behind_a_text_of_your_own_is_the_next_token():
     assert "after: the king was old" in talk.notices[0]
 
 
+def test_explain_takes_values_as_sampler_does():
+    spaced, joined = (explained(f"top_p{sep}p=0.5") for sep in " :")
+    assert spaced.error is None and spaced.said == joined.said
+
+
 @pytest.mark.parametrize("spec", all_samplers(), ids=lambda spec: spec.name)
 def test_explain_tells_story_formula_source_and_use(spec):
     said = " ".join(explained(spec.name).said.split())

@@ -49,6 +49,15 @@ def test_heat_and_why_work_on_it():
         assert talk.type(line).error is None, line
 
 
+def test_the_last_prompt_is_still_the_one_that_was_typed():
+    talk = Talk().type("the king", f":score {TEXT}", ":again", ":compare greedy")
+    assert talk.error is None
+    assert talk.session.node.prompt == "the king"
+    assert talk.session.comparison.first.prompt == "the king"
+    alone = Talk().type(f":score {TEXT}", ":again")
+    assert "type a prompt first" in str(alone.error)
+
+
 def test_no_rule_is_said_to_have_chosen_it():
     said = Talk().type(f":score {TEXT}", ":why 2").said
     assert "surprisal" in said

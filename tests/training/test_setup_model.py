@@ -244,6 +244,13 @@ def test_a_second_setup_is_refused_and_names_the_firsts_process(place, capsys):
         pass
 
 
+def test_where_nothing_was_begun_there_is_nothing_to_go_on_with(place, capsys):
+    # It began anew, on SimpleBooks, at a place that was mistyped.
+    code, errors = refused(place, capsys, "--resume", corpus=None, out="mistyped")
+    assert code == 2 and "leave --resume out to start one" in errors
+    assert not [*place.glob("mistyped*")]
+
+
 def test_a_training_of_an_old_version_needs_its_corpus(place, capsys):
     """0.1.0 kept recipe and seed in the state, and no options."""
     from minigpt_repl.training.resume import State, save_state

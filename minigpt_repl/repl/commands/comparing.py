@@ -117,7 +117,7 @@ def prompt_for(
     """The prompt that was typed, or the last one with its exact tokens."""
     if typed is not None:
         return typed, None
-    node = context.session.node
+    node = context.session.prompted
     if node is None:
         raise UsageError(
             f"{wanted_for} needs a text: type a prompt first, or {wanted_for} -- PROMPT"

@@ -132,11 +132,11 @@ def _help_on(word: str, settings: Settings) -> Iterator[Output]:
 
 def _of_name(word: str, settings: Settings) -> Iterator[Output]:
     """Of the command, the word of the glossary, the sampler or setting of a name."""
-    for entry in all_commands():
-        if word in (entry.name, *entry.aliases):
-            yield Say(_command_help(entry))
+    commands = [e for e in all_commands() if word in (e.name, *e.aliases)]
+    yield from (Say(_command_help(entry)) for entry in commands)
     term = find_entry(word)
-    if term is not None:
+    # The name of a command is no beginning of a word.
+    if term is not None and (not commands or word in term.names):
         names = ", ".join(term.names)
         yield Say(Text.assemble((names, NAME), f"\n{term.text}"))
     with suppress(UsageError):

@@ -231,10 +231,10 @@ def export(context: Context, arguments: str) -> Outputs:
     is replaced only if it is an export.
     """
     from minigpt_repl.compare.export import (
+        check_place,
         check_suffix,
         comparison_of,
         render,
-        write_page,
     )
     from minigpt_repl.compare.page import session_page
 
@@ -243,6 +243,7 @@ def export(context: Context, arguments: str) -> Outputs:
         arguments = arguments.removeprefix(SESSION_FLAG)
     path = user_path(arguments, USAGE)
     suffix = check_suffix(path)
+    check_place(path, suffix)
     session, engine = context.session, context.engine
     if is_session:
         last_node(session, ":export --session")
@@ -257,7 +258,7 @@ def export(context: Context, arguments: str) -> Outputs:
         text = render(texts, suffix, engine)
     else:
         text = render([session.comparison], suffix, engine)
-    write_page(path, text)
+    write_user_file(path, text)
     what = "the session" if is_session else "the comparison"
     yield Notice(f"wrote {what} to {shown_path(path)}")
 

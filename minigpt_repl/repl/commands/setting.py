@@ -203,13 +203,15 @@ def describe_changes(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def describe_fitting(changes: Iterable[Change]) -> Iterator[str]:
-    """A line for each setting that a model does not allow, and why."""
+    """A line for each setting that is another with a model, and why."""
     reasons = {
-        "stop": "not every model knows where a document ends",
+        "end": "this model knows where a document ends",
+        "none": "this model does not know where a document ends",
         "sampler": "the model has no draft model",
     }
     for change in changes:
-        why = reasons.get(change.name, "the model's vocabulary is smaller")
+        key = change.after if change.name == "stop" else change.name
+        why = reasons.get(str(key), "the model's vocabulary is smaller")
         yield f"{_arrow(change)}, {why}"
 
 
@@ -381,6 +383,9 @@ def _is_last(text: str) -> bool:
 
 
 def _place_of(name: str, names: Sequence[str]) -> int:
+    """Where a stage stands, from 0, of its name or its number on the screen."""
+    if name.isdecimal() and 1 <= int(name) <= len(names):
+        return int(name) - 1
     for place, each in enumerate(names):
         if chain.plain(each) == chain.plain(name):
             return place

@@ -18,7 +18,7 @@ from minigpt_repl.compare.comparison_view import NOT_QUALITY, FiguresView
 from minigpt_repl.compare.measures import MEASURES
 from minigpt_repl.compare.spec import PROMPT_MARK, Strategy, split_prompt
 from minigpt_repl.errors import UsageError, no_draft
-from minigpt_repl.files import user_path
+from minigpt_repl.files import user_path, write_user_file
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import Context, Steps
 from minigpt_repl.repl.dispatch import command
@@ -181,15 +181,18 @@ def tour(context: Context, arguments: str) -> Steps:
     claim. `:tour top_k` is one chapter, `:tour --export lesson.html` a handout. The
     texts stay in the session, see `:tree` and `:goto`, and are the last comparison.
     """
+    from minigpt_repl.compare.export import check_place
+
     path, wanted, prompt = _read(arguments)
+    if path is not None:
+        check_place(path, ".html")
     told, chapters = yield from _choose(context, prompt)
     if wanted:
         chapters = [each for each in chapters if each.spec.sampler == wanted]
     if path is not None:
-        from minigpt_repl.compare.export import write_page
         from minigpt_repl.compare.page import lesson_page
 
-        write_page(path, lesson_page(_handout(chapters), told, context.engine))
+        write_user_file(path, lesson_page(_handout(chapters), told, context.engine))
         yield Notice(f"wrote the lesson to {shown_path(path)}")
     if not chapters:
         return context.session

@@ -17,7 +17,6 @@ from minigpt_repl.compare.pieces import (
     display_pieces,
     ending,
     ending_in_a_line,
-    is_own_text,
     maker,
     visible,
 )
@@ -40,6 +39,7 @@ from minigpt_repl.repl.context import (
     inspect_text,
     is_of_this_model,
     last_node,
+    last_prompted,
 )
 from minigpt_repl.repl.continuation import (
     SHOWN_BEFORE,
@@ -73,7 +73,7 @@ def again(context: Context, arguments: str) -> Steps:
     With a number, that many texts together, each with a new seed. If a seed is set,
     the seeds count up from that of the last text.
     """
-    node = last_node(context.session, ":again")
+    node = last_prompted(context.session, ":again")
     times = read_count(arguments or "1", MOST_AGAIN, ":again takes")
     request = again_request(context, node)
     shown = _shown_of(context.session, node)
@@ -135,7 +135,7 @@ def raw(context: Context, arguments: str) -> Outputs:
 @command("edit")
 def edit(context: Context, arguments: str) -> Steps:
     """Edit the last prompt in $EDITOR, then continue it."""
-    node = context.session.node
+    node = context.session.prompted
     before = "" if node is None else _shown_of(context.session, node)
     edited = yield AskEditor(before)
     prompt = as_typed(edited or "").strip()
@@ -243,7 +243,7 @@ def branch(context: Context, arguments: str) -> Steps:
         cut,
         text="".join(display_pieces(cut, info)),
         raw_text=info.text.raw_text(cut.token_ids),
-        stop_reason="picked" if word or is_own_text(made) else "interrupted",
+        stop_reason="picked" if word or made.is_own_text else "interrupted",
     )
     session, parent = context.session, node.parent
     if start:

@@ -24,7 +24,6 @@ from minigpt_repl.compare.choice import (
 from minigpt_repl.compare.pieces import (
     FAINT,
     HeatView,
-    is_own_text,
     next_token_place,
     visible,
 )
@@ -56,6 +55,7 @@ from minigpt_repl.repl.context import (
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, Row, facts_table
+from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler, read_sampler
 from minigpt_repl.sampling.rules import best as best_alone
@@ -205,6 +205,9 @@ def explain(context: Context, arguments: str) -> Outputs:
     settings = context.session.settings
     spec, values = settings.sampler, settings.parameters()
     if arguments:
+        name, *pairs = chain.words(arguments)
+        if pairs and "+" not in arguments:  # as `:sampler` takes them
+            arguments = f"{name}:{','.join(pairs)}"
         spec, typed = read_sampler(arguments)
         values = settings.parameters(spec)
         for name, text in typed.items():
@@ -215,7 +218,7 @@ def explain(context: Context, arguments: str) -> Outputs:
     node = context.session.node
     prompt, ids = "", current_ids(context)
     if node is not None:
-        is_whole = spec.needs_history or is_own_text(node.generation)
+        is_whole = spec.needs_history or node.generation.is_own_text
         prompt = node.text if is_whole else node.prompt
         ids = ids if is_whole else prompt_ids_of(context, node)
     named = spec.text(values)
