@@ -136,10 +136,10 @@ before it. Most of it is the reading of the prompt, so it does not grow with the
 unknown: Words of the prompt that the vocabulary can't spell. The model sees `[UNK]` in
 their place, and can't know what they are.
 
-▸: The place where a text of a comparison parts from the others; before it all are the
-same.
+▸: The place where a text of a comparison parts from the others. Before it all have the
+same tokens, which are shown faintly.
 
-◂: The token that was chosen.
+◂: The token that was chosen. It need not be the most probable one, which stands first.
 
 seen, penalty: How often a token is in the text that a penalty looks at, and what that
 takes off its logit. The prompt is part of that text.
