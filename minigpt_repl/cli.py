@@ -195,7 +195,8 @@ def doctor(options: Options, /, **given: Any) -> int:
     """
     from minigpt_repl.doctor import examine
     from minigpt_repl.engine.worker import quiet
-    from minigpt_repl.repl.entry import make_screen, open_engine
+    from minigpt_repl.repl.entry import open_engine
+    from minigpt_repl.repl.screen import make_screen
 
     options = options.changed(**given)
     config = read_config(options.config)
@@ -259,8 +260,9 @@ def compare(
         parse_strategies,
     )
     from minigpt_repl.formats import encode
-    from minigpt_repl.repl.entry import make_screen, opened_engine, read_prompt
+    from minigpt_repl.repl.entry import opened_engine, read_prompt
     from minigpt_repl.repl.output import Say
+    from minigpt_repl.repl.screen import make_screen, work_of
 
     options = options.changed(**given)
     texts = parse_count(count)
@@ -270,8 +272,9 @@ def compare(
     places = [(Path(name), suffix) for name, suffix in pages if name is not None]
     for path, suffix in places:
         check_place(path, suffix)
-    screen = make_screen(str(settings.value("color")))
     with opened_engine(directory, options) as engine:
+        color = str(settings.value("color"))
+        screen = make_screen(color, work=lambda: work_of(engine))
         text = read_prompt(prompt)
         with screen.spinner:
             if not strategies:

@@ -5,8 +5,6 @@ to stdout, flushed as it comes; everything else goes to stderr, and no escape by
 written to a pipe unless colour is forced.
 """
 
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -33,10 +31,8 @@ from minigpt_repl.repl.output import (
     TextEnded,
     TextReplaced,
     TextStarted,
-    is_dumb,
-    wants_color,
 )
-from minigpt_repl.repl.screen import Screen
+from minigpt_repl.repl.screen import Screen, make_screen, work_of
 from minigpt_repl.repl.signals import leaving_after_stop, on_interrupt
 from minigpt_repl.report import JsonWriter, WatchedEngine
 from minigpt_repl.sampling.registry import all_samplers
@@ -157,7 +153,7 @@ def _run_plain(options: Options, directory: Path, session: Session) -> int:
         session,
         open_watched,
         str(directory),
-        make_screen(has_objects=json),
+        make_screen(has_objects=json, work=lambda: work_of(loop.engine)),
         keep_going=options.keep_going,
         only_new=options.only_new,
         hides_texts=json,
@@ -288,28 +284,6 @@ def read_prompt(flag: str) -> str:
     if len(text) > LONGEST_INPUT:
         raise too_long("the prompt on standard input")
     return text.decode("utf-8", "replace").rstrip("\r\n")
-
-
-def make_screen(color: str = "never", has_objects: bool = False) -> Screen:
-    """Where there is no terminal to read from: the standard streams.
-
-    While a command is at work a spinner tells that to a person, since TensorFlow alone
-    takes seconds. Where stdout `has_objects` for a program, all else goes to stderr.
-    """
-    out = sys.stderr if has_objects else sys.stdout
-    is_terminal = out.isatty() and not is_dumb(os.environ)
-    # A terminal on one side only is none, and gets no escape byte of the spinner.
-    sides = (sys.stdin, sys.stdout, sys.stderr)
-    is_seen = is_terminal and all(side.isatty() for side in sides) and not has_objects
-    screen = Screen(
-        out,
-        sys.stderr,
-        shutil.get_terminal_size,
-        can_move=is_terminal,
-        label=(lambda: "working; ^C stops") if is_seen else None,
-    )
-    screen.color = wants_color(color, os.environ, out.isatty())
-    return screen
 
 
 @contextmanager

@@ -5,7 +5,6 @@ end answers those that ask.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,25 +108,6 @@ class ClearScreen(Output):
 @dataclass(frozen=True)
 class Quit(Output):
     """Leave the program."""
-
-
-def wants_color(
-    setting: str, environment: Mapping[str, str], is_terminal: bool
-) -> bool:
-    """Whether to colour: `always` and `never` as set, `auto` by where it goes.
-
-    https://no-color.org: a `NO_COLOR` that is not empty means no colour.
-    """
-    if setting != "auto":
-        return setting == "always"
-    if not is_terminal or environment.get("NO_COLOR"):
-        return False
-    return not is_dumb(environment)
-
-
-def is_dumb(environment: Mapping[str, str]) -> bool:
-    """Whether the terminal can do no more than print."""
-    return environment.get("TERM", "dumb").lower() in ("dumb", "unknown", "")
 
 
 FRAME_S = 1 / 12

@@ -6,11 +6,13 @@ taken back, as in a pipe, it is written as it comes.
 """
 
 import io
+import os
 import re
 import shutil
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from os import terminal_size
 from typing import TYPE_CHECKING, TextIO
@@ -31,6 +33,8 @@ from minigpt_repl.shown import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from minigpt_repl.engine.request import Engine
 
 CLEAR_LINE = "\x1b[K"
 CLEAR_BELOW = "\x1b[J"
@@ -360,3 +364,61 @@ class Spinner:
     def _write(self, text: str) -> None:
         self._err.write(text)
         self._err.flush()
+
+
+WORK = {
+    "starting": "starting the engine",
+    "loading": "loading the model",
+    "warming": "warming up the samplers",
+}
+"""What an engine is at, by its state."""
+
+
+def work_of(engine: "Engine") -> str:
+    """What an engine is at, in words for a spinner."""
+    return WORK.get(engine.status.state, "working")
+
+
+def make_screen(
+    color: str = "never",
+    has_objects: bool = False,
+    work: Callable[[], str] = lambda: "working",
+) -> Screen:
+    """Where there is no terminal to read from: the standard streams.
+
+    While a command is at work a spinner tells a person at what, since TensorFlow alone
+    takes seconds. Where stdout `has_objects` for a program, all else goes to stderr.
+    """
+    out = sys.stderr if has_objects else sys.stdout
+    is_terminal = out.isatty() and not is_dumb(os.environ)
+    # A terminal on one side only is none, and gets no escape byte of the spinner.
+    sides = (sys.stdin, sys.stdout, sys.stderr)
+    is_seen = is_terminal and all(side.isatty() for side in sides) and not has_objects
+    screen = Screen(
+        out,
+        sys.stderr,
+        shutil.get_terminal_size,
+        can_move=is_terminal,
+        label=(lambda: f"{work()}; ^C stops") if is_seen else None,
+    )
+    screen.color = wants_color(color, os.environ, out.isatty())
+    return screen
+
+
+def wants_color(
+    setting: str, environment: Mapping[str, str], is_terminal: bool
+) -> bool:
+    """Whether to colour: `always` and `never` as set, `auto` by where it goes.
+
+    https://no-color.org: a `NO_COLOR` that is not empty means no colour.
+    """
+    if setting != "auto":
+        return setting == "always"
+    if not is_terminal or environment.get("NO_COLOR"):
+        return False
+    return not is_dumb(environment)
+
+
+def is_dumb(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal can do no more than print."""
+    return environment.get("TERM", "dumb").lower() in ("dumb", "unknown", "")

@@ -33,8 +33,7 @@ from minigpt_repl.repl.line_editor import (
     LineHistory,
     edit,
 )
-from minigpt_repl.repl.output import is_dumb, wants_color
-from minigpt_repl.repl.screen import Screen
+from minigpt_repl.repl.screen import Screen, is_dumb, wants_color, work_of
 from minigpt_repl.repl.signals import ignore, leaving_cleanly, on_interrupt, stopping
 from minigpt_repl.sampling.parameters import format_values
 from minigpt_repl.shown import defect, in_tokens_per_second, shortened, shown_line
@@ -44,12 +43,6 @@ COMMANDS = "minigpt_repl.repl.commands"
 """Imported, with all commands, a little after the prompt can be typed at."""
 
 IMPORT_DELAY = 0.3
-
-WAITING = {
-    "starting": "starting the engine",
-    "loading": "loading the model",
-    "warming": "warming up the samplers",
-}
 
 
 class Terminal(App):
@@ -208,8 +201,7 @@ class Terminal(App):
         self.screen.color = wants_color(setting, os.environ, is_terminal=True)
 
     def _waiting_for(self) -> str:
-        engine = self.opening or self.engine
-        return f"{WAITING.get(engine.status.state, 'working')}; ^C goes back"
+        return f"{work_of(self.opening or self.engine)}; ^C goes back"
 
 
 @contextmanager

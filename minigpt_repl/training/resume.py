@@ -88,12 +88,6 @@ def is_finished(out: Path, resume: bool, overwrite: bool) -> bool:
     if overwrite:
         return False
     if resume:
-        kept = {each.name for each in paths.training_folder(out).iterdir()}
-        if not has_checkpoint and kept <= {LOCK_FILE}:
-            raise UsageError(
-                f"there is no unfinished training of {out}: leave --resume out to "
-                "start one, or name its folder with --out"
-            )
         return has_checkpoint and not has_state
     if has_state:
         raise UsageError(

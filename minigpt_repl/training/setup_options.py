@@ -17,7 +17,7 @@ import click
 
 from minigpt_repl.errors import UsageError
 from minigpt_repl.formats import DocumentKind
-from minigpt_repl.paths import default_output, training_folder
+from minigpt_repl.paths import RECORD_FILE, default_output, training_folder
 from minigpt_repl.sampling.parameters import Value
 from minigpt_repl.sampling.registry import (
     SamplerSpec,
@@ -218,6 +218,11 @@ def make_setup(options: Options, given: Collection[str]) -> Setup:
     header = read_header(training_folder(out)) if options.resume else None
     if header is not None:
         options = _resumed(options, given, header, out)
+    elif options.resume and "corpus" not in given and not (out / RECORD_FILE).exists():
+        raise UsageError(
+            f"there is no unfinished training of {out}: leave --resume out to start "
+            "one, or name its folder with --out"
+        )
     lengths = [name for name in LENGTHS if getattr(options, name)]
     if len(lengths) > 1:
         raise UsageError(

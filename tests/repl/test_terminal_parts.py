@@ -12,7 +12,7 @@ from minigpt_repl.repl import output
 from minigpt_repl.repl.context import Session
 from minigpt_repl.repl.dispatch import whole_input
 from minigpt_repl.repl.line_editor import LineHistory, colors
-from minigpt_repl.repl.output import wants_color
+from minigpt_repl.repl.screen import wants_color
 from minigpt_repl.repl.terminal import toolbar
 from minigpt_repl.settings import Settings
 
