@@ -171,8 +171,8 @@ def parse_count(text: str) -> int:
 def parse_sweep(
     words: Sequence[str], name: str, settings: Settings
 ) -> tuple[Strategy, ...]:
-    """The sampler in use at each value of one of its parameters: at `1 5 10`, or at
-    `0.2..1.4/5` for five evenly spaced ones.
+    """The sampler in use at each value of one of its parameters: at `1 5 10` or
+    `1,5,10`, or at `0.2..1.4/5` for five evenly spaced ones.
 
     Raises:
         UsageError: if one is not allowed, or there are none or too many.
@@ -188,7 +188,9 @@ def parse_sweep(
 
 
 def _range_texts(word: str, kind: type) -> list[str]:
-    """The value that was typed, or those of a range."""
+    """The value that was typed, those of a list, or those of a range."""
+    if kind is str:
+        return [word]
     if ".." not in word:
         return [each for each in word.split(",") if each]
     span, slash, steps = word.partition("/")

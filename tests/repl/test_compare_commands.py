@@ -110,6 +110,14 @@ def test_a_sweep_varies_one_parameter_of_the_sampler_in_use():
     assert swept == [column.strategy for column in comparison.columns]
 
 
+def test_a_sweep_of_words_takes_each_list_as_a_value():
+    # It ended in a KeyError of the name that was typed.
+    after = talk("the king", ":sampler ban + top_k", ":sweep ban.words king,old the")
+    swept = [each.strategy.parameters for each in after.session.comparison.columns]
+    assert [values["ban"] for values in swept] == ["king,old", "the"]
+    assert after.session.comparison.names == ["ban=king,old", "ban=the"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

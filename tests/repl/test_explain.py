@@ -35,6 +35,20 @@ def test_behind_a_text_of_your_own_is_the_next_token():
 def test_explain_takes_values_as_sampler_does():
     spaced, joined = (explained(f"top_p{sep}p=0.5") for sep in " :")
     assert spaced.error is None and spaced.said == joined.said
+    several = explained("top_k k = 3 temperature 0.5")
+    assert several.notices[0].startswith("top_k k=3 temperature=0.5, the next token")
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("ban=old king", 'ban="old king"'),
+        ("logit_bias=king:2, old:-1", 'logit_bias="king:2, old:-1"'),
+        ("top_k:k=3, temperature=0.5", "top_k k=3 temperature=0.5"),
+    ],
+)
+def test_words_of_a_value_stay_together(typed, named):
+    assert explained(typed).notices[0].startswith(f"{named}, the next token")
 
 
 @pytest.mark.parametrize("spec", all_samplers(), ids=lambda spec: spec.name)

@@ -18,7 +18,6 @@ from minigpt_repl.compare.comparison_view import (
     notes,
 )
 from minigpt_repl.compare.spec import (
-    Strategy,
     all_strategies,
     parse_sweep,
     parse_typed,
@@ -87,7 +86,8 @@ def sweep(context: Context, arguments: str) -> Steps:
     session = context.session
     words, typed_prompt = split_prompt(arguments)
     name, *values = words.split() or [""]
-    strategies = _sweep(session.settings, name, values)
+    name = _varied(session.settings, name, values)
+    strategies = parse_sweep(values, name, session.settings)
     prompt, ids = prompt_for(context, typed_prompt, ":sweep")
     plan = make_plan(session.settings, strategies, prompt, 1, ids, varied=name)
     comparison = yield from show_comparison(context, plan)
@@ -125,7 +125,8 @@ def prompt_for(
     return node.prompt, again_request(context, node).prompt_ids
 
 
-def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, ...]:
+def _varied(settings: Settings, name: str, values: list[str]) -> str:
+    """The parameter of the sampler in use that a sweep varies, by its full name."""
     spec = settings.sampler
     if not name or not values:
         names = ", ".join(spec.parameter_names) or "no parameters"
@@ -139,9 +140,8 @@ def _sweep(settings: Settings, name: str, values: list[str]) -> tuple[Strategy, 
             "by :compare greedy top_k:k=5 n=5"
         )
     try:
-        name = spec.parameter(name).name
+        return spec.parameter(name).name
     except UsageError as error:  # names the samplers that have it
         is_known = any(name in each.parameter_names for each in settings.samplers())
         hint = "; :sampler NAME switches to one of them" if is_known else ""
         raise UsageError(f"{error}{hint}") from None
-    return parse_sweep(values, name, settings)

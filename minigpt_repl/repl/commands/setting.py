@@ -114,7 +114,9 @@ def changed(context: Context, after: Settings, *lines: str) -> Steps:
         wording = Wording(engine.info.text, engine.encode)
         wording.values(spec, values, engine.info.vocabulary_size)
     yield from map(Notice, lines)
-    for stage in spec.stages:
+    before = context.session.settings
+    is_same = (before.sampler, before.parameters()) == (spec, values)
+    for stage in () if is_same else spec.stages:
         (main, *_) = stage.parameters or [None]
         if main is not None and main.tokens and values[stage.name] is None:
             yield Notice(f"{stage.name} has no words, so it does nothing: {main.help}")

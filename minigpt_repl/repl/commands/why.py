@@ -44,6 +44,7 @@ from minigpt_repl.repl.commands.searches import (
     DraftsView,
     search_request,
 )
+from minigpt_repl.repl.commands.setting import read_assignments
 from minigpt_repl.repl.completion import sampler_words
 from minigpt_repl.repl.context import (
     Context,
@@ -55,7 +56,6 @@ from minigpt_repl.repl.context import (
 from minigpt_repl.repl.dispatch import command
 from minigpt_repl.repl.output import Notice, Output, Say
 from minigpt_repl.repl.tables import NAME, STRONG, FittingTable, Row, facts_table
-from minigpt_repl.sampling import chain
 from minigpt_repl.sampling.parameters import Value, format_values
 from minigpt_repl.sampling.registry import SamplerSpec, find_sampler, read_sampler
 from minigpt_repl.sampling.rules import best as best_alone
@@ -65,6 +65,7 @@ from minigpt_repl.shown import (
     in_nats,
     in_nats_of_change,
     percent,
+    plain,
     shown,
 )
 
@@ -205,13 +206,11 @@ def explain(context: Context, arguments: str) -> Outputs:
     settings = context.session.settings
     spec, values = settings.sampler, settings.parameters()
     if arguments:
-        name, *pairs = chain.words(arguments)
-        if pairs and "+" not in arguments:  # as `:sampler` takes them
-            arguments = f"{name}:{','.join(pairs)}"
-        spec, typed = read_sampler(arguments)
+        spec, typed = _read_explained(arguments)
         values = settings.parameters(spec)
         for name, text in typed.items():
-            values[name] = spec.parameter(name).parse(text, settings.limits)
+            parameter = spec.parameter(name)
+            values[parameter.name] = parameter.parse(text, settings.limits)
     # A stage's story has its formula.
     formula = [] if spec.stages else [f"{spec.formula} ({spec.origin})."]
     yield Say(Text("\n".join(filter(None, [spec.story, *formula, spec.use]))))
@@ -229,6 +228,16 @@ def explain(context: Context, arguments: str) -> Outputs:
         yield from _search(context, spec, values, prompt, ids)
     else:
         yield Say(_rule(context, spec, values, ids))
+
+
+def _read_explained(typed: str) -> tuple[SamplerSpec, dict[str, str]]:
+    """A sampler and values that were typed: `top_p:p=0.5`, or as `:sampler` takes
+    them, `top_p p=0.5`."""
+    name, _, pairs = typed.partition(" ")
+    if not pairs or set("=:+") & set(name) or pairs.lstrip().startswith("+"):
+        return read_sampler(typed)
+    usage = f":explain {plain(name)}:NAME=VALUE,..."
+    return read_sampler(name)[0], read_assignments(pairs, usage)
 
 
 def _rule(
