@@ -10,7 +10,7 @@ is loaded here, and its log lines go to a file.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +111,7 @@ class Model:
             UsageError: for a sampler or a value that is not allowed.
         """
         settings = self._settings(sampler=sampler, length=length, seed=seed, stop=stop)
-        request = replace(settings.request(_checked(prompt)), with_scores=True)
+        request = replace(settings.request(_text("prompt", prompt)), with_scores=True)
         return Text(self._engine, request)
 
     def next(self, prompt: str, *samplers: str, count: int = 10) -> "Next":
@@ -120,9 +120,9 @@ class Model:
         Raises:
             UsageError: for a sampler or a count that is not allowed.
         """
-        strategies = parse_strategies(samplers, self._settings())
+        strategies = parse_strategies(_texts(samplers), self._settings())
         count = read_count(str(count), MOST_TOKENS, "count must be")
-        ids = self._engine.encode(_checked(prompt))
+        ids = self._engine.encode(_text("prompt", prompt))
         where = inspection.next_place(ids, self._engine)
         logits = inspection.next_logits(self._engine, ids)
         columns = strategy_columns(strategies, logits, where)
@@ -149,11 +149,11 @@ class Model:
             UsageError: for a sampler or a value that is not allowed.
         """
         settings = self._settings(length=length, seed=seed)
-        strategies = parse_strategies(samplers, settings) or all_strategies(
+        strategies = parse_strategies(_texts(samplers), settings) or all_strategies(
             settings, self._info.has_draft
         )
         count = parse_count(str(n))
-        plan = make_plan(settings, strategies, _checked(prompt), count)
+        plan = make_plan(settings, strategies, _text("prompt", prompt), count)
         return Compared(finish(run_plan(self._engine, plan)), self._engine)
 
     def close(self) -> None:
@@ -175,10 +175,14 @@ class Model:
         return Settings(limits=limits_of(self._info)).set(typed)[0]
 
 
-def _checked(prompt: object) -> str:
-    if not isinstance(prompt, str):
-        raise UsageError(f"a prompt must be text; got {quoted(prompt)}")
-    return prompt
+def _text(what: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise UsageError(f"a {what} must be text; got {quoted(given)}")
+    return given
+
+
+def _texts(samplers: Sequence[object]) -> list[str]:
+    return [_text("sampler", each) for each in samplers]
 
 
 class _Shown:

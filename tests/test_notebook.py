@@ -58,6 +58,8 @@ def test_a_drawn_seed_makes_the_same_text_again(model):
         (lambda model: model.generate(5), "a prompt must be text; got 5"),
         (lambda model: model.next(None), "a prompt must be text"),
         (lambda model: model.next("the", count=0), "count must be"),
+        (lambda model: model.next("the", 3), "a sampler must be text; got 3"),
+        (lambda model: model.compare("the", ["greedy"]), "a sampler must be text"),
         (lambda model: model.generate("the", length=3).why(4), "1..3"),
         (lambda model: model.generate("the", length=3).why("zebra"), "zebra"),
     ],

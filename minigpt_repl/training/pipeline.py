@@ -155,6 +155,7 @@ def _train_and_save(training: "_Training") -> Run:
             context_length=setup.recipe.context_length,
             all_rows=setup.recipe.all_rows,
         )
+        progress.say("now the draft model, which guesses for speculative decoding:")
         draft, draft_run = training.train(recipe, folder / "draft", DRAFT_SHARE)
         if draft_run.was_stopped:
             return draft_run

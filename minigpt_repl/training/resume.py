@@ -80,15 +80,15 @@ def is_finished(out: Path, resume: bool, overwrite: bool) -> bool:
     """
     has_state = any(paths.training_folder(out).rglob(STATE_FILE))
     has_checkpoint = (out / RECORD_FILE).exists()
+    if resume and has_checkpoint and not has_state:
+        return True
     if (mine := _not_ours(out)) is not None:
         raise UsageError(
             f"{mine} is not a checkpoint's and would be lost: move it away, or name "
             "another folder with --out"
         )
-    if overwrite:
+    if overwrite or resume:
         return False
-    if resume:
-        return has_checkpoint and not has_state
     if has_state:
         raise UsageError(
             f"there is an unfinished training of {out}: go on with --resume, or start "

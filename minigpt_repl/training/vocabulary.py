@@ -370,6 +370,7 @@ def learn_vocabulary(
         raise CorpusError(
             f"no words can be learned from {total:,} words of {len(alone)} different "
             f"characters: give more text, in which words occur {_LOWEST_THRESHOLD} "
-            f"times, or ask for a vocabulary of {2 * needed} or more"
+            f"times, ask for a vocabulary of {2 * needed} or more, or, where no spaces "
+            "part the words, take --tokenizer bpe"
         )
     return words

@@ -21,7 +21,11 @@ def test_a_saved_session_goes_on_in_another(tmp_path):
     talk = Talk().set(length="6", seed="3").type("the king", ":save a session.json")
     assert talk.notices == ["saved 1 text to a session.json"]
     other = Talk().type(":load 'a session.json'")
-    assert other.notices == ["loaded 1 text from a session.json"]
+    assert other.notices == [
+        "loaded 1 text from a session.json",
+        "length: 80 -> 6",
+        "seed: off -> 3",
+    ]
     assert other.session.nodes == talk.session.nodes
     assert other.type(":again").texts == [talk.session.node.text]
     assert os.listdir(tmp_path) == ["a session.json"]

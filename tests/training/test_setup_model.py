@@ -251,6 +251,17 @@ def test_where_nothing_was_begun_there_is_nothing_to_go_on_with(place, capsys):
     assert not [*place.glob("mistyped*")]
 
 
+def test_a_finished_training_is_finished_whatever_lies_beside_it(place, capsys):
+    out = place / "out"
+    out.mkdir()
+    (out / "training.json").write_text("{}")
+    (out / "README.md").write_text("how I made it")
+    code, errors = refused(place, capsys, "--resume")
+    assert code == 0 and f"the training of {out} is finished" in errors
+    code, errors = refused(place, capsys, "--overwrite")
+    assert code == 2 and "README.md is not a checkpoint's" in errors
+
+
 def test_a_training_of_an_old_version_needs_its_corpus(place, capsys):
     """0.1.0 kept recipe and seed in the state, and no options."""
     from minigpt_repl.training.resume import State, save_state

@@ -19,7 +19,11 @@ from minigpt_repl.engine.request import Generation, Token, TokenScore
 from minigpt_repl.errors import MiniGPTError, UsageError
 from minigpt_repl.files import read_user_file, user_path, write_user_file
 from minigpt_repl.models.text.codec import as_typed
-from minigpt_repl.repl.commands.setting import describe_fitting, prepare
+from minigpt_repl.repl.commands.setting import (
+    describe_changes,
+    describe_fitting,
+    prepare,
+)
 from minigpt_repl.repl.commands.tree import ranges, runs_of
 from minigpt_repl.repl.completion import file_words
 from minigpt_repl.repl.context import (
@@ -73,6 +77,8 @@ def load(context: Context, arguments: str) -> Steps:
     yield Notice(f"loaded {_texts(len(session.nodes))} from {shown_path(path)}")
     settings, changes = session.settings.fitted_to(session.settings.limits)
     yield from map(Notice, describe_fitting(changes))
+    before = context.session.settings
+    yield from map(Notice, describe_changes(before.changes_to(settings)))
     prepare(context, settings)
     return replace(session, settings=settings)
 
