@@ -231,6 +231,11 @@ class PlainLoop(App):
             if self.has_quit or (self.has_failed and not self._keep_going):
                 return False
 
+    def stop(self) -> None:
+        """As `App`; raises `KeyboardInterrupt` where there is nothing yet to keep."""
+        super().stop()
+        _check_loaded(self.engine)
+
     def run_steps(self, make_steps: Callable[[Context], Steps]) -> None:
         """Carry out one command; raises what it raises, and as `run` after ^C."""
         self.screen.color = self.session.settings.value("color") == "always"
@@ -289,8 +294,17 @@ def read_prompt(flag: str) -> str:
 @contextmanager
 def opened_engine(directory: Path, options: Options) -> Iterator[Engine]:
     """An engine; the first ^C ends a text within a step, and what is there is kept."""
-    with (
-        closing(open_engine(str(directory), options)) as engine,
-        leaving_after_stop(engine.stop),
-    ):
-        yield engine
+    with closing(open_engine(str(directory), options)) as engine:
+
+        def stop() -> None:
+            engine.stop()
+            _check_loaded(engine)
+
+        with leaving_after_stop(stop):
+            yield engine
+
+
+def _check_loaded(engine: Engine) -> None:
+    # A stop before the first request, which needs the model, is heard by nobody.
+    if engine.status.info is None:
+        raise KeyboardInterrupt

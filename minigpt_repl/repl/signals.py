@@ -5,6 +5,7 @@
 so that every `finally` runs and the terminal is sane.
 """
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,17 @@ def leaving_cleanly() -> Iterator[None]:
     def leave(number: int, frame: object) -> None:
         for each in LEAVING:
             signal.signal(each, signal.SIG_IGN)
-        raise SystemExit(128 + number)
+
+        def end() -> None:
+            raise SystemExit(128 + number)
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            end()
+        else:
+            # What is raised in a callback of prompt_toolkit's, it may tell and go on.
+            loop.call_soon_threadsafe(end)
 
     before = {number: signal.signal(number, leave) for number in LEAVING}
     try:

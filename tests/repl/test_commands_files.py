@@ -23,8 +23,8 @@ def test_a_saved_session_goes_on_in_another(tmp_path):
     other = Talk().type(":load 'a session.json'")
     assert other.notices == [
         "loaded 1 text from a session.json",
-        "length: 80 -> 6",
         "seed: off -> 3",
+        "length: 80 -> 6",
     ]
     assert other.session.nodes == talk.session.nodes
     assert other.type(":again").texts == [talk.session.node.text]
