@@ -119,7 +119,7 @@ class RemoteEngine(Engine):
                 as while the model is loading.
         """
         process = self._started()
-        was_stuck = process.status.info is not None and process.status.is_stuck
+        was_stuck = process.status.info is not None and process.is_stuck
         patience: float | None = None
         has_token = False
         with process.asked("generate_rows", tuple(requests)) as replies:
@@ -192,7 +192,7 @@ class _Process:
     def __init__(
         self, load: Load, shows_log: bool, on_change: Callable[[], None]
     ) -> None:
-        self._status = Status("starting")
+        self.status = Status("starting")
         self._on_change = on_change
         self._killed: MiniGPTError | None = None  # why, if it was
         self._open: dict[int, Replies] = {}  # what the worker has not answered yet
@@ -219,10 +219,10 @@ class _Process:
             threading.Thread(target=work, daemon=True).start()
 
     @property
-    def status(self) -> Status:
-        status = self._status
-        is_stuck = status.info is None or bool(self._open)
-        return replace(status, is_stuck=status.failure is None and is_stuck)
+    def is_stuck(self) -> bool:
+        """Whether a request would have to wait for something else."""
+        status = self.status
+        return status.failure is None and (status.info is None or bool(self._open))
 
     @contextlib.contextmanager
     def asked(self, method: str, *arguments: Any) -> Iterator[Replies]:
@@ -235,8 +235,8 @@ class _Process:
         number = next(self._numbers)
         self._open[number] = replies
         # Only now: if it ends later the reply is an error.
-        if self._status.failure is not None:
-            raise self._status.failure
+        if self.status.failure is not None:
+            raise self.status.failure
         self._outgoing.put((number, method, arguments))
         try:
             yield replies
@@ -256,7 +256,7 @@ class _Process:
 
     def stopped(self) -> EngineStopped:
         """What to raise where a stop ended a wait."""
-        if self._status.info is None:
+        if self.status.info is None:
             return EngineStopped("stopped: the model is still loading")
         return EngineStopped()
 
@@ -283,14 +283,14 @@ class _Process:
                 elif kind == "failure":
                     why = content
                 else:
-                    self._status = replace(self._status, **{kind: content})
+                    self.status = replace(self.status, **{kind: content})
                     self._on_change()
         self._end(why or self._killed or _why_ended(self._popen.wait()))
         self._popen.wait()
 
     def _end(self, why: MiniGPTError) -> None:
-        state: State = "failed" if self._status.info is None else "stopped"
-        self._status = replace(self._status, state=state, failure=why)
+        state: State = "failed" if self.status.info is None else "stopped"
+        self.status = replace(self.status, state=state, failure=why)
         self._outgoing.put(None)
         for replies in list(self._open.values()):
             replies.put(("error", why))

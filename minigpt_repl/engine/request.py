@@ -266,7 +266,6 @@ class Status:
     state: State = "stopped"
     info: EngineInfo | None = None  # what is loaded, if something is
     failure: MiniGPTError | None = None  # why the process ended, if it did
-    is_stuck: bool = False  # whether a request would have to wait for something else
 
 
 class Engine(Protocol):

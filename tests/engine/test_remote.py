@@ -164,7 +164,7 @@ def test_a_text_that_nobody_reads_on_is_stopped(open_engine):
     next(events)
     events.close()
     assert len(list(engine.generate(REQUEST))) == 14
-    assert not engine.status.is_stuck
+    assert not engine._process.is_stuck
 
 
 @pytest.mark.parametrize("call", ["generate", "info", "encode"])
@@ -179,7 +179,7 @@ def test_stop_ends_the_wait_for_a_model_that_loads(open_engine, call):
             engine.encode("the")
         else:
             engine.info  # noqa: B018
-    assert engine.status.is_stuck
+    assert engine._process.is_stuck
 
 
 def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
@@ -194,11 +194,11 @@ def test_a_child_that_hears_nothing_is_given_up_then_replaced(open_engine):
         stop_when(engine, is_at_work)
         with pytest.raises(EngineError, match="stopped before the first token"):
             list(engine.generate(REQUEST))
-        assert is_second or engine.status.is_stuck  # at work on the first
+        assert is_second or engine._process.is_stuck  # at work on the first
         assert (engine._process is not process) == is_second
     short = Request("", "greedy", {}, length=1)
     assert len(list(engine.generate(short))) == 3
-    assert not engine.status.is_stuck
+    assert not engine._process.is_stuck
 
 
 def test_a_text_is_given_up_too_if_it_has_begun_but_has_no_token(open_engine):
